@@ -1,0 +1,89 @@
+"""Every field of a configuration, with the values of SynSeg-Net's paper (Huo et al., IEEE TMI 2019)."""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config(data: str = '') -> ConfigDict:
+    """The defaults; `data` is the folder that `synseg_jax.prepare` wrote, empty for the embedded phantom."""
+    c = ConfigDict()
+    c.data_dir = data
+    c.seed = 0
+
+    # The systems of this configuration, trained and evaluated one after another: name -> the fields in which it differs.
+    c.systems = ConfigDict({'synseg': {}})
+    c.chosen = 'synseg'  # the one that `predict` and `synthesize` use unless told otherwise
+
+    # The method of synseg_jax/methods.py, and who pays how much for what where it differs from the method's table.
+    c.method = 'synseg'
+    c.pays = ConfigDict()
+    terms = {
+        'gen': ('adv_a', 'adv_b', 'cyc_a', 'cyc_b', 'idt_a', 'idt_b', 'seg_fake_b'),
+        'dis': ('dis_a', 'dis_b'),
+        'seg': ('seg_a', 'seg_b', 'seg_fake_b'),
+    }
+    for player, names in terms.items():
+        c.pays[player] = ConfigDict({name: placeholder(float) for name in names})
+
+    # Losses.
+    c.loss = ConfigDict()
+    c.loss.adversarial = 'lsgan'  # or log_likelihood
+    c.loss.cycle = 'l1'
+    c.loss.segmentation = 'cross_entropy'  # or dice
+    c.loss.class_weights = ()  # one weight a class, in the order of the classes; empty: all 1
+    c.loss.by_weight = False  # divide the cross entropy by the sum of the weights, not by the pixels
+
+    # Networks.
+    c.generator = ConfigDict({'architecture': 'resnet', 'width': 64, 'blocks': 9, 'resize': False, 'tanh': True})
+    c.segmentor = ConfigDict({'architecture': 'resnet', 'width': 64, 'blocks': 9, 'resize': False, 'tanh': False})
+    c.discriminator = ConfigDict({'architecture': 'patchgan', 'width': 64, 'layers': 3})
+    c.dtype = 'float32'  # of computation: bfloat16, float32 or float64
+    c.param_dtype = 'float32'  # of weights
+
+    # Optimizers: one per network.
+    c.rate = ConfigDict({'generator': 1e-4, 'discriminator': 2e-4, 'segmentor': 1e-4})
+    c.optimizer = ConfigDict({'rule': 'adam', 'b1': 0.5, 'b2': 0.999, 'eps': 1e-8, 'clip_norm': 0.0})
+    c.warmup = 0  # steps over which the learning rates rise
+    c.average = 0.0  # decay of a moving average of the weights, used for validation and results; 0: none
+    c.history = 50  # past fakes that the discriminators are shown, over the rows of the batch; 0: none
+
+    # Scans to records: what `prepare` does.
+    c.data = ConfigDict()
+    c.data.size = (256, 256)  # rows, columns of a slice
+    c.data.slice_axis = 'axial'  # or coronal, sagittal
+    c.data.window_hu = (-1000.0, 1000.0)  # of channels named CT
+    c.data.percentiles = (2.5, 97.5)  # of every other channel
+    c.data.foreground_share = 0.02  # slices with a smaller share of pixels above 0.1 are left out
+    c.data.classes = ()  # names in order, background first; empty: those of the source's dataset.json
+    c.data.subject = '(.+)'  # group 1 of this expression on a case's name is its patient
+    c.data.source_split = (0.8, 0.2, 0.0)  # shares of patients: train, validation, test
+    c.data.target_split = (0.8, 0.0, 0.2)
+    c.data.target_labels = False  # let target labels into the records: only for rows that train on them
+
+    # Augmentation, see synseg_jax/data/augment.py.
+    c.augment = ConfigDict(
+        {'crop': 1.0, 'shift': 0.0, 'rotate': 0.0, 'scale': 0.0, 'flip': '', 'brightness': 0.0, 'contrast': 0.0,
+         'gamma': 1.0}
+    )  # fmt: skip
+
+    # Training: `epochs` at constant rate, then `decay_epochs` linearly to 0; one epoch = the larger domain once.
+    c.train = ConfigDict()
+    c.train.batch = 1  # rows of a global batch, over all devices
+    c.train.epochs = 100
+    c.train.decay_epochs = 0
+    c.train.steps = 0  # if not 0: this many steps in place of the epochs, of which
+    c.train.decay_steps = 0  # the last so many decay linearly to 0
+    c.train.balanced = False  # every scan drawn equally often, however many slices it has
+    c.train.workers = 0  # reading processes; 0: threads
+    c.train.devices = 0  # 0: all that are visible
+    c.train.log_every = 50  # steps
+    c.train.validate_every = 1000  # steps; also when pictures are drawn
+    c.train.save_every = 1000  # steps
+    c.train.keep = 2  # latest checkpoints kept beside the best
+
+    # Prediction.
+    c.predict = ConfigDict({'batch': 8, 'resample': 'nearest'})  # labels to the scan's grid: nearest, or linear votes
+
+    # The embedded phantom, where no data is given.
+    c.phantom = ConfigDict({'source_subjects': 24, 'target_subjects': 24, 'seed': 0})
+    return c

@@ -1,0 +1,77 @@
+"""What every command shares: flags, one-line errors, exit codes."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from synseg_jax.errors import InputError
+
+FLAGS = flags.FLAGS
+
+
+def config_flag() -> flags.FlagHolder:
+    """Defines `--config=FILE[:DATA]` and `--config.field=value`."""
+    return config_flags.DEFINE_config_file('config', None, 'Configuration file, e.g. configs/quickstart.py.')
+
+
+def run(main: Callable[[], None], required: Sequence[str] = ()) -> None:
+    """Runs `main` after parsing the flags; a mistake that a user can mend is one line on stderr and exit code 2."""
+    module = sys.modules['__main__']
+    if {'-h', '--help'} & set(sys.argv[1:]):
+        print(module.__doc__.strip())
+        print('\nFlags:\n' + FLAGS.module_help(module))
+        sys.exit(0)
+    try:
+        _parse(sys.argv)
+        for name in required:
+            if not FLAGS[name].value:
+                raise InputError(f'--{name} is missing; --help shows an example')
+        main()
+    except InputError as error:
+        sys.exit(_refuse(str(error)))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; say nothing at exit either
+    except OSError as error:
+        sys.exit(_refuse(f'{error.filename}: {error.strerror}' if error.filename else str(error)))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def config_path() -> Path | None:
+    """The file that --config names."""
+    return next((Path(a.split('=', 1)[1].split(':')[0]) for a in sys.argv if a.startswith('--config=')), None)
+
+
+def _refuse(message):
+    print(f'error: {message}', file=sys.stderr)
+    return 2
+
+
+def _parse(argv):
+    """Parses the flags; everything that absl and ml_collections raise on the way becomes one line."""
+    path = config_path()
+    if path is not None:
+        if not path.is_file():
+            raise InputError(f'--config={path}: no such file')
+        # A configuration imports `configs.base`, from wherever the command runs.
+        sys.path.insert(0, str(path.resolve().parents[1]))
+        importlib.invalidate_caches()
+    try:
+        rest = FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, ImportError, OSError) as error:
+        raise InputError(_explain(error, argv)) from error
+    if len(rest) > 1:
+        raise InputError(f'unexpected argument {rest[1]!r}; flags are written --name=value')
+
+
+def _explain(error, argv):
+    line = next((text for text in str(error).splitlines() if text.strip()), type(error).__name__)
+    overrides = [a for a in argv if a.startswith('--config.')]
+    if overrides and not isinstance(error, flags.Error):
+        return f'{line} (in {" ".join(overrides)}; configs/base.py lists every field)'
+    return line

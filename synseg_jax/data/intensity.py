@@ -1,0 +1,81 @@
+"""Stored intensities to [0, 1] and back: Hounsfield windows for CT, percentiles for everything else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from synseg_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """The affine map that takes [low, high] to [0, 1]; what lies outside is clipped."""
+
+    low: float
+    high: float
+
+    def apply(self, x: Float[np.ndarray, '*space']) -> Float[np.ndarray, '*space']:
+        """`x` in [0, 1], float32."""
+        scaled = np.subtract(x, np.float32(self.low), dtype=np.float32)
+        scaled *= np.float32(1 / (self.high - self.low))
+        return np.clip(scaled, 0, 1, out=scaled)
+
+    def invert(self, x: Float[np.ndarray, '*space']) -> Float[np.ndarray, '*space']:
+        """The intensities, e.g. HU, that [0, 1] stands for, float32."""
+        return np.asarray(x, np.float32) * np.float32(self.high - self.low) + np.float32(self.low)
+
+
+def window(low_hu: float, high_hu: float) -> Normalisation:
+    """A fixed window in Hounsfield units; InputError unless low < high."""
+    if not low_hu < high_hu:
+        raise InputError(f'window_hu ({low_hu:g}, {high_hu:g}): the first must be below the second')
+    return Normalisation(float(low_hu), float(high_hu))
+
+
+def percentiles(
+    array: Float[np.ndarray, '*space'], shares: Sequence[float] = (2.5, 97.5), name: str = 'the scan'
+) -> Normalisation:
+    """The window between two percentiles of `array`, given in percent; InputError where they coincide."""
+    lower, upper = shares
+    if not 0 <= lower < upper <= 100:
+        raise InputError(f'percentiles ({lower:g}, {upper:g}): give two rising numbers between 0 and 100')
+    low, high = (float(value) for value in np.percentile(array, [lower, upper]))
+    if not low < high:
+        raise InputError(
+            f'{name}: percentiles {lower:g} and {upper:g} are both {low:g}, so it has no contrast; '
+            'leave the scan out or widen data.percentiles'
+        )
+    return Normalisation(low, high)
+
+
+def for_channel(
+    channel: str,
+    array: Float[np.ndarray, '*space'],
+    window_hu: Sequence[float],
+    shares: Sequence[float],
+    name: str = 'the scan',
+) -> Normalisation:
+    """The window for channel 'CT' (as nnU-Net names it), the percentiles for any other; InputError for no contrast."""
+    if channel.strip().lower() != 'ct':
+        return percentiles(array, shares, name)
+    chosen = window(*window_hu)
+    if min(array.max(), chosen.high) <= max(array.min(), chosen.low):
+        raise InputError(
+            f'{name}: all of its values ({array.min():g} to {array.max():g}) look the same in the window '
+            f'{chosen.low:g} to {chosen.high:g} HU; leave the scan out or change data.window_hu'
+        )
+    return chosen
+
+
+def unused(normalisation: Normalisation, array: Float[np.ndarray, '*space']) -> str | None:
+    """A warning, if the values of `array` fill less than half of the window; else None."""
+    low, high = float(array.min()), float(array.max())
+    share = (min(high, normalisation.high) - max(low, normalisation.low)) / (normalisation.high - normalisation.low)
+    if share >= 0.5:
+        return None
+    return (
+        f'values {low:g} to {high:g} fill only {max(share, 0):.0%} of the window '
+        f'{normalisation.low:g} to {normalisation.high:g}; narrow data.window_hu'
+    )

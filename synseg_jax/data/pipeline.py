@@ -1,0 +1,110 @@
+"""Batches out of records: unpaired, shuffled, the same for any number of workers and processes.
+
+The position in the data is one integer, the number of global batches consumed.  Global batch k is the rows
+[k B, (k + 1) B) of one endless stream, in which each domain is shuffled anew every epoch on its own seed.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import grain
+import numpy as np
+
+from synseg_jax.errors import InputError
+
+
+class Pool:
+    """The records of one domain: several files as one random access source, balanced over scans if asked.
+
+    `scans` holds the number of records of each scan, file by file.  Balanced, every scan fills as many places as
+    the largest one, its slices repeated in turn.
+    """
+
+    def __init__(self, sources: Sequence[Sequence], scans: Sequence[int], balanced: bool = False):
+        self.sources = sources
+        self.first = np.cumsum([0, *(len(source) for source in sources)])
+        order = np.arange(self.first[-1])
+        if balanced:
+            ends = np.cumsum(scans)
+            order = np.concatenate([np.resize(order[e - n : e], max(scans)) for e, n in zip(ends, scans) if n])
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        place = self.order[index]
+        source = int(np.searchsorted(self.first, place, side='right')) - 1
+        return self.sources[source][int(place - self.first[source])]
+
+
+def epoch_steps(pools: Mapping[str, Pool], batch: int) -> int:
+    """Global batches in one epoch: the larger domain once."""
+    return max(1, max(len(pool) for pool in pools.values()) // batch)
+
+
+def stream(pools: Mapping[str, Pool], seed: int, arrays: Collection[str] | None = None) -> grain.MapDataset:
+    """The endless stream of rows: each domain shuffled every epoch, zipped without pairing."""
+    for domain, pool in pools.items():
+        if not len(pool):
+            raise InputError(
+                f'domain {domain} has no training slices; prepare more scans or lower data.foreground_share'
+            )
+    domains = sorted(pools)
+    shuffled = [
+        grain.MapDataset.source(pools[domain]).seed(seed + ord(domain)).shuffle().repeat() for domain in domains
+    ]
+    return grain.experimental.ZipMapDataset(shuffled).map(_Row(domains, arrays))
+
+
+class _Row:
+    """One row of a batch: {domain: image, label_domain: label}, or those of it that `arrays` names."""
+
+    def __init__(self, domains: Sequence[str], arrays: Collection[str] | None):
+        self.domains, self.arrays = domains, arrays
+
+    def __call__(self, records):
+        row = {}
+        for domain, record in zip(self.domains, records, strict=True):
+            row[domain] = record['image']
+            if 'label' in record:
+                row[f'label_{domain}'] = record['label'].astype(np.int32)
+        return row if self.arrays is None else {name: row[name] for name in sorted(self.arrays)}
+
+
+class _Local:
+    """The rows of the stream that one process reads, in its order."""
+
+    def __init__(self, rows: grain.MapDataset, batch: int, start: int, stop: int, process: int, processes: int):
+        self.rows, self.batch, self.start, self.stop = rows, batch, start, stop
+        self.share, self.process = batch // processes, process
+
+    def __len__(self):
+        return (self.stop - self.start) * self.share
+
+    def __getitem__(self, index):
+        batch, row = divmod(index, self.share)
+        return self.rows[(self.start + batch) * self.batch + self.process * self.share + row]
+
+
+def batches(
+    pools: Mapping[str, Pool],
+    batch: int,
+    seed: int,
+    start: int,
+    stop: int,
+    workers: int = 0,
+    arrays: Collection[str] | None = None,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """This process's rows of the global batches `start` to `stop`: images in [0, 1], labels as int32.
+
+    `batch` counts global rows; `workers` reading processes, 0 for threads of this one; `arrays` the ones to keep.
+    """
+    if batch % processes:
+        raise InputError(f'a batch of {batch} cannot be split evenly over {processes} processes; change train.batch')
+    local = _Local(stream(pools, seed, arrays), batch, start, stop, process, processes)
+    rows = grain.MapDataset.source(local).to_iter_dataset(grain.ReadOptions(num_threads=0 if workers else 2))
+    if workers:
+        rows = rows.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2 * batch))
+    return iter(rows.batch(batch // processes, drop_remainder=True))  # after the prefetch, or rows are lost

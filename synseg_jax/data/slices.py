@@ -1,0 +1,83 @@
+"""Upright pictures out of a volume and back, and their size in pixels.
+
+Axes of a canonical volume run right->left, anterior->posterior, inferior->superior.  Pictures are shown
+as radiologists look at them: the patient's right on the left, the head or the belly up.
+"""
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from synseg_jax.errors import known
+
+# slice axis: volume axes that become (slices, rows, columns), and whether the rows run from the last to the first
+VIEWS = {
+    'axial': ((2, 1, 0), False),
+    'coronal': ((1, 2, 0), True),
+    'sagittal': ((0, 2, 1), True),
+}
+
+
+def to_stack(array: Shaped[np.ndarray, 'x y z *k'], slice_axis: str) -> Shaped[np.ndarray, 'n r c *k']:
+    """Upright pictures of a canonical volume, one for each index along the slice axis; a view, not a copy.
+
+    Axial: rows anterior->posterior, columns right->left.  Coronal: rows superior->inferior, columns
+    right->left.  Sagittal: rows superior->inferior, columns anterior->posterior.
+    """
+    order, flipped = VIEWS[known('slice_axis', slice_axis, VIEWS)]
+    stack = array.transpose(*order, *range(3, array.ndim))
+    return stack[:, ::-1] if flipped else stack
+
+
+def from_stack(stack: Shaped[np.ndarray, 'n r c *k'], slice_axis: str) -> Shaped[np.ndarray, 'x y z *k']:
+    """The canonical volume that `to_stack` makes these pictures of; a view, not a copy."""
+    order, flipped = VIEWS[known('slice_axis', slice_axis, VIEWS)]
+    upright = stack[:, ::-1] if flipped else stack
+    return upright.transpose(*np.argsort(order), *range(3, stack.ndim))
+
+
+def stack_spacing(spacing_mm: tuple[float, float, float], slice_axis: str) -> tuple[float, float, float]:
+    """Spacing in mm between slices, rows and columns, from that of the canonical volume's axes."""
+    order, _ = VIEWS[known('slice_axis', slice_axis, VIEWS)]
+    return tuple(spacing_mm[axis] for axis in order)
+
+
+def resize_linear(stack: Float[np.ndarray, 'n r c *k'], size: tuple[int, int]) -> Float[np.ndarray, 'n h w *k']:
+    """Pictures of `size` (rows, columns) by bilinear interpolation, float32.
+
+    Pixel centres lie at half-integers and edges are clamped, as in `torch.nn.functional.interpolate`
+    with align_corners=False; nothing is smoothed before it shrinks.
+    """
+    return _linear(_linear(np.asarray(stack, np.float32), 1, size[0]), 2, size[1])
+
+
+def resize_nearest(stack: Shaped[np.ndarray, 'n r c *k'], size: tuple[int, int]) -> Shaped[np.ndarray, 'n h w *k']:
+    """Pictures of `size` (rows, columns) by the nearest pixel, on the same grid as `resize_linear`."""
+    rows, columns = (_nearest(old, new) for old, new in zip(stack.shape[1:3], size, strict=True))
+    return np.take(np.take(stack, rows, axis=1), columns, axis=2)
+
+
+def _centres(old: int, new: int) -> Float[np.ndarray, ' new']:
+    """Positions of the new pixels' centres, in old pixels."""
+    return (np.arange(new) + 0.5) * (old / new) - 0.5
+
+
+def _nearest(old, new):
+    # ties go up; the small push keeps them there whatever the rounding of the quotient
+    return np.clip(np.floor(_centres(old, new) + 0.5 + 1e-9).astype(int), 0, old - 1)
+
+
+def _linear(stack, axis, new):
+    """`stack` with `new` pixels along one axis, each a mean of two neighbours."""
+    old = stack.shape[axis]
+    if old == new:
+        return stack
+    centres = np.clip(_centres(old, new), 0, old - 1)
+    lower = np.minimum(centres.astype(int), max(old - 2, 0))
+    upper = np.minimum(lower + 1, old - 1)
+    share = (centres - lower).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(stack.ndim)])
+    result = np.take(stack, lower, axis)
+    step = np.take(stack, upper, axis)
+    step -= result
+    step *= share
+    result += step
+    return result

@@ -1,0 +1,1 @@
+"""Dice and distances, in millimetres, and the pictures of a run."""

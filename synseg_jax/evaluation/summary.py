@@ -1,0 +1,155 @@
+"""From the measures of single cases to the numbers of a table: statistics per organ and over organs, CSV, JSON."""
+
+import contextlib
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from synseg_jax.evaluation.metrics import MEASURES
+
+NOT_ORGANS = ('background', 'body')
+COLUMNS = ('case', 'organ', *MEASURES)
+_EMPTY = {
+    'both_empty': 'in neither prediction nor reference (left out)',
+    'one_empty': 'in only one (Dice 0, no distance)',
+}
+
+# One case: {class: {measure: value or None}}, as `metrics.case_measures` returns it.
+Case = Mapping[str, Mapping[str, float | None]]
+
+
+def summarise(cases: Mapping[str, Case]) -> dict:
+    """Statistics over cases per class and of the mean over organs, free of NaN.
+
+    `{'classes': {class: {measure: statistics, 'both_empty': int, 'one_empty': int}}, 'mean': {measure: statistics}}`.
+    `mean` takes for each case the mean over its organs (every class but background and body) that have the measure,
+    and then the statistics over the cases that have any.
+    """
+    names = list(dict.fromkeys(name for case in cases.values() for name in case))
+    return {
+        'classes': {name: _class_summary([case[name] for case in cases.values() if name in case]) for name in names},
+        'mean': {measure: statistics(organ_means(cases, measure).values()) for measure in MEASURES},
+    }
+
+
+def statistics(values: Iterable[float | None]) -> dict[str, float | int | None]:
+    """`mean`, `median`, `std` and `n` of the values that are numbers; None and NaN are left out.
+
+    `std` is the sample standard deviation (ddof 1), None below two values; mean and median are None without any.
+    """
+    numbers = np.asarray([value for value in values if _is_number(value)], np.float64)
+    n = numbers.size
+    return {
+        'mean': float(numbers.mean()) if n else None,
+        'median': float(np.median(numbers)) if n else None,
+        'std': float(numbers.std(ddof=1)) if n > 1 else None,
+        'n': n,
+    }
+
+
+def organ_means(cases: Mapping[str, Case], measure: str) -> dict[str, float]:
+    """Mean of a measure over the organs of each case; cases in which no organ has it are absent."""
+    organs = {
+        case: [of[measure] for name, of in classes.items() if name not in NOT_ORGANS and _is_number(of[measure])]
+        for case, classes in cases.items()
+    }
+    return {case: float(np.mean(values)) for case, values in organs.items() if values}
+
+
+def _class_summary(measured: Sequence[Mapping[str, float | None]]) -> dict:
+    summary: dict = {name: statistics(measures[name] for measures in measured) for name in MEASURES}
+    without_distance = [measures for measures in measured if not _is_number(measures['asd_mm'])]
+    summary['both_empty'] = sum(not _is_number(measures['dice']) for measures in without_distance)
+    summary['one_empty'] = len(without_distance) - summary['both_empty']
+    return summary
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and not np.isnan(value)
+
+
+def rows(cases: Mapping[str, Case]) -> list[dict]:
+    """One row per case and class for `write_csv`."""
+    return [{'case': case, 'organ': name, **of} for case, classes in cases.items() for name, of in classes.items()]
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
+    """Writes rows under the keys of the first (`case, organ, dice, ...`); None and NaN are empty cells."""
+    with replacing(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else COLUMNS)
+        writer.writeheader()
+        writer.writerows({key: None if value != value else value for key, value in row.items()} for row in rows)
+
+
+def write_json(path: str | Path, summary: Mapping) -> None:
+    """Writes a summary as JSON; NaN or infinity in it is a ValueError and leaves no file."""
+    with replacing(path) as temporary:
+        temporary.write_text(
+            json.dumps(summary, indent=2, allow_nan=False, ensure_ascii=False) + '\n', encoding='utf-8'
+        )
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')  # keeps the suffix that names the format
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def table(systems: Mapping[str, Mapping], title: str | None = None) -> Table:
+    """Organs by row, the mean over organs last; for each system Dice mean±std, Dice median, ASD mm and HD95 mm."""
+    several = len(systems) > 1
+    drawn = Table(title=title, caption=_caption(systems), caption_justify='left')
+    drawn.add_column('\norgan' if several else 'organ')
+    for system in systems:
+        for above, heading in zip((system, '', '', ''), ('Dice', 'median', 'ASD mm', 'HD95 mm'), strict=True):
+            drawn.add_column(f'{escape(above)}\n{heading}' if several else heading, justify='right', no_wrap=True)
+    names = list(dict.fromkeys(name for summary in systems.values() for name in summary['classes']))
+    for name in names:
+        drawn.add_row(escape(name), *_cells(summary['classes'].get(name) for summary in systems.values()))
+    drawn.add_section()
+    drawn.add_row('mean', *_cells(summary['mean'] for summary in systems.values()), style='bold')
+    return drawn
+
+
+def _cells(parts: Iterable[Mapping | None]) -> Iterator[str]:
+    for part in parts:
+        if part is None:
+            yield from ('-',) * 4
+            continue
+        yield _spread(part['dice'], 3)
+        yield _number(part['dice']['median'], 3)
+        yield _spread(part['asd_mm'], 2)
+        yield _spread(part['hd95_mm'], 1)
+
+
+def _spread(statistics: Mapping, digits: int) -> str:
+    mean = _number(statistics['mean'], digits)
+    return mean if statistics['std'] is None else f'{mean}±{statistics["std"]:.{digits}f}'
+
+
+def _number(value: float | None, digits: int) -> str:
+    return '-' if value is None else f'{value:.{digits}f}'
+
+
+def _caption(systems: Mapping[str, Mapping]) -> str | None:
+    """Says which cases the empty-mask rule touched; None if it touched none."""
+    lines = []
+    for system, summary in systems.items():
+        for name, part in summary['classes'].items():
+            empty = [f'{part[key]} {words}' for key, words in _EMPTY.items() if part[key]]
+            if empty:
+                lines.append(escape(f'{system}, {name}: {"; ".join(empty)}'))
+    return '\n'.join(lines) or None

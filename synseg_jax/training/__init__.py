@@ -1,0 +1,1 @@
+"""Losses, terms, and the one train step of every method."""

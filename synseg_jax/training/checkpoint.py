@@ -1,0 +1,102 @@
+"""Checkpoints by orbax: the whole state, its checksums, and the validation score that chooses the best.
+
+The data position needs nothing more: it is the state's step.  A checkpoint that is damaged is passed over, aloud,
+for the one before it.
+"""
+
+import logging
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as managers
+
+from synseg_jax.errors import InputError
+from synseg_jax.training.state import State
+
+
+class Checkpoints:
+    """The checkpoints of one system: the latest `keep` and the one with the highest score."""
+
+    def __init__(self, folder: Path, keep: int = 2, say: Callable[[str], None] = print):
+        # Orbax tells every save; a user wants to hear of trouble only.
+        logging.getLogger('absl').setLevel(logging.WARNING)
+        best = managers.BestN(get_metric_fn=lambda m: m['score'], n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(max(1, keep)), best]),
+            save_decision_policy=managers.FixedIntervalPolicy(1),
+            cleanup_tmp_directories=True,
+        )
+        self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self.folder, self.say = folder, say
+
+    def save(self, state: State, score: float | None = None) -> None:
+        """Starts saving `state` under its step; the next save or `wait` finishes it."""
+        step = int(state.step)
+        if step in self.manager.all_steps():
+            return
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), sums=ocp.args.JsonSave(checksums(state)))
+        self.manager.save(step, args=items, metrics=None if score is None else {'score': score}, force=True)
+
+    def wait(self) -> None:
+        """Returns when the last save is on disk."""
+        self.manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes the last save."""
+        self.manager.close()
+
+    def latest(self, like: State) -> State | None:
+        """The newest checkpoint that is whole, laid out like `like`; None if there is none."""
+        return self._first_whole(sorted(self.manager.all_steps(), reverse=True), like)
+
+    def best(self, like: State) -> State:
+        """The checkpoint with the highest score, the latest if none has one."""
+        scores = {step: self.score(step) for step in self.manager.all_steps()}
+        order = sorted(scores, key=lambda step: (-1.0 if scores[step] is None else scores[step], step), reverse=True)
+        found = self._first_whole(order, like)
+        if found is None:
+            raise InputError(f'{self.folder}: no readable checkpoint; train first')
+        return found
+
+    def score(self, step: int) -> float | None:
+        """The validation score of a checkpoint."""
+        metrics = self.manager.metrics(step)
+        return metrics['score'] if metrics else None
+
+    def _first_whole(self, steps, like):
+        for step in steps:
+            try:
+                return self._restore(step, like)
+            except Exception as error:  # whatever a damaged file makes orbax, tensorstore or json raise
+                self.say(
+                    f'checkpoint {self.folder / str(step)} is damaged, trying the one before: {_first_line(error)}'
+                )
+        if steps:
+            raise InputError(f'{self.folder}: no checkpoint can be read; remove the folder to start again')
+        return None
+
+    def _restore(self, step, like):
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), sums=ocp.args.JsonRestore())
+        restored = self.manager.restore(step, args=items)
+        if checksums(restored.state) != restored.sums:
+            raise InputError('its checksums do not fit')
+        return restored.state
+
+
+def checksums(state: State) -> dict[str, int]:
+    """A CRC-32 for every array of the state that this process holds whole."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {
+        jax.tree_util.keystr(path): zlib.crc32(np.asarray(leaf).tobytes())
+        for path, leaf in leaves
+        if getattr(leaf, 'is_fully_addressable', True)
+    }
+
+
+def _first_line(error):
+    return str(error).strip().split('\n')[0][:200]

@@ -1,0 +1,134 @@
+"""What a run tells: the progress on the terminal, metrics.csv, validation.csv and TensorBoard."""
+
+import csv
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from tensorboardX import SummaryWriter
+
+from synseg_jax.errors import InputError
+
+
+class Table:
+    """A CSV file to which rows are added; rows of steps that a resumed run repeats are dropped first."""
+
+    def __init__(self, path: Path, first: int):
+        self.path, self.columns = path, None
+        if path.exists():
+            with path.open(newline='') as file:
+                kept = [row for row in csv.reader(file)]
+            self.columns = kept[0] if kept else None
+            rows = [row for row in kept[1:] if len(row) == len(kept[0]) and row[0].isdigit() and int(row[0]) <= first]
+            partial = path.with_name(path.name + '.partial')
+            with partial.open('w', newline='') as file:
+                csv.writer(file).writerows(kept[:1] + rows)
+            os.replace(partial, path)
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Appends one row; the first one decides the columns."""
+        with self.path.open('a', newline='') as file:
+            writer = csv.writer(file)
+            if self.columns is None:
+                self.columns = list(row)
+                writer.writerow(self.columns)
+            elif set(self.columns) != set(row):
+                raise InputError(f'{self.path}: its columns are of another run; use another --workdir')
+            writer.writerow([repr(row[c]) if isinstance(row[c], float) else row[c] for c in self.columns])
+
+
+class Journal:
+    """The records of one system's training in `folder`; `unit` is what a row of a batch is called."""
+
+    def __init__(self, folder: Path, title: str, unit: str = 'images', console: Console | None = None):
+        self.folder, self.title, self.unit = folder, title, unit
+        self.console = console or Console()
+        self.live = self.console.is_terminal
+
+    def say(self, text: str) -> None:
+        """One line to the user."""
+        self.console.print(f'[bold]{self.title}[/bold]  {text}', highlight=False, soft_wrap=True)
+
+    def begin(self, first: int, plan) -> None:
+        """Opens the files at step `first` of the plan."""
+        self.plan, self.first = plan, first
+        self.metrics = Table(self.folder / 'metrics.csv', first)
+        self.validation = Table(self.folder / 'validation.csv', first)
+        self.board = SummaryWriter(str(self.folder / 'tensorboard'), purge_step=first + 1 if first else None)
+        self.clock = self.since = time.perf_counter()
+        self.waited, self.counted, self.rate = 0.0, 0, math.nan
+        epochs = plan.steps / plan.steps_per_epoch
+        start = f'resumes at step {first}' if first else 'the first step compiles'
+        self.say(f'{plan.steps} steps = {epochs:.1f} epochs of {plan.steps_per_epoch}, batch {plan.batch}; {start}')
+        self.bar = Progress(
+            TextColumn('{task.description}'), BarColumn(), TextColumn('{task.completed}/{task.total} {task.fields[note]}'),
+            console=self.console, disable=not self.live,
+        )  # fmt: skip
+        self.task = self.bar.add_task(self.title, total=plan.steps, completed=first, note='compiling')
+        self.bar.start()
+
+    def tick(self, done: int, waited: float) -> None:
+        """One step is dispatched, after waiting `waited` seconds for its batch."""
+        if done == self.first + 1:  # the first step's compilation is not speed
+            self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
+        else:
+            self.waited, self.counted = self.waited + waited, self.counted + 1
+        self.bar.update(self.task, completed=done)
+
+    def log(self, done: int, values: Mapping[str, float]) -> None:
+        """Metrics of step `done`, to all files; the speed since the last log to the terminal."""
+        row = {'step': done, 'epoch': done / self.plan.steps_per_epoch, **values}
+        self.metrics.add(row)
+        for name, value in values.items():
+            self.board.add_scalar(name, value, done)
+        note = self._note(done)
+        self.bar.update(self.task, note=note)
+        every = max(1, 10 * self.plan.log_every)
+        if not self.live and (done % every == 0 or done in (self.plan.log_every, self.plan.steps)):
+            terms = ' '.join(
+                f'{n} {v:.3f}' for n, v in values.items() if '/' not in n and n not in ('skipped', 'streak')
+            )
+            self.say(f'step {done}/{self.plan.steps} {note}; {terms}')
+        if values.get('skipped'):
+            self.bar.update(self.task, note=f'{note}, {values["skipped"]:.0f} steps skipped')
+
+    def _note(self, done):
+        elapsed = time.perf_counter() - self.clock
+        if self.counted:
+            self.rate = self.counted * self.plan.batch / elapsed
+            self.share = self.waited / elapsed
+        self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
+        if math.isnan(self.rate):
+            return 'compiled'
+        left = (self.plan.steps - done) * self.plan.batch / self.rate
+        limit = f'data limits ({self.share:.0%} waiting)' if self.share > 0.3 else 'compute limits'
+        return f'{self.rate:.1f} {self.unit}/s, {_duration(left)} left, {limit}'
+
+    def score(self, done: int, scores: Mapping[str, float]) -> None:
+        """Validation measures of step `done`."""
+        if scores:
+            self.validation.add({'step': done, **scores})
+            for name, value in scores.items():
+                self.board.add_scalar(f'validation/{name}', value, done)
+            self.say(f'step {done}: validation ' + ', '.join(f'{name} {value:.3f}' for name, value in scores.items()))
+        self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
+
+    def picture(self, done: int, name: str, image: np.ndarray) -> None:
+        """An image panel for TensorBoard: uint8 [rows, columns, 3]."""
+        self.board.add_image(name, image, done, dataformats='HWC')
+
+    def end(self) -> None:
+        """Closes bar and files."""
+        self.bar.stop()
+        self.board.close()
+
+
+def _duration(seconds):
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d} h' if hours else f'{minutes}:{seconds:02d} min'

@@ -1,0 +1,107 @@
+"""The loop: batches in, checkpoints, metrics and pictures out, until the last step, a signal or hopeless numbers."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import jax
+from jax.sharding import Mesh
+
+from synseg_jax.errors import InputError
+from synseg_jax.training import parallel
+from synseg_jax.training.checkpoint import Checkpoints
+from synseg_jax.training.journal import Journal
+from synseg_jax.training.signals import Interrupted, Signals
+from synseg_jax.training.state import State
+
+IN_FLIGHT = 2  # steps dispatched ahead of the one whose end is awaited
+PATIENCE = 10  # non-finite steps in a row before the last good checkpoint comes back
+ROLLBACKS = 3  # such returns in a row before training is given up
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train and how often to stop and look."""
+
+    steps: int
+    steps_per_epoch: int
+    batch: int
+    log_every: int
+    save_every: int
+
+
+def train(
+    state: State,
+    step: Callable[[State, Mapping], tuple[State, dict]],
+    batches: Callable[[int], Iterator[Mapping]],
+    plan: Plan,
+    over: Mesh,
+    checkpoints: Checkpoints,
+    journal: Journal,
+    signals: Signals,
+    validate: Callable[[State], dict[str, float]] | None = None,
+) -> State:
+    """The state after `plan.steps` steps, resumed from the newest whole checkpoint.
+
+    `batches(k)` iterates over this process's rows from global batch k on; `validate(state)` measures held-out
+    subjects, its `score` choosing the best checkpoint.  Raises Interrupted after saving when a signal asked for it.
+    """
+    restored = checkpoints.latest(state)
+    state = state if restored is None else restored
+    first = int(state.step)
+    journal.begin(first, plan)
+    rollbacks = 0
+    pending: deque = deque()
+    incoming = batches(first)
+    for number in range(first, plan.steps):
+        began = time.perf_counter()
+        batch = parallel.place(next(incoming), over, parallel.SHARDED)
+        fetched = time.perf_counter()
+        state, metrics = step(state, batch)
+        pending.append(metrics)
+        if len(pending) > IN_FLIGHT:
+            jax.block_until_ready(pending.popleft())
+        done = number + 1
+        journal.tick(done, waited=fetched - began)
+        if done % plan.log_every == 0 or done == plan.steps:
+            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            journal.log(done, values)
+            if values['streak'] >= PATIENCE:
+                rollbacks += 1
+                state = _roll_back(state, checkpoints, journal, rollbacks)
+            elif values['streak'] == 0:
+                rollbacks = 0
+        if signals.asked:
+            _leave(state, checkpoints, signals)
+        if done % plan.save_every == 0 or done == plan.steps:
+            scores = validate(state) if validate else {}
+            if signals.asked:
+                _leave(state, checkpoints, signals)  # the interrupted validation does not count
+            journal.score(done, scores)
+            if int(state.streak) == 0:
+                checkpoints.save(state, scores.get('score'))
+    checkpoints.wait()
+    journal.end()
+    return state
+
+
+def _roll_back(state, checkpoints, journal, rollbacks):
+    """The last good weights at today's place in the data, so that the same batches are not met again."""
+    if rollbacks > ROLLBACKS:
+        raise InputError(
+            f'gradients stay non-finite after {ROLLBACKS} returns to {checkpoints.folder}; lower the rates'
+        )
+    here, skipped = int(state.step), state.skipped
+    checkpoints.wait()
+    good = checkpoints.latest(state)
+    if good is None:
+        raise InputError(f'gradients are non-finite from the start ({here} steps); lower the rates or check the data')
+    journal.say(f'step {here}: {PATIENCE} non-finite steps in a row, back to the weights of step {int(good.step)}')
+    return good.replace(step=good.step + (here - int(good.step)), skipped=skipped)
+
+
+def _leave(state, checkpoints, signals):
+    checkpoints.save(state)
+    checkpoints.wait()
+    raise Interrupted(f'{signals.asked}: saved step {int(state.step)}; the same command goes on from there')

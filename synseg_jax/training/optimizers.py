@@ -1,0 +1,35 @@
+"""An optax optimizer for every network, and the learning rate at every step."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from synseg_jax.errors import known
+
+RULES = {'adam': optax.scale_by_adam, 'sgd': optax.identity}
+
+
+def optimizer(rule: str = 'adam', clip_norm: float = 0.0, **settings) -> optax.GradientTransformation:
+    """The direction of a step at learning rate 1: `rule`, after clipping by global norm unless `clip_norm` is 0."""
+    scale = RULES[known('optimizer', rule, RULES)](**settings)
+    return optax.chain(optax.clip_by_global_norm(clip_norm), scale) if clip_norm else scale
+
+
+def constant_then_linear(
+    rate: float, constant: int, decay: int, unit: int = 1, warmup: int = 0
+) -> Callable[[Array], Float[Array, '']]:
+    """step -> `rate` for `constant` units, then linear to 0 over `decay` units of `unit` steps each.
+
+    As published for CycleGAN with unit = one epoch (epoch t from 0): rate (1 - max(0, t - constant) / decay).
+    `warmup` steps rise linearly from rate / warmup.
+    """
+
+    def schedule(step):
+        step = jnp.asarray(step)
+        spent = jnp.maximum(0, step // unit - constant).astype(float)  # the default float, not float32
+        rise = jnp.minimum(1.0, (step + 1).astype(float) / warmup) if warmup else 1.0
+        return rate * rise * jnp.maximum(0.0, 1 - spent / max(decay, 1) * bool(decay))
+
+    return schedule

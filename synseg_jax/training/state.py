@@ -1,0 +1,52 @@
+"""Everything that a run must remember: one pytree."""
+
+import zlib
+from collections.abc import Mapping
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Key, PyTree
+
+from synseg_jax.training.parallel import REPLICATED, SHARDED
+
+
+@flax.struct.dataclass
+class State:
+    step: PyTree  # global batches consumed
+    params: PyTree  # {network: parameters}
+    optimizer: PyTree  # {network: optax state}
+    average: PyTree  # {network: exponential moving average of the parameters}; empty when off
+    history: PyTree  # {domain: past fakes}, sharded by row
+    skipped: PyTree  # steps with a non-finite gradient, never taken
+    streak: PyTree  # such steps in a row, up to now
+
+
+LAYOUT = State(REPLICATED, REPLICATED, REPLICATED, REPLICATED, SHARDED, REPLICATED, REPLICATED)
+
+
+def initial_params(networks: Mapping, images: Mapping[str, Array], key: Key[Array, '']) -> dict[str, PyTree]:
+    """Fresh parameters; a network's depend on the key and its own name alone.  `images`: an input for each network."""
+    return {
+        name: network.init(jax.random.fold_in(key, zlib.crc32(name.encode())), images[name])['params']
+        for name, network in networks.items()
+    }
+
+
+def create(
+    params: Mapping[str, PyTree],
+    optimizers: Mapping[str, optax.GradientTransformation],
+    history: Mapping[str, PyTree],
+    averaged: bool = False,
+) -> State:
+    """The state before the first step."""
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        params=dict(params),
+        optimizer={name: optimizers[name].init(params[name]) for name in params},
+        average=jax.tree.map(jnp.copy, dict(params)) if averaged else {},
+        history=dict(history),
+        skipped=jnp.zeros((), jnp.int32),
+        streak=jnp.zeros((), jnp.int32),
+    )

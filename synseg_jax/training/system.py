@@ -1,0 +1,169 @@
+"""One system as a configuration describes it: its networks, its step, its first state."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, PyTree
+from ml_collections import ConfigDict
+
+from synseg_jax.data.augment import Augmentation, augmenter
+from synseg_jax.errors import InputError, known
+from synseg_jax.methods import OWNER, Method, method
+from synseg_jax.networks import build, dtype
+from synseg_jax.training import parallel
+from synseg_jax.training.history import PerRow
+from synseg_jax.training.optimizers import constant_then_linear, optimizer
+from synseg_jax.training.state import LAYOUT, State, create, initial_params
+from synseg_jax.training.step import make_step
+from synseg_jax.training.terms import TERMS, Choices
+
+KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # the configuration's name for a player's nets
+
+
+def configure(config: ConfigDict, name: str) -> ConfigDict:
+    """The configuration of the system `name`: the shared fields, changed by its own."""
+    changed = config.copy_and_resolve_references()
+    changes = changed.systems[known('system', name, changed.systems)]
+    with changed.unlocked():
+        del changed['systems']
+    _update(changed, changes, f'systems.{name}')
+    return changed
+
+
+def _update(config, changes, where):
+    for field, value in changes.items():
+        known(f'field of {where}', field, config)
+        if isinstance(value, ConfigDict):
+            _update(config[field], value, f'{where}.{field}')
+        else:
+            config[field] = value
+
+
+@dataclass(frozen=True)
+class System:
+    """What is trained: a method's networks for `channels` image channels and `classes` labels."""
+
+    config: ConfigDict
+    classes: tuple[str, ...]
+    channels: int = 1
+
+    @cached_property
+    def method(self) -> Method:
+        pays = {player: {t: w for t, w in bill.items() if w is not None} for player, bill in self.config.pays.items()}
+        return method(self.config.method).pay(pays)
+
+    @cached_property
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks that the method's terms run, by name."""
+        types = {'dtype': dtype(self.config.dtype), 'param_dtype': dtype(self.config.param_dtype)}
+        outputs = {'gen': {'channels': self.channels}, 'dis': {}, 'seg': {'channels': len(self.classes)}}
+        return {
+            name: build(**self.config[KIND[player]].to_dict(), **outputs[player], **types)
+            for player, names in self.method.networks(TERMS).items()
+            for name in names
+        }
+
+    @cached_property
+    def apply(self) -> dict[str, Callable[[PyTree, Float[Array, 'b *space c']], Float[Array, 'b *space k']]]:
+        """`apply[name](params, images)` runs a network on images in [-1, 1]."""
+        return {
+            name: (lambda params, images, net=network: net.apply({'params': params}, images))
+            for name, network in self.networks.items()
+        }
+
+    @cached_property
+    def optimizers(self):
+        return {name: optimizer(**self.config.optimizer) for name in self.networks}
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains whose images the method reads."""
+        return tuple(sorted({array[-1] for term in self.method.terms() for array in TERMS[term].arrays}))
+
+    @property
+    def arrays(self) -> set[str]:
+        """The arrays of a batch that the method reads."""
+        return {array for term in self.method.terms() for array in TERMS[term].arrays}
+
+    def segmentor(self, domain: str) -> str | None:
+        """The network that segments images of a domain: its own, else the other domain's, else none."""
+        return next((name for name in (f's_{domain}', 's_a', 's_b') if name in self.networks), None)
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """The length of training."""
+        train = self.config.train
+        return train.steps or (train.epochs + train.decay_epochs) * steps_per_epoch
+
+    def rates(self, steps_per_epoch: int) -> dict[str, Callable]:
+        """Every network's learning rate as a function of the step."""
+        train = self.config.train
+        if train.steps:
+            constant, decay, unit = train.steps - train.decay_steps, train.decay_steps, 1
+        else:
+            constant, decay, unit = train.epochs, train.decay_epochs, steps_per_epoch
+        return {
+            name: constant_then_linear(
+                self.config.rate[KIND[OWNER[name[0]]]], constant, decay, unit, self.config.warmup
+            )
+            for name in self.networks
+        }
+
+    def step(self, steps_per_epoch: int, over: Mesh) -> Callable[[State, Mapping], tuple[State, dict]]:
+        """The train step on batches of images in [0, 1]."""
+        loss = self.config.loss
+        if loss.class_weights and len(loss.class_weights) != len(self.classes):
+            raise InputError(
+                f'loss.class_weights has {len(loss.class_weights)} weights for {len(self.classes)} classes: '
+                + ', '.join(self.classes)
+            )
+        change = augmenter(Augmentation(**self.config.augment))
+        kind = dtype(self.config.dtype)
+        wide = jnp.promote_types(kind, jnp.float32)
+
+        def ready(keys, batch):
+            """What the networks see: augmented, in [-1, 1]."""
+            batch = {k: v if k.startswith('label') else v.astype(wide) for k, v in batch.items()}
+            batch = change(keys, batch) if change else batch
+            return {k: v if k.startswith('label') else 2 * v - 1 for k, v in batch.items()}
+
+        return make_step(
+            self.method,
+            self.apply,
+            self.optimizers,
+            self.rates(steps_per_epoch),
+            PerRow(self.config.history, self.config.train.batch).exchange,
+            over,
+            self.config.seed,
+            Choices(**{**loss, 'class_weights': tuple(loss.class_weights)}),
+            ready,
+            self.config.average,
+        )
+
+    def first_state(self, size: tuple[int, ...], over: Mesh) -> State:
+        """The state before the first step, laid out over the mesh; `size` of an image without channels."""
+        batch = self.config.train.batch
+        parallel.rows_per_device(batch, over)
+        kind = jnp.promote_types(dtype(self.config.dtype), jnp.float32)
+
+        def make():
+            image = jnp.zeros((1, *size, self.channels), kind)
+            params = initial_params(
+                self.networks, dict.fromkeys(self.networks, image), jax.random.key(self.config.seed)
+            )
+            rows = jnp.zeros((batch, *size, self.channels), kind)
+            judged = [name[-1] for name in self.networks if name.startswith('d_')]
+            past = {domain: PerRow(self.config.history, batch).empty(rows) for domain in judged}
+            return create(params, self.optimizers, past, bool(self.config.average))
+
+        layout = jax.tree.map(lambda spec: jax.NamedSharding(over, spec), LAYOUT)
+        return jax.jit(make, out_shardings=layout)()
+
+
+def trained_params(state: State) -> Mapping[str, PyTree]:
+    """The weights to use: the moving average where there is one."""
+    return state.average or state.params

@@ -1,0 +1,91 @@
+"""Held-out subjects while training: the score that chooses the best checkpoint, and the picture of both paths.
+
+The score needs no target labels: Dice of s_b(g_ab(a)) against label_a.  A method that only segments is scored on
+the labelled domain it trains on.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from synseg_jax.evaluation.metrics import dice
+from synseg_jax.evaluation.summary import NOT_ORGANS
+from synseg_jax.training.inference import Networks
+
+UNCHANGED = 0.01  # mean |fake_b - a| below which translation counts as identity
+
+
+def score(
+    networks: Networks, records: Mapping[str, Sequence], stop: Callable[[], bool] = lambda: False
+) -> dict[str, float]:
+    """Measures on the validation records of each domain; `score` is the mean Dice over organs of each scan's mean.
+
+    `change` is the mean absolute change that translation makes, in [0, 1].  Empty where there is nothing to measure;
+    `stop()` is asked between scans and ends the validation early.
+    """
+    nets, found = networks.system.networks, {}
+    domain = next((d for d in ('a', 'b') if f'label_{d}' in networks.system.arrays), None)
+    through = 'b' if 's_b' in nets and 'g_ab' in nets else domain  # the domain whose segmentor sees the image
+    labelled = domain in records and len(records[domain]) and 'label' in records[domain][0]
+    scans: dict[int, list] = {}
+    if labelled:
+        for record in records[domain]:
+            scans.setdefault(int(record['case']), []).append(record)
+    scores, changes = [], []
+    for slices in scans.values():
+        if stop():
+            break
+        images = shown = np.stack([record['image'] for record in slices])
+        if through != domain:
+            shown = networks.translate(images, domain)
+            changes.append(float(np.abs(shown - images).mean()))
+        predicted = networks.votes(shown, through).argmax(-1)
+        scores.append(_mean_dice(predicted, np.stack([r['label'] for r in slices]), networks.system.classes))
+    if scores:
+        found['score'] = float(np.nanmean(scores))
+    if changes:
+        found['change'] = float(np.mean(changes))
+    return found
+
+
+def _mean_dice(predicted, reference, classes):
+    organs = [i for i, name in enumerate(classes) if name not in NOT_ORGANS]
+    return np.nanmean([dice(predicted == i, reference == i) for i in organs])
+
+
+def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) -> list[dict]:
+    """Rows of a panel: real, synthetic, reconstructed and segmented images of both paths, as far as there are any.
+
+    `examples[domain]` are records; row i shows the i-th of each domain.
+    """
+    nets, rows = networks.system.networks, []
+    count = min(len(records) for records in examples.values())
+    images = {d: np.stack([r['image'] for r in records[:count]]) for d, records in examples.items()}
+    columns: dict[str, object] = {}
+
+    def add(title, pictures, labels=None):
+        columns[title] = [
+            picture[..., 0] if labels is None else (picture[..., 0], labels[i]) for i, picture in enumerate(pictures)
+        ]
+
+    for source, other in (('a', 'b'), ('b', 'a')):
+        if source not in images:
+            continue
+        real = images[source]
+        add(f'real {source}', real)
+        if 'label' in examples[source][0]:
+            add(f'label of {source}', real, [r['label'] for r in examples[source][:count]])
+        shown, title = real, f'segmentation of real {source}'
+        if f'g_{source}{other}' in nets:
+            fake = networks.translate(real, source)
+            add(f'synthetic {other}', fake)
+            if f'g_{other}{source}' in nets:
+                add(f'reconstructed {source}', networks.translate(fake, other))
+            if source == 'a':
+                shown, title = fake, 'segmentation of synthetic b'
+        segmented = 'b' if 's_b' in nets else source
+        if networks.system.segmentor(segmented):
+            add(title, shown, networks.votes(shown, segmented).argmax(-1))
+    for i in range(count):
+        rows.append({title: pictures[i] for title, pictures in columns.items()})
+    return rows

@@ -1,0 +1,35 @@
+"""What all tests share: jaxtyping checks, double precision, several virtual devices, and the optional shared folder."""
+
+import os
+
+os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('JAX_ENABLE_X64', '0')
+
+from pathlib import Path
+
+import jax
+import pytest
+from absl import flags
+from jaxtyping import install_import_hook
+
+install_import_hook('synseg_jax', 'typecheck.check')
+flags.FLAGS(['pytest'])  # grain's worker processes need parsed flags
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / 'shared'
+
+
+@pytest.fixture
+def x64():
+    """Double precision for the duration of one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def shared():
+    """The folder of reference material beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f'reference material is absent: {SHARED.name}/ beside the repository')
+    return SHARED

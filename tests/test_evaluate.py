@@ -1,0 +1,160 @@
+"""The command on small folders: pairs by name, classes by name, grids that must agree, files that are whole."""
+
+import csv
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from synseg_jax import evaluate
+from synseg_jax.errors import InputError
+from synseg_jax.evaluation import metrics
+
+SPACING = (1.0, 2.0, 3.0)
+AFFINE = np.diag([*SPACING, 1.0])
+
+
+def write_labels(path, labels, affine=AFFINE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(labels.astype(np.uint8), affine), path)
+
+
+def write_names(folder, labels):
+    (folder / 'dataset.json').write_text(json.dumps({'labels': labels}))
+
+
+def cube(low, high, value=1):
+    labels = np.zeros((10, 9, 8), np.uint8)
+    labels[low:high, low:high, low:high] = value
+    return labels
+
+
+@pytest.fixture
+def folders(tmp_path):
+    predictions, references = tmp_path / 'predictions', tmp_path / 'labelsTs'
+    for case, shift in (('case 1', 0), ('case_2', 1)):
+        write_labels(predictions / f'{case}.nii.gz', cube(1 + shift, 4 + shift))
+        write_labels(references / f'{case}.nii.gz', cube(1, 4))
+    return predictions, references
+
+
+def test_measures_every_case(folders):
+    cases, summarised = evaluate.evaluate_folder(*folders)
+    assert list(cases) == ['case 1', 'case_2']
+    assert cases['case 1']['1'] == {'dice': 1, 'asd_mm': 0, 'hd95_mm': 0}
+    masks = cube(2, 5) == 1, cube(1, 4) == 1
+    assert cases['case_2']['1']['dice'] == pytest.approx(2 * 8 / 54)
+    assert cases['case_2']['1']['asd_mm'] == pytest.approx(metrics.average_surface_distance(*masks, SPACING))
+    assert summarised['classes']['1']['dice']['n'] == 2
+
+
+@pytest.mark.parametrize('where', ['predictions', 'references', 'parent'])
+def test_class_names_come_from_either_side(folders, where):
+    predictions, references = folders
+    folder = {'predictions': predictions, 'references': references, 'parent': references.parent}[where]
+    write_names(folder, {'background': 0, 'spleen': 1})
+    cases, _ = evaluate.evaluate_folder(*folders)
+    assert list(cases['case 1']) == ['spleen']
+
+
+def test_older_order_of_names(folders):
+    write_names(folders[0], {'0': 'background', '1': 'spleen'})
+    assert list(evaluate.evaluate_folder(*folders)[0]['case 1']) == ['spleen']
+
+
+def test_classes_match_by_name(tmp_path):
+    predictions, references = tmp_path / 'p', tmp_path / 'r'
+    write_labels(predictions / 'x.nii.gz', cube(1, 4, 7) + cube(5, 7, 2) + cube(7, 8, 3))
+    write_labels(references / 'x.nii.gz', cube(1, 4, 1) + cube(5, 7, 9) + cube(7, 8, 4))
+    write_names(predictions, {'background': 0, 'liver': 2, 'body': 3, 'spleen': 7})
+    write_names(references, {'background': 0, 'spleen': 1, 'pancreas': 4, 'liver': 9})
+    cases, _ = evaluate.evaluate_folder(predictions, references)
+    perfect = {'dice': 1, 'asd_mm': 0, 'hd95_mm': 0}
+    assert cases == {'x': {'liver': perfect, 'spleen': perfect}}
+    pairs = {'x': (references / 'x.nii.gz', predictions / 'x.nii.gz')}
+    cases, _ = evaluate.evaluate_pairs(
+        pairs,
+        ['background', 'spleen', 'a', 'b', 'pancreas', *'cdef', 'liver'],
+        reference_values={'spleen': 7, 'liver': 2, 'body': 3},
+    )
+    assert cases == {'x': {'spleen': perfect, 'liver': perfect}}
+
+
+def test_no_class_in_common(folders):
+    write_names(folders[0], {'background': 0, 'spleen': 1})
+    write_names(folders[1], {'background': 0, 'Milz': 1})
+    with pytest.raises(InputError, match='spleen.*Milz'):
+        evaluate.evaluate_folder(*folders)
+
+
+def test_labels_without_a_name(folders):
+    write_names(folders[0], {'background': 0, 'spleen': 1})
+    write_labels(folders[1] / 'case_2.nii.gz', cube(1, 4, 5))
+    with pytest.raises(InputError, match=r'case_2\.nii\.gz has labels 5'):
+        evaluate.evaluate_folder(*folders)
+
+
+@pytest.mark.parametrize(
+    'labels', [{'background': 0, 'ignore': 1}, {'spleen': 1}, {'background': 0, 'tumour': [1, 2]}, 3]
+)
+def test_names_that_do_not_serve(folders, labels):
+    write_names(folders[0], labels)
+    with pytest.raises(InputError, match=r'dataset\.json'):
+        evaluate.evaluate_folder(*folders)
+
+
+def test_a_missing_prediction_is_named(folders, caplog):
+    predictions, references = folders
+    write_labels(references / 'case_3.nii.gz', cube(1, 4))
+    with pytest.raises(InputError, match='case_3.*--partial'):
+        evaluate.evaluate_folder(predictions, references)
+    assert list(evaluate.evaluate_folder(predictions, references, partial=True)[0]) == ['case 1', 'case_2']
+
+
+def test_a_missing_reference_is_no_error(folders):
+    write_labels(folders[0] / 'case_4.nii.gz', cube(1, 4))
+    assert list(evaluate.evaluate_folder(*folders)[0]) == ['case 1', 'case_2']
+
+
+def test_folders_without_a_case_in_common(folders, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(InputError, match='no case in common'):
+        evaluate.evaluate_folder(tmp_path / 'empty', folders[1])
+    with pytest.raises(InputError, match='nowhere is not a folder'):
+        evaluate.evaluate_folder(tmp_path / 'nowhere', folders[1])
+    write_labels(folders[0] / 'case_2.nii', cube(1, 4))
+    with pytest.raises(InputError, match='same case'):
+        evaluate.evaluate_folder(*folders)
+
+
+def test_grids_must_agree(folders):
+    predictions, _ = folders
+    write_labels(predictions / 'case_2.nii.gz', cube(1, 4)[:-1])
+    with pytest.raises(InputError, match=r'case_2\.nii\.gz has shape \(9, 9, 8\), its reference \(10, 9, 8\)'):
+        evaluate.evaluate_folder(*folders)
+    moved = AFFINE.copy()
+    moved[1, 3] = 0.5
+    write_labels(predictions / 'case_2.nii.gz', cube(1, 4), moved)
+    with pytest.raises(InputError, match=r'case_2\.nii\.gz lies up to 0\.5 mm off'):
+        evaluate.evaluate_folder(*folders)
+    moved[1, 3] = 0.001
+    write_labels(predictions / 'case_2.nii.gz', cube(1, 4), moved)
+    evaluate.evaluate_folder(*folders)
+
+
+def test_an_image_in_place_of_labels(folders):
+    image = np.random.default_rng(0).integers(0, 2000, (10, 9, 8)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(image, AFFINE), folders[0] / 'case_2.nii.gz')
+    with pytest.raises(InputError, match=r'case_2\.nii\.gz'):
+        evaluate.evaluate_folder(*folders)
+
+
+def test_what_is_written(folders, tmp_path):
+    output = tmp_path / 'new' / 'measures'
+    cases, summarised = evaluate.evaluate_folder(*folders)
+    evaluate.write(output, cases, summarised)
+    assert sorted(path.name for path in output.iterdir()) == ['boxplots.png', 'cases.csv', 'summary.json']
+    assert json.loads((output / 'summary.json').read_text()) == summarised
+    rows = list(csv.DictReader((output / 'cases.csv').open()))
+    assert [(row['case'], row['organ'], row['dice']) for row in rows][0] == ('case 1', '1', '1.0')

@@ -1,0 +1,174 @@
+"""Pictures hold what they were given: colours, columns, boxes; and they are whole or absent."""
+
+import csv
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from synseg_jax.evaluation import figures
+
+CLASSES = ['background', 'spleen', 'liver']
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures as they were saved."""
+    kept = []
+    savefig = Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        kept.append(figure)
+        savefig(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, 'savefig', keep)
+    return kept
+
+
+def scan(size=24):
+    labels = np.zeros((size, size), np.uint8)
+    labels[4:12, 4:12], labels[14:20, 10:20] = 1, 2
+    return np.clip(labels / 2 + 0.1, 0, 1), labels
+
+
+def has_colour(path, colour, tolerance=0.02):
+    return (np.abs(imread(path)[..., :3] - to_rgb(colour)).max(-1) < tolerance).any()
+
+
+def test_class_colours_are_distinct_and_repeat():
+    assert len(set(figures.COLOURS)) == len(figures.COLOURS) == 15
+    assert figures.colour(1) == figures.colour(16) != figures.colour(2)
+
+
+def test_panel(tmp_path, drawn):
+    image, labels = scan()
+    row = {'real a': image, 'label a': (image, labels), 'real b': image}
+    figures.panel(tmp_path / 'panel.png', [row, row], CLASSES, gap_before='real b')
+    (figure,) = drawn
+    assert [axes.get_title() for axes in figure.axes] == ['real a', 'label a', 'real b', '', '', '']
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['spleen', 'liver']
+    gap = figure.axes[2].get_position().x0 - figure.axes[1].get_position().x1
+    assert gap > 2 * (figure.axes[1].get_position().x0 - figure.axes[0].get_position().x1)
+    assert has_colour(tmp_path / 'panel.png', figures.colour(2))
+    assert [path.name for path in tmp_path.iterdir()] == ['panel.png']
+
+
+def test_panel_overlay_has_the_colour_of_the_class(tmp_path, drawn):
+    image, labels = scan()
+    only_liver = np.where(labels == 2, 2, 0)
+    figures.panel(tmp_path / 'panel.png', [{'x': (image, only_liver)}], CLASSES)
+    over = drawn[0].axes[0].images[1]
+    colours = over.to_rgba(over.get_array())
+    assert np.allclose(colours[16, 15, :3], to_rgb(figures.colour(2)), atol=0.01)
+    assert colours[0, 0, 3] == 0
+
+
+def test_panel_without_labels_has_no_legend_and_refuses_unlike_rows(tmp_path, drawn):
+    image, _ = scan()
+    figures.panel(tmp_path / 'panel.png', [{'x': image}], CLASSES)
+    assert not drawn[0].legends
+    with pytest.raises(ValueError, match='titles'):
+        figures.panel(tmp_path / 'panel.png', [{'x': image}, {'y': image}], CLASSES)
+
+
+def test_overlays(tmp_path, drawn):
+    image, labels = scan()
+    empty = np.zeros_like(labels)
+    full = np.ones_like(labels)
+    scans = [
+        figures.Scan('both', image, labels, np.roll(labels, 2, 0)),
+        figures.Scan('nothing predicted', image, labels, empty, (2.0, 1.0)),
+        figures.Scan('to the border', image, full, full),
+    ]
+    figures.overlays(tmp_path / 'overlays.png', scans, CLASSES)
+    axes = drawn[0].axes
+    assert [a.get_title() for a in axes] == [s.title for s in scans]
+    assert [len(a.collections) for a in axes] == [4, 2, 2]
+    assert axes[1].get_aspect() == 2
+    assert [t.get_text() for t in drawn[0].legends[0].get_texts()] == ['reference', 'prediction', 'spleen', 'liver']
+    rows = axes[2].collections[0].get_paths()[0].vertices[:, 1]
+    assert (rows.min(), rows.max()) == (-0.5, 23.5)  # the outline lies on the edge of the picture, closed
+
+
+def test_telling_slice():
+    labels = np.zeros((8, 8, 5), np.uint8)
+    labels[..., 1] = 1
+    labels[:2, 0, 2], labels[:2, 1, 2] = 1, 2
+    labels[:4, 0, 3], labels[:4, 1, 3] = 1, 2
+    assert figures.telling_slice(labels) == 3
+    assert figures.telling_slice(np.moveaxis(labels, 2, 0), axis=0) == 3
+
+
+def write_metrics(path, n=200, torn=''):
+    names = ['adv_a', 'adv_b', 'cyc_a', 'seg_fake_b', 'never', 'lr/g_ab', 'lr/d_a', 'lr/s_b', 'grad_norm/g_ab']
+    with path.open('w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['step', 'epoch', *names])
+        for i in range(n):
+            loss = 'nan' if i == 7 else 1 + i % 2
+            writer.writerow([10 * i, i // 50, loss, 2, 3 / (i + 1), '' if i % 2 else 4, '', 1e-4, 2e-4, 1e-4, 5])
+        file.write(torn)
+
+
+def test_curves(tmp_path, drawn):
+    write_metrics(tmp_path / 'metrics.csv', torn='2000,4,9')
+    figures.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv', window=4)
+    shown = {axes.get_title(loc='left'): axes for axes in drawn[0].axes if axes.axison}
+    assert list(shown) == [
+        'adversarial (generators)',
+        'cycle consistency',
+        'segmentation',
+        'learning rate',
+        'gradient norm',
+    ]
+    raw, smooth = shown['adversarial (generators)'].lines[:2]
+    assert raw.get_xdata().size == 199 and raw.get_xdata().max() == 1990  # without the NaN and the torn row
+    assert smooth.get_ydata()[0] == 1 and smooth.get_ydata()[-1] == 1.5
+    labels = [text.get_text() for text in shown['learning rate'].get_legend().get_texts()]
+    assert labels == ['g_ab, s_b', 'd_a']
+    assert shown['gradient norm'].get_yscale() == 'log'
+    assert (tmp_path / 'curves.png').stat().st_size > 10_000
+
+
+def test_curves_of_one_row_and_of_none(tmp_path):
+    write_metrics(tmp_path / 'metrics.csv', n=1)
+    figures.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv')
+    write_metrics(tmp_path / 'metrics.csv', n=0)
+    with pytest.raises(ValueError, match=r'metrics\.csv holds no values'):
+        figures.curves(tmp_path / 'none.png', tmp_path / 'metrics.csv')
+    assert not (tmp_path / 'none.png').exists()
+
+
+def test_boxplots(tmp_path, drawn):
+    systems = {'ours': {'spleen': [0.5, 0.75, 1.0, None], 'liver': []}, 'theirs': {'liver': [0.25, float('nan')]}}
+    figures.boxplots(tmp_path / 'boxes.png', systems)
+    (axes,) = drawn[0].axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ['spleen', 'liver']
+    assert sorted(y for dots in axes.collections for y in dots.get_offsets()[:, 1]) == [0.25, 0.5, 0.75, 1.0]
+    assert len(axes.patches) == 2
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ['ours', 'theirs']
+
+
+def test_no_state_is_left_behind(tmp_path):
+    with matplotlib.rc_context({'font.size': 17}):
+        before = dict(matplotlib.rcParams)
+        figures.boxplots(tmp_path / 'boxes.png', {'ours': {'spleen': [0.5]}})
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / 'boxes.png'
+    path.write_bytes(b'old')
+
+    def half(figure, where, **_):
+        where.write_bytes(b'half')
+        raise OSError('disk full')
+
+    monkeypatch.setattr(Figure, 'savefig', half)
+    with pytest.raises(OSError):
+        figures.boxplots(path, {'ours': {'spleen': [0.5]}})
+    assert path.read_bytes() == b'old'
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,211 @@
+"""Four training steps of the published SynSeg-Net code, to the last digits: losses and weights in float64.
+
+The variants lie in `parity/` of the shared folder, or in the folder that PARITY_DIR names.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from synseg_jax.interop import torch_weights
+from synseg_jax.methods import method
+from synseg_jax.networks import build
+from synseg_jax.training import optimizers, parallel, state
+from synseg_jax.training.history import Past
+from synseg_jax.training.step import make_step
+from synseg_jax.training.terms import TERMS, Choices, View
+
+FOLDER = Path(os.environ.get('PARITY_DIR') or Path(__file__).resolve().parents[2] / 'shared' / 'parity')
+VARIANTS = sorted(path.parent for path in FOLDER.glob('*/settings.json'))
+PUBLISHED = {'g_ab': 'G_A', 'g_ba': 'G_B', 's_b': 'Seg_A', 'd_b': 'D_A', 'd_a': 'D_B'}  # D_A judges B images
+
+if not VARIANTS:
+    if os.environ.get('PARITY_DIR'):
+        raise FileNotFoundError(f'PARITY_DIR holds no variant: {FOLDER}')
+    pytest.skip(f'published numbers are absent: {FOLDER}', allow_module_level=True)
+
+variants = pytest.mark.parametrize('variant', VARIANTS, ids=lambda path: path.name)
+
+
+class Recorded:
+    """The published image pool, one for the whole batch, with its random decisions read from a record.
+
+    Stands in for history.PerRow: the pool is the array of fakes seen so far, `returned[domain][step]` their indices.
+    """
+
+    def __init__(self, folder, steps, batch):
+        record = json.loads((folder / 'pool_decisions.json').read_text())
+        returned = {domain: np.zeros((steps, batch), int) for domain in 'ab'}
+        for query in record['queries']:
+            domain = {'fake_A_pool': 'a', 'fake_B_pool': 'b'}[query['pool']]
+            shown = query['returned_(step,batch_index)']
+            returned[domain][query['step'] - 1] = [(step - 1) * batch + row for step, row in shown]
+        self.returned, self.steps, self.batch = returned, steps, batch
+
+    def empty(self, domain, images):
+        # One device, one shared pool: rows of the state are the steps, and `filled` carries which record to follow.
+        memory = jnp.zeros((self.batch, self.steps, *images.shape[1:]), images.dtype)
+        return Past(memory, jnp.full(self.batch, {'a': 0, 'b': 1}[domain] * self.steps, jnp.int32))
+
+    def exchange(self, past, fakes, keys):
+        del keys
+        which, step = past.filled[0] // self.steps, past.filled[0] % self.steps
+        images = past.images.at[:, step].set(fakes)
+        table = jnp.asarray(np.stack([self.returned['a'], self.returned['b']]))[which, step]
+        seen = images.swapaxes(0, 1).reshape(-1, *fakes.shape[1:])
+        return seen[table], Past(images, past.filled + 1)
+
+
+class NoHistory:
+    def exchange(self, past, fakes, keys):
+        return fakes, past
+
+
+class Game:
+    """One variant: networks, state and step as its settings.json describes them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        settings = json.loads((folder / 'settings.json').read_text())
+        option = settings['opt']
+        self.steps, self.batch = settings['steps'], option['batchSize']
+        assert option['norm'] == 'instance' and option['no_dropout'] and settings['model'] in ('cycle_seg', 'cycle_gan')
+        segments = settings['model'] == 'cycle_seg'
+        identity, lambda_a, lambda_b = option['identity'], option['lambda_A'], option['lambda_B']
+        gen = {'cyc_a': lambda_a, 'cyc_b': lambda_b, 'idt_a': lambda_a * identity, 'idt_b': lambda_b * identity}
+        self.method = method('synseg' if segments else 'cyclegan').pay({'gen': gen})
+        self.dice = segments and option['seg_norm'] == 'DiceNorm'
+        self.choices = Choices(
+            adversarial='log_likelihood' if option['no_lsgan'] else 'lsgan',
+            segmentation='dice' if self.dice else 'cross_entropy',
+            class_weights=tuple(option.get('crossentropy_weight') or ()),
+        )
+        types = {'dtype': jnp.float64, 'param_dtype': jnp.float64}
+        blocks = int(option['which_model_netG'].removeprefix('resnet_').removesuffix('blocks'))
+        resnet = {'width': option['ngf'], 'blocks': blocks, 'tanh': True, **types}
+        generator = build('resnet', channels=option['output_nc'], **resnet)
+        judge = build('patchgan', width=option['ndf'], layers=option['n_layers_D'], **types)
+        self.networks = {'g_ab': generator, 'g_ba': generator, 'd_a': judge, 'd_b': judge}
+        if segments:
+            self.networks['s_b'] = build('resnet', channels=option['output_nc_seg'], **resnet)
+        self.apply = {name: (lambda p, x, n=net: n.apply({'params': p}, x)) for name, net in self.networks.items()}
+        rate = optimizers.constant_then_linear(option['lr'], option['niter'], option['niter_decay'], unit=10**6)
+        self.rates = dict.fromkeys(self.networks, rate)
+        adam = optimizers.optimizer('adam', b1=option['beta1'], b2=0.999, eps=1e-8)
+        self.optimizers = dict.fromkeys(self.networks, adam)
+        self.pool = Recorded(folder, self.steps, self.batch) if option['pool_size'] else NoHistory()
+
+    def params(self, prefix='init'):
+        return {
+            name: jax.tree.map(
+                lambda x: jnp.asarray(x, jnp.float64),
+                torch_weights.from_torch(
+                    network, torch_weights.read_tensors(self.folder / f'{prefix}_{PUBLISHED[name]}.safetensors')
+                ),
+            )
+            for name, network in self.networks.items()
+        }
+
+    def batches(self):
+        with np.load(self.folder / 'inputs.npz') as inputs:
+            for s in range(1, self.steps + 1):
+                a, b = (np.moveaxis(inputs[f'{d}_{s}'], 1, -1).astype(np.float64) for d in 'AB')
+                yield jax.tree.map(
+                    jnp.asarray, {'a': a, 'b': b, 'label_a': inputs[f'label_{s}'][:, 0].astype(np.int32)}
+                )
+
+    def run(self):
+        mesh = parallel.mesh(1)
+        step = make_step(
+            self.method, self.apply, self.optimizers, self.rates, self.pool.exchange, mesh, choices=self.choices
+        )
+        batches = list(self.batches())
+        history = {}
+        if isinstance(self.pool, Recorded):
+            history = {domain: self.pool.empty(domain, jnp.asarray(batches[0][domain])) for domain in 'ab'}
+        else:
+            history = dict.fromkeys('ab', ())
+        now = state.create(self.params(), self.optimizers, history)
+        losses = []
+        for batch in batches:
+            now, metrics = step(now, batch)
+            losses.append({name: float(value) for name, value in metrics.items()})
+        return now, losses
+
+
+def published_losses(game, step):
+    """The published losses of one step under the names of our terms, with their published weights taken out."""
+    weights = game.method.pays['gen']
+    published = {
+        'adv_b': step['loss_G_A'], 'adv_a': step['loss_G_B'],
+        'cyc_a': step['loss_cycle_A'] / weights['cyc_a'], 'cyc_b': step['loss_cycle_B'] / weights['cyc_b'],
+        'dis_b': step['loss_D_A'], 'dis_a': step['loss_D_B'],
+    }  # fmt: skip
+    if 'idt_a' in weights:
+        published['idt_b'] = step['loss_idt_A'] / weights['idt_b']
+        published['idt_a'] = step['loss_idt_B'] / weights['idt_a']
+    if 'seg_fake_b' in weights:
+        published['seg_fake_b'] = step['loss_seg'] + (1 if game.dice else 0)  # ours is 1 - Dice, theirs -Dice
+    return published
+
+
+@variants
+def test_parity_of_four_steps(variant, x64):
+    game = Game(variant)
+    now, losses = game.run()
+    expected = json.loads((variant / 'f64' / 'losses.json').read_text())['steps']
+    assert len(expected) == len(losses) == game.steps
+    for ours, theirs in zip(losses, expected, strict=True):
+        published = published_losses(game, theirs)
+        assert set(published) == set(game.method.terms())
+        for name, value in published.items():
+            np.testing.assert_allclose(ours[name], value, rtol=1e-9, err_msg=name)
+        total = sum(weight * ours[name] for name, weight in game.method.pays['gen'].items())
+        np.testing.assert_allclose(total - (1 if game.dice else 0), theirs['loss_G'], rtol=1e-9)
+    after = game.params(f'f64/step{game.steps}')
+    for name in game.networks:
+        ours, theirs = (torch_weights.to_torch(game.networks[name], p[name]) for p in (now.params, after))
+        for tensor in theirs:
+            np.testing.assert_allclose(ours[tensor], theirs[tensor], rtol=0, atol=1e-8, err_msg=f'{name} {tensor}')
+
+
+@variants
+def test_parity_of_first_outputs(variant, x64):
+    game = Game(variant)
+    view = View(game.apply, game.params(), next(iter(game.batches())))
+    with np.load(variant / 'f64' / 'outputs_step1.npz') as expected:
+        ours = {
+            'fake_B': view.fake_b, 'fake_A': view.fake_a, 'rec_A': view.rec_a, 'rec_B': view.rec_b,
+            'D_A_fake_B': view.d_b(view.fake_b), 'D_B_fake_A': view.d_a(view.fake_a),
+            'D_A_real_B': view.d_b(view.b), 'D_B_real_A': view.d_a(view.a),
+            'D_A_fake_B_gstep': view.d_b(view.fake_b), 'D_B_fake_A_gstep': view.d_a(view.fake_a),
+        }  # fmt: skip
+        if 's_b' in game.networks:
+            ours['seg_fake_B'] = view.s_b(view.fake_b)
+        assert set(expected) <= set(ours)
+        for name in expected:
+            value = np.moveaxis(np.asarray(ours[name]), -1, 1)
+            if name.startswith('D_') and game.choices.adversarial == 'log_likelihood':
+                value = jax.nn.sigmoid(value)  # the published network ends in a sigmoid, ours in logits
+            np.testing.assert_allclose(value, expected[name], rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+@variants
+def test_parity_in_float32_of_the_first_step(variant):
+    folder = variant
+    if not (folder / 'losses_f32.json').exists():
+        expected = json.loads((folder / 'f64' / 'losses.json').read_text())['steps'][0]
+    else:
+        expected = json.loads((folder / 'losses_f32.json').read_text())['steps'][0]
+    game = Game(folder)
+    networks = {n: net.clone(dtype=jnp.float32, param_dtype=jnp.float32) for n, net in game.networks.items()}
+    apply = {name: (lambda p, x, n=net: n.apply({'params': p}, x)) for name, net in networks.items()}
+    batch = {k: v if k == 'label_a' else v.astype(jnp.float32) for k, v in next(iter(game.batches())).items()}
+    view = View(apply, game.params(), batch, game.choices)
+    for name, value in published_losses(game, expected).items():
+        np.testing.assert_allclose(float(TERMS[name].value(view)), value, rtol=1e-5, err_msg=name)

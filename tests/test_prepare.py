@@ -1,0 +1,295 @@
+"""Folders become records: the same bytes every time, blind to target labels, whole or not at all."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import ml_collections
+import nibabel as nib
+import numpy as np
+import pytest
+
+from synseg_jax import prepare as module
+from synseg_jax.data import intensity, slices, volume
+from synseg_jax.data.records import Manifest
+from synseg_jax.errors import InputError
+from synseg_jax.prepare import Scans, Settings, parse_set, prepare, settings_of
+
+SETTINGS = Settings(size=(8, 10), source_split=(0.5, 0.25, 0.25), target_split=(0.75, 0.0, 0.25))
+AFFINE = np.diag([-1.5, 1.5, 4.0, 1.0])  # stored left, anterior, superior
+LABELS = {'background': 0, 'liver': 3, 'spleen': 7}
+
+
+def _scan(seed, ct):
+    """An image whose voxels of label 3 and 7 stand out, on a black border."""
+    rng = np.random.default_rng(seed)
+    label = np.zeros((16, 20, 5), np.uint8)
+    label[2:6, 5:15, 1:4] = 3
+    label[10:14, 5:12, 1:4] = 7
+    image = rng.normal(300, 20, label.shape) + 40 * label
+    image[:, :, 0] = 0  # an empty slice
+    return (image - 200 if ct else image).astype(np.int16), label
+
+
+def _dataset(folder, channel, labels=True, cases=4, prefix='p'):
+    (folder / 'imagesTr').mkdir(parents=True)
+    (folder / 'labelsTr').mkdir()
+    for i in range(cases):
+        image, label = _scan(i, channel == 'CT')
+        nib.save(nib.Nifti1Image(image, AFFINE), folder / f'imagesTr/{prefix}{i}_0000.nii.gz')
+        if labels:
+            nib.save(nib.Nifti1Image(label, AFFINE), folder / f'labelsTr/{prefix}{i}.nii.gz')
+    description = {'channel_names': {'0': channel}, 'labels': LABELS, 'file_ending': '.nii.gz'}
+    (folder / 'dataset.json').write_text(json.dumps(description))
+    return folder
+
+
+@pytest.fixture
+def sets(tmp_path):
+    mr, ct = _dataset(tmp_path / 'mr', 'MRI', prefix='m'), _dataset(tmp_path / 'ct', 'CT', prefix='c')
+    return [Scans('source', mr, 'a'), Scans('target', ct, 'b')]
+
+
+def _bytes(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix == '.array_record'}
+
+
+def _roles(manifest, name):
+    return {role: [c['subject'] for c in content['cases']] for role, content in manifest.sets[name]['roles'].items()}
+
+
+def test_records_are_the_scans(sets, tmp_path):
+    manifest = prepare(sets, tmp_path / 'out', SETTINGS)
+    assert manifest.classes == ('background', 'liver', 'spleen') and manifest.sets['target']['channel'] == 'CT'
+    case = manifest.role('source', 'train')['cases'][0]
+    upright = volume.canonical(volume.read(case['image'])).array
+    label = volume.canonical(volume.read_labels(case['label'])).array
+    low, high = np.percentile(upright, [2.5, 97.5])
+    assert (case['low'], case['high']) == (pytest.approx(low), pytest.approx(high))
+    assert (case['slices'], case['records'], case['dropped'], case['scan_size']) == (5, 4, 1, [20, 16])
+    stack = slices.resize_linear(slices.to_stack(intensity.Normalisation(low, high).apply(upright), 'axial'), (8, 10))
+    record = manifest.records('source', 'train')[1]
+    assert (record['case'], record['slice'], record['image'].shape) == (0, 2, (8, 10, 1))
+    np.testing.assert_allclose(record['image'][..., 0], stack[2], atol=1e-4)
+    classes = np.array([0, 0, 0, 1, 0, 0, 0, 2])[label]
+    np.testing.assert_array_equal(record['label'], slices.resize_nearest(slices.to_stack(classes, 'axial'), (8, 10))[2])
+    # the stored axes run to the left, so label 3 at low x lies on the patient's right: the picture's left
+    assert np.argwhere(record['label'] == 1)[:, 1].mean() < np.argwhere(record['label'] == 2)[:, 1].mean()
+
+
+def test_split_by_subject_and_place_of_the_test_part(sets, tmp_path):
+    folder = sets[0].folder
+    for week in (1, 2):
+        image, label = _scan(9, False)
+        nib.save(nib.Nifti1Image(image, AFFINE), folder / f'imagesTr/m0_w{week}_0000.nii.gz')
+        nib.save(nib.Nifti1Image(label, AFFINE), folder / f'labelsTr/m0_w{week}.nii.gz')
+    (folder / 'imagesTs').mkdir()
+    nib.save(nib.Nifti1Image(image, AFFINE), folder / 'imagesTs/z1_0000.nii.gz')
+    manifest = prepare(sets, tmp_path / 'out', replace(SETTINGS, subject=r'^(\w\d)', source_split=(0.5, 0.5, 0.0)))
+    roles = _roles(manifest, 'source')
+    assert list(roles) == ['train', 'val', 'test'] and roles['test'] == ['z1']
+    assert not set(roles['train']) & set(roles['val']) and len(roles['train'] + roles['val']) == 6
+    assert max(roles['train'].count('m0'), roles['val'].count('m0')) == 3
+    assert not manifest.role('source', 'test')['labelled'] and manifest.role('source', 'train')['labelled']
+
+
+def test_deterministic(sets, tmp_path):
+    for name in ('a', 'b'):
+        prepare(sets, tmp_path / name, SETTINGS)
+    assert _bytes(tmp_path / 'a') == _bytes(tmp_path / 'b') and len(_bytes(tmp_path / 'a')) == 5
+    assert (tmp_path / 'a/manifest.json').read_bytes() == (tmp_path / 'b/manifest.json').read_bytes()
+
+
+def test_target_labels_are_not_opened(sets, tmp_path):
+    prepare(sets, tmp_path / 'a', SETTINGS)
+    for path in (sets[1].folder / 'labelsTr').iterdir():
+        path.write_bytes(b'garbage')
+    manifest = prepare(sets, tmp_path / 'b', SETTINGS)
+    assert _bytes(tmp_path / 'a') == _bytes(tmp_path / 'b')
+    assert (tmp_path / 'a/manifest.json').read_bytes() == (tmp_path / 'b/manifest.json').read_bytes()
+    assert manifest.role('target', 'test')['cases'][0]['label'].endswith('.nii.gz')
+    assert 'label' not in manifest.records('target', 'train')[0]
+    with pytest.raises(InputError, match='labelsTr'):
+        prepare(sets, tmp_path / 'c', replace(SETTINGS, target_labels=True))
+
+
+def test_target_labels_on_request(sets, tmp_path):
+    manifest = prepare(sets, tmp_path / 'out', replace(SETTINGS, target_labels=True))
+    assert manifest.role('target', 'train')['labelled']
+    assert set(np.unique(manifest.records('target', 'train')[1]['label'])) == {0, 1, 2}
+
+
+def test_up_to_date_or_refused(sets, tmp_path, capsys):
+    out = tmp_path / 'out'
+    prepare(sets, out, SETTINGS)
+    time = (out / 'manifest.json').stat().st_mtime_ns
+    prepare(sets, out, SETTINGS)
+    assert 'up to date' in capsys.readouterr().out and (out / 'manifest.json').stat().st_mtime_ns == time
+    other = replace(SETTINGS, size=(6, 6))
+    with pytest.raises(InputError, match='pass --overwrite'):
+        prepare(sets, out, other)
+    assert Manifest.load(out).size == (8, 10)
+    assert prepare(sets, out, other, overwrite=True).size == (6, 6)
+    # a touched input or a shortened record file is noticed
+    os.utime(sets[0].folder / 'imagesTr/m0_0000.nii.gz', ns=(1, 1))
+    with pytest.raises(InputError, match='pass --overwrite'):
+        prepare(sets, out, other)
+    prepare(sets, out, other, overwrite=True)
+    (out / 'source.val.array_record').write_bytes(b'')
+    with pytest.raises(InputError, match='pass --overwrite'):
+        prepare(sets, out, other)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['ct', 'mr', 'out']
+
+
+def test_foreign_folders_are_never_replaced(sets, tmp_path):
+    with pytest.raises(InputError, match='holds no records'):
+        prepare(sets, sets[0].folder, SETTINGS, overwrite=True)
+    assert (sets[0].folder / 'dataset.json').exists()
+
+
+def test_leftovers_of_a_killed_run_go(sets, tmp_path):
+    (tmp_path / 'out.partial').mkdir()
+    (tmp_path / 'out.partial/source.train.array_record').write_bytes(b'half')
+    prepare(sets, tmp_path / 'out', SETTINGS)
+    assert not (tmp_path / 'out.partial').exists()
+
+
+def _rewrite(path, array, affine=AFFINE):
+    nib.save(nib.Nifti1Image(array, affine), path)
+
+
+def _no_label(mr, ct):
+    (mr / 'labelsTr/m1.nii.gz').unlink()
+
+
+def _truncated(mr, ct):
+    path = ct / 'imagesTr/c2_0000.nii.gz'
+    path.write_bytes(path.read_bytes()[:600])
+
+
+def _shifted(mr, ct):
+    moved = AFFINE.copy()
+    moved[2, 3] = 8
+    _rewrite(mr / 'labelsTr/m2.nii.gz', _scan(2, False)[1], moved)
+
+
+def _odd_value(mr, ct):
+    _rewrite(mr / 'labelsTr/m3.nii.gz', np.full((16, 20, 5), 200, np.uint8))
+
+
+def _constant(mr, ct):
+    _rewrite(mr / 'imagesTr/m0_0000.nii.gz', np.full((16, 20, 5), 9, np.int16))
+
+
+def _vanished(mr, ct):
+    (ct / 'dataset.json').unlink()
+
+
+BAD = {
+    'no label': (_no_label, r'no labels for the source scan .*m1_0000.nii.gz .*expected .*labelsTr/m1.nii.gz'),
+    'truncated': (_truncated, 'c2_0000.nii.gz: (truncated|damaged)'),
+    'shifted': (_shifted, 'm2.nii.gz: voxels lie up to 8 mm'),
+    'odd value': (_odd_value, 'm3.nii.gz: label values 200'),
+    'constant': (_constant, 'm0_0000.nii.gz: percentiles 2.5 and 97.5 are both 9'),
+    'vanished': (_vanished, 'dataset.json: no such file'),
+}
+
+
+@pytest.mark.parametrize('kind', BAD)
+def test_bad_input_gives_one_line_and_leaves_nothing(sets, tmp_path, kind):
+    make, message = BAD[kind]
+    make(sets[0].folder, sets[1].folder)
+    with pytest.raises(InputError, match=message) as error:
+        prepare(sets, tmp_path / 'out', replace(SETTINGS, source_split=(0.75, 0.25, 0.0)))
+    assert '\n' not in str(error.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['ct', 'mr']
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'slice_axis': 'x'}, 'unknown slice_axis'),
+        ({'size': (0, 5)}, 'data.size'),
+        ({'window_hu': (5.0, -5.0)}, 'window_hu'),
+        ({'percentiles': (99.0, 1.0)}, 'percentiles'),
+        ({'classes': ('background', 'heart')}, 'no label heart; it has background, liver, spleen'),
+        ({'classes': ('liver', 'background')}, 'has value 3'),
+        ({'source_split': (0.5, 0.5, 0.5)}, 'summing to 1'),
+        ({'foreground_share': 2.0}, 'lower data.foreground_share'),
+    ],
+)
+def test_bad_settings(sets, tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        prepare(sets, tmp_path / 'out', replace(SETTINGS, **change))
+    assert not (tmp_path / 'out').exists() and not (tmp_path / 'out.partial').exists()
+
+
+def test_chosen_classes_drop_the_others(sets, tmp_path, caplog):
+    with caplog.at_level('WARNING', logger='absl'):
+        manifest = prepare(sets, tmp_path / 'out', replace(SETTINGS, classes=('background', 'spleen')))
+    assert 'labels liver become background' in caplog.text
+    assert set(np.unique(manifest.records('source', 'train')[1]['label'])) == {0, 1}
+
+
+def test_further_sets(sets, tmp_path, caplog):
+    extra = _dataset(tmp_path / 'extra', 'MRI', labels=False, prefix='x')
+    more = [*sets, Scans('source_unlabelled', extra, 'a', 'train')]
+    manifest = prepare(more, tmp_path / 'out', SETTINGS)
+    assert list(manifest.sets['source_unlabelled']['roles']) == ['train']
+    assert not manifest.role('source_unlabelled', 'train')['labelled']
+    twice = _dataset(tmp_path / 'twice', 'MRI', prefix='m')
+    with pytest.raises(InputError, match=r'subject m\d is in .* of source, .* of twice'):
+        prepare([*sets, Scans('twice', twice, 'a', 'val')], tmp_path / 'out2', SETTINGS)
+    # between modalities the same file names are common, so they are only said
+    same = _dataset(tmp_path / 'same', 'CT', prefix='m')
+    with caplog.at_level('WARNING', logger='absl'):
+        prepare([sets[0], Scans('target', same, 'b', 'test')], tmp_path / 'out3', SETTINGS)
+    assert 'occur in different roles of source and target' in caplog.text
+    assert 'of the window -1000 to 1000' in caplog.text and 'and 3 more scans' in caplog.text
+
+
+def test_set_flag():
+    assert parse_set('more=/a:b/c:b:test') == Scans('more', Path('/a:b/c'), 'b', 'test')
+    for wrong in ('more=/a', 'source=/a:a:train', '/a:a:train', 'more=/a:c:train', '../x=/a:a:train'):
+        with pytest.raises(InputError, match='give name=FOLDER:domain:role'):
+            parse_set(wrong)
+    with pytest.raises(InputError, match="unknown role 'exam'"):
+        parse_set('more=/a:a:exam')
+
+
+def test_settings_of_a_configuration():
+    config = ml_collections.ConfigDict({'seed': 3, 'data': {**vars(Settings()), 'context': 1}})
+    del config.data['seed']
+    assert settings_of(config) == Settings(seed=3)
+    del config.data['size']
+    with pytest.raises(InputError, match='config.data.size is missing'):
+        settings_of(config)
+
+
+def test_a_crash_names_the_scan(sets, tmp_path, monkeypatch):
+    def crash(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module.slices, 'to_stack', crash)
+    with pytest.raises(ZeroDivisionError) as error:
+        prepare(sets, tmp_path / 'out', SETTINGS)
+    assert any('_0000.nii.gz' in note for note in error.value.__notes__)
+    assert not (tmp_path / 'out.partial').exists()
+
+
+def test_command(sets, tmp_path):
+    config = tmp_path / 'config.py'
+    fields = {name: value for name, value in vars(SETTINGS).items() if name != 'seed'}
+    config.write_text(
+        f'import ml_collections\ndef get_config():\n    return ml_collections.ConfigDict(dict(seed=0, data={fields!r}))\n'
+    )
+    flags = [f'--config={config}', f'--source={sets[0].folder}', f'--target={sets[1].folder}']
+    run = [sys.executable, '-m', 'synseg_jax.prepare', *flags]
+    good = subprocess.run([*run, f'--output={tmp_path / "out"}'], capture_output=True, text=True, timeout=100)
+    assert good.returncode == 0, good.stderr
+    assert 'spleen' in good.stdout and Manifest.load(tmp_path / 'out')
+    bad = subprocess.run([*run, f'--output={sets[0].folder}'], capture_output=True, text=True, timeout=100)
+    assert bad.returncode == 2 and 'holds no records' in bad.stderr and 'Traceback' not in bad.stderr
