@@ -62,7 +62,7 @@ def get_config(data: str = '') -> ConfigDict:
 
     # Augmentation, see synseg_jax/data/augment.py.
     c.augment = ConfigDict(
-        {'crop': 1.0, 'shift': 0.0, 'rotate': 0.0, 'scale': 0.0, 'flip': '', 'brightness': 0.0, 'contrast': 0.0,
+        {'window': (), 'crop': 1.0, 'shift': 0.0, 'rotate': 0.0, 'scale': 0.0, 'flip': '', 'brightness': 0.0, 'contrast': 0.0,
          'gamma': 1.0}
     )  # fmt: skip
 
@@ -86,4 +86,21 @@ def get_config(data: str = '') -> ConfigDict:
 
     # The embedded phantom, where no data is given.
     c.phantom = ConfigDict({'source_subjects': 24, 'target_subjects': 24, 'seed': 0})
+    if not data:
+        demonstrate(c)
     return c
+
+
+def demonstrate(c: ConfigDict) -> None:
+    """Shrinks networks, images and training to what 2 CPU cores learn from the phantom in minutes."""
+    c.generator.width = c.segmentor.width = c.discriminator.width = 16
+    c.generator.blocks = c.segmentor.blocks = 6
+    c.rate.generator = c.rate.segmentor = c.rate.discriminator = 4e-4
+    c.data.size = (64, 64)
+    c.data.window_hu = (-200.0, 300.0)
+    c.augment.shift = 0.1
+    c.train.batch = 4
+    c.train.steps, c.train.decay_steps = 2000, 1000
+    c.train.save_every = 250
+    c.train.balanced = True
+    c.predict.resample = 'linear'

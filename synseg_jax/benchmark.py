@@ -29,7 +29,7 @@ from synseg_jax.training.system import System, configure
 def step_seconds(system: System, size: int, rounds: int, steps: int):
     """Yields the median seconds of a train step, one number a round, after compiling."""
     batch, over = system.config.train.batch, parallel.mesh()
-    state = system.first_state((size, size), over)
+    state = system.first_state(over)
     step = system.step(1000, over)
     keys = jax.random.split(jax.random.key(0), 3)
     images = {d: jax.random.uniform(k, (batch, size, size, 1)) for d, k in zip('ab', keys)}
@@ -69,6 +69,7 @@ def main() -> None:
         config[kind].width = WIDTH.value
     config.generator.blocks = config.segmentor.blocks = BLOCKS.value
     config.train.batch, config.history, config.dtype = BATCH.value, 0, DTYPE.value
+    config.data.size = (SIZE.value, SIZE.value)
     system = System(configure(config, 'synseg'), tuple(map(str, range(7))))
     ours, peers = [], []
     for seconds in step_seconds(system, SIZE.value, ROUNDS.value, STEPS.value):

@@ -150,7 +150,7 @@ def _train(described: Run, name: str, manifest: Manifest, console, signals) -> t
         f'{system.method.name}: {", ".join(system.networks)}; batch {train.batch} = '
         f'{over.size} x {parallel.rows_per_device(train.batch, over)}'
     )
-    state = system.first_state(tuple(config.data.size), over)
+    state = system.first_state(over)
     checkpoints = Checkpoints(folder / 'checkpoints', train.keep, journal.say)
     held_out = {d: _held_out(manifest, d) for d in 'ab'}
     networks = Networks(system, {}, config.predict.batch)

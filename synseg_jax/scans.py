@@ -70,9 +70,7 @@ class Trained:
         self.config = configure(run.config, name)
         system = System(self.config, run.classes)
         if params is None:
-            mesh = parallel.mesh(1)
-            self.config.train.batch = 1 if self.config.train.batch % mesh.size else self.config.train.batch
-            like = system.first_state(tuple(self.config.data.size), mesh)
+            like = system.first_state(parallel.mesh(1))
             params = trained_params(Checkpoints(run.workdir / name / 'checkpoints').best(like))
         self.networks = Networks(system, params, self.config.predict.batch)
 
@@ -99,7 +97,7 @@ class Trained:
 
     @property
     def _size(self):
-        return tuple(self.config.data.size)
+        return self.networks.system.size
 
     def _slices(self, scan, domain):
         """The scan as upright slices in [0, 1], its normalisation, and the canonical volume."""

@@ -68,6 +68,7 @@ def test_round_trip(tmp_path, orientation, degrees):
     back = volume.restore(upright.array.astype(np.uint8), stored)
     volume.write(tmp_path / 'out.nii.gz', back, stored)
     written = nib.load(tmp_path / 'out.nii.gz')
+    assert written.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(written.dataobj), _raw())
     np.testing.assert_array_equal(written.affine, nib.load(tmp_path / 'scan.nii').affine)
 
@@ -104,9 +105,8 @@ def test_write_keeps_the_grid_and_drops_names(tmp_path):
 def test_write_without_a_header(tmp_path):
     like = volume.Volume(_raw(), _affine(ORIENTATIONS[0], (12, -7, 20)))
     volume.write(tmp_path / 'a.nii.gz', _raw(), like)
-    volume.write(tmp_path / 'b.nii.gz', _raw(), like)
     np.testing.assert_allclose(volume.read(tmp_path / 'a.nii.gz').affine, like.affine, atol=1e-5)
-    assert (tmp_path / 'a.nii.gz').read_bytes() == (tmp_path / 'b.nii.gz').read_bytes()
+    assert (tmp_path / 'a.nii.gz').read_bytes()[4:8] == bytes(4)  # no time of day: same scan, same bytes
 
 
 @pytest.mark.parametrize('dtype', ['>i2', '<u1', '>f4', '<f8', '<i8'])
@@ -204,7 +204,7 @@ BAD = {
     'complex': (lambda path: _save(path, _raw(dtype=np.complex64)), 'complex'),
     '4-D': (lambda path: _save(path, _raw((3, 4, 5, 2))), '4 dimensions'),
     'huge': (_huge, '32767 x 32767 x 32767'),
-    'over-promised': (_over_promised, 'truncated'),
+    'over-promised': (_over_promised, 'its header promises 2000000000 bytes'),
     'singular': (_singular, 'singular'),
     'missing': (lambda path: None, 'no such file'),
 }

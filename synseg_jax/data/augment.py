@@ -19,9 +19,11 @@ class Augmentation:
     shift: largest shift, as a share of the side.  rotate: largest angle in degrees.  scale: largest change of size
     (0.1: from 1/1.1 to 1.1).  flip: mirror columns, rows or both with probability 1/2 ('', 'c', 'r', 'rc').
     brightness, contrast: largest additive and relative change of intensities, which stay in [0, 1].
-    gamma: largest exponent, g or 1/g.
+    gamma: largest exponent, g or 1/g.  window: rows and columns of a random piece that the image is cut to in the
+    end, pixel for pixel; empty: the whole image.
     """
 
+    window: tuple[int, ...] = ()
     crop: float = 1.0
     shift: float = 0.0
     rotate: float = 0.0
@@ -48,7 +50,7 @@ class Augmentation:
 
 def augmenter(change: Augmentation) -> Callable[[Key[Array, 'b'], Mapping], dict] | None:
     """(keys, batch in [0, 1]) -> the batch with every domain changed on its own; None if nothing is to change."""
-    if not (change.moves() or change.shades()):
+    if not (change.moves() or change.shades() or change.window):
         return None
 
     def apply(keys, batch):
@@ -67,15 +69,16 @@ def augmenter(change: Augmentation) -> Callable[[Key[Array, 'b'], Mapping], dict
 
 def augment(
     key: Key[Array, ''], image: Float[Array, 'h w c'], label: Int[Array, 'h w'] | None, change: Augmentation
-) -> tuple[Float[Array, 'h w c'], Int[Array, 'h w'] | None]:
+) -> tuple[Float[Array, 'h2 w2 c'], Int[Array, 'h2 w2'] | None]:
     """One image in [0, 1] and its label, changed at random; what comes from outside the image is 0."""
-    geometry, shading = jax.random.split(key)
+    geometry, shading, place = jax.random.split(key, 3)
     if change.moves():
         where = _coordinates(geometry, image.shape[:2], change, image.dtype)
         channels = [map_coordinates(image[..., c], where, order=1) for c in range(image.shape[-1])]
         image = jnp.stack(channels, axis=-1)
         label = label if label is None else map_coordinates(label, where, order=0)
-    return (_shade(shading, image, change) if change.shades() else image), label
+    image = _shade(shading, image, change) if change.shades() else image
+    return _cut(place, image, label, change.window) if change.window else (image, label)
 
 
 def _coordinates(key, size, change, dtype):
@@ -97,6 +100,15 @@ def _coordinates(key, size, change, dtype):
     rows, columns = jnp.meshgrid(*(jnp.arange(n, dtype=dtype) - (n - 1) / 2 for n in size), indexing='ij')
     turned = jnp.cos(angle) * rows - jnp.sin(angle) * columns, jnp.sin(angle) * rows + jnp.cos(angle) * columns
     return [turned[i] * zoom[i] + (extent[i] - 1) / 2 + centre[i] * extent[i] for i in (0, 1)]
+
+
+def _cut(key, image, label, window):
+    rows, columns = (size - part for size, part in zip(image.shape[:2], window, strict=True))
+    if min(rows, columns) < 0:
+        raise InputError(f'augment.window {window} is larger than the images {image.shape[:2]}; change data.size')
+    first = [jax.random.randint(k, (), 0, room + 1) for k, room in zip(jax.random.split(key), (rows, columns))]
+    image = jax.lax.dynamic_slice(image, (*first, 0), (*window, image.shape[-1]))
+    return image, label if label is None else jax.lax.dynamic_slice(label, first, window)
 
 
 def _shade(key, image, change):

@@ -14,6 +14,8 @@ from tensorboardX import SummaryWriter
 
 from synseg_jax.errors import InputError
 
+EVERY_SECONDS = 20.0  # between lines where there is no terminal to draw a bar on
+
 
 class Table:
     """A CSV file to which rows are added; rows of steps that a resumed run repeats are dropped first."""
@@ -60,7 +62,7 @@ class Journal:
         self.metrics = Table(self.folder / 'metrics.csv', first)
         self.validation = Table(self.folder / 'validation.csv', first)
         self.board = SummaryWriter(str(self.folder / 'tensorboard'), purge_step=first + 1 if first else None)
-        self.clock = self.since = time.perf_counter()
+        self.clock, self.since = time.perf_counter(), -math.inf
         self.waited, self.counted, self.rate = 0.0, 0, math.nan
         epochs = plan.steps / plan.steps_per_epoch
         start = f'resumes at step {first}' if first else 'the first step compiles'
@@ -88,8 +90,8 @@ class Journal:
             self.board.add_scalar(name, value, done)
         note = self._note(done)
         self.bar.update(self.task, note=note)
-        every = max(1, 10 * self.plan.log_every)
-        if not self.live and (done % every == 0 or done in (self.plan.log_every, self.plan.steps)):
+        if not self.live and (time.perf_counter() - self.since > EVERY_SECONDS or done == self.plan.steps):
+            self.since = time.perf_counter()
             terms = ' '.join(
                 f'{n} {v:.3f}' for n, v in values.items() if '/' not in n and n not in ('skipped', 'streak')
             )

@@ -81,6 +81,11 @@ class System:
         return {name: optimizer(**self.config.optimizer) for name in self.networks}
 
     @property
+    def size(self) -> tuple[int, ...]:
+        """Rows and columns of the images that the networks are trained on."""
+        return tuple(self.config.augment.window or self.config.data.size)
+
+    @property
     def domains(self) -> tuple[str, ...]:
         """The domains whose images the method reads."""
         return tuple(sorted({array[-1] for term in self.method.terms() for array in TERMS[term].arrays}))
@@ -121,7 +126,7 @@ class System:
                 f'loss.class_weights has {len(loss.class_weights)} weights for {len(self.classes)} classes: '
                 + ', '.join(self.classes)
             )
-        change = augmenter(Augmentation(**self.config.augment))
+        change = augmenter(Augmentation(**{**self.config.augment, 'window': tuple(self.config.augment.window)}))
         kind = dtype(self.config.dtype)
         wide = jnp.promote_types(kind, jnp.float32)
 
@@ -144,18 +149,18 @@ class System:
             self.config.average,
         )
 
-    def first_state(self, size: tuple[int, ...], over: Mesh) -> State:
-        """The state before the first step, laid out over the mesh; `size` of an image without channels."""
+    def first_state(self, over: Mesh) -> State:
+        """The state before the first step, laid out over the mesh."""
         batch = self.config.train.batch
         parallel.rows_per_device(batch, over)
         kind = jnp.promote_types(dtype(self.config.dtype), jnp.float32)
 
         def make():
-            image = jnp.zeros((1, *size, self.channels), kind)
+            image = jnp.zeros((1, *self.size, self.channels), kind)
             params = initial_params(
                 self.networks, dict.fromkeys(self.networks, image), jax.random.key(self.config.seed)
             )
-            rows = jnp.zeros((batch, *size, self.channels), kind)
+            rows = jnp.zeros((batch, *self.size, self.channels), kind)
             judged = [name[-1] for name in self.networks if name.startswith('d_')]
             past = {domain: PerRow(self.config.history, batch).empty(rows) for domain in judged}
             return create(params, self.optimizers, past, bool(self.config.average))

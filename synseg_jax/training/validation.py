@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from synseg_jax.data.slices import resize_linear, resize_nearest
 from synseg_jax.evaluation.metrics import dice
 from synseg_jax.evaluation.summary import NOT_ORGANS
 from synseg_jax.training.inference import Networks
@@ -23,7 +24,7 @@ def score(
     `change` is the mean absolute change that translation makes, in [0, 1].  Empty where there is nothing to measure;
     `stop()` is asked between scans and ends the validation early.
     """
-    nets, found = networks.system.networks, {}
+    nets, size, found = networks.system.networks, networks.system.size, {}
     domain = next((d for d in ('a', 'b') if f'label_{d}' in networks.system.arrays), None)
     through = 'b' if 's_b' in nets and 'g_ab' in nets else domain  # the domain whose segmentor sees the image
     labelled = domain in records and len(records[domain]) and 'label' in records[domain][0]
@@ -32,15 +33,16 @@ def score(
         for record in records[domain]:
             scans.setdefault(int(record['case']), []).append(record)
     scores, changes = [], []
-    for slices in scans.values():
+    for records_of in scans.values():
         if stop():
             break
-        images = shown = np.stack([record['image'] for record in slices])
+        images = shown = resize_linear(np.stack([r['image'] for r in records_of]), size)
         if through != domain:
             shown = networks.translate(images, domain)
             changes.append(float(np.abs(shown - images).mean()))
         predicted = networks.votes(shown, through).argmax(-1)
-        scores.append(_mean_dice(predicted, np.stack([r['label'] for r in slices]), networks.system.classes))
+        reference = resize_nearest(np.stack([r['label'] for r in records_of]), size)
+        scores.append(_mean_dice(predicted, reference, networks.system.classes))
     if scores:
         found['score'] = float(np.nanmean(scores))
     if changes:
@@ -58,10 +60,10 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
 
     `examples[domain]` are records; row i shows the i-th of each domain.
     """
-    nets, rows = networks.system.networks, []
+    nets, size, rows = networks.system.networks, networks.system.size, []
     count = min(len(records) for records in examples.values())
-    images = {d: np.stack([r['image'] for r in records[:count]]) for d, records in examples.items()}
-    columns: dict[str, object] = {}
+    images = {d: resize_linear(np.stack([r['image'] for r in rs[:count]]), size) for d, rs in examples.items()}
+    columns: dict[str, list] = {}
 
     def add(title, pictures, labels=None):
         columns[title] = [
@@ -74,7 +76,11 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
         real = images[source]
         add(f'real {source}', real)
         if 'label' in examples[source][0]:
-            add(f'label of {source}', real, [r['label'] for r in examples[source][:count]])
+            add(
+                f'label of {source}',
+                real,
+                resize_nearest(np.stack([r['label'] for r in examples[source][:count]]), size),
+            )
         shown, title = real, f'segmentation of real {source}'
         if f'g_{source}{other}' in nets:
             fake = networks.translate(real, source)

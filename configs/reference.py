@@ -1,0 +1,26 @@
+"""What the published SynSeg-Net code does, to the digit: github.com/MASILab/SynSeg-Net.
+
+It departs from the paper: one learning rate, 100 epochs constant and 100 to 0, a segmentor that ends in tanh (with
+7 classes its cross entropy cannot fall below 0.594), slices of 286x286 cut at random to 256x256.  Use it to compare,
+and synseg_spleen.py to train.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import synseg_spleen
+
+
+def get_config(data: str = '') -> ConfigDict:
+    """The published defaults; bare: the same game on the phantom, at demonstration scale."""
+    c = synseg_spleen.get_config(data)
+    c.systems = ConfigDict({'synseg': {}})
+    c.segmentor.tanh = True
+    c.loss.class_weights = (1.0, 1.0, 10.0, 10.0, 1.0, 10.0, 1.0)
+    c.train.balanced = False
+    if data:
+        c.rate.generator = c.rate.discriminator = c.rate.segmentor = 2e-4
+        c.train.epochs, c.train.decay_epochs = 100, 100
+        c.data.size, c.augment.window = (286, 286), (256, 256)
+    else:
+        c.augment.shift = 0.0
+    return c
