@@ -54,6 +54,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.window_hu = (-1000.0, 1000.0)  # of channels named CT
     c.data.percentiles = (2.5, 97.5)  # of every other channel
     c.data.foreground_share = 0.02  # slices with a smaller share of pixels above 0.1 are left out
+    c.data.source_margin = -1  # labelled source slices kept: those so near one with an organ; -1: all
     c.data.classes = ()  # names in order, background first; empty: those of the source's dataset.json
     c.data.subject = '(.+)'  # group 1 of this expression on a case's name is its patient
     c.data.source_split = (0.8, 0.2, 0.0)  # shares of patients: train, validation, test

@@ -17,6 +17,7 @@ def get_config(data: str = '') -> ConfigDict:
     c = base.get_config(data)
     c.systems = ConfigDict({'synseg': {}, 'source_only': {'method': 'supervised'}})
     c.data.window_hu = (-125.0, 275.0)
+    c.data.source_margin = 2  # the CT scans end two slices beyond the organs; so do the MR slices then
     c.data.target_split = (0.75, 0.0, 0.25)
     c.predict.resample = 'linear'
     if not data:

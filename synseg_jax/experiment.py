@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import platform
 import resource
 import time
@@ -47,6 +48,7 @@ SHOWN = 4  # examples in a picture
 def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> dict:
     """The results of every system of the configuration, also written to results.json; see the README for its form."""
     console = console or Console()
+    _compilation_cache()
     began = time.monotonic()
     workdir.mkdir(parents=True, exist_ok=True)
     with _locked(workdir), Signals() as signals:
@@ -64,7 +66,7 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
         results = {
             'systems': systems,
             'seconds': round(time.monotonic() - began, 1),
-            'steps': steps,
+            'steps': sum(steps.values()),
             'peak_memory_gib': round(_peak_memory_gib(), 3),
             'versions': _versions(),
         }
@@ -75,6 +77,13 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
         )
     console.print(f'results: {workdir / "results.json"}')
     return results
+
+
+def _compilation_cache() -> None:
+    """Keeps compiled programs between runs, where JAX_COMPILATION_CACHE_DIR or the user's cache folder says."""
+    home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    if jax.config.jax_compilation_cache_dir is None and os.path.isabs(home):
+        jax.config.update('jax_compilation_cache_dir', str(Path(home) / 'synseg_jax'))
 
 
 @contextmanager
@@ -161,7 +170,11 @@ def _train(described: Run, name: str, manifest: Manifest, console, signals) -> t
         if examples and not signals.asked:
             rows = validation.both_paths(networks, examples)
             figures.panel(folder / 'panel.png', rows, described.classes)
-        return validation.score(networks, held_out, lambda: bool(signals.asked))
+            journal.picture(int(now.step), 'both paths', folder / 'panel.png')
+        scores = validation.score(networks, held_out, lambda: bool(signals.asked))
+        if scores.get('change', 1.0) < validation.UNCHANGED:
+            journal.say('translation changes next to nothing: it has collapsed to identity; raise adv or lower cyc')
+        return scores
 
     def batches(first):
         return pipeline.batches(
@@ -170,7 +183,14 @@ def _train(described: Run, name: str, manifest: Manifest, console, signals) -> t
         )  # fmt: skip
 
     step = system.step(per_epoch, over)
-    state = loop.train(state, step, batches, plan, over, checkpoints, journal, signals, validate)
+    try:
+        state = loop.train(state, step, batches, plan, over, checkpoints, journal, signals, validate)
+    except jax.errors.JaxRuntimeError as error:
+        if 'RESOURCE_EXHAUSTED' not in str(error):
+            raise
+        raise InputError(
+            'out of memory: lower train.batch, data.size, or the width of generator and segmentor'
+        ) from error
     best = checkpoints.best(state)
     checkpoints.close()
     if (folder / 'metrics.csv').is_file():

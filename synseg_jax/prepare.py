@@ -49,6 +49,7 @@ class Settings:
     window_hu: tuple[float, float] = (-1000.0, 1000.0)
     percentiles: tuple[float, float] = (2.5, 97.5)
     foreground_share: float = 0.02
+    source_margin: int = -1
     classes: tuple[str, ...] = ()
     subject: str = '(.+)'
     source_split: tuple[float, float, float] = (0.8, 0.2, 0.0)
@@ -344,16 +345,26 @@ def _sliced(index, case, role, settings):
     )
     stack = slices.to_stack(upright.array, settings.slice_axis)
     labels = None if role.classes is None else _label_stack(case, stored, role, settings)
+    kept = _near_labels(labels, settings.source_margin) if role.domain == 'a' and labels is not None else None
     records = []
     for first in range(0, len(stack), PIECE):
         images = slices.resize_linear(normalisation.apply(stack[first : first + PIECE]), settings.size)
         for number, image in enumerate(images, first):
-            if np.mean(image > VISIBLE) >= settings.foreground_share:
+            wanted = kept is None or kept[number]
+            if wanted and np.mean(image > VISIBLE) >= settings.foreground_share:
                 records.append(encode(image[..., None], None if labels is None else labels[number], index, number))
     odd = intensity.unused(normalisation, upright.array)
     if not records:
         odd = f'{case.image.name}: every slice has less than {settings.foreground_share:.0%} foreground and is dropped'
     return records, _description(case, stored, stack, normalisation, len(records)), [odd] if odd else []
+
+
+def _near_labels(labels, margin) -> np.ndarray | None:
+    """Which slices lie within `margin` of one with an organ; None, for all of them, if the margin is negative."""
+    if margin < 0:
+        return None
+    labelled = labels.any((1, 2))
+    return np.array([labelled[max(0, i - margin) : i + margin + 1].any() for i in range(len(labels))])
 
 
 def _label_stack(case, image, role, settings) -> np.ndarray:

@@ -109,30 +109,32 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def table(systems: Mapping[str, Mapping], title: str | None = None) -> Table:
-    """Organs by row, the mean over organs last; for each system Dice mean±std, Dice median, ASD mm and HD95 mm."""
+    """Organs by row, the mean over organs last: Dice, ASD mm and, for one system, the median Dice and HD95 mm."""
     several = len(systems) > 1
+    headings = ('Dice', 'ASD mm') if several else ('Dice', 'median', 'ASD mm', 'HD95 mm')
     drawn = Table(title=title, caption=_caption(systems), caption_justify='left')
     drawn.add_column('\norgan' if several else 'organ')
     for system in systems:
-        for above, heading in zip((system, '', '', ''), ('Dice', 'median', 'ASD mm', 'HD95 mm'), strict=True):
+        for heading in headings:
+            above = system if heading == headings[0] else ''
             drawn.add_column(f'{escape(above)}\n{heading}' if several else heading, justify='right', no_wrap=True)
     names = list(dict.fromkeys(name for summary in systems.values() for name in summary['classes']))
     for name in names:
-        drawn.add_row(escape(name), *_cells(summary['classes'].get(name) for summary in systems.values()))
+        drawn.add_row(escape(name), *_cells((summary['classes'].get(name) for summary in systems.values()), headings))
     drawn.add_section()
-    drawn.add_row('mean', *_cells(summary['mean'] for summary in systems.values()), style='bold')
+    drawn.add_row('mean', *_cells((summary['mean'] for summary in systems.values()), headings), style='bold')
     return drawn
 
 
-def _cells(parts: Iterable[Mapping | None]) -> Iterator[str]:
+def _cells(parts: Iterable[Mapping | None], headings: Sequence[str]) -> Iterator[str]:
+    cells = {
+        'Dice': lambda part: _spread(part['dice'], 3),
+        'median': lambda part: _number(part['dice']['median'], 3),
+        'ASD mm': lambda part: _spread(part['asd_mm'], 2),
+        'HD95 mm': lambda part: _spread(part['hd95_mm'], 1),
+    }
     for part in parts:
-        if part is None:
-            yield from ('-',) * 4
-            continue
-        yield _spread(part['dice'], 3)
-        yield _number(part['dice']['median'], 3)
-        yield _spread(part['asd_mm'], 2)
-        yield _spread(part['hd95_mm'], 1)
+        yield from ('-' if part is None else cells[heading](part) for heading in headings)
 
 
 def _spread(statistics: Mapping, digits: int) -> str:

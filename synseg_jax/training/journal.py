@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
+from matplotlib.image import imread
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from tensorboardX import SummaryWriter
@@ -24,7 +24,7 @@ class Table:
         self.path, self.columns = path, None
         if path.exists():
             with path.open(newline='') as file:
-                kept = [row for row in csv.reader(file)]
+                kept = list(csv.reader(file))
             self.columns = kept[0] if kept else None
             rows = [row for row in kept[1:] if len(row) == len(kept[0]) and row[0].isdigit() and int(row[0]) <= first]
             partial = path.with_name(path.name + '.partial')
@@ -68,9 +68,12 @@ class Journal:
         start = f'resumes at step {first}' if first else 'the first step compiles'
         self.say(f'{plan.steps} steps = {epochs:.1f} epochs of {plan.steps_per_epoch}, batch {plan.batch}; {start}')
         self.bar = Progress(
-            TextColumn('{task.description}'), BarColumn(), TextColumn('{task.completed}/{task.total} {task.fields[note]}'),
-            console=self.console, disable=not self.live,
-        )  # fmt: skip
+            TextColumn('{task.description}'),
+            BarColumn(),
+            TextColumn('{task.completed}/{task.total} {task.fields[note]}'),
+            console=self.console,
+            disable=not self.live,
+        )
         self.task = self.bar.add_task(self.title, total=plan.steps, completed=first, note='compiling')
         self.bar.start()
 
@@ -120,9 +123,9 @@ class Journal:
             self.say(f'step {done}: validation ' + ', '.join(f'{name} {value:.3f}' for name, value in scores.items()))
         self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
 
-    def picture(self, done: int, name: str, image: np.ndarray) -> None:
-        """An image panel for TensorBoard: uint8 [rows, columns, 3]."""
-        self.board.add_image(name, image, done, dataformats='HWC')
+    def picture(self, done: int, name: str, path: Path) -> None:
+        """A PNG file as an image of TensorBoard."""
+        self.board.add_image(name, imread(path)[..., :3], done, dataformats='HWC')
 
     def end(self) -> None:
         """Closes bar and files."""
