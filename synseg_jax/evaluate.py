@@ -22,7 +22,7 @@ from synseg_jax import command
 from synseg_jax.data import volume
 from synseg_jax.data.dataset import TOLERANCE_MM, label_values
 from synseg_jax.errors import InputError
-from synseg_jax.evaluation import figures, metrics, summary
+from synseg_jax.evaluation import metrics, plots, summary
 
 LARGEST_LABEL = 255
 
@@ -90,7 +90,7 @@ def write(output: str | Path, cases: Mapping, summarised: Mapping) -> None:
     output = Path(output)
     classes = {name: [case[name]['dice'] for case in cases.values()] for name in summarised['classes']}
     summary.write_csv(output / 'cases.csv', summary.rows(cases))
-    figures.boxplots(output / 'boxplots.png', {'prediction': classes})
+    plots.boxplots(output / 'boxplots.png', {'prediction': classes})
     summary.write_json(output / 'summary.json', summarised)
 
 

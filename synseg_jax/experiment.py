@@ -17,13 +17,16 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 import synseg_jax
-from synseg_jax.data import phantom, pipeline
+from synseg_jax.data import phantom, pipeline, slices, volume
+from synseg_jax.data.intensity import Normalisation
+from synseg_jax.data.preparation import prepare
 from synseg_jax.data.records import Manifest, Records
+from synseg_jax.data.roles import Scans
 from synseg_jax.errors import InputError
 from synseg_jax.evaluate import evaluate_pairs
-from synseg_jax.evaluation import figures, summary
+from synseg_jax.evaluation import figures, plots, summary
 from synseg_jax.predict import predict
-from synseg_jax.prepare import Scans, prepare, settings_of
+from synseg_jax.prepare import settings_of
 from synseg_jax.scans import Run, Trained
 from synseg_jax.training import loop, parallel, validation
 from synseg_jax.training.checkpoint import Checkpoints
@@ -161,14 +164,14 @@ def _train(described: Run, name: str, manifest: Manifest, console, signals) -> t
     )
     state = system.first_state(over)
     checkpoints = Checkpoints(folder / 'checkpoints', train.keep, journal.say)
-    held_out = {d: _held_out(manifest, d) for d in 'ab'}
+    held_out = {d: _records(manifest, d, 'val') for d in 'ab'}
+    pictured = {d: _examples(_records(manifest, d, 'val', 'train')) for d in system.domains}
     networks = Networks(system, {}, config.predict.batch)
 
     def validate(now):
         networks.params = trained_params(now)
-        examples = {d: _examples(records) for d, records in held_out.items() if d in system.domains and records}
-        if examples and not signals.asked:
-            rows = validation.both_paths(networks, examples)
+        if not signals.asked:
+            rows = validation.both_paths(networks, pictured)
             figures.panel(folder / 'panel.png', rows, described.classes)
             journal.picture(int(now.step), 'both paths', folder / 'panel.png')
         scores = validation.score(networks, held_out, lambda: bool(signals.asked))
@@ -194,7 +197,7 @@ def _train(described: Run, name: str, manifest: Manifest, console, signals) -> t
     best = checkpoints.best(state)
     checkpoints.close()
     if (folder / 'metrics.csv').is_file():
-        figures.curves(folder / 'curves.png', folder / 'metrics.csv')
+        plots.curves(folder / 'curves.png', folder / 'metrics.csv')
     journal.say(f'uses the weights of step {int(best.step)}')
     return Trained(described, name, trained_params(best)), plan.steps
 
@@ -217,14 +220,11 @@ def _pool(manifest, domain, system) -> pipeline.Pool:
     return pipeline.Pool(sources, scans, system.config.train.balanced)
 
 
-def _held_out(manifest, domain) -> Records | None:
-    """The validation records of a domain, else those it trains on (for pictures of the target)."""
-    for role in ('val', 'train'):
-        for name, entry in manifest.sets.items():
-            if entry['domain'] == domain and role in entry['roles']:
-                records = manifest.records(name, role)
-                return records if role == 'val' or domain == 'b' else None
-    return None
+def _records(manifest, domain, *roles) -> Records | None:
+    """The records of the first set of a domain that has one of the roles."""
+    found = ((name, role) for role in roles for name, entry in manifest.sets.items()
+             if entry['domain'] == domain and role in entry['roles'])  # fmt: skip
+    return next((manifest.records(name, role) for name, role in found), None)
 
 
 def _examples(records):
@@ -251,10 +251,10 @@ def _evaluate(trained: Trained, manifest: Manifest, folder: Path) -> dict:
 
 def _outlined(trained, cases, pairs, measured, entry):
     """The telling slices of the test scans, from best to worst."""
-    from synseg_jax.data import slices, volume
-    from synseg_jax.data.intensity import Normalisation
-
-    axis, values = trained.config.data.slice_axis, {v: trained.run.classes.index(n) for n, v in entry['labels'].items()}
+    axis, known_classes = trained.config.data.slice_axis, trained.run.classes
+    index = np.zeros(1 + max(entry['labels'].values()), np.uint8)  # the set's label values -> classes
+    for name, value in entry['labels'].items():
+        index[value] = known_classes.index(name) if name in known_classes else 0
     organ = summary.organ_means(measured, 'dice')
     paths = {case['id']: case for case in cases}
     shown = []
@@ -263,7 +263,7 @@ def _outlined(trained, cases, pairs, measured, entry):
         prediction, reference = (
             slices.to_stack(volume.canonical(volume.read_labels(path)).array, axis) for path in pairs[case]
         )
-        reference = np.vectorize(values.get, otypes=[np.uint8])(reference)
+        reference = index[reference]
         at = figures.telling_slice(reference, 0)
         image = Normalisation(paths[case]['low'], paths[case]['high']).apply(slices.to_stack(scan.array, axis)[at])
         spacing = slices.stack_spacing(scan.spacing_mm, axis)[1:]

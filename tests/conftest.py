@@ -1,10 +1,16 @@
 """What all tests share: jaxtyping checks, double precision, several virtual devices, and the optional shared folder."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_ENABLE_X64', '0')
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # what one test has compiled, the others and their commands reuse
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='synseg_jax_tests_')
+    atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 
 from pathlib import Path
 
@@ -33,3 +39,11 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip(f'reference material is absent: {SHARED.name}/ beside the repository')
     return SHARED
+
+
+@pytest.fixture(scope='session')
+def tiny_records(tmp_path_factory):
+    """Records of tiny scans; tests that change them work on a copy."""
+    import tiny
+
+    return tiny.write_records(tmp_path_factory.mktemp('tiny'))

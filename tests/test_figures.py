@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from synseg_jax.evaluation import figures
+from synseg_jax.evaluation import figures, plots
 
 CLASSES = ['background', 'spleen', 'liver']
 
@@ -115,7 +115,7 @@ def write_metrics(path, n=200, torn=''):
 
 def test_curves(tmp_path, drawn):
     write_metrics(tmp_path / 'metrics.csv', torn='2000,4,9')
-    figures.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv', window=4)
+    plots.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv', window=4)
     shown = {axes.get_title(loc='left'): axes for axes in drawn[0].axes if axes.axison}
     assert list(shown) == [
         'adversarial (generators)',
@@ -135,16 +135,16 @@ def test_curves(tmp_path, drawn):
 
 def test_curves_of_one_row_and_of_none(tmp_path):
     write_metrics(tmp_path / 'metrics.csv', n=1)
-    figures.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv')
+    plots.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv')
     write_metrics(tmp_path / 'metrics.csv', n=0)
     with pytest.raises(ValueError, match=r'metrics\.csv holds no values'):
-        figures.curves(tmp_path / 'none.png', tmp_path / 'metrics.csv')
+        plots.curves(tmp_path / 'none.png', tmp_path / 'metrics.csv')
     assert not (tmp_path / 'none.png').exists()
 
 
 def test_boxplots(tmp_path, drawn):
     systems = {'ours': {'spleen': [0.5, 0.75, 1.0, None], 'liver': []}, 'theirs': {'liver': [0.25, float('nan')]}}
-    figures.boxplots(tmp_path / 'boxes.png', systems)
+    plots.boxplots(tmp_path / 'boxes.png', systems)
     (axes,) = drawn[0].axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ['spleen', 'liver']
     assert sorted(y for dots in axes.collections for y in dots.get_offsets()[:, 1]) == [0.25, 0.5, 0.75, 1.0]
@@ -155,7 +155,7 @@ def test_boxplots(tmp_path, drawn):
 def test_no_state_is_left_behind(tmp_path):
     with matplotlib.rc_context({'font.size': 17}):
         before = dict(matplotlib.rcParams)
-        figures.boxplots(tmp_path / 'boxes.png', {'ours': {'spleen': [0.5]}})
+        plots.boxplots(tmp_path / 'boxes.png', {'ours': {'spleen': [0.5]}})
         assert dict(matplotlib.rcParams) == before
 
 
@@ -169,6 +169,6 @@ def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, 'savefig', half)
     with pytest.raises(OSError):
-        figures.boxplots(path, {'ours': {'spleen': [0.5]}})
+        plots.boxplots(path, {'ours': {'spleen': [0.5]}})
     assert path.read_bytes() == b'old'
     assert list(tmp_path.iterdir()) == [path]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from synseg_jax.data import phantom
+from synseg_jax.data.anatomy import CLASSES
 from synseg_jax.errors import InputError
 
-ORGANS = phantom.CLASSES[1:6]
+ORGANS = CLASSES[1:6]
 
 
 @pytest.fixture(scope='module')
@@ -24,21 +25,21 @@ def every(scans):
 
 
 def centre_mm(labels, affine, name):
-    index = np.argwhere(labels == phantom.CLASSES.index(name)).mean(axis=0)
+    index = np.argwhere(labels == CLASSES.index(name)).mean(axis=0)
     return affine[:3, :3] @ index + affine[:3, 3]
 
 
 def volume_ml(labels, affine, name):
-    return np.sum(labels == phantom.CLASSES.index(name)) * abs(np.linalg.det(affine[:3, :3])) / 1000
+    return np.sum(labels == CLASSES.index(name)) * abs(np.linalg.det(affine[:3, :3])) / 1000
 
 
 def means(image, labels):
-    return {name: image[labels == phantom.CLASSES.index(name)].mean() for name in ORGANS}
+    return {name: image[labels == CLASSES.index(name)].mean() for name in ORGANS}
 
 
 def test_same_seed_same_bits(scans):
     again = phantom.render(*phantom.subject('MR', 0, 1))
-    assert all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(again, scans['MR'][1]))
+    assert all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(again, scans['MR'][1], strict=True))
 
 
 def test_different_numbers_and_modalities_are_different_people(scans):
@@ -85,7 +86,7 @@ def test_intensities_have_their_units(scans):
     for image, labels, _ in scans['CT']:
         assert image.dtype == np.int16 and image.min() >= -1000 and image[labels == 0].mean() < -900
         assert 60 < means(image, labels)['liver'] < 130 and image.max() > 300
-    for image, labels, _ in scans['MR']:
+    for image, _, _ in scans['MR']:
         assert image.dtype == np.int16 and 0 <= image.min() and image.max() < 4000
 
 
@@ -113,7 +114,7 @@ def test_dataset_is_an_ordinary_raw_folder(tmp_path):
     assert files == sorted(['dataset.json', *images, *labels])
     description = json.loads((tmp_path / 'set' / 'dataset.json').read_text())
     assert description['channel_names'] == {'0': 'MR'} and description['numTraining'] == 2
-    assert description['labels'] == {name: value for value, name in enumerate(phantom.CLASSES)}
+    assert description['labels'] == {name: value for value, name in enumerate(CLASSES)}
     assert description['file_ending'] == '.nii.gz'
     scan, truth = (nib.load(tmp_path / 'set' / name) for name in (images[0], labels[0]))
     assert scan.get_data_dtype() == np.int16 and truth.get_data_dtype() == np.uint8

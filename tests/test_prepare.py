@@ -12,11 +12,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synseg_jax import prepare as module
 from synseg_jax.data import intensity, slices, volume
+from synseg_jax.data.preparation import prepare
 from synseg_jax.data.records import Manifest
+from synseg_jax.data.roles import Scans
+from synseg_jax.data.settings import Settings
 from synseg_jax.errors import InputError
-from synseg_jax.prepare import Scans, Settings, parse_set, prepare, settings_of
+from synseg_jax.prepare import parse_set, settings_of
 
 SETTINGS = Settings(size=(8, 10), source_split=(0.5, 0.25, 0.25), target_split=(0.75, 0.0, 0.25))
 AFFINE = np.diag([-1.5, 1.5, 4.0, 1.0])  # stored left, anterior, superior
@@ -234,6 +236,46 @@ def test_chosen_classes_drop_the_others(sets, tmp_path, caplog):
     assert set(np.unique(manifest.records('source', 'train')[1]['label'])) == {0, 1}
 
 
+def _long_scans(folder):
+    """Replaces every scan by one of 9 slices, all bright, with organs in slices 3 and 4 only."""
+    for path in sorted((folder / 'imagesTr').iterdir()):
+        label = np.zeros((16, 20, 9), np.uint8)
+        label[4:9, 4:9, 3], label[4:9, 4:9, 4] = 3, 7
+        image = np.random.default_rng(0).normal(300, 20, label.shape).astype(np.int16)
+        _rewrite(path, image)
+        _rewrite(folder / 'labelsTr' / path.name.replace('_0000', ''), label)
+
+
+def _slices(manifest, name, role):
+    return [record['slice'] for record in manifest.records(name, role) if record['case'] == 0]
+
+
+@pytest.mark.parametrize('margin, kept', [(-1, range(9)), (0, [3, 4]), (2, range(1, 7)), (50, range(9))])
+def test_source_margin_keeps_slices_near_organs(sets, tmp_path, margin, kept):
+    for scans in sets:
+        _long_scans(scans.folder)
+    settings = replace(SETTINGS, source_margin=margin, target_labels=True)
+    manifest = prepare(sets, tmp_path / 'out', settings)
+    for role in ('train', 'val', 'test'):
+        assert _slices(manifest, 'source', role) == list(kept)
+    case = manifest.role('source', 'train')['cases'][0]
+    assert (case['slices'], case['records'], case['dropped']) == (9, len(kept), 9 - len(kept))
+    # the target keeps all, whether or not its labels are opened
+    assert _slices(manifest, 'target', 'train') == list(range(9))
+
+
+def test_source_margin_keeps_unlabelled_scans_whole_and_names_those_without_organs(sets, tmp_path, caplog):
+    extra = _dataset(tmp_path / 'extra', 'MRI', labels=False, prefix='x')
+    empty = sets[0].folder / 'labelsTr/m0.nii.gz'
+    _rewrite(empty, np.zeros((16, 20, 5), np.uint8))
+    with caplog.at_level('WARNING', logger='absl'):
+        manifest = prepare(
+            [*sets, Scans('more', extra, 'a', 'train')], tmp_path / 'out', replace(SETTINGS, source_margin=0)
+        )
+    assert _slices(manifest, 'more', 'train') == [1, 2, 3, 4]  # slice 0 is black
+    assert 'm0_0000.nii.gz: no slice has a labelled organ' in caplog.text
+
+
 def test_further_sets(sets, tmp_path, caplog):
     extra = _dataset(tmp_path / 'extra', 'MRI', labels=False, prefix='x')
     more = [*sets, Scans('source_unlabelled', extra, 'a', 'train')]
@@ -269,11 +311,36 @@ def test_settings_of_a_configuration():
         settings_of(config)
 
 
+@pytest.mark.parametrize(
+    'field, value, message',
+    [
+        ('size', (64,), r'data\.size \(64,\): give tuple\[int, int\], e\.g\. \(256, 256\)'),
+        ('size', 64, r'data\.size 64: give'),
+        ('window_hu', (0.0, 'high'), r'data\.window_hu \(0\.0, .high.\): give tuple\[float, float\]'),
+        ('classes', 'liver', r'data\.classes .liver.: give tuple\[str, \.\.\.\]'),
+        ('source_margin', 1.5, r'data\.source_margin 1\.5: give int'),
+        ('target_labels', 1, r'data\.target_labels 1: give bool'),
+        ('foreground_share', True, r'data\.foreground_share True: give float'),
+    ],
+)
+def test_a_field_of_another_type_is_one_line(field, value, message):
+    data = {**vars(Settings()), field: value}
+    with pytest.raises(InputError, match=message) as error:
+        settings_of(ml_collections.ConfigDict({'seed': data.pop('seed'), 'data': data}))
+    assert '\n' not in str(error.value)
+
+
+def test_whole_numbers_and_lists_do():
+    data = {**vars(Settings()), 'window_hu': [-125, 275], 'foreground_share': 0, 'classes': ['background', 'liver']}
+    settings = settings_of(ml_collections.ConfigDict({'seed': data.pop('seed'), 'data': data}))
+    assert settings.window_hu == (-125, 275) and settings.classes == ('background', 'liver')
+
+
 def test_a_crash_names_the_scan(sets, tmp_path, monkeypatch):
     def crash(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(module.slices, 'to_stack', crash)
+    monkeypatch.setattr(slices, 'to_stack', crash)
     with pytest.raises(ZeroDivisionError) as error:
         prepare(sets, tmp_path / 'out', SETTINGS)
     assert any('_0000.nii.gz' in note for note in error.value.__notes__)
@@ -284,7 +351,8 @@ def test_command(sets, tmp_path):
     config = tmp_path / 'config.py'
     fields = {name: value for name, value in vars(SETTINGS).items() if name != 'seed'}
     config.write_text(
-        f'import ml_collections\ndef get_config():\n    return ml_collections.ConfigDict(dict(seed=0, data={fields!r}))\n'
+        'from ml_collections import ConfigDict\n'
+        f'def get_config():\n    return ConfigDict({{"seed": 0, "data": {fields!r}}})\n'
     )
     flags = [f'--config={config}', f'--source={sets[0].folder}', f'--target={sets[1].folder}']
     run = [sys.executable, '-m', 'synseg_jax.prepare', *flags]

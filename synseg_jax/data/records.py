@@ -10,7 +10,7 @@ A record is the safetensors bytes of one slice:
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ class RecordWriter:
             self._partial.unlink(missing_ok=True)
 
 
-class Records:
+class Records(Sequence):
     """Random access to the records of one file; cheap to pickle, opened by whoever reads first."""
 
     def __init__(self, path: str | os.PathLike):

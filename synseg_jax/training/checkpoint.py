@@ -32,12 +32,17 @@ class Checkpoints:
         )
         self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self.folder, self.say = folder, say
+        self._damaged: set[int] = set()
 
     def save(self, state: State, score: float | None = None) -> None:
         """Starts saving `state` under its step; the next save or `wait` finishes it."""
         step = int(state.step)
+        while self._damaged:  # training has gone on without them
+            self.manager.delete(self._damaged.pop())
         if step in self.manager.all_steps():
-            return
+            if score is None or self.score(step) is not None:
+                return
+            self.manager.delete(step)  # saved when its validation was interrupted
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), sums=ocp.args.JsonSave(checksums(state)))
         self.manager.save(step, args=items, metrics=None if score is None else {'score': score}, force=True)
 
@@ -72,6 +77,7 @@ class Checkpoints:
             try:
                 return self._restore(step, like)
             except Exception as error:  # whatever a damaged file makes orbax, tensorstore or json raise
+                self._damaged.add(step)
                 self.say(
                     f'checkpoint {self.folder / str(step)} is damaged, trying the one before: {_first_line(error)}'
                 )

@@ -1,0 +1,84 @@
+"""One scan to records of its slices: upright, normalised, resized, the empty ones left out."""
+
+import numpy as np
+
+from synseg_jax.data import intensity, slices, volume
+from synseg_jax.data.dataset import Case, check_pair
+from synseg_jax.data.records import encode
+from synseg_jax.data.roles import Role
+from synseg_jax.data.settings import Settings
+
+VISIBLE = 0.1  # normalised intensity above which a pixel counts as foreground
+PIECE = 32  # slices resized at a time, which bounds the memory of a long scan
+
+
+def records_of(index: int, case: Case, role: Role, settings: Settings) -> tuple[list[bytes], dict, list[str]]:
+    """The records of one case, its description for the manifest, and what is odd about it; errors name the case."""
+    try:
+        return _sliced(index, case, role, settings)
+    except Exception as error:
+        error.add_note(f'while preparing {case.image}')
+        raise
+
+
+def _sliced(index, case, role, settings):
+    stored = volume.read(case.image)
+    upright = volume.canonical(stored)
+    normalisation = intensity.for_channel(
+        role.dataset.channel, upright.array, settings.window_hu, settings.percentiles, str(case.image)
+    )
+    stack = slices.to_stack(upright.array, settings.slice_axis)
+    labels = None if role.classes is None else _label_stack(case, stored, role, settings)
+    kept = _near_labels(labels, settings.source_margin) if role.domain == 'a' and labels is not None else None
+    records = []
+    for first in range(0, len(stack), PIECE):
+        images = slices.resize_linear(normalisation.apply(stack[first : first + PIECE]), settings.size)
+        for number, image in enumerate(images, first):
+            wanted = kept is None or kept[number]
+            if wanted and np.mean(image > VISIBLE) >= settings.foreground_share:
+                records.append(encode(image[..., None], None if labels is None else labels[number], index, number))
+    odd = intensity.unused(normalisation, upright.array)
+    if not records:
+        odd = f'{case.image.name}: {_all_dropped(kept, settings)}'
+    return records, _description(case, stored, stack, normalisation, len(records)), [odd] if odd else []
+
+
+def _near_labels(labels, margin) -> np.ndarray | None:
+    """Which slices lie within `margin` of one with an organ; None, for all of them, if the margin is negative."""
+    if margin < 0:
+        return None
+    labelled = labels.any((1, 2))
+    return np.array([labelled[max(0, i - margin) : i + margin + 1].any() for i in range(len(labels))])
+
+
+def _all_dropped(kept, settings) -> str:
+    if kept is None or kept.any():
+        return f'every slice has less than {settings.foreground_share:.0%} foreground and is dropped'
+    return 'no slice has a labelled organ, so data.source_margin drops all'
+
+
+def _label_stack(case, image, role, settings) -> np.ndarray:
+    """Class indices of a case as pictures of the records' size."""
+    label = volume.read_labels(case.label)
+    check_pair(image, label, role.dataset.labels.values(), str(case.label))
+    # the image's own affine: the two agree, and both must be turned the same way
+    upright = volume.canonical(volume.Volume(role.classes[label.array], image.affine))
+    return slices.resize_nearest(slices.to_stack(upright.array, settings.slice_axis), settings.size)
+
+
+def _description(case, stored, stack, normalisation, count) -> dict:
+    return {
+        'id': case.id,
+        'subject': case.subject,
+        'image': str(case.image),
+        'label': case.label and str(case.label),
+        'shape': list(stored.array.shape),
+        'affine': stored.affine.tolist(),
+        'spacing_mm': list(stored.spacing_mm),
+        'low': normalisation.low,
+        'high': normalisation.high,
+        'scan_size': list(stack.shape[1:3]),
+        'slices': len(stack),
+        'records': count,
+        'dropped': len(stack) - count,
+    }

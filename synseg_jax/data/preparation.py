@@ -1,0 +1,188 @@
+"""Scans to a folder of records with a manifest: the same bytes for the same request, whole or not at all."""
+
+import collections
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from absl import logging
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import synseg_jax
+from synseg_jax.data.extraction import records_of
+from synseg_jax.data.records import FORMAT, MANIFEST, Manifest, RecordWriter
+from synseg_jax.data.roles import Scans, plan
+from synseg_jax.data.settings import Settings
+from synseg_jax.errors import InputError
+
+WORKERS = 2
+
+
+def prepare(
+    sets: Sequence[Scans], output: str | Path, settings: Settings, overwrite: bool = False, progress: bool = True
+) -> Manifest:
+    """The manifest of the records in `output`, which are written unless they are there already.
+
+    The same request gives the same bytes.  `output` appears whole or not at all.  Raises InputError for a
+    scan, label or setting that will not do, and where `output` holds something else and `overwrite` is False.
+    """
+    output = Path(output).absolute()
+    roles, classes = plan(sets, settings)
+    request = _request(roles, settings)
+    existing = _existing(output, request, overwrite)
+    if existing:
+        if progress:
+            print(f'{output} is up to date')
+        return existing
+    with _whole_folder(output) as folder:
+        entries = _write(roles, folder, settings, progress)
+        manifest = Manifest(
+            folder=folder,
+            classes=classes,
+            size=tuple(settings.size),
+            slice_axis=settings.slice_axis,
+            window_hu=tuple(settings.window_hu),
+            percentiles=tuple(settings.percentiles),
+            seed=settings.seed,
+            sets=entries,
+            packages={p: importlib.metadata.version(p) for p in ('numpy', 'nibabel', 'array_record', 'safetensors')},
+            request=request,
+            version=synseg_jax.__version__,
+        )
+        manifest.save()
+    return Manifest.load(output)
+
+
+def _request(roles, settings) -> str:
+    """A digest of everything that the records depend on: settings, and names, sizes and times of the files read."""
+    entries = []
+    for role in roles:
+        read = [case.image for case in role.cases]
+        read += [case.label for case in role.cases] if role.classes is not None else []
+        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in read]
+        named = [(case.id, case.subject, str(case.label)) for case in role.cases]
+        entries.append([role.file, role.domain, role.dataset.channel_names, role.dataset.labels, stats, named])
+    content = [FORMAT, synseg_jax.__version__, asdict(settings), entries]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _existing(output, request, overwrite) -> Manifest | None:
+    """The manifest in `output` if it answers the request; InputError if something else must not be lost."""
+    if not output.exists() or output.is_dir() and not any(output.iterdir()):
+        return None
+    if not (output / MANIFEST).is_file():
+        raise InputError(f'{output}: exists and holds no records; choose another --output')
+    try:
+        manifest = Manifest.load(output)
+        if manifest.request == request and all(
+            (output / role['file']).stat().st_size == role['bytes']
+            for entry in manifest.sets.values()
+            for role in entry['roles'].values()
+        ):
+            return manifest
+    except (InputError, OSError, KeyError):
+        pass  # a damaged folder of records is one that does not answer the request
+    if not overwrite:
+        raise InputError(f'{output}: holds other records; pass --overwrite to replace them, or choose another --output')
+    return None
+
+
+@contextmanager
+def _whole_folder(output) -> Iterator[Path]:
+    """A folder to write into, which becomes `output` if all goes well and disappears otherwise."""
+    partial, old = (output.with_name(f'{output.name}.{word}') for word in ('partial', 'old'))
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if output.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            output.rename(old)
+        partial.rename(output)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(roles, folder, settings, progress) -> dict:
+    """Writes every role's record file; the manifest's `sets`."""
+    entries, notes = {}, {}
+    with _progress(sum(len(role.cases) for role in roles), progress) as advance:
+        for role in roles:
+            described = []
+            with RecordWriter(folder / role.file) as writer:
+                for records, description, note in _in_order(role, settings):
+                    for record in records:
+                        writer.write(record)
+                    described.append(description)
+                    notes.setdefault(role.name, []).extend(note)
+                    advance(len(records) + description['dropped'])
+            if not writer.count:
+                remedy = 'lower data.foreground_share or widen data.source_margin'
+                raise InputError(f'{role.name}: no slice of {role.role} is left; {remedy}')
+            entry = entries.setdefault(
+                role.name,
+                {'domain': role.domain, 'channel': role.dataset.channel, 'labels': role.dataset.labels, 'roles': {}},
+            )
+            entry['roles'][role.role] = _entry(role, folder / role.file, writer.count, described)
+    for name, lines in notes.items():
+        if lines:
+            more = f' (and {len(lines) - 1} more scans)' if len(lines) > 1 else ''
+            logging.warning('%s: %s%s', name, lines[0], more)
+    return entries
+
+
+def _entry(role, path, count, described) -> dict:
+    with path.open('rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    return {
+        'file': role.file,
+        'records': count,
+        'bytes': path.stat().st_size,
+        'sha256': digest,
+        'labelled': role.classes is not None,
+        'cases': described,
+    }
+
+
+def _in_order(role, settings) -> Iterable:
+    """Results of the role's cases in their order, a few of them under way at the same time."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        waiting = collections.deque()
+        try:
+            for index, case in enumerate(role.cases):
+                waiting.append(pool.submit(records_of, index, case, role, settings))
+                if len(waiting) > WORKERS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _progress(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """A function to call with each scan's number of slices: a bar on a terminal, else a line now and then."""
+    start = last = time.monotonic()
+    scans = count = 0
+    columns = (TextColumn('prepare'), BarColumn(), MofNCompleteColumn(), TextColumn('scans'), TimeRemainingColumn())
+    with Progress(*columns, disable=not (wanted and sys.stdout.isatty()), transient=True) as bar:
+        task = bar.add_task('prepare', total=total)
+
+        def advance(number: int) -> None:
+            nonlocal scans, count, last
+            scans, count, now = scans + 1, count + number, time.monotonic()
+            bar.advance(task)
+            if wanted and (scans == total or bar.disable and now - last > 10):
+                print(f'{scans} of {total} scans, {count} slices, {count / (now - start):.0f} slices/s', flush=True)
+                last = now
+
+        yield advance

@@ -1,0 +1,61 @@
+"""What anatomies are made of: signed distances in mm to smooth solids, and smooth random fields."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+
+@dataclass(frozen=True)
+class Waves:
+    """A smooth random field: plane waves summed, with unit variance per channel."""
+
+    vectors: Float[np.ndarray, 'k 3']  # rad per mm
+    phases: Float[np.ndarray, 'k 1']
+    amplitudes: Float[np.ndarray, 'c k']
+
+    @classmethod
+    def random(cls, rng, wavelengths_mm: tuple[float, float], channels: int, count: int = 12) -> 'Waves':
+        directions = rng.normal(size=(count, 3))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        vectors = directions * (2 * np.pi / rng.uniform(*wavelengths_mm, (count, 1)))
+        phases, amplitudes = rng.uniform(0, 2 * np.pi, (count, 1)), rng.normal(size=(channels, count))
+        amplitudes *= np.sqrt(2) / np.linalg.norm(amplitudes, axis=1, keepdims=True)
+        return cls(*(a.astype(np.float32) for a in (vectors, phases, amplitudes)))
+
+    def __call__(self, points: Float[np.ndarray, '3 n']) -> Float[np.ndarray, 'c n']:
+        return self.amplitudes @ np.cos(self.vectors @ points + self.phases)
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """The points whose image under `axes`, about `centre`, is in the unit ball; infinite radii make cylinders."""
+
+    centre: Float[np.ndarray, '3']
+    axes: Float[np.ndarray, '3 3']
+
+    @classmethod
+    def turned(cls, centre_mm, radii_mm, degrees=(0.0, 0.0, 0.0)) -> 'Ellipsoid':
+        turn = Rotation.from_euler('xyz', degrees, degrees=True).as_matrix()
+        return cls(np.float32(centre_mm), (turn.T / np.array(radii_mm)[:, None]).astype(np.float32))
+
+    def __call__(self, points: Float[np.ndarray, '3 n']) -> Float[np.ndarray, ' n']:
+        """Signed distance in mm to first order, negative inside."""
+        unit = self.axes @ (points - self.centre[:, None])
+        radius, slope = (np.sqrt(np.einsum('dn,dn->n', v, v)) for v in (unit, self.axes.T @ unit))
+        return radius * (radius - 1) / np.maximum(slope, 1e-6)
+
+
+def oval(points: Float[np.ndarray, '3 n'], half_x_mm: float, half_y_mm: float) -> Float[np.ndarray, ' n']:
+    """Signed distance in mm, to first order, to a rounded box without ends."""
+    x, y = np.abs(points[0]) / half_x_mm, np.abs(points[1]) / half_y_mm
+    radius = (x**2.4 + y**2.4) ** (1 / 2.4)
+    slope = np.sqrt((x / half_x_mm) ** 2 + (y / half_y_mm) ** 2) / np.maximum(radius, 1e-6)
+    return (radius - 1) / np.maximum(slope, 1e-3)
+
+
+def blend(a: np.ndarray, b: np.ndarray, radius_mm: float = 18.0) -> np.ndarray:
+    """The union of two signed distances with a rounded seam."""
+    near = np.maximum(radius_mm - np.abs(a - b), 0)
+    return np.minimum(a, b) - near**2 / (4 * radius_mm)

@@ -1,0 +1,194 @@
+"""One train step for every method: golden numbers, who moves what, and what happens to a batch that is not finite.
+
+tests/data/golden_step.json holds the terms and weights of two steps of every method in float64.  A change that is
+meant to change them renews it: `python tests/test_step.py`, from the root of the repository.
+"""
+
+import functools
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base
+from synseg_jax.methods import METHODS
+from synseg_jax.training import parallel
+from synseg_jax.training.system import System, configure, trained_params
+from synseg_jax.training.terms import TERMS, Choices, View
+
+GOLDEN = Path(__file__).parent / 'data' / 'golden_step.json'
+ROWS, SIZE, CLASSES, RATE, SEED = 2, 16, ('background', 'liver', 'spleen'), 1e-3, 3
+
+
+@functools.cache
+def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False):
+    """A tiny system in double precision and its compiled step; `free`: generators do not pay for segmentation."""
+    config = base.get_config()
+    config.method, config.seed, config.average, config.history = method, SEED, average, ROWS
+    config.data.size, config.augment.shift, config.train.batch, config.train.steps = (SIZE, SIZE), 0.0, ROWS, 100
+    for kind in ('generator', 'segmentor'):
+        config[kind].update(width=2, blocks=1)
+    config.discriminator.update(width=2, layers=1)
+    config.rate.update(generator=RATE, discriminator=2 * RATE, segmentor=RATE)
+    config.dtype = config.param_dtype = 'float64'
+    config.optimizer = {'rule': rule, 'clip_norm': clip_norm} | (
+        {'b1': 0.5, 'b2': 0.999, 'eps': 1e-8} if rule == 'adam' else {}
+    )
+    if free:
+        config.pays.gen.seg_fake_b = 0.0
+    system = System(configure(config, 'synseg'), CLASSES)
+    over = parallel.mesh(1)
+    return system, system.step(1, over), functools.partial(system.first_state, over)
+
+
+def batch_of(system, seed=0, rows=ROWS):
+    random = np.random.RandomState(seed)
+    images = {domain: random.uniform(size=(rows, SIZE, SIZE, 1)) for domain in 'ab'}
+    labels = {f'label_{domain}': random.randint(0, len(CLASSES), (rows, SIZE, SIZE)) for domain in 'ab'}
+    batch = {**images, **{name: label.astype(np.int32) for name, label in labels.items()}}
+    return {name: batch[name] for name in sorted(system.arrays)}
+
+
+def host(tree):
+    return jax.tree.map(np.array, tree)
+
+
+def weight_sums(params):
+    """One number for the weights of every network; swapping or flipping any of them changes it."""
+    return {
+        name: float(sum(np.ravel(leaf) @ np.cos(np.arange(leaf.size)) for leaf in jax.tree.leaves(host(tree))))
+        for name, tree in params.items()
+    }
+
+
+def two_steps(method):
+    system, step, first_state = game(method)
+    state, steps = first_state(), []
+    for seed in (0, 1):
+        state, metrics = step(state, batch_of(system, seed))
+        steps.append({name: float(metrics[name]) for name in system.method.terms()})
+    return {'terms': steps, 'weights': weight_sums(state.params)}
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_golden_step(method, x64):
+    golden, found = json.loads(GOLDEN.read_text())[method], two_steps(method)
+    assert [set(terms) for terms in found['terms']] == [set(terms) for terms in golden['terms']]
+    for ours, theirs in zip(found['terms'], golden['terms'], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)
+    assert found['weights'] == pytest.approx(golden['weights'], rel=1e-6)
+
+
+def test_players_move_their_own_networks_by_their_own_payments(x64):
+    """Every network's move is recomputed one term at a time: the terms of its owner, at the old weights of the rest."""
+    system, step, first_state = game('synseg', rule='sgd', clip_norm=1e6, average=0.9)
+    state = first_state()
+    old, batch = host(state.params), batch_of(system)
+    seen = {name: v if name.startswith('label') else 2 * v - 1 for name, v in batch.items()}
+    new = host(step(state, batch)[0].params)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradient(term, params):
+        return jax.grad(lambda p: TERMS[term].value(View(system.apply, p, seen, Choices())))(params)
+
+    gradients = {term: gradient(term, old) for term in system.method.terms()}
+    for player, own in system.method.networks(TERMS).items():
+        for name in own:
+            rate = 2 * RATE if player == 'dis' else RATE
+            parts = [
+                jax.tree.map(lambda g, w=w: rate * w * g, gradients[term][name])
+                for term, w in system.method.pays[player].items()
+            ]
+            expected = jax.tree.map(lambda w, *moves: w - sum(moves), old[name], *parts)
+            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-13), new[name], expected)
+
+
+def test_a_term_that_a_player_does_not_pay_for_does_not_move_it(x64):
+    system, step, first_state = game('synseg', free=True)
+    batch = batch_of(system)
+    other = batch | {'label_a': (batch['label_a'] + 1) % len(CLASSES)}
+    (one, terms), (two, other_terms) = step(first_state(), batch), step(first_state(), other)
+    assert terms['seg_fake_b'] != other_terms['seg_fake_b']
+    for name in ('g_ab', 'g_ba', 'd_a', 'd_b'):
+        jax.tree.map(np.testing.assert_array_equal, one.params[name], two.params[name])
+    assert not np.array_equal(one.params['s_b']['head']['kernel'], two.params['s_b']['head']['kernel'])
+    paying = game('synseg')
+    assert paying[0].method.pays['gen']['seg_fake_b'] == 1
+    moved = paying[1](paying[2](), batch)[0].params['g_ab'], paying[1](paying[2](), other)[0].params['g_ab']
+    assert not np.array_equal(moved[0]['head']['kernel'], moved[1]['head']['kernel'])
+
+
+def test_a_batch_that_is_not_finite_is_skipped(x64):
+    system, step, first_state = game('synseg')
+    good = batch_of(system)
+    bad = {name: v.copy() for name, v in good.items()}
+    bad['b'][1, 0, 0, 0] = np.nan
+    state, _ = step(first_state(), good)
+    before = host(state)
+    for streak in (1, 2):
+        state, metrics = step(state, bad)
+        assert (int(state.step), int(state.skipped), int(state.streak)) == (1 + streak, streak, streak)
+        assert (int(metrics['skipped']), int(metrics['streak'])) == (streak, streak)
+    assert not np.isfinite(metrics['adv_a'])
+    counted = {'step': before.step, 'skipped': before.skipped, 'streak': before.streak}
+    jax.tree.map(np.testing.assert_array_equal, host(state).replace(**counted), before)
+    state, metrics = step(state, good)
+    assert (int(state.skipped), int(metrics['streak'])) == (2, 0)
+    assert not np.array_equal(state.params['d_a']['conv0']['kernel'], before.params['d_a']['conv0']['kernel'])
+
+
+def test_moving_average_of_the_weights(x64):
+    system, step, first_state = game('synseg', rule='sgd', clip_norm=1e6, average=0.9)
+    state = first_state()
+    expected = host(state.average)
+    jax.tree.map(np.testing.assert_array_equal, expected, host(state.params))
+    for seed in (0, 1):
+        state, _ = step(state, batch_of(system, seed))
+        expected = jax.tree.map(lambda mean, w: 0.9 * mean + 0.1 * w, expected, host(state.params))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-15), host(state.average), expected)
+    assert trained_params(state) is state.average
+    plain = game('supervised')[2]()
+    assert plain.average == {} and trained_params(plain) is plain.params
+
+
+def test_clipping_is_by_network(x64):
+    limit = 1e-2
+    system, step, first_state = game('supervised', rule='sgd', clip_norm=limit)
+    state = first_state()
+    old = host(state.params)
+    state, metrics = step(state, batch_of(system))
+    assert metrics['grad_norm/s_a'] > limit  # the norm that is told is the one before clipping
+    moves = jax.tree.leaves(jax.tree.map(lambda new, w: new - w, host(state.params), old))
+    assert np.sqrt(sum((move**2).sum() for move in moves)) == pytest.approx(RATE * limit, rel=1e-9)
+
+
+def test_state_is_donated_and_metrics_stay_on_the_device(x64):
+    system, step, first_state = game('synseg')
+    state = first_state()
+    leaves = jax.tree.leaves((state.params, state.optimizer, state.history))
+    new, metrics = step(state, batch_of(system))
+    assert all(leaf.is_deleted() for leaf in leaves)
+    assert all(isinstance(value, jax.Array) and value.shape == () for value in metrics.values())
+    names = {f'{kind}/{name}' for kind in ('grad_norm', 'lr') for name in system.networks}
+    assert set(metrics) == {*system.method.terms(), *names, 'skipped', 'streak'}
+    assert float(metrics['lr/d_a']) == 2 * RATE and float(metrics['lr/s_b']) == RATE
+    assert jax.tree.structure(new) == jax.tree.structure(first_state())
+
+
+def test_discriminators_see_the_history(x64):
+    system, step, first_state = game('synseg')
+    state, batch = first_state(), batch_of(system)
+    params = host(state.params)
+    state, _ = step(state, batch)
+    for domain, name, source in (('b', 'g_ab', 'a'), ('a', 'g_ba', 'b')):
+        assert np.array_equal(state.history[domain].filled, [1, 1])
+        fakes = system.apply[name](params[name], jnp.asarray(2 * batch[source] - 1))
+        np.testing.assert_allclose(state.history[domain].images[:, 0], fakes, rtol=1e-10, atol=1e-12)
+
+
+if __name__ == '__main__':
+    with jax.enable_x64(True):
+        GOLDEN.write_text(json.dumps({method: two_steps(method) for method in METHODS}, indent=1) + '\n')
