@@ -10,7 +10,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.data_dir = data
     c.seed = 0
 
-    # The systems of this configuration, trained and evaluated one after another: name -> the fields in which it differs.
+    # The systems, trained and evaluated one after another: name -> the fields in which it differs from all this.
     c.systems = ConfigDict({'synseg': {}})
     c.chosen = 'synseg'  # the one that `predict` and `synthesize` use unless told otherwise
 
@@ -62,10 +62,8 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.target_labels = False  # let target labels into the records: only for rows that train on them
 
     # Augmentation, see synseg_jax/data/augment.py.
-    c.augment = ConfigDict(
-        {'window': (), 'crop': 1.0, 'shift': 0.0, 'rotate': 0.0, 'scale': 0.0, 'flip': '', 'brightness': 0.0, 'contrast': 0.0,
-         'gamma': 1.0}
-    )  # fmt: skip
+    c.augment = ConfigDict({'window': (), 'crop': 1.0, 'shift': 0.0, 'rotate': 0.0, 'scale': 0.0, 'flip': ''})
+    c.augment.update({'brightness': 0.0, 'contrast': 0.0, 'gamma': 1.0})
 
     # Training: `epochs` at constant rate, then `decay_epochs` linearly to 0; one epoch = the larger domain once.
     c.train = ConfigDict()
@@ -78,8 +76,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.train.workers = 0  # reading processes; 0: threads
     c.train.devices = 0  # 0: all that are visible
     c.train.log_every = 50  # steps
-    c.train.validate_every = 1000  # steps; also when pictures are drawn
-    c.train.save_every = 1000  # steps
+    c.train.save_every = 1000  # steps; every checkpoint is validated first, and pictures are drawn
     c.train.keep = 2  # latest checkpoints kept beside the best
 
     # Prediction.

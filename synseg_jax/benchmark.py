@@ -32,7 +32,7 @@ def step_seconds(system: System, size: int, rounds: int, steps: int):
     state = system.first_state(over)
     step = system.step(1000, over)
     keys = jax.random.split(jax.random.key(0), 3)
-    images = {d: jax.random.uniform(k, (batch, size, size, 1)) for d, k in zip('ab', keys)}
+    images = {d: jax.random.uniform(k, (batch, size, size, 1)) for d, k in zip('ab', keys[:2], strict=True)}
     labels = jax.random.randint(keys[2], (batch, size, size), 0, len(system.classes)).astype(jnp.int32)
     data = parallel.place({**images, 'label_a': labels}, over, parallel.SHARDED)
     for _ in range(3):

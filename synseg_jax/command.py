@@ -21,12 +21,11 @@ def config_flag() -> flags.FlagHolder:
 
 def run(main: Callable[[], None], required: Sequence[str] = ()) -> None:
     """Runs `main` after parsing the flags; a mistake that a user can mend is one line on stderr and exit code 2."""
-    module = sys.modules['__main__']
-    if {'-h', '--help'} & set(sys.argv[1:]):
-        print(module.__doc__.strip())
-        print('\nFlags:\n' + FLAGS.module_help(module))
-        sys.exit(0)
     try:
+        if {'-h', '--help'} & set(sys.argv[1:]):
+            module = sys.modules['__main__']
+            print(f'{module.__doc__.strip()}\n\nFlags:\n{FLAGS.module_help(module)}', flush=True)
+            return
         _parse(sys.argv)
         for name in required:
             if not FLAGS[name].value:
@@ -44,7 +43,11 @@ def run(main: Callable[[], None], required: Sequence[str] = ()) -> None:
 
 def config_path() -> Path | None:
     """The file that --config names."""
-    return next((Path(a.split('=', 1)[1].split(':')[0]) for a in sys.argv if a.startswith('--config=')), None)
+    for argument, following in zip(sys.argv[1:], [*sys.argv[2:], ''], strict=True):
+        name, equals, value = argument.partition('=')
+        if name in ('--config', '-config'):
+            return Path((value if equals else following).split(':')[0])
+    return None
 
 
 def _refuse(message):
@@ -70,8 +73,10 @@ def _parse(argv):
 
 
 def _explain(error, argv):
+    """One line for what absl or ml_collections raised, naming the field of the configuration where it can."""
     line = next((text for text in str(error).splitlines() if text.strip()), type(error).__name__)
-    overrides = [a for a in argv if a.startswith('--config.')]
-    if overrides and not isinstance(error, flags.Error):
-        return f'{line} (in {" ".join(overrides)}; configs/base.py lists every field)'
+    for override in (a for a in argv if a.startswith('--config.')):
+        name = override.removeprefix('--config.').split('=')[0]
+        if not isinstance(error, flags.Error) and name.split('.')[-1] in line:
+            return f'--config.{name}: no such field, or not of its type ({line}); configs/base.py lists them'
     return line

@@ -22,12 +22,12 @@ from synseg_jax.data.intensity import Normalisation
 from synseg_jax.data.preparation import prepare
 from synseg_jax.data.records import Manifest, Records
 from synseg_jax.data.roles import Scans
-from synseg_jax.errors import InputError
+from synseg_jax.errors import InputError, known
 from synseg_jax.evaluate import evaluate_pairs
 from synseg_jax.evaluation import figures, plots, summary
 from synseg_jax.predict import predict
 from synseg_jax.prepare import settings_of
-from synseg_jax.scans import Run, Trained
+from synseg_jax.scans import RUN, Run, Trained
 from synseg_jax.training import loop, parallel, validation
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.inference import Networks
@@ -35,16 +35,9 @@ from synseg_jax.training.journal import Journal
 from synseg_jax.training.signals import Interrupted, Signals
 from synseg_jax.training.system import System, configure, trained_params
 
-EXTENDABLE = (
-    'train.steps',
-    'train.epochs',
-    'train.workers',
-    'train.log_every',
-    'train.devices',
-    'train.keep',
-    'predict.',
-    'chosen',
-)
+# What may change while a run goes on.
+EXTENDABLE = ('train.steps', 'train.epochs', 'train.workers', 'train.log_every', 'train.devices', 'train.keep')
+EXTENDABLE += ('predict.', 'chosen', 'data_dir')
 SHOWN = 4  # examples in a picture
 
 
@@ -53,9 +46,11 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
     console = console or Console()
     _compilation_cache()
     began = time.monotonic()
+    _check(config)
     workdir.mkdir(parents=True, exist_ok=True)
     with _locked(workdir), Signals() as signals:
         try:
+            _check_unchanged(config, workdir)
             manifest = _data(config, workdir, console)
             described = _describe(config, workdir, manifest)
             console.print(f'{jax.device_count()} {jax.devices()[0].platform} device(s), results in {workdir}')
@@ -74,12 +69,23 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
             'versions': _versions(),
         }
         summary.write_json(workdir / 'results.json', results)
-    for set_name in next(iter(systems.values()), {}):
-        console.print(
-            summary.table({name: found[set_name] for name, found in systems.items()}, f'{set_name}, test scans')
-        )
+    for set_name in sorted({set_name for found in systems.values() for set_name in found}):
+        measured = {name: found[set_name] for name, found in systems.items() if set_name in found}
+        console.print(summary.table(measured, f'{set_name}, test scans'))
     console.print(f'results: {workdir / "results.json"}')
     return results
+
+
+def _check(config) -> None:
+    """InputError for what can be known to be wrong before anything is read or written."""
+    settings_of(config)
+    known('system (config.chosen)', config.chosen, config.systems)
+    for name in config.systems:
+        system = System(configure(config, name), ('background', 'organ'))
+        parallel.rows_per_device(system.config.train.batch, parallel.mesh(system.config.train.devices))
+        _ = system.networks, system.optimizers, system.augmentation, system.choices
+        if system.config.train.decay_steps > system.config.train.steps > 0:
+            raise InputError('train.decay_steps is larger than train.steps; lower it')
 
 
 def _compilation_cache() -> None:
@@ -115,7 +121,7 @@ def _data(config, workdir, console) -> Manifest:
 
 
 def _describe(config, workdir, manifest) -> Run:
-    """The run of the workdir; InputError if it was begun with a configuration that trains something else."""
+    """The run of the workdir; InputError if it was begun with other records."""
     channels, typical = {}, {}
     for entry in manifest.sets.values():
         cases = [case for role in entry['roles'].values() for case in role['cases']]
@@ -126,22 +132,31 @@ def _describe(config, workdir, manifest) -> Run:
         # What the records were made with decides how scans are read, whatever the configuration says.
         for field in ('size', 'slice_axis', 'window_hu', 'percentiles'):
             config.data[field] = getattr(manifest, field)
-    described = Run(workdir, config, manifest.classes, channels, typical)
-    if (workdir / 'run.json').is_file():
-        before, now = (_flat(json.loads(c.to_json_best_effort())) for c in (Run.load(workdir).config, config))
-        changed = [f for f in sorted(before | now) if before.get(f) != now.get(f) and not f.startswith(EXTENDABLE)]
-        changed = [f for f in changed if not any(f.endswith('.' + e) for e in EXTENDABLE)]
-        if changed:
-            field = changed[0]
-            raise InputError(
-                f'{workdir} was begun with {field}={before.get(field)!r}, now {now.get(field)!r}; '
-                'use another --workdir, or remove this one to start again'
-            )
+    described = Run(workdir, config, manifest.classes, channels, typical, manifest.request)
+    if (workdir / RUN).is_file() and Run.load(workdir).records != manifest.request:
+        raise InputError(f'{workdir} was begun with other records than {manifest.folder}; use another --workdir')
     described.save()
     return described
 
 
+def _check_unchanged(config: ConfigDict, workdir: Path) -> None:
+    """InputError if the workdir was begun with a configuration that trains something else."""
+    if not (workdir / RUN).is_file():
+        return
+    old, new = (_flat(json.loads(c.to_json_best_effort())) for c in (Run.load(workdir).config, config))
+    free = [f'{prefix}{f}' for f in EXTENDABLE for prefix in ('', *(f'systems.{name}.' for name in config.systems))]
+    if config.data_dir:
+        free.append('data.')  # what its records were made with counts, not what the configuration says
+    for field in sorted(old | new):
+        if old.get(field) != new.get(field) and not field.startswith(tuple(free)):
+            raise InputError(
+                f'{workdir} was begun with {field}={old.get(field)!r}, now {new.get(field)!r}; '
+                'use another --workdir, or remove this one to start again'
+            )
+
+
 def _flat(tree, prefix=''):
+    """{'train.batch': 4, ...} of a nested configuration."""
     if not isinstance(tree, dict) or not tree:
         return {prefix: tree}
     return {k: v for name, value in tree.items() for k, v in _flat(value, f'{prefix}.{name}'.lstrip('.')).items()}
@@ -164,7 +179,7 @@ def _train(described: Run, name: str, manifest: Manifest, console, signals) -> t
     )
     state = system.first_state(over)
     checkpoints = Checkpoints(folder / 'checkpoints', train.keep, journal.say)
-    held_out = {d: _records(manifest, d, 'val') for d in 'ab'}
+    held_out = {d: records for d in 'ab' if (records := _records(manifest, d, 'val'))}
     pictured = {d: _examples(_records(manifest, d, 'val', 'train')) for d in system.domains}
     networks = Networks(system, {}, config.predict.batch)
 
@@ -194,6 +209,8 @@ def _train(described: Run, name: str, manifest: Manifest, console, signals) -> t
         raise InputError(
             'out of memory: lower train.batch, data.size, or the width of generator and segmentor'
         ) from error
+    finally:
+        journal.end()
     best = checkpoints.best(state)
     checkpoints.close()
     if (folder / 'metrics.csv').is_file():
@@ -235,6 +252,8 @@ def _examples(records):
 def _evaluate(trained: Trained, manifest: Manifest, folder: Path) -> dict:
     """{set: measures} on the target's test scans that have labels; predictions and pictures in `folder`."""
     results = {}
+    if trained.networks.system.segmentor('b') is None:
+        return results
     for name, entry in manifest.sets.items():
         cases = entry['roles'].get('test', {'cases': []})['cases']
         if entry['domain'] != 'b' or not cases:

@@ -24,12 +24,16 @@ class Method:
 
     def pay(self, changes: Mapping[str, Mapping[str, float]]) -> 'Method':
         """The same game at other weights; a term at weight 0 is no longer computed."""
+        for player in changes:
+            known('player', player, OWNER.values())
         bills = {player: {**self.pays.get(player, {}), **changes.get(player, {})} for player in OWNER.values()}
         bills = {player: {t: w for t, w in bill.items() if w} for player, bill in bills.items()}
         return replace(self, pays={player: bill for player, bill in bills.items() if bill})
 
     def networks(self, terms: Mapping) -> dict[str, tuple[str, ...]]:
         """The networks that each player moves; a network that nobody's payments reach is an InputError."""
+        for term in self.terms():
+            known('term', term, terms)
         owned = {player: set() for player in self.pays}
         for name in sorted({network for term in self.terms() for network in terms[term].networks}):
             owner = OWNER[name[0]]

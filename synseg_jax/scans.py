@@ -29,6 +29,7 @@ class Run:
     classes: tuple[str, ...]
     channels: Mapping[str, str]  # by domain, e.g. {'a': 'MR', 'b': 'CT'}
     typical: Mapping[str, tuple[float, float]]  # by domain: median low and high of the training scans
+    records: str = ''  # the request that the records answer
 
     def save(self) -> None:
         """Writes run.json, whole or not at all."""
@@ -37,6 +38,7 @@ class Run:
             'classes': self.classes,
             'channels': dict(self.channels),
             'typical': dict(self.typical),
+            'records': self.records,
         }
         partial = self.workdir / f'{RUN}.partial'
         partial.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
@@ -56,6 +58,7 @@ class Run:
                 tuple(content['classes']),
                 content['channels'],
                 {domain: tuple(pair) for domain, pair in content['typical'].items()},
+                content['records'],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f'{path} is damaged ({error}); train again') from error

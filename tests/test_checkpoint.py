@@ -13,6 +13,9 @@ from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.history import Past
 from synseg_jax.training.state import LAYOUT, State, create
 
+# orbax leaves reads under way when one of them has failed, and closes the loop that would receive them
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+
 
 def _state(step: int = 0, devices: int = 1) -> State:
     """A state whose every array depends on `step`, its history sharded over the devices."""

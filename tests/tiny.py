@@ -15,8 +15,11 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from configs import base
-from synseg_jax.prepare import Scans, prepare, settings_of
+from synseg_jax.data.preparation import prepare
+from synseg_jax.data.roles import Scans
+from synseg_jax.prepare import settings_of
 from synseg_jax.training import parallel
+from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System, configure
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,3 +139,14 @@ def command(name: str, *arguments, cwd: Path = ROOT, timeout: float = 240) -> su
     """A command run to its end; its output as text."""
     line = [sys.executable, '-m', f'synseg_jax.{name}', *map(str, arguments)]
     return subprocess.run(line, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
+
+
+@cache
+def _first_arrays():
+    made, over, _ = system()
+    return jax.tree.map(np.asarray, made.first_state(over))
+
+
+def first_state():
+    """A fresh copy of the first state of `system()`."""
+    return parallel.place(_first_arrays(), parallel.mesh(1), LAYOUT)

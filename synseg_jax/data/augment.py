@@ -56,7 +56,7 @@ def augmenter(change: Augmentation) -> Callable[[Key[Array, 'b'], Mapping], dict
     def apply(keys, batch):
         changed = dict(batch)
         for domain in sorted(name for name in batch if len(name) == 1):
-            own = jax.vmap(lambda key: jax.random.fold_in(key, 1000 + ord(domain)))(keys)
+            own = jax.vmap(jax.random.fold_in, (0, None))(keys, 1000 + ord(domain))
             label = batch.get(f'label_{domain}')
             row = jax.vmap(lambda k, i, m: augment(k, i, m, change), in_axes=(0, 0, None if label is None else 0))
             changed[domain], moved = row(own, batch[domain], label)
@@ -106,7 +106,9 @@ def _cut(key, image, label, window):
     rows, columns = (size - part for size, part in zip(image.shape[:2], window, strict=True))
     if min(rows, columns) < 0:
         raise InputError(f'augment.window {window} is larger than the images {image.shape[:2]}; change data.size')
-    first = [jax.random.randint(k, (), 0, room + 1) for k, room in zip(jax.random.split(key), (rows, columns))]
+    first = [
+        jax.random.randint(k, (), 0, room + 1) for k, room in zip(jax.random.split(key), (rows, columns), strict=True)
+    ]
     image = jax.lax.dynamic_slice(image, (*first, 0), (*window, image.shape[-1]))
     return image, label if label is None else jax.lax.dynamic_slice(label, first, window)
 

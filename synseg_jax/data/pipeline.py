@@ -25,7 +25,9 @@ class Pool:
         order = np.arange(self.first[-1])
         if balanced:
             ends = np.cumsum(scans)
-            order = np.concatenate([np.resize(order[e - n : e], max(scans)) for e, n in zip(ends, scans) if n])
+            order = np.concatenate(
+                [np.resize(order[e - n : e], max(scans)) for e, n in zip(ends, scans, strict=True) if n]
+            )
         self.order = order
 
     def __len__(self) -> int:

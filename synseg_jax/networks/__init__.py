@@ -1,5 +1,6 @@
 """Generators, discriminators and segmentors by name."""
 
+import jax
 import jax.numpy as jnp
 
 from synseg_jax.errors import InputError, known
@@ -22,6 +23,6 @@ def dtype(name: str) -> jnp.dtype:
     """The floating-point type called `name`."""
     known('dtype', name, ('bfloat16', 'float32', 'float64'))
     found = jnp.dtype(name)
-    if found != jnp.zeros((), found).dtype:
+    if found != jax.dtypes.canonicalize_dtype(found):
         raise InputError(f'dtype {name} needs JAX_ENABLE_X64=1')
     return found

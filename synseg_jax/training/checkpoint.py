@@ -4,6 +4,7 @@ The data position needs nothing more: it is the state's step.  A checkpoint that
 for the one before it.
 """
 
+import json
 import logging
 import zlib
 from collections.abc import Callable
@@ -28,8 +29,10 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(max(1, keep)), best]),
             save_decision_policy=managers.FixedIntervalPolicy(1),
+            best_fn=lambda m: m['score'],  # orbax keeps metrics only where this is set
             cleanup_tmp_directories=True,
         )
+        _drop_damaged_scores(folder)
         self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self.folder, self.say = folder, say
         self._damaged: set[int] = set()
@@ -40,6 +43,7 @@ class Checkpoints:
         while self._damaged:  # training has gone on without them
             self.manager.delete(self._damaged.pop())
         if step in self.manager.all_steps():
+            self.wait()
             if score is None or self.score(step) is not None:
                 return
             self.manager.delete(step)  # saved when its validation was interrupted
@@ -102,6 +106,15 @@ def checksums(state: State) -> dict[str, int]:
         for path, leaf in leaves
         if getattr(leaf, 'is_fully_addressable', True)
     }
+
+
+def _drop_damaged_scores(folder):
+    """Orbax reads every checkpoint's score as it opens the folder, and raises at one that is not JSON."""
+    for path in folder.glob('*/metrics/metrics'):
+        try:
+            float(json.loads(path.read_bytes())['score'])
+        except (ValueError, KeyError, TypeError):
+            path.unlink()
 
 
 def _first_line(error):

@@ -51,6 +51,7 @@ class Journal:
         self.folder, self.title, self.unit = folder, title, unit
         self.console = console or Console()
         self.live = self.console.is_terminal
+        self.bar = self.board = None
 
     def say(self, text: str) -> None:
         """One line to the user."""
@@ -128,9 +129,10 @@ class Journal:
         self.board.add_image(name, imread(path)[..., :3], done, dataformats='HWC')
 
     def end(self) -> None:
-        """Closes bar and files."""
-        self.bar.stop()
-        self.board.close()
+        """Closes bar and files, if they were opened."""
+        if self.bar:
+            self.bar.stop()
+            self.board.close()
 
 
 def _duration(seconds):

@@ -51,6 +51,17 @@ def train(
     state = state if restored is None else restored
     first = int(state.step)
     journal.begin(first, plan)
+
+    def look(state, done):
+        scores = validate(state) if validate else {}
+        if signals.asked:
+            _leave(state, checkpoints, signals)  # an interrupted validation does not count
+        journal.score(done, scores)
+        if int(state.streak) == 0:
+            checkpoints.save(state, scores.get('score'))
+
+    if first and _due(first, plan) and checkpoints.score(first) is None:
+        look(state, first)  # the signal came before or during its validation
     rollbacks = 0
     pending: deque = deque()
     incoming = batches(first)
@@ -74,16 +85,14 @@ def train(
                 rollbacks = 0
         if signals.asked:
             _leave(state, checkpoints, signals)
-        if done % plan.save_every == 0 or done == plan.steps:
-            scores = validate(state) if validate else {}
-            if signals.asked:
-                _leave(state, checkpoints, signals)  # the interrupted validation does not count
-            journal.score(done, scores)
-            if int(state.streak) == 0:
-                checkpoints.save(state, scores.get('score'))
+        if _due(done, plan):
+            look(state, done)
     checkpoints.wait()
-    journal.end()
     return state
+
+
+def _due(done, plan):
+    return done % plan.save_every == 0 or done == plan.steps
 
 
 def _roll_back(state, checkpoints, journal, rollbacks):

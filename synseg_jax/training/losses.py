@@ -51,11 +51,16 @@ def cross_entropy(
     by_weight: bool = False,
     total: Total = whole,
 ) -> Scalar:
-    """sum w[label] * -log softmax(logits)[label] / number of pixels, or / sum w[label] if `by_weight`."""
+    """sum w[label] * -log softmax(logits)[label] / number of pixels, or / sum w[label] if `by_weight`.
+
+    Pixels with a negative label are unlabelled: they count in neither sum.  0 if no pixel is labelled.
+    """
+    labelled = labels >= 0
+    labels = jnp.where(labelled, labels, 0)
     values = optax.softmax_cross_entropy_with_integer_labels(_wide(logits), labels)
-    weights = class_weights.astype(values.dtype)[labels]
-    count = weights.sum() if by_weight else jnp.asarray(weights.size, values.dtype)
-    return total((weights * values).sum()) / total(count)
+    weights = class_weights.astype(values.dtype)[labels] * labelled
+    count = weights.sum() if by_weight else labelled.sum(dtype=values.dtype)
+    return total((weights * values).sum()) / jnp.maximum(total(count), 1e-7)
 
 
 def soft_dice(logits: Float[Array, 'b *s k'], labels: Integer[Array, 'b *s'], total: Total = whole) -> Scalar:

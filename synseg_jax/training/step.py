@@ -27,10 +27,10 @@ def make_step(
 ) -> Callable[[State, Mapping], tuple[State, dict]]:
     """(state, batch) -> (state, metrics), compiled over the mesh; the state that goes in is consumed.
 
-    `networks[name](params, images)` applies a network; `rates[name](step)` is its learning rate; `exchange(past, fakes,
-    keys)` is the history's; `augment(keys,
-    batch)` changes the batch before the players see it; `average` is the decay of the moving average of weights.
-    Metrics: every term under its name, `grad_norm/NETWORK`, `lr/NETWORK`, `skipped`, `streak`, all still on the device.
+    `networks[name](params, images)` applies a network; `rates[name](step)` is its learning rate; `exchange(past,
+    fakes, keys)` is the history's; `augment(keys, batch)` changes the batch before the players see it; `average` is
+    the decay of the moving average of weights.  Metrics: every term under its name, `grad_norm/NETWORK`,
+    `lr/NETWORK`, `skipped` and `streak`, all still on the device.
     """
     owned = method.networks(TERMS)
 
@@ -48,7 +48,7 @@ def make_step(
                 new_past = {}
 
                 def show(domain, fakes):
-                    domain_keys = jax.vmap(lambda k: jax.random.fold_in(k, ord(domain)))(keys)
+                    domain_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, ord(domain))
                     shown, new_past[domain] = exchange(state.history[domain], fakes, domain_keys)
                     return shown
 

@@ -118,15 +118,21 @@ class System:
             for name in self.networks
         }
 
+    @cached_property
+    def augmentation(self) -> Augmentation:
+        return Augmentation(**{**self.config.augment, 'window': tuple(self.config.augment.window)})
+
+    @cached_property
+    def choices(self) -> Choices:
+        return Choices(**{**self.config.loss, 'class_weights': tuple(self.config.loss.class_weights)})
+
     def step(self, steps_per_epoch: int, over: Mesh) -> Callable[[State, Mapping], tuple[State, dict]]:
         """The train step on batches of images in [0, 1]."""
-        loss = self.config.loss
-        if loss.class_weights and len(loss.class_weights) != len(self.classes):
-            raise InputError(
-                f'loss.class_weights has {len(loss.class_weights)} weights for {len(self.classes)} classes: '
-                + ', '.join(self.classes)
-            )
-        change = augmenter(Augmentation(**{**self.config.augment, 'window': tuple(self.config.augment.window)}))
+        weights = self.choices.class_weights
+        if weights and len(weights) != len(self.classes):
+            listed = ', '.join(self.classes)
+            raise InputError(f'loss.class_weights has {len(weights)} weights for {len(self.classes)} classes: {listed}')
+        change = augmenter(self.augmentation)
         kind = dtype(self.config.dtype)
         wide = jnp.promote_types(kind, jnp.float32)
 
@@ -144,7 +150,7 @@ class System:
             PerRow(self.config.history, self.config.train.batch).exchange,
             over,
             self.config.seed,
-            Choices(**{**loss, 'class_weights': tuple(loss.class_weights)}),
+            self.choices,
             ready,
             self.config.average,
         )

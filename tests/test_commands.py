@@ -1,0 +1,200 @@
+"""Every command explains itself, and answers a mistake in one line that names it, with exit code 2 and no debris."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from synseg_jax import scans
+
+COMMANDS = sorted(
+    path.stem for path in (tiny.ROOT / 'synseg_jax').glob('*.py') if "__name__ == '__main__'" in path.read_text()
+)
+TINY = f'--config={tiny.ROOT}/tests/tiny.py'
+
+# name: (command, flags, what the line says); {records} and so on are folders made below
+MISTAKES = {
+    'no config': ('main', '', '--config is missing, e.g. --config=configs/quickstart.py'),
+    'config absent': ('main', '--config=none.py', '--config=none.py: no such file'),
+    'config absent, flag and value apart': ('main', '--config none.py', '--config=none.py: no such file'),
+    'config not Python': ('main', '--config={folder}/bad/bad.py', 'invalid syntax|bad.py'),
+    'unknown field': ('main', TINY + ' --config.train.batc=3', r'--config.train.batc: no such field.*configs/base.py'),
+    'unknown group': ('main', TINY + ' --config.trian.batch=3', r'trian.*configs/base.py'),
+    'wrong type': ('main', TINY + ' --config.train.batch=x', r'config\.train\.batch.*x'),
+    'wrong flag': ('main', TINY + ' --wrkdir=x', 'wrkdir'),
+    'flag without dashes': ('main', TINY + ' workdir=x', "unexpected argument 'workdir=x'; flags are written --name"),
+    'unknown method': (
+        'main',
+        TINY + ':{records} --config.method=synsge',
+        "unknown method 'synsge'; known: cyclegan, supervised, synseg, synseg_hc",
+    ),
+    'unknown loss': ('main', TINY + ':{records} --config.loss.cycle=l3', "unknown cycle loss 'l3'; known: l1"),
+    'unknown network': (
+        'main',
+        TINY + ':{records} --config.generator.architecture=unet9',
+        "unknown architecture 'unet9'; known: patchgan, resnet",
+    ),
+    'unknown optimizer': ('main', TINY + ':{records} --config.optimizer.rule=adm', "unknown optimizer 'adm'; known"),
+    'unknown chosen': ('main', TINY + ':{records} --config.chosen=other', "'other'; known: synseg"),
+    'uneven batch': (
+        'main',
+        TINY + ':{records} --config.train.batch=3 --config.train.devices=2',
+        'batch of 3 cannot be split evenly over 2 devices; change train.batch',
+    ),
+    'too many devices': (
+        'main',
+        TINY + ':{records} --config.train.devices=99',
+        '99 devices asked for, 8 visible; lower train.devices',
+    ),
+    'records absent': ('main', TINY + ':{folder}/none', 'none/manifest.json: no such file; give the folder that'),
+    'scans in place of records': (
+        'main',
+        TINY + ':{mr}',
+        r'Dataset_MR: holds scans, not records; run python -m synseg_jax.prepare --config=FILE --source=\S+Dataset_MR ',
+    ),
+    'target labels not let in': (
+        'main',
+        TINY + ':{records} --config.method=supervised --config.pays.seg.seg_a=0 --config.pays.seg.seg_b=1',
+        'set target has no labels, and seg_b reads them; data.target_labels=True lets them in',
+    ),
+    'weights for other classes': (
+        'main',
+        TINY + ':{records} --config.loss.class_weights=(1.0,2.0)',
+        'loss.class_weights has 2 weights for 3 classes: background, liver, spleen',
+    ),
+    'workdir is a file': ('main', TINY + ':{records} --workdir={mr}/dataset.json', 'dataset.json: File exists'),
+    'prepare without output': ('prepare', TINY, '--output is missing; --help shows an example'),
+    'prepare nothing': ('prepare', TINY + ' --output=out', 'no scans: give --source=FOLDER'),
+    'prepare an absent folder': (
+        'prepare',
+        TINY + ' --source={folder}/none --output=out',
+        'none: no such folder; expected: dataset.json, imagesTr/',
+    ),
+    'source without labels': (
+        'prepare',
+        TINY + ' --source={unlabelled} --target={mr} --output=out',
+        r'no labels for the source scan .*ct_0_0000.nii.gz \(\d of \d in train\); expected .*labelsTr/ct_0.nii.gz',
+    ),
+    'prepare over other files': ('prepare', TINY + ' --source={mr} --output={mr}', 'holds no records; choose another'),
+    'predict without workdir': ('predict', '--input={mr} --output=out', '--workdir is missing; --help shows'),
+    'predict with an absent workdir': (
+        'predict',
+        '--workdir={folder}/none --input={mr} --output=out',
+        'none/run.json: no such file; --workdir is the folder that synseg_jax.main trained in',
+    ),
+    'predict absent scans': ('predict', '--workdir={run} --input=none --output=out', '--input=none: no such file'),
+    'predict before training': (
+        'predict',
+        '--workdir={run} --input={mr} --output=out',
+        'synseg/checkpoints: no readable checkpoint; train first',
+    ),
+    'predict an unknown system': (
+        'predict',
+        '--workdir={run} --input={mr} --output=out --system=other',
+        "unknown system 'other'; known: synseg",
+    ),
+    'synthesize with an absent workdir': (
+        'synthesize',
+        '--workdir=none --input={mr} --output=out',
+        'none/run.json: no such file',
+    ),
+    'evaluate an absent folder': (
+        'evaluate',
+        '--predictions=none --references={mr}/labelsTr --output=out',
+        'none is not a folder',
+    ),
+}
+
+
+@pytest.fixture(scope='module')
+def places(tiny_records, tmp_path_factory):
+    """The folders that the flags name."""
+    folder = tmp_path_factory.mktemp('places')
+    (folder / 'bad').mkdir()
+    (folder / 'bad' / 'bad.py').write_text('def get_config(data=:\n')
+    unlabelled = tiny.write_dataset(folder / 'unlabelled', 'CT', 2, labelled=False)
+    (folder / 'run').mkdir()
+    run = scans.Run(folder / 'run', tiny.config(tiny_records), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 1.0)})
+    run.save()
+    named = {'records': tiny_records, 'mr': tiny_records.parent / 'Dataset_MR', 'unlabelled': unlabelled}
+    return {'folder': folder, 'run': run.workdir, **named}
+
+
+@pytest.fixture(scope='module')
+def answers(places, tmp_path_factory):
+    """(exit code, stdout, stderr, folder it ran in) of every command's --help and of every mistake."""
+    cases = {name: (name, ['--help']) for name in COMMANDS}
+    for name, (command, line, _) in MISTAKES.items():
+        cases[name] = (command, line.format(**places).split())
+    folders = {name: tmp_path_factory.mktemp('cwd') for name in cases}
+    done = subprocess.run(
+        [sys.executable, tiny.ROOT / 'tests' / 'forks.py'],
+        input=json.dumps([[command, line, str(folders[name])] for name, (command, line) in cases.items()]),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env=tiny.environment(),
+        check=True,
+    )
+    results = json.loads(done.stdout)
+    return {name: (*result, folders[name]) for name, result in zip(cases, results, strict=True)}
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_help(answers, command):
+    code, out, err, folder = answers[command]
+    assert (code, err) == (0, '')
+    assert re.search(rf'^ +python -m synseg_jax\.{command} --\w+=', out, re.MULTILINE)
+    flags = re.findall(r'^ +--(?:\[no\])?(\w+):', out, re.MULTILINE)
+    assert flags and set(flags) <= {'config', *re.findall(r"'(\w+)'", _source(command))}
+    assert not list(folder.iterdir())
+
+
+def _source(command):
+    return (tiny.ROOT / 'synseg_jax' / f'{command}.py').read_text()
+
+
+@pytest.mark.parametrize('name', MISTAKES)
+def test_a_mistake_is_one_line(answers, name):
+    code, out, err, folder = answers[name]
+    assert code == 2, err
+    assert err.startswith('error: ') and err.count('\n') == 1, err
+    assert re.search(MISTAKES[name][2], err), err
+    assert 'Traceback' not in out
+    left = [path for path in folder.rglob('*') if path.is_file() and path.name != '.lock']
+    assert not left, left
+
+
+def test_nothing_was_written_elsewhere(answers, places):
+    assert [path.name for path in places['run'].iterdir()] == ['run.json'] or not list(
+        path for path in places['run'].rglob('*') if path.is_file() and path.name != 'run.json'
+    )
+    assert sorted(path.name for path in places['mr'].iterdir()) == ['dataset.json', 'imagesTr', 'labelsTr']
+
+
+def test_from_another_folder_without_a_home(tmp_path):
+    """A real process: no HOME, no terminal, plain ASCII, and nobody who reads stdout."""
+    env = {name: value for name, value in tiny.environment().items() if name not in ('HOME', 'LANG', 'LC_ALL')}
+    line = [sys.executable, '-m', 'synseg_jax.predict', '--workdir=ä', '--input=x', '--output=y']
+    done = subprocess.run(
+        line, cwd=tmp_path, env={**env, 'LC_ALL': 'C'}, capture_output=True, text=True, encoding='utf-8', timeout=100
+    )
+    assert done.returncode == 2 and done.stderr.count('\n') == 1 and done.stderr.startswith('error: --input=x')
+    reader, writer = subprocess.Popen(['true'], stdin=subprocess.PIPE), None
+    reader.wait()
+    writer = subprocess.Popen(
+        [sys.executable, '-m', 'synseg_jax.predict', '--help'],
+        cwd=tmp_path,
+        env=env,
+        stdout=reader.stdin,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _, err = writer.communicate(timeout=100)
+    reader.stdin.close()
+    assert writer.returncode in (0, 141) and 'Traceback' not in err
+    assert not list(Path(tmp_path).iterdir())

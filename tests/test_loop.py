@@ -1,0 +1,225 @@
+"""Training ends in the same state however often it is stopped, and survives numbers that are not finite."""
+
+import csv
+import os
+import signal
+
+import numpy as np
+import pytest
+import tiny
+
+from synseg_jax.errors import InputError
+from synseg_jax.training import loop
+from synseg_jax.training.checkpoint import Checkpoints
+from synseg_jax.training.journal import Journal
+from synseg_jax.training.signals import Interrupted, Signals
+
+STEPS, SAVE_EVERY = 20, 4
+SCORES = {4: 0.2, 8: 0.9, 12: 0.4, 16: 0.5, 20: 0.6}
+
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # of damaged checkpoints
+
+
+class Training:
+    """One folder's training on random batches, started as often as wanted."""
+
+    def __init__(self, folder):
+        self.folder, self.validated, self.read = folder, [], []
+        folder.mkdir()
+
+    def start(self, steps=STEPS, stop_at=None, stop_validating=None, nan=(), scores=SCORES):
+        """The state after training; a signal arrives as batch `stop_at` is read, or in a validation."""
+        made, over, step = tiny.system()
+        console = tiny.quiet()
+        journal = Journal(self.folder, 'tiny', 'images', console)
+        checkpoints = Checkpoints(self.folder / 'checkpoints', 2, journal.say)
+        plan = loop.Plan(steps, 6, 2, log_every=2, save_every=SAVE_EVERY)
+
+        def batches(first):
+            for number in range(first, steps):
+                self.read.append(number)
+                if number == stop_at:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield tiny.batch(number, nan=number in nan)
+
+        def validate(state):
+            self.validated.append(int(state.step))
+            if int(state.step) == stop_validating:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return {'score': scores[int(state.step)]} if scores else {}
+
+        try:
+            with Signals() as signals:
+                return loop.train(
+                    tiny.first_state(), step, batches, plan, over, checkpoints, journal, signals, validate
+                )
+        finally:
+            journal.end()
+            checkpoints.close()
+            self.said = console.file.getvalue()
+
+    def table(self, name):
+        with (self.folder / name).open(newline='') as file:
+            return list(csv.DictReader(file))
+
+    def best(self):
+        checkpoints = Checkpoints(self.folder / 'checkpoints', 2)
+        found = checkpoints.best(tiny.first_state())
+        checkpoints.close()
+        return found
+
+
+@pytest.fixture(scope='module')
+def straight(tmp_path_factory):
+    """Training without a stop, and the state it ends in."""
+    training = Training(tmp_path_factory.mktemp('straight') / 'tiny')
+    training.state = training.start()
+    return training
+
+
+@pytest.fixture
+def training(tmp_path):
+    return Training(tmp_path / 'tiny')
+
+
+def _check_same(training, state, straight):
+    assert tiny.same(state, straight.state)
+    for name in ('metrics.csv', 'validation.csv'):
+        assert (training.folder / name).read_bytes() == (straight.folder / name).read_bytes()
+    assert tiny.same(training.best(), straight.best())
+
+
+def test_what_training_leaves(straight):
+    assert int(straight.state.step) == STEPS and int(straight.state.skipped) == 0
+    assert not tiny.same(straight.state, tiny.first_state())
+    rows = straight.table('metrics.csv')
+    assert [int(row['step']) for row in rows] == list(range(2, STEPS + 1, 2))
+    assert float(rows[-1]['epoch']) == pytest.approx(STEPS / 6)
+    terms = {'adv_a', 'adv_b', 'cyc_a', 'cyc_b', 'dis_a', 'dis_b', 'seg_fake_b'}
+    assert terms | {'skipped', 'streak', 'lr/g_ab', 'grad_norm/s_b'} <= set(rows[0])
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+    assert [(int(r['step']), float(r['score'])) for r in straight.table('validation.csv')] == list(SCORES.items())
+    assert sorted(int(p.name) for p in (straight.folder / 'checkpoints').iterdir()) == [8, 16, 20]
+    assert int(straight.best().step) == 8
+    assert list((straight.folder / 'tensorboard').iterdir())
+
+
+@pytest.mark.parametrize('stop_at', [0, 11, 18])
+def test_stopped_by_a_signal(training, straight, stop_at):
+    with pytest.raises(Interrupted, match=f'SIGTERM: saved step {stop_at + 1}; the same command goes on'):
+        training.start(stop_at=stop_at)
+    assert training.read == list(range(stop_at + 1))
+    state = training.start()
+    assert training.read == list(range(STEPS))
+    _check_same(training, state, straight)
+    assert f'resumes at step {stop_at + 1}' in training.said
+
+
+@pytest.mark.parametrize('step', [8, STEPS])
+def test_stopped_while_validating(training, straight, step):
+    """The interrupted validation does not count, and is made up for."""
+    with pytest.raises(Interrupted, match=f'saved step {step}'):
+        training.start(stop_validating=step)
+    assert training.table('validation.csv') == straight.table('validation.csv')[: step // SAVE_EVERY - 1]
+    state = training.start()
+    assert training.validated.count(step) == 2
+    _check_same(training, state, straight)
+
+
+def test_stopped_again_and_again(training, straight):
+    for stop_at in (2, 3, 4, 9, 15, 18):
+        with pytest.raises(Interrupted):
+            training.start(stop_at=stop_at)
+    _check_same(training, training.start(), straight)
+
+
+def test_a_finished_training_is_left_alone(training):
+    state = training.start()
+    training.read.clear()
+    training.validated.clear()
+    assert tiny.same(training.start(), state)
+    assert training.read == training.validated == []
+
+
+def test_an_extended_training_goes_on(training, straight):
+    training.start(steps=12)
+    state = training.start()
+    assert training.read == list(range(STEPS))
+    _check_same(training, state, straight)
+
+
+@pytest.mark.parametrize('stop_at', [None, 17])
+def test_a_damaged_checkpoint_costs_its_steps_only(training, straight, stop_at):
+    training.start(steps=16)
+    for path in (training.folder / 'checkpoints' / '16').rglob('*'):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:10])
+    if stop_at:
+        with pytest.raises(Interrupted):
+            training.start(stop_at=stop_at)
+    state = training.start()
+    assert ('resumes at step 12' in training.said) == (stop_at is None)
+    assert ('16 is damaged, trying the one before' in training.said) == (stop_at is None)
+    assert tiny.same(state, straight.state)
+    assert (training.folder / 'metrics.csv').read_bytes() == (straight.folder / 'metrics.csv').read_bytes()
+
+
+def test_rows_of_a_torn_table_are_dropped(training, straight):
+    """As a kill leaves it: rows beyond the checkpoint, the last one cut off."""
+    with pytest.raises(Interrupted):
+        training.start(stop_at=9)
+    with (training.folder / 'metrics.csv').open('a') as file:
+        file.write('12,' + ','.join(['7.0'] * (len(training.table('metrics.csv')[0]) - 1)) + '\r\n14,0.5,0.')
+    _check_same(training, training.start(), straight)
+
+
+def test_without_scores_the_last_is_best(training):
+    state = training.start(scores=None)
+    assert tiny.same(training.best(), state)
+    assert not (training.folder / 'validation.csv').exists()
+
+
+def test_non_finite_steps_are_skipped(training, straight):
+    state = training.start(nan={5, 6, 11})
+    assert (int(state.step), int(state.skipped), int(state.streak)) == (STEPS, 3, 0)
+    assert all(np.isfinite(x).all() for _, x in tiny.arrays(state))
+    rows = training.table('metrics.csv')
+    assert [int(float(row['skipped'])) for row in rows] == [0, 0, 1, 2, 2, 3, 3, 3, 3, 3]
+    assert [int(float(row['streak'])) for row in rows] == [0, 0, 1, 0, 0, 1, 0, 0, 0, 0]
+    assert rows[:2] == straight.table('metrics.csv')[:2]
+    assert sorted(int(p.name) for p in (training.folder / 'checkpoints').iterdir()) == [8, 16, 20]
+
+
+def test_a_skipped_step_moves_nothing(training):
+    for stop_at in (3, 5):
+        with pytest.raises(Interrupted):
+            training.start(stop_at=stop_at, nan={4, 5}, scores=None)
+        if stop_at == 3:
+            before = training.best()
+    after = training.best()
+    assert (int(after.step), int(after.skipped), int(after.streak)) == (6, 2, 2)
+    assert tiny.same(after.replace(step=0, skipped=0, streak=0), before.replace(step=0, skipped=0, streak=0))
+
+
+def test_back_to_the_last_good_checkpoint(training):
+    spoilt = range(9, 21)  # to be noticed at the first log after the tenth
+    scores = dict.fromkeys(range(0, 40, SAVE_EVERY), 0.5)
+    state = training.start(steps=36, nan=spoilt, scores=scores)
+    assert f'step 20: {loop.PATIENCE} non-finite steps in a row, back to the weights of step 8' in training.said
+    assert training.read == list(range(36))
+    assert (int(state.step), int(state.skipped), int(state.streak)) == (36, len(spoilt), 0)
+    assert all(np.isfinite(x).all() for _, x in tiny.arrays(state))
+
+
+def test_given_up_after_some_returns(training):
+    scores = dict.fromkeys(range(0, 84, SAVE_EVERY), 0.5)
+    with pytest.raises(InputError, match=f'stay non-finite after {loop.ROLLBACKS} returns to .*; lower the rates'):
+        training.start(steps=80, nan=range(8, 80), scores=scores)
+    assert training.said.count('back to the weights of step') == loop.ROLLBACKS
+    assert len(training.read) == 8 + loop.PATIENCE * (loop.ROLLBACKS + 1)
+
+
+def test_given_up_without_a_checkpoint(training):
+    with pytest.raises(InputError, match='non-finite from the start .*; lower the rates or check the data'):
+        training.start(nan=range(STEPS))
+    assert training.read == list(range(loop.PATIENCE))

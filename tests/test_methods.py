@@ -1,0 +1,73 @@
+"""The tables of methods: who pays, who owns, and that nobody is forgotten."""
+
+import copy
+
+import pytest
+
+from synseg_jax.errors import InputError
+from synseg_jax.methods import METHODS, OWNER, method
+from synseg_jax.training.terms import TERMS
+
+NETWORKS = {
+    'cyclegan': {'gen': ('g_ab', 'g_ba'), 'dis': ('d_a', 'd_b')},
+    'synseg': {'gen': ('g_ab', 'g_ba'), 'dis': ('d_a', 'd_b'), 'seg': ('s_b',)},
+    'synseg_hc': {'gen': ('g_ab',), 'dis': ('d_b',), 'seg': ('s_b',)},
+    'supervised': {'seg': ('s_a',)},
+}
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_players_own_disjoint_networks(name):
+    owned = method(name).networks(TERMS)
+    assert owned == NETWORKS[name]
+    assert all(OWNER[network[0]] == player for player, networks in owned.items() for network in networks)
+    assert method(name).cite and set(method(name).terms()) <= set(TERMS)
+
+
+def test_published_weights():
+    pays = method('synseg').pays
+    assert pays['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 10, 'cyc_b': 10, 'seg_fake_b': 1}
+    assert pays['dis'] == {'dis_a': 1, 'dis_b': 1} and pays['seg'] == {'seg_fake_b': 1}
+
+
+def test_weights_change_without_touching_the_table():
+    before = copy.deepcopy(METHODS['synseg'].pays)
+    changed = method('synseg').pay({'gen': {'cyc_a': 5.0, 'idt_a': 2.0, 'seg_fake_b': 0.0}})
+    assert changed.pays['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 5, 'cyc_b': 10, 'idt_a': 2}
+    assert changed.pays['dis'] == before['dis'] and changed.pays['seg'] == before['seg']
+    assert 'seg_fake_b' in changed.terms() and changed.networks(TERMS) == NETWORKS['synseg']
+    assert METHODS['synseg'].pays == before and changed.name == 'synseg'
+    assert method('synseg').pay({}).pays == before
+
+
+def test_a_term_at_weight_0_is_gone():
+    changed = method('synseg').pay({'gen': {'seg_fake_b': 0.0}, 'seg': {'seg_fake_b': 0.0}})
+    assert 'seg' not in changed.pays and 'seg_fake_b' not in changed.terms()
+    assert changed.networks(TERMS) == NETWORKS['cyclegan']
+
+
+def test_a_new_player():
+    assert method('cyclegan').pay({'seg': {'seg_fake_b': 1.0}}).networks(TERMS) == NETWORKS['synseg']
+
+
+@pytest.mark.parametrize(
+    'changes, network, owner',
+    [
+        ({'seg': {'seg_fake_b': 0.0}}, 's_b', 'seg'),
+        ({'dis': {'dis_a': 0.0}}, 'd_a', 'dis'),
+        ({'gen': {'adv_a': 0.0, 'cyc_a': 0.0, 'cyc_b': 0.0}}, 'g_ba', 'gen'),
+        ({'gen': {'adv_a': 0.0, 'cyc_a': 0.0, 'cyc_b': 0.0, 'adv_b': 0.0, 'seg_fake_b': 0.0}}, 'g_ab', 'gen'),
+    ],
+)
+def test_a_network_that_nobody_trains(changes, network, owner):
+    with pytest.raises(InputError, match=f'synseg: nobody trains {network}; let {owner} pay for a term that runs it'):
+        method('synseg').pay(changes).networks(TERMS)
+
+
+def test_unknown_names():
+    with pytest.raises(InputError, match="unknown method 'unit'; known: cyclegan, supervised, synseg, synseg_hc"):
+        method('unit')
+    with pytest.raises(InputError, match="unknown player 'generator'; known: dis, gen, seg"):
+        method('synseg').pay({'generator': {'adv_a': 1.0}})
+    with pytest.raises(InputError, match="unknown term 'cycle_a'; known: adv_a, adv_b"):
+        method('synseg').pay({'gen': {'cycle_a': 1.0}}).networks(TERMS)

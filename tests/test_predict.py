@@ -1,0 +1,267 @@
+"""Labels and synthetic scans lie where their scan lies, whatever its axes; what cannot be done is said in one line."""
+
+import itertools
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tiny
+from nibabel.orientations import apply_orientation, inv_ornt_aff
+
+from synseg_jax import scans
+from synseg_jax.data import volume
+from synseg_jax.errors import InputError
+from synseg_jax.predict import predict
+from synseg_jax.synthesize import synthesize
+
+SHAPE = (20, 26, 5)
+ORIENTATIONS = [
+    np.array([*zip(order, flips, strict=True)], float)
+    for order in itertools.permutations(range(3))
+    for flips in itertools.product((1, -1), repeat=3)
+]
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A system with random weights, made once for both ways of resampling: trained('linear')."""
+    params = tiny.first_state().params
+    made = {}
+
+    def trained(resample='nearest'):
+        if resample not in made:
+            config = tiny.config(predict__resample=resample)
+            typical = {'a': (0.0, 700.0), 'b': (-200.0, 300.0)}
+            workdir = tmp_path_factory.mktemp('run')
+            run = scans.Run(workdir, config, tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, typical)
+            made[resample] = scans.Trained(run, 'synseg', params)
+        return made[resample]
+
+    return trained
+
+
+def _oblique(degrees):
+    turns = np.deg2rad(degrees)
+    result = np.eye(3)
+    for axis, angle in enumerate(turns):
+        i, j = (a for a in range(3) if a != axis)
+        turn = np.eye(3)
+        turn[i, i] = turn[j, j] = np.cos(angle)
+        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+        result = result @ turn
+    return result
+
+
+def _affine(degrees=(0, 0, 0)):
+    affine = np.eye(4)
+    affine[:3, :3] = _oblique(degrees) @ np.diag([2.0, 1.5, 5.0])
+    affine[:3, 3] = [-40.5, 20.25, 7.125]
+    return affine
+
+
+def _stored(array, affine, orientation):
+    """The scan as a file would hold it with its axes in another order and direction."""
+    return volume.Volume(
+        np.ascontiguousarray(apply_orientation(array, orientation)), affine @ inv_ornt_aff(orientation, array.shape)
+    )
+
+
+def _scan(modality='CT'):
+    return tiny.scan(7, modality, SHAPE)[0].astype(np.float32)
+
+
+def _save(path, array, affine=None, **header):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(array, _affine() if affine is None else affine)
+    for name, value in header.items():
+        image.header[name] = value
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize('resample', ['nearest', 'linear'])
+def test_labels_follow_the_axes(trained, resample):
+    system, array = trained(resample), _scan()
+    reference = system.segment(volume.Volume(array, _affine()), 'b')
+    assert reference.shape == SHAPE and reference.dtype == np.uint8
+    assert len(np.unique(reference)) > 1 and reference.max() < len(tiny.CLASSES)
+    # random networks have no symmetry: a mirrored result would not agree by chance
+    assert all((reference != np.flip(reference, axis)).mean() > 0.02 for axis in range(3))
+    for orientation in ORIENTATIONS:
+        found = system.segment(_stored(array, _affine(), orientation), 'b')
+        np.testing.assert_array_equal(found, apply_orientation(reference, orientation))
+
+
+@pytest.mark.parametrize('degrees', [(12, -7, 20), (-30, 10, 5)])
+def test_labels_follow_oblique_axes(trained, degrees):
+    array = _scan()
+    reference = trained().segment(volume.Volume(array, _affine()), 'b')
+    for orientation in ORIENTATIONS[::5]:
+        found = trained().segment(_stored(array, _affine(degrees), orientation), 'b')
+        np.testing.assert_array_equal(found, apply_orientation(reference, orientation))
+
+
+def test_both_domains_have_a_segmentor(trained):
+    found = trained().segment(volume.Volume(_scan('MR'), _affine()), 'a')
+    assert found.shape == SHAPE and found.max() < len(tiny.CLASSES)
+
+
+@pytest.mark.parametrize('name', ['scan.nii', 'scan.nii.gz', 'scan_0000.nii.gz'])
+@pytest.mark.parametrize('orientation', [0, 13, 46])
+def test_labels_carry_the_header(trained, tmp_path, name, orientation):
+    moved = _stored(_scan(), _affine((12, -7, 20)), ORIENTATIONS[orientation])
+    header = {'descrip': b'NAME^PATIENT', 'xyzt_units': 2}
+    image = nib.Nifti1Image(moved.array.astype(np.int16), moved.affine)
+    image.set_sform(moved.affine, code=2)
+    image.set_qform(moved.affine, code=1)
+    for field, value in header.items():
+        image.header[field] = value
+    nib.save(image, tmp_path / name)
+    written = predict(trained(), scans.inputs(tmp_path / name), tmp_path / 'labels')
+    assert written == {'scan': tmp_path / 'labels' / 'scan.nii.gz'}
+    label, stored = nib.load(written['scan']), nib.load(tmp_path / name)
+    np.testing.assert_array_equal(label.affine, stored.affine)
+    np.testing.assert_array_equal(label.header.get_qform(), stored.header.get_qform())
+    for field in ('sform_code', 'qform_code', 'xyzt_units', 'pixdim'):
+        np.testing.assert_array_equal(label.header[field], stored.header[field])
+    assert label.get_data_dtype() == np.uint8 and label.shape == stored.shape
+    assert label.header.get_intent()[0] == 'label'
+    assert b'PATIENT' not in label.to_bytes()
+    np.testing.assert_array_equal(np.asarray(label.dataobj), trained().segment(volume.read(tmp_path / name), 'b'))
+
+
+def test_linear_votes_are_smoother(trained):
+    """Few pixels differ, all of them at edges; both are labels of the same picture."""
+    scan = volume.Volume(_scan(), _affine())
+    nearest, linear = (trained(resample).segment(scan, 'b') for resample in ('nearest', 'linear'))
+    assert 0 < (nearest != linear).mean() < 0.3
+
+
+def test_unknown_resampling(trained, tmp_path):
+    run = scans.Run(tmp_path, tiny.config(predict__resample='cubic'), tiny.CLASSES, {'b': 'CT'}, {})
+    system = scans.Trained(run, 'synseg', tiny.first_state().params)
+    with pytest.raises(InputError, match="unknown predict.resample 'cubic'; known: linear, nearest"):
+        system.segment(volume.Volume(_scan(), _affine()), 'b')
+
+
+def test_inputs(tmp_path):
+    files = [_save(tmp_path / 'set' / 'imagesTr' / f'{c}_0000.nii.gz', np.zeros((2, 2, 2), np.int16)) for c in 'xy']
+    (tmp_path / 'set' / 'imagesTr' / 'notes.txt').touch()
+    (tmp_path / 'set' / 'imagesTr' / '.hidden.nii').touch()
+    expected = dict(zip('xy', files, strict=True))
+    assert scans.inputs(files[1]) == {'y': files[1]}
+    assert scans.inputs(tmp_path / 'set' / 'imagesTr') == expected
+    assert scans.inputs(tmp_path / 'set') == expected
+    test = _save(tmp_path / 'set' / 'imagesTs' / 'z_0000.nii.gz', np.zeros((2, 2, 2), np.int16))
+    assert scans.inputs(tmp_path / 'set') == {'z': test}
+    with pytest.raises(InputError, match='none: no such file or folder'):
+        scans.inputs(tmp_path / 'none')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(InputError, match='holds no scan; known: .nii, .nii.gz'):
+        scans.inputs(tmp_path / 'empty')
+
+
+def test_a_folder_of_scans(trained, tmp_path):
+    source = tiny.write_dataset(tmp_path / 'set', 'CT', 2)
+    written = predict(trained(), scans.inputs(source), tmp_path / 'labels')
+    assert sorted(written) == ['ct_0', 'ct_1'] and all(path.is_file() for path in written.values())
+    description = json.loads((tmp_path / 'labels' / 'dataset.json').read_text())
+    assert description['labels'] == {name: i for i, name in enumerate(tiny.CLASSES)}
+    assert description['channel_names'] == {'0': 'CT'}
+
+
+@pytest.mark.parametrize('do', [predict, synthesize])
+@pytest.mark.parametrize('broken', ['truncated', 'vanished', 'not finite', '4-D'])
+def test_a_broken_scan_is_named(trained, tmp_path, do, broken):
+    folder = tiny.write_dataset(tmp_path / 'set', 'CT', 2)
+    files = scans.inputs(folder)
+    path = files['ct_1']
+    if broken == 'truncated':
+        path.write_bytes(path.read_bytes()[:2000])
+    elif broken == 'vanished':
+        path.unlink()
+    else:
+        shape = (*tiny.SHAPE, 2) if broken == '4-D' else tiny.SHAPE
+        _save(path, np.full(shape, np.nan, np.float32))
+    with pytest.raises(InputError, match='ct_1_0000.nii.gz') as refused:
+        do(trained(), files, tmp_path / 'out')
+    assert '\n' not in str(refused.value)
+    left = sorted(str(p.relative_to(tmp_path / 'out')) for p in (tmp_path / 'out').rglob('*') if p.is_file())
+    first = ['ct_0.nii.gz'] if do is predict else ['imagesTr/ct_0_0000.nii.gz', 'labelsTr/ct_0.nii.gz']
+    assert left == first  # whole, and no dataset.json that would promise the rest
+    for name in left:
+        volume.read(tmp_path / 'out' / name)
+
+
+def test_synthetic_scans_are_a_dataset(trained, tmp_path):
+    source = tiny.write_dataset(tmp_path / 'set', 'MR', 2)
+    synthesize(trained(), scans.inputs(source), tmp_path / 'ct')
+    description = json.loads((tmp_path / 'ct' / 'dataset.json').read_text())
+    assert description['channel_names'] == {'0': 'CT'} and description['numTraining'] == 2
+    assert description['labels'] == {name: i for i, name in enumerate(tiny.CLASSES)}
+    for case in ('mr_0', 'mr_1'):
+        image = nib.load(tmp_path / 'ct' / 'imagesTr' / f'{case}_0000.nii.gz')
+        stored = nib.load(source / 'imagesTr' / f'{case}_0000.nii.gz')
+        np.testing.assert_array_equal(image.affine, stored.affine)
+        assert image.get_data_dtype() == np.int16 and image.shape == tiny.SHAPE
+        values = np.asarray(image.dataobj)
+        assert -200 <= values.min() < values.max() <= 300 and values.std() > 1  # HU of the window
+        label = tmp_path / 'ct' / 'labelsTr' / f'{case}.nii.gz'
+        assert label.read_bytes() == (source / 'labelsTr' / f'{case}.nii.gz').read_bytes()
+
+
+def test_synthetic_intensities_are_restored(trained, monkeypatch):
+    """A translation to 0, 1/2 and 1 is the bottom, the middle and the top of the window."""
+    for level, hounsfield in ((0.0, -200), (0.5, 50), (1.0, 300)):
+        monkeypatch.setattr(
+            trained().networks, 'translate', lambda stack, domain, level=level: np.full_like(stack, level)
+        )
+        found = trained().synthesize(volume.Volume(_scan('MR'), _affine()), 'a')
+        assert found.shape == SHAPE and found.dtype == np.int16 and (found == hounsfield).all()
+        back = trained().synthesize(volume.Volume(_scan(), _affine()), 'b')
+        assert (back == round(700 * level)).all()  # the typical range of the source's scans
+
+
+def test_synthetic_scans_follow_the_axes(trained):
+    array = _scan('MR')
+    reference = trained().synthesize(volume.Volume(array, _affine()), 'a')
+    for orientation in ORIENTATIONS[::7]:
+        found = trained().synthesize(_stored(array, _affine((12, -7, 20)), orientation), 'a')
+        np.testing.assert_array_equal(found, apply_orientation(reference, orientation))
+
+
+def test_unknown_domain(trained, tmp_path):
+    for do in (predict, synthesize):
+        with pytest.raises(InputError, match="unknown domain 'c'; known: a, b"):
+            do(trained(), {}, tmp_path / 'out', 'c')
+
+
+def test_a_system_without_the_network(tmp_path):
+    run = scans.Run(tmp_path, tiny.config(method='supervised'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {})
+    with pytest.raises(InputError, match='method supervised trains no g_ab; choose another --system'):
+        scans.Trained(run, 'synseg', {}).synthesize(volume.Volume(_scan('MR'), _affine()), 'a')
+    run = scans.Run(tmp_path, tiny.config(method='cyclegan'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {})
+    with pytest.raises(InputError, match='method cyclegan trains no segmentor; choose another --system'):
+        scans.Trained(run, 'synseg', {}).segment(volume.Volume(_scan(), _affine()), 'b')
+    with pytest.raises(InputError, match="unknown system 'other'; known: synseg"):
+        scans.Trained(run, 'other', {})
+
+
+def test_a_run_round_trips(tmp_path):
+    made = scans.Run(
+        tmp_path, tiny.config('x'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 9.5), 'b': (1.0, 2.0)}
+    )
+    made.save()
+    read = scans.Run.load(tmp_path)
+    assert read.config.to_json_best_effort() == made.config.to_json_best_effort()
+    assert (read.classes, read.channels, read.typical) == (made.classes, made.channels, made.typical)
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(InputError, match='run.json: no such file; --workdir is the folder that synseg_jax.main'):
+        scans.Run.load(tmp_path)
+    for content in ('', '{"config": {}', '[]', '{"config": {}}'):
+        (tmp_path / 'run.json').write_text(content)
+        with pytest.raises(InputError, match='run.json is damaged .*; train again'):
+            scans.Run.load(tmp_path)

@@ -1,0 +1,160 @@
+"""Whole runs on records: killed, stopped and resumed, they end in the same bits as one that was left alone."""
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import tiny
+
+from synseg_jax import experiment
+from synseg_jax.data import pipeline
+from synseg_jax.errors import InputError
+from synseg_jax.training.checkpoint import Checkpoints
+
+STEPS = 20  # of batch 2, in epochs of 12: more than one
+
+
+def _run(records, workdir, **changes):
+    """(results, what the user was told)."""
+    console = tiny.quiet()
+    results = experiment.run(tiny.config(records, **changes), workdir, console)
+    return results, console.file.getvalue()
+
+
+def _states(workdir):
+    """Every checkpoint of the run, by step."""
+    checkpoints = Checkpoints(workdir / 'synseg' / 'checkpoints')
+    found = {step: checkpoints._restore(step, tiny.first_state()) for step in checkpoints.manager.all_steps()}
+    checkpoints.close()
+    return found
+
+
+def _check_same(workdir, straight):
+    for name in ('metrics.csv', 'validation.csv', 'target.csv'):
+        assert (workdir / 'synseg' / name).read_bytes() == (straight / 'synseg' / name).read_bytes(), name
+    found, expected = _states(workdir), _states(straight)
+    both = found.keys() & expected.keys()  # a run that was stopped keeps the step it stopped at
+    assert STEPS in both and all(tiny.same(found[step], expected[step]) for step in both)
+    for label in (straight / 'synseg' / 'predictions' / 'target').glob('*.nii.gz'):
+        assert (workdir / 'synseg' / 'predictions' / 'target' / label.name).read_bytes() == label.read_bytes()
+
+
+@pytest.fixture(scope='module')
+def straight(tiny_records, tmp_path_factory):
+    """The workdir of a run that was left alone."""
+    workdir = tmp_path_factory.mktemp('straight') / 'run'
+    results, _ = _run(tiny_records, workdir)
+    assert results['steps'] == STEPS
+    return workdir
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Sends this process a signal as a global batch is read."""
+    batches = pipeline.batches
+
+    def arrange(number):
+        def stopping(pools, batch, seed, start, *others):
+            for k, rows in enumerate(batches(pools, batch, seed, start, *others), start):
+                if k == number:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield rows
+
+        monkeypatch.setattr(pipeline, 'batches', stopping)
+
+    return arrange
+
+
+def test_workers_change_on_the_way(tiny_records, straight, tmp_path, stop_at):
+    for workers, number in ((0, 5), (2, 13)):
+        stop_at(number)
+        results, said = _run(tiny_records, tmp_path, train__workers=workers)
+        assert results == {} and f'stopped by SIGTERM: saved step {number + 1}' in said
+        assert not (tmp_path / 'results.json').exists()
+    stop_at(None)
+    results, said = _run(tiny_records, tmp_path, train__workers=3)
+    assert results['systems'] and 'resumes at step 14' in said
+    _check_same(tmp_path, straight)
+
+
+def _start(records, workdir):
+    line = [sys.executable, '-m', 'synseg_jax.main', f'--config=tests/tiny.py:{records}', f'--workdir={workdir}']
+    return subprocess.Popen(
+        line, cwd=tiny.ROOT, env=tiny.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def _wait_for(path, process, seconds=200):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < end, f'{path} did not appear'
+        time.sleep(0.01)
+
+
+def test_killed_and_stopped_from_outside(tiny_records, straight, tmp_path):
+    checkpoints = tmp_path / 'synseg' / 'checkpoints'
+    killed = _start(tiny_records, tmp_path)
+    _wait_for(checkpoints / '4', killed)
+    killed.kill()
+    assert killed.wait(60) == -signal.SIGKILL
+    assert not (checkpoints / str(STEPS)).exists()
+
+    stopped = _start(tiny_records, tmp_path)
+    _wait_for(checkpoints / '12', stopped)
+    stopped.send_signal(signal.SIGTERM)
+    said, _ = stopped.communicate(timeout=120)
+    assert stopped.returncode == 0, said
+    assert re.search('resumes at step [48]\n', said) and 'stopped by SIGTERM: saved step' in said
+    assert 'Traceback' not in said and not (tmp_path / 'results.json').exists()
+
+    results, said = _run(tiny_records, tmp_path)
+    assert results['steps'] == STEPS and 'resumes at step' in said
+    _check_same(tmp_path, straight)
+
+
+def test_a_finished_run_only_evaluates(tiny_records, straight, tmp_path, monkeypatch):
+    workdir = shutil.copytree(straight, tmp_path / 'run')
+    monkeypatch.setattr(pipeline, 'batches', lambda *_: iter(()))
+    results, said = _run(tiny_records, workdir)
+    assert f'resumes at step {STEPS}' in said
+    assert results['systems'].keys() == {'synseg'}
+    _check_same(workdir, straight)
+
+
+@pytest.mark.parametrize('field, value', [('train__steps', 80), ('train__workers', 2), ('predict__batch', 4)])
+def test_what_may_change(tiny_records, straight, field, value):
+    experiment._check_unchanged(tiny.config(tiny_records, **{field: value}), straight)
+
+
+@pytest.mark.parametrize(
+    'field, value',
+    [('rate__generator', 0.5), ('train__batch', 4), ('method', 'synseg_hc'), ('augment__shift', 0.2), ('seed', 3)],
+)
+def test_a_changed_configuration_is_refused(tiny_records, straight, field, value):
+    before = (straight / 'run.json').read_bytes()
+    with pytest.raises(InputError, match=rf'was begun with {field.replace("__", ".")}=.*, now .*{value}'):
+        _run(tiny_records, straight, **{field: value})
+    assert (straight / 'run.json').read_bytes() == before
+
+
+def test_other_records_are_refused(tiny_records, straight, tmp_path):
+    other = shutil.copytree(tiny_records, tmp_path / 'records')
+    manifest = other / 'manifest.json'
+    manifest.write_text(manifest.read_text().replace('"request": "', '"request": "other '))
+    with pytest.raises(InputError, match='was begun with other records'):
+        _run(other, straight)
+
+
+def test_one_run_at_a_time(tiny_records, tmp_path):
+    with (tmp_path / '.lock').open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match='another run is at work there; use another --workdir or wait'):
+            _run(tiny_records, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ['.lock']

@@ -1,0 +1,123 @@
+"""Terms run the networks and read the arrays that they declare, and have the values of their formulas."""
+
+import collections
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from synseg_jax.errors import InputError
+from synseg_jax.training import losses
+from synseg_jax.training.terms import TERMS, Choices, View
+
+# Every network is one number: generators multiply, discriminators too, segmentors give that multiple of three slopes.
+NETWORKS = {name: (lambda p, x: p * x) for name in ('g_ab', 'g_ba', 'd_a', 'd_b')} | {
+    name: (lambda p, x: p * x * jnp.asarray([1.0, -1.0, 0.5])) for name in ('s_a', 's_b')
+}
+PARAMS = {'g_ab': 2.0, 'g_ba': 0.75, 'd_a': 0.3, 'd_b': 0.7, 's_a': 1.1, 's_b': 1.3}
+RANDOM = np.random.RandomState(0)
+BATCH = {name: jnp.asarray(RANDOM.normal(size=(2, 4, 4, 1)), jnp.float32) for name in 'ab'}
+BATCH |= {f'label_{name}': jnp.asarray(RANDOM.randint(0, 3, (2, 4, 4)), jnp.int32) for name in 'ab'}
+
+
+class Spy(View):
+    """A view that remembers what it was asked for."""
+
+    def __init__(self, *arguments, **named):
+        self.asked = set()
+        super().__init__(*arguments, **named)
+
+    def __getattr__(self, name):
+        value = super().__getattr__(name)
+        self.asked.add(name)
+        return value
+
+
+@pytest.mark.parametrize('name', TERMS)
+def test_terms_declare_what_they_use(name):
+    term, view = TERMS[name], Spy(NETWORKS, PARAMS, BATCH)
+    assert term.value(view).shape == ()
+    assert view.asked == {*term.networks, *term.arrays}
+    gradient = jax.grad(lambda params: term.value(View(NETWORKS, params, BATCH)))(PARAMS)
+    assert {network for network, slope in gradient.items() if slope != 0} == set(term.networks)
+
+
+def test_values():
+    a, b, label_a, label_b = (np.asarray(BATCH[name]) for name in ('a', 'b', 'label_a', 'label_b'))
+
+    def entropy(slope, image, label):
+        logits = slope * image * np.asarray([1.0, -1.0, 0.5])
+        p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        return -np.log(np.take_along_axis(p, label[..., None], -1)).mean()
+
+    expected = {
+        'adv_b': ((0.7 * 2 * a - 1) ** 2).mean(),
+        'adv_a': ((0.3 * 0.75 * b - 1) ** 2).mean(),
+        'cyc_a': abs(0.75 * 2 * a - a).mean(),
+        'cyc_b': abs(2 * 0.75 * b - b).mean(),
+        'idt_a': abs(0.75 * a - a).mean(),
+        'idt_b': abs(2 * b - b).mean(),
+        'dis_a': (((0.3 * a - 1) ** 2).mean() + ((0.3 * 0.75 * b) ** 2).mean()) / 2,
+        'dis_b': (((0.7 * b - 1) ** 2).mean() + ((0.7 * 2 * a) ** 2).mean()) / 2,
+        'seg_a': entropy(1.1, a, label_a),
+        'seg_b': entropy(1.3, b, label_b),
+        'seg_fake_b': entropy(1.3 * 2, a, label_a),
+    }
+    assert set(expected) == set(TERMS)
+    for name, value in expected.items():
+        assert float(TERMS[name].value(View(NETWORKS, PARAMS, BATCH))) == pytest.approx(value, rel=1e-5), name
+
+
+def test_an_image_is_made_once():
+    calls = collections.Counter()
+
+    def counted(name):
+        def run(params, x):
+            calls[name] += 1
+            return NETWORKS[name](params, x)
+
+        return run
+
+    view = View({name: counted(name) for name in NETWORKS}, PARAMS, BATCH)
+    for name in ('adv_b', 'cyc_a', 'seg_fake_b', 'dis_b', 'adv_a', 'dis_a'):
+        TERMS[name].value(view)
+    assert calls == {'g_ab': 1, 'g_ba': 2, 's_b': 1, 'd_b': 3, 'd_a': 3}  # g_ba: fake_a and rec_a
+
+
+@pytest.mark.parametrize('domain', ['a', 'b'])
+def test_discriminators_judge_what_they_are_shown(domain):
+    asked = []
+
+    def show(of, fakes):
+        asked.append((of, fakes))
+        return jnp.zeros_like(fakes)
+
+    view = View(NETWORKS, PARAMS, BATCH, show=show)
+    value = TERMS[f'dis_{domain}'].value(view)
+    assert [of for of, _ in asked] == [domain] and asked[0][1] is getattr(view, f'fake_{domain}')
+    assert value == pytest.approx(float(losses.lsgan(getattr(view, f'd_{domain}')(BATCH[domain]), True)) / 2)
+    TERMS[f'adv_{domain}'].value(view)  # a generator is judged by what it makes now
+    assert len(asked) == 1
+
+
+def test_choices_decide_the_loss():
+    def value(name, **choices):
+        return float(TERMS[name].value(View(NETWORKS, PARAMS, BATCH, Choices(**choices))))
+
+    view = View(NETWORKS, PARAMS, BATCH)
+    logits = view.s_b(view.fake_b)
+    weights = jnp.asarray([1.0, 2.0, 3.0])
+    assert value('adv_b', adversarial='log_likelihood') == losses.log_likelihood(view.d_b(view.fake_b), True)
+    assert value('seg_fake_b', segmentation='dice') == losses.soft_dice(logits, view.label_a)
+    for by_weight in (False, True):
+        expected = losses.cross_entropy(logits, view.label_a, weights, by_weight)
+        assert value('seg_fake_b', class_weights=(1.0, 2.0, 3.0), by_weight=by_weight) == expected
+
+
+def test_unknown_names():
+    for field, known in (('adversarial', 'log_likelihood, lsgan'), ('cycle', 'l1'), ('segmentation', 'cross_entropy')):
+        with pytest.raises(InputError, match=f"unknown {field} loss 'l3'; known: {known}"):
+            Choices(**{field: 'l3'})
+    with pytest.raises(AttributeError, match='neither a network nor an array of the batch: s_c'):
+        View(NETWORKS, PARAMS, BATCH).s_c  # noqa: B018
