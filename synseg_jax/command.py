@@ -43,7 +43,7 @@ def run(main: Callable[[], None], required: Sequence[str] = ()) -> None:
 
 def config_path() -> Path | None:
     """The file that --config names."""
-    for argument, following in zip(sys.argv[1:], [*sys.argv[2:], ''], strict=True):
+    for argument, following in zip(sys.argv[1:], [*sys.argv[2:], ''], strict=False):
         name, equals, value = argument.partition('=')
         if name in ('--config', '-config'):
             return Path((value if equals else following).split(':')[0])
@@ -74,9 +74,10 @@ def _parse(argv):
 
 def _explain(error, argv):
     """One line for what absl or ml_collections raised, naming the field of the configuration where it can."""
-    line = next((text for text in str(error).splitlines() if text.strip()), type(error).__name__)
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # str of a KeyError is a repr
+    line = next((part for part in text.splitlines() if part.strip()), type(error).__name__)
     for override in (a for a in argv if a.startswith('--config.')):
         name = override.removeprefix('--config.').split('=')[0]
-        if not isinstance(error, flags.Error) and name.split('.')[-1] in line:
+        if not isinstance(error, flags.Error) and any(part in line for part in name.split('.')):
             return f'--config.{name}: no such field, or not of its type ({line}); configs/base.py lists them'
     return line

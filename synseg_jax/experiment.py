@@ -53,6 +53,10 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
             _check_unchanged(config, workdir)
             manifest = _data(config, workdir, console)
             described = _describe(config, workdir, manifest)
+            for name in config.systems:  # what is wrong with a later one is said before the first is trained
+                system, _, per_epoch = _parts(described, name, manifest)
+                system.step(per_epoch, parallel.mesh(system.config.train.devices))
+            described.save()
             console.print(f'{jax.device_count()} {jax.devices()[0].platform} device(s), results in {workdir}')
             systems, steps = {}, {}
             for name in config.systems:
@@ -135,7 +139,6 @@ def _describe(config, workdir, manifest) -> Run:
     described = Run(workdir, config, manifest.classes, channels, typical, manifest.request)
     if (workdir / RUN).is_file() and Run.load(workdir).records != manifest.request:
         raise InputError(f'{workdir} was begun with other records than {manifest.folder}; use another --workdir')
-    described.save()
     return described
 
 
@@ -162,15 +165,20 @@ def _flat(tree, prefix=''):
     return {k: v for name, value in tree.items() for k, v in _flat(value, f'{prefix}.{name}'.lstrip('.')).items()}
 
 
+def _parts(described: Run, name: str, manifest: Manifest) -> tuple[System, dict[str, pipeline.Pool], int]:
+    """A system, the records it trains on, and the steps of an epoch of them."""
+    system = System(configure(described.config, name), described.classes)
+    pools = {domain: _pool(manifest, domain, system) for domain in system.domains}
+    return system, pools, pipeline.epoch_steps(pools, system.config.train.batch)
+
+
 def _train(described: Run, name: str, manifest: Manifest, console, signals) -> tuple[Trained, int]:
     """The best weights of one system, trained to its last step."""
     folder = described.workdir / name
     folder.mkdir(exist_ok=True)
-    config = configure(described.config, name)
-    system, over = System(config, described.classes), parallel.mesh(config.train.devices)
-    pools = {domain: _pool(manifest, domain, system) for domain in system.domains}
-    per_epoch = pipeline.epoch_steps(pools, config.train.batch)
-    train = config.train
+    system, pools, per_epoch = _parts(described, name, manifest)
+    config, train = system.config, system.config.train
+    over = parallel.mesh(train.devices)
     plan = loop.Plan(system.steps(per_epoch), per_epoch, train.batch, train.log_every, train.save_every)
     journal = Journal(folder, name, 'pairs' if len(pools) > 1 else 'images', console)
     journal.say(

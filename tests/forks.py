@@ -3,6 +3,7 @@
 Usage: python forks.py < cases.json > results.json; a case is [command, [flag, ...], folder], a result [code, out, err].
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -11,18 +12,13 @@ import tempfile
 import time
 
 SECONDS = 100  # for a case
+LIBRARIES = 'jax flax.linen optax orbax.checkpoint grain nibabel matplotlib.pyplot tensorboardX'.split()
 
 
 def main():
     """Answers every case on stdin, in order."""
-    import flax.linen
-    import grain
-    import jax
-    import matplotlib.pyplot
-    import nibabel
-    import optax
-    import orbax.checkpoint
-    import tensorboardX  # noqa: F401
+    for library in LIBRARIES:
+        importlib.import_module(library)
 
     json.dump([run(*case) for case in json.load(sys.stdin)], sys.stdout)
 

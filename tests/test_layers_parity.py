@@ -125,7 +125,15 @@ def test_losses_parity(x64):
         np.testing.assert_allclose(found, given[gradient], rtol=1e-10, atol=1e-14, err_msg=name)
 
 
-RESNET = {1: 'stem', 4: 'down1', 7: 'down2', **{10 + i: f'block{i}' for i in range(9)}, 19: 'up1', 22: 'up2', 26: 'head'}
+RESNET = {
+    1: 'stem',
+    4: 'down1',
+    7: 'down2',
+    **{10 + i: f'block{i}' for i in range(9)},
+    19: 'up1',
+    22: 'up2',
+    26: 'head',
+}
 JUDGE = {0: 'conv0', 2: 'conv1', 5: 'conv2', 8: 'conv3', 11: 'conv4'}
 BETWEEN = {
     'ReflectionPad2d': lambda x: reflect(x, 3),

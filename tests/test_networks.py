@@ -129,7 +129,9 @@ def test_instance_norm_epsilon_and_axes():
     np.testing.assert_allclose(both[1, :, 0], wave * 0.9**0.5, rtol=1e-4)
 
 
-@pytest.mark.parametrize('kind, param_kind', [('bfloat16', 'float32'), ('bfloat16', 'bfloat16'), ('float32', 'float32')])
+@pytest.mark.parametrize(
+    'kind, param_kind', [('bfloat16', 'float32'), ('bfloat16', 'bfloat16'), ('float32', 'float32')]
+)
 @pytest.mark.parametrize('architecture', ['resnet', 'patchgan'])
 def test_types(architecture, kind, param_kind):
     _types(architecture, kind, param_kind, 'float32')
@@ -181,7 +183,9 @@ def _centred(kernel):
     return jnp.pad(kernel[None], depth + [(0, 0)] * 4)
 
 
-@pytest.mark.parametrize('layer', [Conv(2, 7, mirror=3), Conv(2, 3, padding=1), Conv(2, 3, stride=2, padding=1), Upsample(2)])
+@pytest.mark.parametrize(
+    'layer', [Conv(2, 7, mirror=3), Conv(2, 3, padding=1), Conv(2, 3, stride=2, padding=1), Upsample(2)]
+)
 def test_three_dimensions_hold_two(layer):
     """With only its central depth tap, a layer treats every slice as in 2-D (every second one at stride 2)."""
     random = np.random.RandomState(0)

@@ -128,7 +128,9 @@ def test_a_finished_run_only_evaluates(tiny_records, straight, tmp_path, monkeyp
     _check_same(workdir, straight)
 
 
-@pytest.mark.parametrize('field, value', [('train__steps', 80), ('train__workers', 2), ('predict__batch', 4)])
+@pytest.mark.parametrize(
+    'field, value', [('train__steps', 80), ('train__workers', 2), ('predict__batch', 4), ('data_dir', 'x')]
+)
 def test_what_may_change(tiny_records, straight, field, value):
     experiment._check_unchanged(tiny.config(tiny_records, **{field: value}), straight)
 

@@ -118,7 +118,7 @@ def test_players_move_their_own_networks_by_their_own_payments(x64):
         for name in own:
             rate = 2 * RATE if player == 'dis' else RATE
             parts = [
-                jax.tree.map(lambda g, w=w: rate * w * g, gradients[term][name])
+                jax.tree.map(lambda g, by=rate * w: by * g, gradients[term][name])
                 for term, w in system.method.pays[player].items()
             ]
             expected = jax.tree.map(lambda w, *moves: w - sum(moves), old[name], *parts)

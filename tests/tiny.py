@@ -31,7 +31,8 @@ AFFINE = np.array([[-3.0, 0, 0, 30], [0, 3.0, 0, -30], [0, 0, 5.0, 7], [0, 0, 0,
 
 def get_config(data: str = '') -> ConfigDict:
     """Width 4, 1 block, 32x32, batch 2 on one device: seconds on one core."""
-    c = base.get_config(data)
+    c = base.get_config()
+    c.data_dir = data
     c.generator.width = c.segmentor.width = c.discriminator.width = 4
     c.generator.blocks = c.segmentor.blocks = c.discriminator.layers = 1
     c.data.size = (32, 32)

@@ -19,13 +19,14 @@ MODALITIES = ('CT', 'MR')
 GRIDS = {'CT': ((108, 125), (4.5, 5.0), (30, 40)), 'MR': ((96, 113), (6.6, 8.0), (20, 26))}  # pixels, mm, slices
 EDGE_MM = 3.0  # about a voxel
 
-# tissue: HU in the arterial and in the venous phase, grain in HU; MR level and grain (fat not suppressed)
+# tissue: HU in the arterial and in the venous phase, grain in HU; MR level and grain.  The fluid of stomach and bowel
+# holds oral contrast medium in CT; MR suppresses fat in part.
 TISSUES = {
     'air': (-1000, -1000, 0, 0, 0),
     'couch': (20, 20, 30, 0, 0),
     'skin': (-10, 0, 15, 200, 30),
-    'fat': (-104, -104, 10, 370, 28),
-    'mesentery': (-98, -96, 12, 345, 40),
+    'fat': (-104, -104, 10, 240, 24),
+    'mesentery': (-98, -96, 12, 225, 32),
     'muscle': (54, 62, 11, 120, 22),
     'lung': (-850, -850, 40, 22, 14),
     'cortical bone': (560, 560, 90, 25, 8),
@@ -43,17 +44,17 @@ TISSUES = {
     'pelvis': (15, 60, 15, 850, 60),
     'pancreas': (92, 98, 22, 330, 60),
     'gut wall': (75, 95, 16, 300, 60),
-    'fluid': (14, 14, 9, 860, 60),
-    'chyme': (45, 50, 45, 480, 150),
+    'fluid': (240, 240, 20, 860, 60),
+    'chyme': (190, 195, 45, 560, 110),
     'gas': (-960, -960, 15, 8, 8),
 }
 
 
 def grid(anatomy: Anatomy, modality: str, rng: np.random.Generator) -> tuple[tuple[int, ...], Float[np.ndarray, '4 4']]:
-    """Shape and RAS affine (mm) of a scan around the organs: field of view 300..420 mm, stored LAS, RAS or LPS."""
+    """Shape and RAS affine (mm) of a scan around the organs: field of view 290..400 mm, stored LAS, RAS or LPS."""
     pixels, thickness_mm, slices = GRIDS[modality]
     side, slice_mm = int(rng.integers(*pixels)), rng.uniform(*thickness_mm)
-    pixel_mm = np.clip(2 * anatomy.half_widths_mm[0] * rng.uniform(1.05, 1.2), 300, 420) / side
+    pixel_mm = np.clip(2 * anatomy.half_widths_mm[0] * rng.uniform(1.0, 1.1), 290, 400) / side
     shape = (side, side, int(np.clip(np.ptp(EXTENT_MM) * anatomy.scale[2] / slice_mm, *slices)))
     signs = ((-1, 1, 1), (1, 1, 1), (-1, -1, 1))[rng.choice(3, p=(0.5, 0.3, 0.2))]
     oblique = Rotation.from_euler('xyz', rng.normal(0, 2.5, 3) * (rng.random() < 0.3), degrees=True).as_matrix()
@@ -100,7 +101,7 @@ def expose(image, points, rng) -> np.ndarray:
     """CT: blur of the kernel and noise correlated in the plane, in HU."""
     blurred = gaussian_filter(image, (0.5, 0.5, 0.3))
     noise = gaussian_filter(rng.standard_normal(image.shape, np.float32), (0.6, 0.6, 0))
-    return np.clip(blurred + noise * rng.uniform(15, 40), -1000, 3000).round().astype(np.int16)
+    return np.clip(blurred + noise * rng.uniform(12, 32), -1000, 3000).round().astype(np.int16)
 
 
 def echo(image, points, rng) -> np.ndarray:
@@ -127,7 +128,7 @@ def write_dataset(
     `progress(done, subjects)` is called after each scan.
     """
     folder, kind = Path(folder), known('modality', modality, MODALITIES)
-    request = {'modality': kind, 'subjects': subjects, 'seed': seed, 'first': first, 'version': 1}
+    request = {'modality': kind, 'subjects': subjects, 'seed': seed, 'first': first, 'version': 2}
     if folder.exists():
         description = folder / 'dataset.json'
         if description.is_file() and json.loads(description.read_text()).get('phantom') == request:

@@ -1,0 +1,109 @@
+"""The train step does on several devices what it does on one: same losses, gradients, history and weights."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from test_step import CLASSES, SIZE, batch_of, drawn, host
+
+from configs import base
+from synseg_jax.errors import InputError
+from synseg_jax.training import parallel
+from synseg_jax.training.state import LAYOUT
+from synseg_jax.training.system import System, configure
+
+ROWS, STEPS = 8, 5
+
+
+def system_of(kind, rule):
+    config = base.get_config()
+    config.method, config.history = 'synseg', 2 * ROWS
+    config.train.batch, config.train.steps, config.train.decay_steps = ROWS, STEPS, 2
+    config.data.size = (SIZE, SIZE)
+    config.augment.update(rotate=20.0, shift=0.1, flip='c', brightness=0.2)
+    for network in ('generator', 'segmentor'):
+        config[network].update(width=2, blocks=1)
+    config.discriminator.update(width=2, layers=1)
+    config.loss.class_weights, config.loss.by_weight = (1.0, 2.0, 4.0), True  # counts differ from shard to shard
+    rate = 1e-3 if rule == 'adam' else 2e-4
+    config.rate.update(generator=rate, discriminator=rate, segmentor=rate)
+    config.dtype = config.param_dtype = kind
+    # Biases in front of a norm have no gradient but rounding noise, which a smaller epsilon would turn into moves.
+    adam = {'b1': 0.5, 'b2': 0.999, 'eps': 1e-6} if rule == 'adam' else {}
+    config.optimizer = {'rule': rule, 'clip_norm': 0.0} | adam
+    return System(configure(config, 'synseg'), CLASSES)
+
+
+@functools.cache
+def run(devices, kind, rule):
+    """The state after the steps, and the metrics of every one."""
+    system, over, metrics = system_of(kind, rule), parallel.mesh(devices), []
+    step = system.step(1, over)
+    state = parallel.place(drawn(jax.eval_shape(lambda: system.first_state(over))), over, LAYOUT)
+    assert len(state.history['b'].images.sharding.device_set) == devices
+    for seed in range(STEPS):
+        batch = batch_of(system, seed, ROWS)
+        batch = {name: array if name.startswith('label') else array.astype(kind) for name, array in batch.items()}
+        state, found = step(state, parallel.place(batch, over, parallel.SHARDED))
+        metrics.append({name: float(value) for name, value in found.items()})
+    return host(state), metrics
+
+
+def same(found, expected, **tolerance):
+    jax.tree.map(functools.partial(np.testing.assert_allclose, **tolerance), found, expected)
+
+
+@pytest.mark.parametrize('devices', [2, 4, 8])
+def test_double_precision(devices, x64):
+    (one, metrics_of_one), (several, metrics) = run(1, 'float64', 'adam'), run(devices, 'float64', 'adam')
+    same(metrics, metrics_of_one, rtol=1e-9, atol=1e-12)
+    same(several.params, one.params, rtol=0, atol=1e-10)
+    same(several.history, one.history, rtol=0, atol=1e-10)
+    assert one.skipped == 0 and one.history['b'].filled.tolist() == [2] * ROWS
+
+
+def test_single_precision():
+    """Gradient descent stays together; Adam would turn the rounding noise of zero gradients into moves."""
+    (one, metrics_of_one), (several, metrics) = run(1, 'float32', 'sgd'), run(8, 'float32', 'sgd')
+    assert metrics[0] == pytest.approx(metrics_of_one[0], rel=1e-4)
+    same(several.params, one.params, rtol=0, atol=1e-6)
+
+
+def test_a_step_moves_every_network(x64):
+    state, metrics = run(1, 'float64', 'adam')
+    first = drawn(jax.eval_shape(lambda: system_of('float64', 'adam').first_state(parallel.mesh(1)))).params
+    for name, params in state.params.items():
+        assert metrics[0][f'grad_norm/{name}'] > 1e-4
+        moved = [abs(new - old).max() for new, old in zip(*map(jax.tree.leaves, (params, first[name])), strict=True)]
+        assert max(moved) > 1e-4
+
+
+def test_batches_that_cannot_be_split():
+    system = system_of('float32', 'sgd')
+    with pytest.raises(InputError, match='a batch of 8 cannot be split evenly over 3 devices; change train.batch'):
+        system.first_state(parallel.mesh(3))
+    assert parallel.rows_per_device(8, parallel.mesh(4)) == 2
+
+
+def test_more_devices_than_there_are():
+    with pytest.raises(InputError, match='9 devices asked for, 8 visible; lower train.devices'):
+        parallel.mesh(9)
+    assert parallel.mesh().size == 8 and parallel.mesh(2).size == 2
+
+
+def test_keys_of_rows_do_not_depend_on_the_devices():
+    def keys(devices):
+        over = parallel.mesh(devices)
+        find = parallel.shard(
+            lambda key: jax.random.key_data(parallel.row_keys(key, 8 // devices)),
+            over,
+            parallel.REPLICATED,
+            parallel.SHARDED,
+        )
+        return np.asarray(jax.jit(find)(jax.random.key(1)))
+
+    one = keys(1)
+    assert len(np.unique(one, axis=0)) == 8
+    for devices in (2, 8):
+        np.testing.assert_array_equal(keys(devices), one)
