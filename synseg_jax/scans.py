@@ -73,7 +73,7 @@ class Trained:
         self.config = configure(run.config, name)
         system = System(self.config, run.classes)
         if params is None:
-            like = system.first_state(parallel.mesh(1))
+            like = system.abstract_state(parallel.mesh(1))
             params = trained_params(Checkpoints(run.workdir / name / 'checkpoints').best(like))
         self.networks = Networks(system, params, self.config.predict.batch)
 

@@ -5,7 +5,12 @@ import os
 import shutil
 import tempfile
 
-os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
+# Eight virtual devices; and tests compile far more than they compute.
+os.environ.setdefault(
+    'XLA_FLAGS',
+    '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
+    ' --xla_llvm_disable_expensive_passes=true',
+)
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_ENABLE_X64', '0')
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # what one test has compiled, the others and their commands reuse

@@ -11,13 +11,15 @@ import pytest
 import tiny
 from matplotlib.image import imread
 
-from synseg_jax import experiment
+from synseg_jax import experiment, fitting, scans
 from synseg_jax.data.phantom import CLASSES
 from synseg_jax.data.preparation import prepare
+from synseg_jax.data.records import Manifest
 from synseg_jax.data.roles import Scans
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation.metrics import MEASURES
 from synseg_jax.prepare import settings_of
+from synseg_jax.results import evaluate
 
 STEPS = 6
 NUMBERS = {'mean', 'median', 'std', 'n'}
@@ -96,7 +98,7 @@ def test_again_without_training(finished, monkeypatch):
         raise AssertionError('a finished run read a batch')
         yield
 
-    monkeypatch.setattr(experiment.pipeline, 'batches', refuse)
+    monkeypatch.setattr(fitting.pipeline, 'batches', refuse)
     console = tiny.quiet()
     again = experiment.run(_config(), workdir, console)
     assert again['systems'] == results['systems']
@@ -156,7 +158,7 @@ def test_damaged_test_labels_are_named(finished, tmp_path):
     config = _config()
     moved = shutil.copytree(workdir / 'records', tmp_path / 'records')
     (moved / 'manifest.json').write_text(json.dumps(changed))
-    described = experiment.Run.load(workdir)
+    described = scans.Run.load(workdir)
     with pytest.raises(InputError, match='broken.nii.gz'):
-        trained = experiment.Trained(described, config.chosen)
-        experiment._evaluate(trained, experiment.Manifest.load(moved), tmp_path / 'results')
+        trained = scans.Trained(described, config.chosen)
+        evaluate(trained, Manifest.load(moved), tmp_path / 'results')

@@ -43,7 +43,7 @@ def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False):
         config.pays.gen.seg_fake_b = 0.0
     system = System(configure(config, 'synseg'), CLASSES)
     over = parallel.mesh(1)
-    shapes = jax.eval_shape(lambda: system.first_state(over))
+    shapes = system.abstract_state(over)
     return system, system.step(1, over), lambda: parallel.place(drawn(shapes), over, LAYOUT)
 
 
