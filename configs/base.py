@@ -83,7 +83,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.predict = ConfigDict({'batch': 8, 'resample': 'nearest'})  # labels to the scan's grid: nearest, or linear votes
 
     # The embedded phantom, where no data is given.
-    c.phantom = ConfigDict({'source_subjects': 24, 'target_subjects': 24, 'seed': 0})
+    c.phantom = ConfigDict({'source_subjects': 32, 'target_subjects': 32, 'seed': 0})
     if not data:
         demonstrate(c)
     return c
@@ -96,9 +96,19 @@ def demonstrate(c: ConfigDict) -> None:
     c.rate.generator = c.rate.segmentor = c.rate.discriminator = 4e-4
     c.data.size = (64, 64)
     c.data.window_hu = (-200.0, 300.0)
-    c.augment.shift = 0.1
+    c.augment.shift, c.augment.rotate, c.augment.scale = 0.1, 8.0, 0.1
+    c.average = 0.99
     c.train.batch = 4
-    c.train.steps, c.train.decay_steps = 2000, 1000
-    c.train.save_every = 250
+    c.train.steps, c.train.decay_steps = 1700, 850
+    c.train.save_every = 425
     c.train.balanced = True
     c.predict.resample = 'linear'
+
+
+def compare(c: ConfigDict) -> None:
+    """Lets a configuration train SynSeg-Net and, beside it, the same segmentor on the source alone."""
+    c.systems = ConfigDict({'synseg': {}, 'source_only': {'method': 'supervised'}})
+    if not c.data_dir:
+        # In so short a training generator and segmentor would agree on edges that lie a pixel off: hold them in place.
+        c.systems.synseg = ConfigDict({'pays': {'gen': {'idt_b': 2.0}}})
+        c.systems.source_only.train = ConfigDict({'steps': 400, 'decay_steps': 200})

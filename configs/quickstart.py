@@ -8,7 +8,6 @@ from configs import base
 def get_config(data: str = '') -> ConfigDict:
     """The demonstration; with `data`, the same small networks on prepared records."""
     c = base.get_config()
+    base.compare(c)
     c.data_dir = data
-    source_only = {'method': 'supervised', 'train': {'steps': 600, 'decay_steps': 300}}
-    c.systems = ConfigDict({'synseg': {}, 'source_only': source_only})
     return c

@@ -22,5 +22,5 @@ def get_config(data: str = '') -> ConfigDict:
         c.train.epochs, c.train.decay_epochs = 100, 100
         c.data.size, c.augment.window = (286, 286), (256, 256)
     else:
-        c.augment.shift = 0.0
+        c.augment.shift, c.augment.rotate, c.augment.scale = 0.0, 0.0, 0.0
     return c

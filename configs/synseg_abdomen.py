@@ -15,11 +15,9 @@ from configs import base
 def get_config(data: str = '') -> ConfigDict:
     """SynSeg-Net and source-only training; bare: the phantom at demonstration scale."""
     c = base.get_config(data)
-    c.systems = ConfigDict({'synseg': {}, 'source_only': {'method': 'supervised'}})
+    base.compare(c)
     c.data.window_hu = (-125.0, 275.0)
     c.data.source_margin = 2  # the CT scans end two slices beyond the organs; so do the MR slices then
     c.data.target_split = (0.75, 0.0, 0.25)
     c.predict.resample = 'linear'
-    if not data:
-        c.systems.source_only.train = ConfigDict({'steps': 600, 'decay_steps': 300})
     return c

@@ -14,11 +14,9 @@ from configs import base
 def get_config(data: str = '') -> ConfigDict:
     """The paper's training; its class weights are those of the published code."""
     c = base.get_config(data)
-    c.systems = ConfigDict({'synseg': {}, 'source_only': {'method': 'supervised'}})
+    base.compare(c)
     c.data.classes = ('background', 'spleen', 'left kidney', 'right kidney', 'stomach', 'liver', 'body')
     if data:
         c.loss.class_weights = (1.0, 1.0, 10.0, 10.0, 1.0, 10.0, 1.0)
         c.train.balanced = True  # the paper names the bias of drawing slices over all scans
-    else:
-        c.systems.source_only.train = ConfigDict({'steps': 600, 'decay_steps': 300})
     return c

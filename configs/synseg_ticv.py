@@ -14,9 +14,7 @@ from configs import base
 def get_config(data: str = '') -> ConfigDict:
     """The paper's training: 200 epochs, two classes, as the source's dataset.json names them."""
     c = base.get_config(data)
-    c.systems = ConfigDict({'synseg': {}, 'source_only': {'method': 'supervised'}})
+    base.compare(c)
     if data:
         c.train.epochs = 200
-    else:
-        c.systems.source_only.train = ConfigDict({'steps': 600, 'decay_steps': 300})
     return c
