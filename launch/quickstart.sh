@@ -6,6 +6,6 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 venv=${VENV:-.venv}
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-echo 'installing (once) ...'
+echo "installing into $venv (the first time: a few minutes) ..."
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable .
 exec "$venv/bin/python" -m synseg_jax.main --config=configs/quickstart.py "$@"
