@@ -111,4 +111,4 @@ def compare(c: ConfigDict) -> None:
     if not c.data_dir:
         # In so short a training generator and segmentor would agree on edges that lie a pixel off: hold them in place.
         c.systems.synseg = ConfigDict({'pays': {'gen': {'idt_b': 2.0}}})
-        c.systems.source_only.train = ConfigDict({'steps': 400, 'decay_steps': 200})
+        c.systems.source_only.train = ConfigDict({'steps': 800, 'decay_steps': 400})

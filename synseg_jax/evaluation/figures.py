@@ -142,13 +142,13 @@ def _draw(axes, picture) -> set[int]:
 
 
 def _outline(axes, labels, **style) -> set[int]:
-    present = set(np.unique(labels).tolist()) - {0}
-    for label in present:
+    present, counts = np.unique(np.asarray(labels)[np.asarray(labels) > 0], return_counts=True)
+    for label in present[np.argsort(-counts)].tolist():  # the smallest last: what borders on the body shows its own
         # a frame of outside closes the contours of organs that the slice cuts off
         mask = np.pad(np.asarray(labels) == label, 1).astype(np.float32)
         rows, columns = (np.arange(-1, n - 1) for n in mask.shape)
         axes.contour(columns, rows, mask, levels=[0.5], colors=[colour(label)], **style)
-    return present
+    return set(present.tolist())
 
 
 def _tallest(scans: Sequence[Scan]) -> float:
