@@ -99,8 +99,8 @@ def demonstrate(c: ConfigDict) -> None:
     c.augment.shift, c.augment.rotate, c.augment.scale = 0.1, 8.0, 0.1
     c.average = 0.99
     c.train.batch = 4
-    c.train.steps, c.train.decay_steps = 1700, 850
-    c.train.save_every = 425
+    c.train.steps, c.train.decay_steps = 1900, 950
+    c.train.save_every = 475
     c.train.balanced = True
     c.predict.resample = 'linear'
 
