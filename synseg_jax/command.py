@@ -19,14 +19,18 @@ def config_flag() -> flags.FlagHolder:
     return config_flags.DEFINE_config_file('config', None, 'Configuration file, e.g. configs/quickstart.py.')
 
 
-def run(main: Callable[[], None], required: Sequence[str] = ()) -> None:
-    """Runs `main` after parsing the flags; a mistake that a user can mend is one line on stderr and exit code 2."""
+def run(main: Callable[[], None], required: Sequence[str] = (), data: str = '') -> None:
+    """Runs `main` after parsing the flags; a mistake that a user can mend is one line on stderr and exit code 2.
+
+    `data` names the flag whose value a configuration is given as its data unless it names its own: bare, it would
+    be at demonstration scale.
+    """
     try:
         if {'-h', '--help'} & set(sys.argv[1:]):
             module = sys.modules['__main__']
             print(f'{module.__doc__.strip()}\n\nFlags:\n{FLAGS.module_help(module)}', flush=True)
             return
-        _parse(sys.argv)
+        _parse(with_data(sys.argv, data) if data else sys.argv)
         for name in required:
             if not FLAGS[name].value:
                 raise InputError(f'--{name} is missing; --help shows an example')
@@ -48,6 +52,12 @@ def config_path() -> Path | None:
         if name in ('--config', '-config'):
             return Path((value if equals else following).split(':')[0])
     return None
+
+
+def with_data(argv: Sequence[str], flag: str) -> list[str]:
+    """`argv` with the value of `--flag` after the configuration's colon, unless something stands there already."""
+    value = next((a.split('=', 1)[1] for a in argv if a.startswith(f'--{flag}=')), '')
+    return [f'{a}:{value}' if a.startswith('--config=') and ':' not in a and value else a for a in argv]
 
 
 def _refuse(message):

@@ -49,7 +49,8 @@ def fit(described: Run, name: str, manifest: Manifest, console: Console, signals
         networks.params = trained_params(now)
         if not signals.asked:
             rows = validation.both_paths(networks, pictured)
-            figures.panel(folder / 'panel.png', rows, described.classes)
+            second = 'real b' if system.domains == ('a', 'b') else None
+            figures.panel(folder / 'panel.png', rows, described.classes, gap_before=second)
             journal.picture(int(now.step), 'both paths', folder / 'panel.png')
         scores = validation.score(networks, held_out, lambda: bool(signals.asked))
         if scores.get('change', 1.0) < validation.UNCHANGED:

@@ -80,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    command.run(main, required=('config', 'output'))
+    command.run(main, required=('config', 'output'), data='output')

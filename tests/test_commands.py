@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 from synseg_jax import scans
+from synseg_jax.command import with_data
 
 COMMANDS = sorted(
     path.stem for path in (tiny.ROOT / 'synseg_jax').glob('*.py') if "__name__ == '__main__'" in path.read_text()
@@ -196,3 +197,12 @@ def test_from_another_folder_without_a_home(tmp_path):
     reader.stdin.close()
     assert writer.returncode in (0, 141) and 'Traceback' not in err
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_prepare_reads_a_configuration_at_full_scale():
+    given = ['prepare', '--config=configs/base.py', '--output=records', '--config.seed=1']
+    assert with_data(given, 'output') == [
+        'prepare', '--config=configs/base.py:records', '--output=records', '--config.seed=1'
+    ]  # fmt: skip
+    named = ['prepare', '--config=configs/base.py:mine', '--output=records']
+    assert with_data(named, 'output') == named

@@ -29,12 +29,14 @@ def curves(path: str | Path, csv_path: str | Path, *, window: int | None = None,
 
     Columns are `step`, perhaps `epoch`, and terms; those that share a beginning (`cyc_a`, `cyc_b`; `lr/...`) share
     axes.  `window` is the number of rows in the mean, default a fiftieth of all.  Cells that are empty or
-    not finite are left out, and so is a last row that is still being written.
+    not finite are left out, and so are counts of skipped steps where none was, and a last row that is still being
+    written.
     """
     table = _read_columns(csv_path)
     step = table.pop('step')
     table.pop('epoch', None)
-    groups = _grouped(name for name, values in table.items() if np.isfinite(values).any())
+    quiet = {name for name in ('skipped', 'streak') if name in table and not np.nansum(table[name])}
+    groups = _grouped(n for n, values in table.items() if np.isfinite(values).any() and n not in quiet)
     if not groups:
         raise ValueError(f'{csv_path} holds no values to draw')
     window = window or max(1, len(step) // 50)
