@@ -352,7 +352,7 @@ def test_command(sets, tmp_path):
     fields = {name: value for name, value in vars(SETTINGS).items() if name != 'seed'}
     config.write_text(
         'from ml_collections import ConfigDict\n'
-        f'def get_config():\n    return ConfigDict({{"seed": 0, "data": {fields!r}}})\n'
+        f'def get_config(data=None):\n    return ConfigDict({{"seed": 0, "data": {fields!r}}})\n'
     )
     flags = [f'--config={config}', f'--source={sets[0].folder}', f'--target={sets[1].folder}']
     run = [sys.executable, '-m', 'synseg_jax.prepare', *flags]

@@ -17,7 +17,7 @@ ROWS, STEPS = 8, 5
 
 
 def system_of(kind, rule):
-    config = base.get_config()
+    config = base.get_config('records')
     config.method, config.history = 'synseg', 2 * ROWS
     config.train.batch, config.train.steps, config.train.decay_steps = ROWS, STEPS, 2
     config.data.size = (SIZE, SIZE)
@@ -40,7 +40,7 @@ def run(devices, kind, rule):
     """The state after the steps, and the metrics of every one."""
     system, over, metrics = system_of(kind, rule), parallel.mesh(devices), []
     step = system.step(1, over)
-    state = parallel.place(drawn(jax.eval_shape(lambda: system.first_state(over))), over, LAYOUT)
+    state = parallel.place(drawn(system.abstract_state(over)), over, LAYOUT)
     assert len(state.history['b'].images.sharding.device_set) == devices
     for seed in range(STEPS):
         batch = batch_of(system, seed, ROWS)
@@ -72,7 +72,7 @@ def test_single_precision():
 
 def test_a_step_moves_every_network(x64):
     state, metrics = run(1, 'float64', 'adam')
-    first = drawn(jax.eval_shape(lambda: system_of('float64', 'adam').first_state(parallel.mesh(1)))).params
+    first = drawn(system_of('float64', 'adam').abstract_state(parallel.mesh(1))).params
     for name, params in state.params.items():
         assert metrics[0][f'grad_norm/{name}'] > 1e-4
         moved = [abs(new - old).max() for new, old in zip(*map(jax.tree.leaves, (params, first[name])), strict=True)]

@@ -27,7 +27,7 @@ ROWS, SIZE, CLASSES, RATE, SEED = 2, 16, ('background', 'liver', 'spleen'), 1e-3
 @functools.cache
 def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False):
     """A tiny system in double precision and its compiled step; `free`: generators do not pay for segmentation."""
-    config = base.get_config()
+    config = base.get_config('records')
     config.method, config.seed, config.average, config.history = method, SEED, average, ROWS
     config.data.size, config.augment.shift, config.train.batch = (SIZE, SIZE), 0.0, ROWS
     config.train.steps, config.train.decay_steps = 100, 0
