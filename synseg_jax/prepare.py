@@ -49,14 +49,10 @@ def parse_set(text: str) -> Scans:
 
 def settings_of(config) -> Settings:
     """The settings in a configuration: `data` and `seed`; InputError where a field is missing or of another type."""
-    values = {}
-    for field in fields(Settings):
-        holder, name = (config, 'seed') if field.name == 'seed' else (config.get('data', {}), f'data.{field.name}')
-        if field.name not in holder:
-            raise InputError(f'config.{name} is missing; add it')
-        value = holder[field.name]
-        values[field.name] = tuple(value) if isinstance(value, list | tuple) else value
-    return checked(values)
+    given = {**config.data, 'seed': config.seed}
+    if missing := [field.name for field in fields(Settings) if field.name not in given]:
+        raise InputError(f'config.data.{missing[0]} is missing; add it')
+    return checked({f.name: tuple(v) if isinstance(v := given[f.name], list) else v for f in fields(Settings)})
 
 
 if __name__ == '__main__':
