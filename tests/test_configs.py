@@ -16,7 +16,8 @@ from synseg_jax.training.system import System, configure
 
 FOLDER = Path(base.__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob('*.py') if path.stem != '__init__')
-PAPERS = [name for name in NAMES if name not in ('quickstart', 'synseg_abdomen_laptop')]  # whose `data` means the paper's scale
+SMALL = ('quickstart', 'synseg_abdomen_laptop')
+PAPERS = [name for name in NAMES if name not in SMALL]  # whose `data` means the paper's scale
 CLASSES = ('background', 'spleen', 'left kidney', 'right kidney', 'stomach', 'liver', 'body')
 
 
