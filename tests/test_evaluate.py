@@ -42,7 +42,7 @@ def folders(tmp_path):
 def test_measures_every_case(folders):
     cases, summarised = evaluate.evaluate_folder(*folders)
     assert list(cases) == ['case 1', 'case_2']
-    assert cases['case 1']['1'] == {'dice': 1, 'asd_mm': 0, 'hd95_mm': 0}
+    assert cases['case 1']['1'] == {'dice': 1, 'iou': 1, 'asd_mm': 0, 'hd95_mm': 0}
     masks = cube(2, 5) == 1, cube(1, 4) == 1
     assert cases['case_2']['1']['dice'] == pytest.approx(2 * 8 / 54)
     assert cases['case_2']['1']['asd_mm'] == pytest.approx(metrics.average_surface_distance(*masks, SPACING))
@@ -70,7 +70,7 @@ def test_classes_match_by_name(tmp_path):
     write_names(predictions, {'background': 0, 'liver': 2, 'body': 3, 'spleen': 7})
     write_names(references, {'background': 0, 'spleen': 1, 'pancreas': 4, 'liver': 9})
     cases, _ = evaluate.evaluate_folder(predictions, references)
-    perfect = {'dice': 1, 'asd_mm': 0, 'hd95_mm': 0}
+    perfect = {'dice': 1, 'iou': 1, 'asd_mm': 0, 'hd95_mm': 0}
     assert cases == {'x': {'liver': perfect, 'spleen': perfect}}
     pairs = {'x': (references / 'x.nii.gz', predictions / 'x.nii.gz')}
     cases, _ = evaluate.evaluate_pairs(

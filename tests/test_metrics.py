@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 import surface_distance
 from scipy import ndimage
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, jaccard_score
 
 from synseg_jax.evaluation import metrics
 
@@ -58,6 +58,11 @@ def itk_distances(prediction, reference, spacing):
 def test_dice_is_the_f1_score():
     for prediction, reference, _ in scans():
         assert metrics.dice(prediction, reference) == pytest.approx(f1_score(reference.ravel(), prediction.ravel()))
+
+
+def test_iou_is_the_jaccard_score():
+    for prediction, reference, _ in scans():
+        assert metrics.iou(prediction, reference) == pytest.approx(jaccard_score(reference.ravel(), prediction.ravel()))
 
 
 def test_distances_are_those_of_itk():
@@ -111,6 +116,7 @@ def test_known_answers():
     assert metrics.average_surface_distance(prediction, reference, (7.0, 2.0)) == 6
     reference[2, 1] = True  # distances: prediction 0; reference 0 and 6
     assert metrics.dice(prediction, reference) == pytest.approx(2 / 3)
+    assert metrics.iou(prediction, reference) == 1 / 2
     assert metrics.average_surface_distance(prediction, reference, (7.0, 2.0)) == 2
     assert metrics.hausdorff_95(prediction, reference, (7.0, 2.0)) == pytest.approx(0.95 * 6)
 
@@ -136,6 +142,8 @@ def test_empty_masks():
     empty, one = np.zeros((4, 4), bool), np.eye(4, dtype=bool)
     assert np.isnan(metrics.dice(empty, empty))
     assert metrics.dice(one, empty) == metrics.dice(empty, one) == 0
+    assert np.isnan(metrics.iou(empty, empty))
+    assert metrics.iou(one, empty) == metrics.iou(empty, one) == 0
     for pair in ((empty, empty), (one, empty), (empty, one)):
         assert np.isnan(metrics.average_surface_distance(*pair, (1, 1)))
         assert np.isnan(metrics.hausdorff_95(*pair, (1, 1)))
@@ -154,11 +162,12 @@ def test_case_measures_are_those_of_each_class():
         masks = prediction == value, reference == value
         assert measures[name] == {
             'dice': metrics.dice(*masks),
+            'iou': metrics.iou(*masks),
             'asd_mm': pytest.approx(metrics.average_surface_distance(*masks, (1, 2, 3))),
             'hd95_mm': pytest.approx(metrics.hausdorff_95(*masks, (1, 2, 3))),
         }
-    assert measures['lost'] == {'dice': 0, 'asd_mm': None, 'hd95_mm': None}
-    assert measures['never'] == {'dice': None, 'asd_mm': None, 'hd95_mm': None}
+    assert measures['lost'] == {'dice': 0, 'iou': 0, 'asd_mm': None, 'hd95_mm': None}
+    assert measures['never'] == {'dice': None, 'iou': None, 'asd_mm': None, 'hd95_mm': None}
     empty = np.zeros((4, 4), np.uint8)
     assert metrics.case_measures(empty, empty, ['background', 'x'], (1, 1)) == {'x': dict.fromkeys(metrics.MEASURES)}
 

@@ -6,11 +6,12 @@ import json
 import pytest
 from rich.console import Console
 
-from synseg_jax.evaluation import summary
+from synseg_jax.evaluation import metrics, summary
 
 
 def measured(dice, asd_mm, hd95_mm):
-    return {'dice': dice, 'asd_mm': asd_mm, 'hd95_mm': hd95_mm}
+    overlap = None if dice is None else dice / (2 - dice)
+    return {'dice': dice, 'iou': overlap, 'asd_mm': asd_mm, 'hd95_mm': hd95_mm}
 
 
 CASES = {
@@ -45,7 +46,7 @@ def test_mean_is_over_the_organs_of_each_case_first():
     assert summary.organ_means(CASES, 'dice') == pytest.approx({'one': 0.8, 'two': 0.4, 'three': 0.6})
     assert mean['dice'] == {'mean': pytest.approx(0.6), 'median': pytest.approx(0.6), 'std': pytest.approx(0.2), 'n': 3}
     assert mean['asd_mm']['mean'] == pytest.approx((2 + 2 + 1) / 3)
-    assert set(mean) == {'dice', 'asd_mm', 'hd95_mm'}
+    assert set(mean) == {'dice', 'iou', 'asd_mm', 'hd95_mm'}
 
 
 def test_nan_counts_as_absent_and_disjoint_masks_do_not():
@@ -59,7 +60,7 @@ def test_nan_counts_as_absent_and_disjoint_masks_do_not():
 def test_nothing_measured():
     empty = {'mean': None, 'median': None, 'std': None, 'n': 0}
     assert summary.statistics([]) == summary.statistics([None, float('nan')]) == empty
-    assert summary.summarise({}) == {'classes': {}, 'mean': dict.fromkeys(('dice', 'asd_mm', 'hd95_mm'), empty)}
+    assert summary.summarise({}) == {'classes': {}, 'mean': dict.fromkeys(metrics.MEASURES, empty)}
 
 
 def test_json_is_strict_and_whole_or_absent(tmp_path):
@@ -79,13 +80,14 @@ def test_csv_has_a_row_per_case_and_organ(tmp_path):
     summary.write_csv(path, summary.rows(CASES))
     read = list(csv.DictReader(path.open()))
     assert len(read) == 9
-    assert read[0] == {'case': 'one', 'organ': 'spleen', 'dice': '0.9', 'asd_mm': '1.0', 'hd95_mm': '4.0'}
+    first = {'case': 'one', 'organ': 'spleen', 'dice': '0.9', 'iou': str(0.9 / 1.1), 'asd_mm': '1.0', 'hd95_mm': '4.0'}
+    assert read[0] == first
     assert read[3]['dice'] == '0.0'
     assert read[6]['dice'] == read[6]['asd_mm'] == ''
     summary.write_csv(path, [{'case': 'one', 'dice': float('nan')}])
     assert path.read_text().split() == ['case,dice', 'one,']
     summary.write_csv(path, [])
-    assert path.read_text().split() == ['case,organ,dice,asd_mm,hd95_mm']
+    assert path.read_text().split() == ['case,organ,dice,iou,asd_mm,hd95_mm']
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -1,9 +1,12 @@
-"""How well a predicted mask matches its reference: Dice, average surface distance, 95 % Hausdorff distance.
+"""How well a predicted mask matches its reference: Dice, IoU, average surface distance, 95 % Hausdorff distance.
+
+The S-score of a synthetic scan is the Dice of a fixed segmentor's prediction on it, against the source's labels.
 
 The rule for empty masks, for every measure of every table:
 
 * both masks empty: the class is not in this scan; no measure (None), the case is left out and counted (`both_empty`);
-* exactly one empty: Dice 0 and no distance (None), for no surface is there to measure from; counted (`one_empty`).
+* exactly one empty: Dice and IoU 0 and no distance (None), for there is no surface to measure from; counted
+  (`one_empty`).
 """
 
 from collections.abc import Sequence
@@ -12,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 
-MEASURES = ('dice', 'asd_mm', 'hd95_mm')
+MEASURES = ('dice', 'iou', 'asd_mm', 'hd95_mm')
 
 
 def dice(prediction: Bool[np.ndarray, '*space'], reference: Bool[np.ndarray, '*space']) -> float:
@@ -20,6 +23,13 @@ def dice(prediction: Bool[np.ndarray, '*space'], reference: Bool[np.ndarray, '*s
     _check_shapes(prediction, reference)
     size = np.count_nonzero(prediction) + np.count_nonzero(reference)
     return 2 * np.count_nonzero(prediction & reference) / size if size else float('nan')
+
+
+def iou(prediction: Bool[np.ndarray, '*space'], reference: Bool[np.ndarray, '*space']) -> float:
+    """Intersection over union |P and R| / |P or R| (Jaccard index), in [0, 1]; nan if both masks are empty."""
+    _check_shapes(prediction, reference)
+    size = np.count_nonzero(prediction | reference)
+    return np.count_nonzero(prediction & reference) / size if size else float('nan')
 
 
 def surface_distances(
@@ -71,7 +81,7 @@ def case_measures(
     classes: Sequence[str],
     spacing_mm: Sequence[float],
 ) -> dict[str, dict[str, float | None]]:
-    """`dice`, `asd_mm` and `hd95_mm` of each class but the background, None where the empty-mask rule leaves one out.
+    """The `MEASURES` of each class but the background, None where the empty-mask rule leaves one out.
 
     `classes` names the label values 0, 1, 2, ...; value 0 is the background and is not measured.
     """
@@ -89,7 +99,8 @@ def case_measures(
 
 def _mask_measures(prediction, reference, spacing_mm) -> dict[str, float | None]:
     distances = surface_distances(prediction, reference, spacing_mm)
-    values = dice(prediction, reference), _average(*distances), _percentile_95(*distances)
+    overlaps = dice(prediction, reference), iou(prediction, reference)
+    values = *overlaps, _average(*distances), _percentile_95(*distances)
     return {name: None if np.isnan(value) else float(value) for name, value in zip(MEASURES, values, strict=True)}
 
 

@@ -17,7 +17,7 @@ NOT_ORGANS = ('background', 'body')
 COLUMNS = ('case', 'organ', *MEASURES)
 _EMPTY = {
     'both_empty': 'in neither prediction nor reference (left out)',
-    'one_empty': 'in only one (Dice 0, no distance)',
+    'one_empty': 'in only one (Dice and IoU 0, no distance)',
 }
 
 # One case: {class: {measure: value or None}}, as `metrics.case_measures` returns it.
