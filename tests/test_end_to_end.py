@@ -12,7 +12,7 @@ import tiny
 from matplotlib.image import imread
 
 from synseg_jax import experiment, fitting, scans
-from synseg_jax.data.phantom import CLASSES
+from synseg_jax.data.abdomen import CLASSES
 from synseg_jax.data.preparation import prepare
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.roles import Scans

@@ -2,22 +2,24 @@
 
 import itertools
 import json
+from functools import partial
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from synseg_jax.data import phantom
-from synseg_jax.data.anatomy import CLASSES
+from synseg_jax.data.abdomen import CLASSES
 from synseg_jax.errors import InputError
 
 ORGANS = CLASSES[1:6]
+MODALITIES = ('CT', 'MR')
 
 
 @pytest.fixture(scope='module')
 def scans():
     """Eight people per modality: (image, labels, affine)."""
-    return {m: [phantom.render(*phantom.subject(m, 0, n)) for n in range(8)] for m in phantom.MODALITIES}
+    return {m: [phantom.scan(m, 0, n) for n in range(8)] for m in MODALITIES}
 
 
 def every(scans):
@@ -38,13 +40,14 @@ def means(image, labels):
 
 
 def test_same_seed_same_bits(scans):
-    again = phantom.render(*phantom.subject('MR', 0, 1))
+    again = phantom.scan('MR', 0, 1)
     assert all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(again, scans['MR'][1], strict=True))
 
 
-def test_different_numbers_and_modalities_are_different_people(scans):
-    widths = {phantom.subject(m, s, n)[0].half_widths_mm for m in phantom.MODALITIES for s in (0, 1) for n in range(8)}
-    assert len(widths) == 32
+def test_different_regions_modalities_and_numbers_are_different_people():
+    requests = itertools.product(phantom.REGIONS, MODALITIES, (0, 1), range(8))
+    widths = {phantom.subject(*request)[0].half_widths_mm for request in requests}
+    assert len(widths) == 32 * len(phantom.REGIONS)
 
 
 def test_every_class_is_in_every_scan(scans):
@@ -98,10 +101,18 @@ def test_contrast_orders_differ_between_modalities(scans):
     assert np.median([m['stomach'] / m['liver'] for m in mr]) > 1.2
 
 
-def test_one_person_in_both_modalities_is_one_truth():
-    person, _, rng = phantom.subject('CT', 0, 0)
-    volumes = [volume_ml(*phantom.render(person, m, rng)[1:], 'liver') for m in phantom.MODALITIES]
-    assert volumes[0] == pytest.approx(volumes[1], rel=0.04)
+@pytest.mark.parametrize('region', phantom.REGIONS)
+@pytest.mark.parametrize('modality, other', (MODALITIES, MODALITIES[::-1]))
+def test_pairs_are_one_person_at_the_same_voxels(region, modality, other):
+    image, truth, labels, affine = phantom.paired(modality, other, 0, 2, region)
+    for a, b in zip(phantom.scan(modality, 0, 2, region), (image, labels, affine), strict=True):
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+    assert truth.shape == image.shape and truth.dtype == np.int16
+    ct, mr = (image, truth) if modality == 'CT' else (truth, image)
+    edges = [np.hypot(*np.gradient(np.clip(scan, -150, 300).astype(float), axis=(0, 1))) for scan in (ct, mr)]
+    assert np.corrcoef(*(edge.ravel() for edge in edges))[0, 1] > 0.3
+    assert (phantom.paired(modality, other, 0, 2, region)[1] == truth).all()
+    assert (phantom.paired(modality, modality, 0, 2, region)[1] != image).any()  # noise of its own
 
 
 def test_dataset_is_an_ordinary_raw_folder(tmp_path):
@@ -119,7 +130,7 @@ def test_dataset_is_an_ordinary_raw_folder(tmp_path):
     scan, truth = (nib.load(tmp_path / 'set' / name) for name in (images[0], labels[0]))
     assert scan.get_data_dtype() == np.int16 and truth.get_data_dtype() == np.uint8
     assert scan.header.get_xyzt_units()[0] == 'mm' and np.array_equal(scan.affine, truth.affine)
-    image, expected, affine = phantom.render(*phantom.subject('MR', 0, 1))
+    image, expected, affine = phantom.scan('MR', 0, 1)
     assert np.array_equal(scan.dataobj, image) and np.array_equal(truth.dataobj, expected)
     assert np.allclose(scan.affine, affine, atol=1e-3)
 
@@ -144,7 +155,30 @@ def test_interrupted_dataset_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('call', (phantom.write_dataset, lambda folder, *rest: phantom.render(*phantom.subject(*rest))))
-def test_unknown_modality_lists_the_known(tmp_path, call):
+@pytest.mark.parametrize('region', phantom.REGIONS)
+def test_dataset_of_a_region_with_and_without_labels(tmp_path, region):
+    for labelled in (True, False):
+        folder = tmp_path / f'labelled {labelled}'
+        phantom.write_dataset(folder, 'CT', 1, seed=0, first=3, region=region, labelled=labelled)
+        description = json.loads((folder / 'dataset.json').read_text())
+        assert description['phantom']['region'] == region and description['phantom']['labelled'] is labelled
+        assert tuple(description['labels']) == phantom.REGIONS[region].classes
+        case = f'{"phantom" if region == "abdomen" else region}_ct_003'
+        assert [path.name for path in (folder / 'imagesTr').iterdir()] == [f'{case}_0000.nii.gz']
+        assert (folder / 'labelsTr').exists() == (folder / 'labelsTr' / f'{case}.nii.gz').exists() == labelled
+        with pytest.raises(InputError, match='remove it'):
+            phantom.write_dataset(folder, 'CT', 1, seed=0, first=3, region=region, labelled=not labelled)
+
+
+@pytest.mark.parametrize('region', phantom.REGIONS)
+def test_unknown_modality_lists_the_known(tmp_path, region):
+    for call in (phantom.scan, partial(phantom.write_dataset, tmp_path / 'set')):
+        with pytest.raises(InputError, match='known: CT, MR'):
+            call('PET', 1, 0, region=region)
     with pytest.raises(InputError, match='known: CT, MR'):
-        call(tmp_path / 'set', 'PET', 1, 0)
+        phantom.paired('CT', 'PET', 0, 0, region)
+
+
+def test_unknown_region_lists_the_known(tmp_path):
+    with pytest.raises(InputError, match='known: abdomen'):
+        phantom.write_dataset(tmp_path / 'set', 'CT', 1, 0, region='knee')

@@ -40,11 +40,42 @@ class Ellipsoid:
         turn = Rotation.from_euler('xyz', degrees, degrees=True).as_matrix()
         return cls(np.float32(centre_mm), (turn.T / np.array(radii_mm)[:, None]).astype(np.float32))
 
+    def varied(self, rng, move_mm: float, swell: float) -> 'Ellipsoid':
+        """One like it, elsewhere and of another size."""
+        centre, factor = self.centre + rng.normal(0, move_mm, 3), np.exp(rng.normal(0, swell))
+        return Ellipsoid(centre.astype(np.float32), (self.axes / factor).astype(np.float32))
+
     def __call__(self, points: Float[np.ndarray, '3 n']) -> Float[np.ndarray, ' n']:
         """Signed distance in mm to first order, negative inside."""
         unit = self.axes @ (points - self.centre[:, None])
         radius, slope = (np.sqrt(np.einsum('dn,dn->n', v, v)) for v in (unit, self.axes.T @ unit))
         return radius * (radius - 1) / np.maximum(slope, 1e-6)
+
+
+@dataclass(frozen=True)
+class Rod:
+    """The points within a radius, which may change along it, of a straight line between two points."""
+
+    start: Float[np.ndarray, '3']
+    end: Float[np.ndarray, '3']
+    radii_mm: tuple[float, float]  # at the start and at the end
+
+    @classmethod
+    def between(cls, start_mm, end_mm, *radii_mm: float) -> 'Rod':
+        return cls(np.float32(start_mm), np.float32(end_mm), (radii_mm[0], radii_mm[-1]))
+
+    def varied(self, rng, move_mm: float, swell: float) -> 'Rod':
+        """One like it, elsewhere and of another thickness."""
+        shift, factor = rng.normal(0, move_mm, 3), float(np.exp(rng.normal(0, swell)))
+        return Rod.between(self.start + shift, self.end + shift, *(factor * r for r in self.radii_mm))
+
+    def __call__(self, points: Float[np.ndarray, '3 n']) -> Float[np.ndarray, ' n']:
+        """Signed distance in mm to first order, negative inside."""
+        line, offset = self.end - self.start, points - self.start[:, None]
+        along = np.clip(line @ offset / (line @ line), 0, 1)
+        offset -= line[:, None] * along
+        first, last = self.radii_mm
+        return np.sqrt(np.einsum('dn,dn->n', offset, offset)) - (first + (last - first) * along)
 
 
 def oval(points: Float[np.ndarray, '3 n'], half_x_mm: float, half_y_mm: float) -> Float[np.ndarray, ' n']:
