@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from synseg_jax.evaluation.summary import replacing
+from synseg_jax.evaluation.metrics import LOWER_IS_BETTER
+from synseg_jax.evaluation.summary import Case, organ_means, replacing
 
 _OKABE_ITO = ('#E69F00', '#56B4E9', '#009E73', '#F0E442', '#0072B2', '#D55E00', '#CC79A7')
 _TOL_MUTED = ('#882255', '#44AA99', '#999933', '#AA4499', '#DDCC77', '#CC6677', '#88CCEE', '#117733')
@@ -57,6 +58,19 @@ def telling_slice(labels: Integer[np.ndarray, '*space'], axis: int = -1) -> int:
     """Index along `axis` of the slice with the most classes and, among those, the most labelled voxels."""
     slices = np.moveaxis(np.asarray(labels), axis, 0)
     return max(range(len(slices)), key=lambda i: (np.unique(slices[i]).size, np.count_nonzero(slices[i]), -i))
+
+
+def telling_cases(cases: Mapping[str, Case], measure: str = 'dice') -> dict[str, str]:
+    """`{'best': case, 'median': case, 'worst': case}` by a measure's mean over organs.
+
+    Of an even number the median is the better of the two in the middle.  One case is the best, two are the best and
+    the worst; cases without the measure do not count.
+    """
+    means = organ_means(cases, measure)
+    ranked = sorted(means, key=means.__getitem__, reverse=measure not in LOWER_IS_BETTER)
+    places = {'best': 0, 'median': (len(ranked) - 1) // 2, 'worst': len(ranked) - 1}
+    told = ('best', 'worst', 'median')[: len(ranked)]
+    return {name: ranked[at] for name, at in places.items() if name in told}
 
 
 def panel(

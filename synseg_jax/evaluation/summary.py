@@ -43,7 +43,7 @@ def statistics(values: Iterable[float | None]) -> dict[str, float | int | None]:
 
     `std` is the sample standard deviation (ddof 1), None below two values; mean and median are None without any.
     """
-    numbers = np.asarray([value for value in values if _is_number(value)], np.float64)
+    numbers = np.asarray([value for value in values if is_number(value)], np.float64)
     n = numbers.size
     return {
         'mean': float(numbers.mean()) if n else None,
@@ -56,7 +56,7 @@ def statistics(values: Iterable[float | None]) -> dict[str, float | int | None]:
 def organ_means(cases: Mapping[str, Case], measure: str) -> dict[str, float]:
     """Mean of a measure over the organs of each case; cases in which no organ has it are absent."""
     organs = {
-        case: [of[measure] for name, of in classes.items() if name not in NOT_ORGANS and _is_number(of[measure])]
+        case: [of[measure] for name, of in classes.items() if name not in NOT_ORGANS and is_number(of.get(measure))]
         for case, classes in cases.items()
     }
     return {case: float(np.mean(values)) for case, values in organs.items() if values}
@@ -64,13 +64,14 @@ def organ_means(cases: Mapping[str, Case], measure: str) -> dict[str, float]:
 
 def _class_summary(measured: Sequence[Mapping[str, float | None]]) -> dict:
     summary: dict = {name: statistics(measures[name] for measures in measured) for name in MEASURES}
-    without_distance = [measures for measures in measured if not _is_number(measures['asd_mm'])]
-    summary['both_empty'] = sum(not _is_number(measures['dice']) for measures in without_distance)
+    without_distance = [measures for measures in measured if not is_number(measures['asd_mm'])]
+    summary['both_empty'] = sum(not is_number(measures['dice']) for measures in without_distance)
     summary['one_empty'] = len(without_distance) - summary['both_empty']
     return summary
 
 
-def _is_number(value: float | None) -> bool:
+def is_number(value: float | None) -> bool:
+    """Neither None nor NaN."""
     return value is not None and not np.isnan(value)
 
 
