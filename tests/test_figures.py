@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from synseg_jax.evaluation import figures, plots
+from synseg_jax.evaluation import comparison_plots, figures, plots
 
 CLASSES = ['background', 'spleen', 'liver']
 
@@ -172,3 +172,71 @@ def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
         plots.boxplots(path, {'ours': {'spleen': [0.5]}})
     assert path.read_bytes() == b'old'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_telling_cases():
+    dice = {'a': 0.4, 'b': 0.9, 'c': 0.7, 'd': None, 'e': 0.6}
+    cases = {case: {'spleen': {'dice': value, 'asd_mm': value}, 'body': {'dice': 1.0}} for case, value in dice.items()}
+    assert figures.telling_cases(cases, 'dice') == {'best': 'b', 'median': 'c', 'worst': 'a'}
+    assert figures.telling_cases(cases, 'asd_mm') == {'best': 'a', 'median': 'e', 'worst': 'b'}
+    assert figures.telling_cases({'a': cases['a'], 'b': cases['b']}) == {'best': 'b', 'worst': 'a'}
+    assert figures.telling_cases({'a': cases['a'], 'd': cases['d']}) == {'best': 'a'}
+    assert figures.telling_cases({}) == {}
+
+
+def test_boxplots_of_systems(tmp_path, drawn):
+    long = 'a system with a name that is far too long for a single line of a label'
+    values = {'ours': [0.5, 0.6, 0.7, 0.8, None], long: [0.1, float('nan')], 'never $\\frac{': []}
+    marks = {'spleen': {long: '**'}}
+    comparison_plots.boxplots(
+        tmp_path / 'boxes.png',
+        {'spleen': values, 'liver': values},
+        measure='Dice',
+        marks=marks,
+        references=['ours'],
+        limits=(0, 1),
+    )
+    spleen, liver = drawn[0].axes
+    assert spleen.get_title(loc='left') == 'spleen' and spleen.get_xlim() == (0, 1)
+    assert [label.get_text().replace('\n', ' ') for label in spleen.get_yticklabels()] == list(values)
+    margin = [[text.get_text() for text in axes.texts] for axes in (spleen, liver)]
+    assert margin == [['n 4', 'n 1', '**', 'no values'], ['n 4', 'n 1', 'no values']]
+    box = spleen.patches[0]
+    assert (box.get_x(), box.get_x() + box.get_width()) == pytest.approx((0.575, 0.725))  # the quartiles
+    assert box.get_facecolor() != spleen.patches[1].get_facecolor()
+    with pytest.raises(ValueError, match='different systems'):
+        comparison_plots.boxplots(tmp_path / 'b.png', {'x': values, 'y': {}}, measure='Dice')
+
+
+def test_labels_of_seven_systems_do_not_overlap(tmp_path, drawn):
+    names = [f'system {i} with quite a long name for the label of a box' for i in range(7)]
+    comparison_plots.boxplots(tmp_path / 'boxes.png', {'spleen': {name: [0.5] for name in names}}, measure='Dice')
+    drawn[0].draw_without_rendering()
+    extents = [label.get_window_extent() for label in drawn[0].axes[0].get_yticklabels()]
+    assert all(above.y0 > below.y1 for above, below in zip(extents, extents[1:], strict=False))
+
+
+def test_roc_curves(tmp_path, drawn):
+    fpr = np.linspace(0, 1, 9001)
+    one_class = np.array([0.0, 1.0]), np.array([np.nan, np.nan])
+    comparison_plots.roc_curves(tmp_path / 'roc.png', {'chance': (fpr, fpr), 'empty': one_class}, points=50)
+    labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert labels == ['chance: AUC 0.500', 'empty: AUC -']
+    shown = drawn[0].axes[0].lines[1].get_xdata()
+    assert shown.size <= 50 and (shown[0], shown[-1]) == (0, 1)
+
+
+def test_against_a_count(tmp_path, drawn):
+    few = {0: [0.5, 0.7], 2: [0.8], 1: [None]}
+    comparison_plots.against(tmp_path / 'std.png', {'ours': few}, count='context', measure='Dice')
+    (axes,) = drawn[0].axes
+    assert axes.lines[0].get_xydata().tolist() == [[0, pytest.approx(0.6)], [2, 0.8]]
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((0.6 - 0.02**0.5, 0.8))
+    assert axes.get_xticks().tolist() == [0, 1, 2] and not drawn[0].legends
+    intervals = {'ours': {0: (0.1, 0.9)}, 'theirs': {}}
+    comparison_plots.against(
+        tmp_path / 'ci.png', {'ours': few, 'theirs': {}}, count='context', measure='Dice', intervals=intervals
+    )
+    assert drawn[1].axes[0].collections[0].get_paths()[0].vertices[:, 1].max() == 0.9
+    assert [text.get_text() for text in drawn[1].legends[0].get_texts()] == ['ours', 'theirs']

@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from synseg_jax.evaluation.summary import Case
+from synseg_jax.evaluation.statistics import SignedRank, holm, mean_interval, signed_rank
+from synseg_jax.evaluation.summary import Case, organ_means, statistics
 
 MEAN = 'mean'  # the organ that stands for the mean over organs
+LEVEL = 0.05  # of significance
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,81 @@ class Report:
         for row in self.rows:
             if unknown := sorted(row.reported.keys() - known):
                 raise ValueError(f'{row.title} reports {", ".join(unknown)}; the table has {", ".join(sorted(known))}')
+
+
+class Entry(NamedTuple):
+    """What a report says of one row, organ and measure; None where there is nothing to say."""
+
+    row: Row
+    organ: str
+    measure: str
+    n: int  # cases with a value, of `cases`
+    cases: int
+    mean: float | None
+    median: float | None
+    std: float | None
+    interval: tuple[float, float] | None  # of the mean
+    test: SignedRank | None  # against the reference row of the same set
+    p_holm: float | None  # over the rows of a set, for one organ and measure
+    reported: str
+
+    @property
+    def mark(self) -> str:
+        """`*` where p < 0.05, `**` where it still is after Holm's correction."""
+        p = self.test.p if self.test else None
+        return ''.join('*' for value in (p, self.p_holm) if value is not None and value < LEVEL)
+
+
+def entries(report: Report) -> list[Entry]:
+    """Every organ, measure and row of a report, in this order, not-run rows included."""
+    found = []
+    for organ in report.organs:
+        for measure in report.measures:
+            tests = _tests(report, organ, measure)
+            found += [_entry(report, row, organ, measure, *tests.get(row.title, (None, None))) for row in report.rows]
+    return found
+
+
+def values(row: Row, organ: str, measure: str) -> dict[str, float | None]:
+    """A measure of an organ, or its mean over organs, for each case of a row; empty if it was not run."""
+    cases = row.cases or {}
+    if organ == MEAN:
+        means = organ_means(cases, measure)
+        return {case: means.get(case) for case in cases}
+    return {case: of.get(organ, {}).get(measure) for case, of in cases.items()}
+
+
+def _tests(report: Report, organ: str, measure: str) -> dict[str, tuple[SignedRank, float | None]]:
+    """`{row title: (test, p after Holm)}` of the rows that were run, against the reference of their set."""
+    found = {}
+    for name in dict.fromkeys(row.set for row in report.rows):
+        family = {row.title: values(row, organ, measure) for row in report.rows if row.set == name and row.cases}
+        of = Row(report.reference, name).title
+        if report.reference and of in family:
+            against = family.pop(of)
+            tests = {title: signed_rank(own, against) for title, own in family.items()}
+            corrected = holm([test.p for test in tests.values()])
+            found |= {title: (test, p) for (title, test), p in zip(tests.items(), corrected, strict=True)}
+    return found
+
+
+def _entry(report: Report, row: Row, organ: str, measure: str, test, p_holm) -> Entry:
+    own = values(row, organ, measure)
+    described = statistics(own.values())
+    reported = row.reported.get(f'{organ}/{measure}') or (
+        row.reported.get(measure) if organ == report.organs[0] else ''
+    )
+    return Entry(
+        row,
+        organ,
+        measure,
+        described['n'],
+        len(own),
+        described['mean'],
+        described['median'],
+        described['std'],
+        mean_interval(own.values()),
+        test,
+        p_holm,
+        reported or '',
+    )

@@ -1,0 +1,116 @@
+"""The words and numbers of a report, before any markup: headings, cells, the legend."""
+
+from collections.abc import Iterator
+
+from synseg_jax.evaluation.comparison import LEVEL, Entry, Report, Row
+from synseg_jax.evaluation.metrics import LOWER_IS_BETTER
+from synseg_jax.evaluation.statistics import MIN_PAIRS, MIN_VALUES, RESAMPLES
+
+_NAMES = {'dice': 'Dice', 'iou': 'IoU', 'asd_mm': 'ASD mm', 'hd95_mm': 'HD95 mm', 'auc': 'AUC', 'ssim': 'SSIM'}
+_NAMES |= {'psnr': 'PSNR dB', 'mae': 'MAE', 'kl': 'KL divergence'}
+_DIGITS = {'asd_mm': 2, 'hd95_mm': 1, 'psnr': 1}
+
+
+def heading(measure: str) -> str:
+    """A measure's name and unit, with an arrow towards the better."""
+    return f'{_NAMES.get(measure, measure)} {"↓" if measure in LOWER_IS_BETTER else "↑"}'
+
+
+def number(value: float | None, measure: str) -> str:
+    return '–' if value is None else f'{value:.{_DIGITS.get(measure, 3)}f}'
+
+
+def spread(entry: Entry) -> str:
+    """Mean ± standard deviation, `–` without values."""
+    mean = number(entry.mean, entry.measure)
+    return mean if entry.std is None else f'{mean} ± {number(entry.std, entry.measure)}'
+
+
+def interval(entry: Entry) -> str:
+    return '–' if entry.interval is None else ' to '.join(number(end, entry.measure) for end in entry.interval)
+
+
+def probability(p: float | None) -> str:
+    """A p-value to three places, `< 0.001` below them."""
+    return '–' if p is None else '< 0.001' if p < 0.001 else f'{p:.3f}'
+
+
+def count(entry: Entry) -> str:
+    """The cases with a value, and of how many where some have none."""
+    if entry.row.cases is None:
+        return '–'
+    return f'{entry.n}' if entry.n == entry.cases else f'{entry.n} of {entry.cases}'
+
+
+def duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f'{seconds:.0f} s'
+    return f'{minutes} min' if minutes < 100 else f'{minutes // 60} h {minutes % 60:02d} min'
+
+
+def badges(report: Report, row: Row) -> list[str]:
+    """What a reader must know of a row beside its name."""
+    told = {
+        'not run': row.cases is None,
+        'reference': row.name == report.reference,
+        'reads target labels': row.reads_target_labels,
+    }
+    return [words for words, true in told.items() if true]
+
+
+def facts(row: Row) -> str:
+    """Steps, seed, time and memory, as far as they are known."""
+    known = [
+        f'{len(row.cases)} cases' if row.cases is not None else 'not run',
+        f'{row.steps:,} steps' if row.steps is not None else '',
+        f'seed {row.seed}' if row.seed is not None else '',
+        duration(row.seconds) if row.seconds is not None else '',
+        f'{row.memory_gib:.1f} GiB' if row.memory_gib is not None else '',
+    ]
+    return ' · '.join(filter(None, known))
+
+
+def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
+    """How to read the table, one sentence or two per line."""
+    yield (
+        f'Mean ± sample standard deviation over cases. The interval is a 95 % bootstrap interval of the '
+        f'mean (BCa, {RESAMPLES:,} resamples, fixed seed), from {MIN_VALUES} cases on.'
+    )
+    if report.reference:
+        yield (
+            f'p: two-sided Wilcoxon signed-rank test against {report.reference} on the cases that both have, from '
+            f'{MIN_PAIRS} pairs on. Holm p: corrected over the rows of one organ and measure. '
+            f'* p < {LEVEL}; ** also after correction.'
+        )
+    yield (
+        'Empty masks: an organ in neither prediction nor reference leaves the case out; in only one of them it has '
+        'Dice and IoU 0 and no distance, so a miss shows in Dice, not in distances. n counts the cases with a value.'
+    )
+    if any(entry.reported for entry in entries):
+        yield f'Paper: as printed in {report.source}, on the scans of the paper.'
+    if report.reference:
+        yield from _unlike(report)
+    if told := [row.title for row in report.rows if row.reads_target_labels]:
+        yield f'Target labels were read in training by: {", ".join(told)}.'
+    if missing := [row.title for row in report.rows if row.cases is None]:
+        yield f'Not run: {", ".join(missing)}.'
+
+
+def _unlike(report: Report) -> Iterator[str]:
+    """Names the rows whose cases are not those of their reference."""
+    references = {row.set: row for row in report.rows if row.name == report.reference and row.cases is not None}
+    for row in report.rows:
+        against = references.get(row.set)
+        if row.cases is None:
+            continue
+        if against is None:
+            yield f'{row.title} is not tested: the reference has no result on its scans.'
+        elif common := row.cases.keys() & against.cases.keys():
+            if row.cases.keys() != against.cases.keys():
+                yield (
+                    f'{row.title} has {len(row.cases)} cases, {against.title} {len(against.cases)}; '
+                    f'their test sees the {len(common)} in common.'
+                )
+        else:
+            yield f'{row.title} is not tested: it has no case in common with {against.title}.'
