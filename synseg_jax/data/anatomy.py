@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from synseg_jax.data.tissues import Tissue
 
@@ -58,3 +58,14 @@ class Region:
 def couch(person: Person, points: Float[np.ndarray, '3 n'], radius_mm: float = 1100.0) -> Iterator[Layer]:
     """The table under the back, hollowed as a cylinder is."""
     yield 'couch', np.abs(points[1] + person.half_widths_mm[1] + 12 - points[0] ** 2 / (2 * radius_mm)) - 2.5, None
+
+
+def only(
+    near: Bool[np.ndarray, ' n'], points: Float[np.ndarray, '3 n'], paint: Callable[..., Iterator[Layer]]
+) -> Iterator[Layer]:
+    """The layers that `paint` finds at the points that are near; the others, infinitely far, cost nothing."""
+    where = np.flatnonzero(near)
+    for tissue, distance, label in paint(points[:, where]):
+        everywhere = np.full(len(near), np.inf, np.float32)
+        everywhere[where] = distance
+        yield tissue, everywhere, label

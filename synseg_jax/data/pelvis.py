@@ -9,44 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from synseg_jax.data.anatomy import Layer, Person, Protocol, couch
-from synseg_jax.data.shapes import Ellipsoid, Rod, Waves, blend, oval
+from synseg_jax.data.anatomy import Layer, Person, Protocol, couch, only
+from synseg_jax.data.hips import BONES, MUSCLES, Solid, flesh, skeleton
+from synseg_jax.data.shapes import Ellipsoid, Rod, Waves, oval
 
 CLASSES = ('background', 'prostate')
 CT = Protocol((144, 169), (2.6, 3.0), (38, 50), (-62, 72), (390, 460), (1.05, 1.2), edge_mm=2.6, spread=3.0)
 MR = Protocol((128, 153), (3.3, 3.9), (18, 24), (-38, 42), (180, 220), (0.44, 0.68), (0.7, 6.0), edge_mm=1.6,
               spread=0.1, noise=(10, 28))  # fmt: skip
-
-Solid = Ellipsoid | Rod
-
-# Bones and muscles of the right side; the left is their mirror image, and what bends the person sets them apart.
-BONES: dict[str, Solid] = {
-    'femoral head': Ellipsoid.turned((88, 4, 14), (24, 24, 24)),
-    'femoral neck': Rod.between((92, 2, 13), (128, -8, -10), 15, 14),
-    'trochanter': Ellipsoid.turned((130, -12, -6), (15, 20, 23)),
-    'shaft': Rod.between((122, -4, -24), (110, 6, -120), 16, 15),
-    'ilium': Ellipsoid.turned((84, -12, 78), (11, 44, 48), (0, 18, 14)),
-    'superior ramus': Rod.between((68, 24, 8), (14, 43, -10), 11, 9),
-    'pubis': Ellipsoid.turned((10, 43, -17), (12, 9, 20), (20, 0, 0)),
-    'inferior ramus': Rod.between((10, 39, -32), (48, -22, -60), 6, 8),
-    'ischium': Rod.between((66, -20, 14), (54, -30, -52), 12, 15),
-}
-MUSCLES: dict[str, Solid] = {
-    'obturator internus': Ellipsoid.turned((51, -8, 2), (9, 42, 40), (0, 6, -8)),
-    'obturator externus': Ellipsoid.turned((56, 22, -40), (34, 10, 13), (0, 0, -30)),
-    'pectineus': Ellipsoid.turned((38, 57, -14), (27, 8, 24), (0, 20, -28)),
-    'adductors': Ellipsoid.turned((40, 36, -78), (25, 30, 44)),
-    'iliopsoas': Ellipsoid.turned((84, 44, 20), (19, 17, 75), (-8, -8, 0)),
-    'rectus femoris': Ellipsoid.turned((106, 58, -18), (16, 10, 60)),
-    'tensor': Ellipsoid.turned((134, 32, 0), (9, 22, 60), (0, 0, 10)),
-    'vastus': Ellipsoid.turned((128, 14, -70), (26, 26, 48)),
-    'gluteus minimus': Ellipsoid.turned((114, -8, 60), (13, 34, 46), (0, 12, 18)),
-    'gluteus medius': Ellipsoid.turned((130, -22, 54), (12, 36, 54), (0, 14, 14)),
-    'gluteus maximus': Ellipsoid.turned((74, -76, 8), (66, 17, 88), (0, 0, 28)),
-    'quadratus': Ellipsoid.turned((94, -40, -26), (28, 9, 22)),
-    'piriformis': Ellipsoid.turned((62, -62, 46), (44, 10, 13), (0, 14, 22)),
-    'rectus abdominis': Ellipsoid.turned((24, 72, 56), (26, 6, 62), (-6, 0, -10)),
-}
 
 
 @dataclass(frozen=True)
@@ -94,9 +64,9 @@ def person(rng: np.random.Generator) -> Pelvis:
         ),
         'stroma': Ellipsoid.turned((0, front + 0.86 * prostate[1], 0.1 * top), (11, 4.5, 0.7 * top), (tilt, 0, 0)),
         'bladder': Ellipsoid.turned(
-            (rng.normal(0, 4), front + 8 + rng.normal(0, 3), top - 5 + 0.9 * bladder[2]), bladder, (tilt, 0, 0)
+            (rng.normal(0, 4), front + 8 + rng.normal(0, 3), top - 7 + 0.88 * bladder[2]), bladder, (tilt, 0, 0)
         ),
-        'levator': Ellipsoid.turned((0, -15, 24), (prostate[0] + 15, 44 + 0.3 * rectum, 62 + 0.5 * (top - 20))),
+        'levator': Ellipsoid.turned((0, -15, 24), (prostate[0] + 10, 48 + 0.3 * rectum, 62 + 0.5 * (top - 20))),
         'seminal vesicle': Ellipsoid.turned(
             (17, front - 0.8 * prostate[1] - rng.uniform(0, 3), top + 1), (18, 5.5, 7), (0, -18, -12)
         ),
@@ -104,7 +74,7 @@ def person(rng: np.random.Generator) -> Pelvis:
         'sacrum': Rod.between((0, -68, 4), (0, -104 + rng.normal(0, 4), 84), 5, 22),
         'femoral artery': Rod.between((60, 64, -50), (48, 40, 70), 4.5),
         'femoral vein': Rod.between((50, 60, -50), (46, 28, 70), 5.5),
-        'urethra': Rod.between((0, front - 2, 6), (0, front + 3, -70), 2.6, 3.2),
+        'urethra': Rod.between((0, front - 2, 6), (0, front + 3, -70), 1.6, 2.2),
         'bulb': Ellipsoid.turned((0, front + 2, -top - 28), (9, 16, 9), (25, 0, 0)),
     }
     return Pelvis(
@@ -159,50 +129,40 @@ class Site:
 def layers(person: Pelvis, points: Float[np.ndarray, '3 n']) -> Iterator[Layer]:
     """Everything in the scanner, in the order of painting."""
     yield from couch(person, points)
-    site = Site.of(person, points)
-    for part in PAINTING:
+    half_x, half_y = person.half_widths_mm
+    near = oval(points, half_x, half_y) < 20 + abs(person.outline_y_mm)
+    yield from only(near, points, lambda inside: paint(Site.of(person, inside)))
+
+
+def paint(site: Site) -> Iterator[Layer]:
+    """The body; later parts are painted over earlier ones."""
+    for part in (hips, floor, bowel, bladder, rectum, gland):
         yield from part(site)
 
 
-def flesh(site: Site) -> Iterator[Layer]:
-    """Skin, fat, and muscles with streaks of fat in them."""
+def hips(site: Site) -> Iterator[Layer]:
+    """Skin, fat, muscles and bones, and the great vessels of the legs."""
+    person = site.person
     yield 'skin', site.skin, None
     yield 'fat', site.skin + 2, None
-    streaks = 10 * np.abs(site.person.fibres(site.points))
-    for solid in site.person.muscles.values():
-        muscle = np.maximum(solid(site.right), site.skin + 7)
-        yield 'muscle', muscle, None
-        yield 'fat', np.maximum(muscle + 2, streaks.min(axis=0) - 0.7), None
-
-
-def skeleton(site: Site) -> Iterator[Layer]:
-    """Hip bones, femora with the joint's gap, and the end of the spine."""
-    x, y, z = site.right
-    bones = {name: solid(site.right) for name, solid in site.person.bones.items()}
-    head = bones.pop('femoral head')
-    cup = np.maximum.reduce([head - 11, 3 - head, 0.8 * (x - 88) + 0.25 * (y - 4) - 0.55 * (z - 14) - 6])
-    femur = np.minimum(blend(blend(bones.pop('femoral neck'), bones.pop('trochanter')), bones.pop('shaft')), head)
-    pubis = bones['pubis']
-    hip = np.minimum.reduce([cup, *bones.values()])
-    yield 'cartilage', np.maximum(head - 3, cup - 4), None
-    for bone, shell_mm in ((hip, 2.0), (femur, 1.6), (site.person.organs['sacrum'](site.points), 2.0)):
-        yield 'cortical bone', bone, None
-        yield 'marrow', bone + shell_mm, None
-    yield 'cartilage', np.maximum(pubis, x - 2.5), None
-
-
-def vessels(site: Site) -> Iterator[Layer]:
+    yield from flesh(person.muscles, site.right, site.skin + 7, person.fibres(site.points))
+    yield from skeleton(person.bones, site.right)
+    sacrum = person.organs['sacrum'](site.points)
+    yield 'cortical bone', sacrum, None
+    yield 'marrow', sacrum + 2, None
     for name, tissue in (('femoral artery', 'artery'), ('femoral vein', 'vein')):
-        vessel = site.person.organs[name](site.right)
+        vessel = person.organs[name](site.right)
         yield 'muscle', vessel - 1, None
         yield tissue, vessel, None
 
 
 def floor(site: Site) -> Iterator[Layer]:
-    """The levator's bowl, the fat that it holds, and what lies in the way of the prostate's apex."""
-    _, _, z = site.points
+    """The levator's bowl, open towards the pubis, the fat that it holds, and the bulb below."""
+    x, y, z = site.points
+    thickness_mm = 2.2 + 0.8 * site.person.fibres(site.points)[1]
+    opening = 0.8 * (y - 22) + 0.5 * np.abs(x) - 12
     yield 'fat', np.maximum(site.levator, z - 50), None
-    yield 'muscle', np.maximum(np.abs(site.levator + 1) - 2, z - 16), None
+    yield 'muscle', np.maximum.reduce([np.abs(site.levator + 1) - thickness_mm, z - 18, opening]), None
     yield 'bright nodule', site.person.organs['bulb'](site.points), None
 
 
@@ -257,10 +217,6 @@ def gland(site: Site) -> Iterator[Layer]:
     yield 'bright nodule', np.maximum(central + 2, 3 * (threshold - patches)), None
     yield 'dark nodule', np.maximum(central + 1, 3 * (threshold + patches)), None
     yield 'stroma', np.maximum(person.organs['stroma'](egg), whole + 1), None
-    yield 'urine', np.maximum(person.organs['urethra'](site.points), whole + 2), None
+    yield 'bright nodule', np.maximum(person.organs['urethra'](site.points), whole + 2), None
     if person.calcified:
         yield 'calcification', np.maximum.reduce([np.abs(central) - 2, whole + 3, 2.5 * (1.9 - specks)]), None
-
-
-# Later parts are painted over earlier ones.
-PAINTING = (flesh, skeleton, vessels, floor, bowel, bladder, rectum, gland)
