@@ -13,6 +13,13 @@ from synseg_jax.errors import InputError
 from synseg_jax.networks import build
 from synseg_jax.networks.layers import Conv, Upsample, convolve, instance_norm, reflect
 
+ARCHITECTURES = {
+    'resnet': {'channels': 2, 'blocks': 1},
+    'patchgan': {},
+    'unet': {'channels': 2, 'levels': 2},
+    'res_unet': {'channels': 2, 'levels': 2},
+}
+
 
 def traced(network, *size, dtype=jnp.float32, capture=False):
     """Shapes and types of the output and of the parameters (or of every layer's output), without computing them."""
@@ -132,20 +139,20 @@ def test_instance_norm_epsilon_and_axes():
 @pytest.mark.parametrize(
     'kind, param_kind', [('bfloat16', 'float32'), ('bfloat16', 'bfloat16'), ('float32', 'float32')]
 )
-@pytest.mark.parametrize('architecture', ['resnet', 'patchgan'])
+@pytest.mark.parametrize('architecture', ARCHITECTURES)
 def test_types(architecture, kind, param_kind):
     _types(architecture, kind, param_kind, 'float32')
 
 
 @pytest.mark.parametrize('kind, param_kind', [('float64', 'float64'), ('float64', 'float32'), ('float32', 'float64')])
-@pytest.mark.parametrize('architecture', ['resnet', 'patchgan'])
+@pytest.mark.parametrize('architecture', ARCHITECTURES)
 def test_types_in_double_precision(architecture, kind, param_kind, x64):
     _types(architecture, kind, param_kind, kind)
 
 
 def _types(architecture, kind, param_kind, output):
     fields = {'width': 2, 'dtype': networks.dtype(kind), 'param_dtype': networks.dtype(param_kind)}
-    network = build(architecture, **fields, **({'channels': 2, 'blocks': 1} if architecture == 'resnet' else {}))
+    network = build(architecture, **fields, **ARCHITECTURES[architecture])
     out, params = traced(network, 32, 32)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {param_kind}
     assert out.dtype.name == output  # never narrower than float32
@@ -219,8 +226,8 @@ def test_tanh_ends_a_generator():
 
 
 def test_unknown_names():
-    with pytest.raises(InputError, match="unknown architecture 'unet'; known: patchgan, resnet"):
-        build('unet')
+    with pytest.raises(InputError, match="unknown architecture 'vnet'; known: patchgan, res_unet, resnet, unet"):
+        build('vnet')
     with pytest.raises(InputError, match="unknown field of resnet 'ngf'; known: blocks, channels, dtype, .*width"):
         build('resnet', channels=1, ngf=3)
     with pytest.raises(InputError, match="unknown field of patchgan 'name'"):

@@ -1,16 +1,18 @@
 """Generators, discriminators and segmentors by name."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from synseg_jax.errors import InputError, known
 from synseg_jax.networks.patchgan import PatchGAN
 from synseg_jax.networks.resnet import ResNet
+from synseg_jax.networks.unet import ResUNet, UNet
 
-ARCHITECTURES = {'resnet': ResNet, 'patchgan': PatchGAN}
+ARCHITECTURES = {'resnet': ResNet, 'patchgan': PatchGAN, 'unet': UNet, 'res_unet': ResUNet}
 
 
-def build(architecture: str, **fields) -> ResNet | PatchGAN:
+def build(architecture: str, **fields) -> nn.Module:
     """The named architecture with `fields` set; an unknown name or field is an InputError that lists the known ones."""
     network = ARCHITECTURES[known('architecture', architecture, ARCHITECTURES)]
     settable = set(network.__dataclass_fields__) - {'parent', 'name'}

@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.typing import Dtype
+from flax.typing import Dtype, Initializer
 from jax import lax
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Key, Shaped
 
 from synseg_jax.errors import InputError
 
@@ -60,21 +60,41 @@ def instance_norm(x: Float[Array, 'b *space c'], epsilon: float = 1e-5) -> Float
     return (centred * lax.rsqrt(variance + epsilon)).astype(x.dtype)
 
 
+def nearest(x: Shaped[Array, 'b *space c']) -> Shaped[Array, 'b *space2 c']:
+    """`x` at twice the size, every sample repeated."""
+    for axis in range(1, x.ndim - 1):
+        x = jnp.repeat(x, 2, axis)
+    return x
+
+
+def halve(x: Shaped[Array, 'b *space c']) -> Shaped[Array, 'b *space2 c']:
+    """The largest of each 2-wide block of `x`; every spatial axis is even."""
+    pairs = [part for size in x.shape[1:-1] for part in (size // 2, 2)]
+    return x.reshape(x.shape[0], *pairs, x.shape[-1]).max(range(2, 2 * x.ndim - 3, 2))
+
+
+def dropout(x: Float[Array, 'b *space c'], keys: Key[Array, 'b'], share: float) -> Float[Array, 'b *space c']:
+    """`x` with a random `share` of its values set to 0 and the others divided by 1 - share, each row on its own key."""
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - share, x.shape[1:]))(keys)
+    return jnp.where(kept, x / (1 - share), 0)
+
+
 class Conv(nn.Module):
-    """Convolution with bias; `mirror` pads by reflection, `padding` by zeros."""
+    """Convolution with bias; `mirror` pads by reflection, `padding` by zeros; `init` draws the kernel."""
 
     features: int
     width: int
     stride: int = 1
-    padding: int = 0
+    padding: int | tuple = 0
     mirror: int = 0
+    init: Initializer = init_weights
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Shaped[Array, 'b *space c']) -> Shaped[Array, 'b *space2 d']:
         shape = (self.width,) * (x.ndim - 2) + (x.shape[-1], self.features)
-        kernel = self.param('kernel', init_weights, shape, self.param_dtype)
+        kernel = self.param('kernel', self.init, shape, self.param_dtype)
         bias = self.param('bias', nn.initializers.zeros, (self.features,), self.param_dtype)
         x, kernel, bias = (value.astype(self.dtype) for value in (x, kernel, bias))
         if self.mirror:
@@ -102,9 +122,7 @@ class Upsample(nn.Module):
         bias = self.param('bias', nn.initializers.zeros, (self.features,), self.param_dtype)
         x, kernel, bias = (value.astype(self.dtype) for value in (x, kernel, bias))
         if self.resize:
-            for axis in range(1, rank + 1):
-                x = jnp.repeat(x, 2, axis)
-            return convolve(x, kernel, padding=1) + bias
+            return convolve(nearest(x), kernel, padding=1) + bias
         return _interleave(convolve(x, phases(kernel), padding=[(0, 1)] * rank), self.features) + bias
 
 

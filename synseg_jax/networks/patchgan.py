@@ -20,7 +20,7 @@ class PatchGAN(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Shaped[Array, 'b *space c']) -> Shaped[Array, 'b *patches 1']:
+    def __call__(self, x: Shaped[Array, 'b *space c'], keys=None) -> Shaped[Array, 'b *patches 1']:
         types = {'padding': 1, 'dtype': self.dtype, 'param_dtype': self.param_dtype}
         x = nn.leaky_relu(Conv(self.width, 4, stride=2, name='conv0', **types)(x), 0.2)
         for i in range(1, self.layers + 1):

@@ -38,7 +38,7 @@ class ResNet(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Shaped[Array, 'b *space c']) -> Shaped[Array, 'b *space k']:
+    def __call__(self, x: Shaped[Array, 'b *space c'], keys=None) -> Shaped[Array, 'b *space k']:
         if any(size % 4 for size in x.shape[1:-1]):
             raise InputError(f'images of {x.shape[1:-1]}: a ResNet needs multiples of 4; change data.size')
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
