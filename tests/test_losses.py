@@ -7,7 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from scipy.ndimage import gaussian_filter
+from skimage.metrics import structural_similarity
+from sklearn.metrics import log_loss
 
+from synseg_jax.errors import InputError
 from synseg_jax.training import losses
 
 WEIGHTS = jnp.asarray([1.0, 2.0, 4.0])
@@ -34,6 +38,78 @@ def test_log_likelihood_is_stable():
 
 def test_l1_by_hand():
     assert losses.l1(jnp.asarray([[1.0, -2.0]]), jnp.asarray([[0.5, 1.0]])) == pytest.approx(1.75)
+
+
+def test_l2_by_hand():
+    assert losses.l2(jnp.asarray([[1.0, -2.0]]), jnp.asarray([[0.5, 1.0]])) == pytest.approx((0.25 + 9) / 2)
+
+
+def pictures(size, seed=0):
+    """Pairs of images in [0, 1] that are unlike, alike but for noise, smooth, and flat but for a corner."""
+    random = np.random.RandomState(seed)
+    noise, other = random.uniform(size=(2, *size))
+    smooth = gaussian_filter(random.uniform(size=size), 3)
+    smooth = (smooth - smooth.min()) / np.ptp(smooth)
+    flat = np.where(smooth > 0.7, smooth, 1)
+    return [(noise, other), (smooth, 0.9 * smooth + 0.1 * noise), (smooth, smooth**2), (flat, 0.97 * flat)]
+
+
+def similarity(x, y):
+    return structural_similarity(
+        x, y, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=-1
+    )
+
+
+@pytest.mark.parametrize('size', [(24, 31), (11, 11), (12, 13, 14)])
+def test_ssim_is_scikit_images(size):
+    for pair in pictures(size):
+        x, y = (np.stack([image, 1 - image], -1) for image in pair)
+        narrow = [jnp.asarray(image, jnp.float32)[None] for image in (x, y)]
+        assert np.mean(losses.ssim_map(*narrow), dtype=float) == pytest.approx(similarity(x, y), abs=1e-6)
+        assert 1 - losses.ssim(*(2 * image - 1 for image in narrow)) == pytest.approx(similarity(x, y), abs=1e-5)
+        with jax.enable_x64(True):
+            precise = losses.ssim_map(jnp.asarray(x)[None], jnp.asarray(y)[None])
+            assert precise.shape == (1, *(n - 10 for n in size), 2)
+            assert precise.mean() == pytest.approx(similarity(x, y), abs=1e-12)
+
+
+def test_ssim_by_hand():
+    x = jnp.full((1, 12, 12, 1), 0.5)
+    assert losses.ssim(x, x) == 0
+    luminance = (2 * 0.75 * 0.5 + 1e-4) / (0.75**2 + 0.5**2 + 1e-4)
+    assert losses.ssim(x, 0 * x) == pytest.approx(1 - luminance, rel=1e-5)
+    with pytest.raises(InputError, match=r'images of \(12, 10\): SSIM needs 11 pixels on every axis; change data.size'):
+        losses.ssim(x[:, :, :10], x[:, :, :10])
+
+
+@pytest.mark.parametrize('by_weight', [False, True])
+def test_binary_cross_entropy_is_scikit_learns(by_weight):
+    random = np.random.RandomState(0)
+    logits, labels = random.normal(0, 2, 50).astype(np.float32), random.randint(-1, 2, 50)
+    weights, seen = np.asarray([1.0, 3.0]), labels >= 0
+    p, w = 1 / (1 + np.exp(-logits[seen])), weights[labels[seen]]
+    expected = log_loss(labels[seen], p, sample_weight=w, normalize=False) / (w.sum() if by_weight else seen.sum())
+    found = losses.binary_cross_entropy(logits_1(logits), jnp.asarray(labels), jnp.asarray(weights), by_weight)
+    assert found == pytest.approx(expected, rel=1e-5)
+    slope = jax.grad(losses.binary_cross_entropy)(logits_1(logits), jnp.asarray(labels), jnp.asarray(weights))
+    assert not slope[~seen].any() and slope[seen].all()
+
+
+def logits_1(values):
+    return jnp.asarray(values)[..., None]
+
+
+def test_binary_cross_entropy_is_stable():
+    for logit, label, value, slope in ((1e4, 1, 0, 0), (1e4, 0, 1e4, 1), (-1e4, 1, 1e4, -1)):
+        loss = functools.partial(losses.binary_cross_entropy, labels=jnp.asarray([label]), class_weights=jnp.ones(2))
+        found = jax.value_and_grad(loss)(jnp.asarray([[logit]]))
+        assert float(found[0]) == value and float(found[1][0, 0]) == slope
+
+
+def test_two_classes():
+    logits = jnp.asarray([[0.0], [3.0], [-60.0]])
+    p = jax.nn.softmax(losses.two_classes(logits))
+    np.testing.assert_allclose(p[:, 1:], jax.nn.sigmoid(logits), rtol=1e-6)
 
 
 def test_cross_entropy_by_pixels_and_by_weights():
@@ -82,12 +158,21 @@ RANDOM = np.random.RandomState(1)
 IMAGES, OTHERS = RANDOM.normal(size=(2, 4, 3, 2, 1))
 LOGITS, LABELS = RANDOM.normal(size=(4, 3, 2, 3)), RANDOM.randint(-1, 3, (4, 3, 2))
 LABELS[0] = -1  # a shard without a label
+X, Y = RANDOM.uniform(-1, 1, (2, 4, 12, 13, 1))
+VOLUME = RANDOM.uniform(-1, 1, (4, 11, 12, 11, 1))
 LOSSES = {
     'lsgan real': (functools.partial(losses.lsgan, real=True), (IMAGES,)),
     'lsgan fake': (functools.partial(losses.lsgan, real=False), (IMAGES,)),
     'log_likelihood real': (functools.partial(losses.log_likelihood, real=True), (IMAGES,)),
     'log_likelihood fake': (functools.partial(losses.log_likelihood, real=False), (IMAGES,)),
     'l1': (losses.l1, (IMAGES, OTHERS)),
+    'l2': (losses.l2, (IMAGES, OTHERS)),
+    'ssim': (losses.ssim, (X, Y)),
+    'ssim in 3-D': (losses.ssim, (VOLUME, VOLUME[:, ::-1] ** 2)),
+    'binary cross entropy': (
+        functools.partial(losses.binary_cross_entropy, class_weights=WEIGHTS[:2]),
+        (LOGITS[..., :1], np.minimum(LABELS, 1)),
+    ),
     'cross entropy': (functools.partial(losses.cross_entropy, class_weights=WEIGHTS), (LOGITS, LABELS)),
     'cross entropy by weight': (
         functools.partial(losses.cross_entropy, class_weights=WEIGHTS, by_weight=True),

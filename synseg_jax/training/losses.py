@@ -5,14 +5,21 @@ depend on how the batch was split.  The default is a batch in one piece.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Integer
 
+from synseg_jax.errors import InputError
+
 Scalar = Float[Array, '']
 Total = Callable[[Array], Array]
+
+WINDOW = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)  # of SSIM, along one axis
+WINDOW /= WINDOW.sum()
 
 
 def whole(x: Array) -> Array:
@@ -44,6 +51,49 @@ def l1(x: Float[Array, '...'], y: Float[Array, '...'], total: Total = whole) -> 
     return _mean(jnp.abs(_wide(x) - _wide(y)), total)
 
 
+def l2(x: Float[Array, '...'], y: Float[Array, '...'], total: Total = whole) -> Scalar:
+    """mean (x - y)^2."""
+    return _mean(jnp.square(_wide(x) - _wide(y)), total)
+
+
+def ssim(x: Float[Array, 'b *space c'], y: Float[Array, 'b *space c'], total: Total = whole) -> Scalar:
+    """1 - the mean of `ssim_map` over images that are in [-1, 1]."""
+    return _mean(1 - ssim_map((_wide(x) + 1) / 2, (_wide(y) + 1) / 2), total)
+
+
+def ssim_map(x: Float[Array, 'b *space c'], y: Float[Array, 'b *space c']) -> Float[Array, 'b *inner c']:
+    """Structural similarity (Wang et al., 2004) of images in [0, 1], at every pixel whose whole window lies inside.
+
+    Gaussian window of 11 pixels and sigma 1.5 on every axis; C1 = 0.01^2, C2 = 0.03^2; biased covariance.
+    """
+    if min(x.shape[1:-1]) < len(WINDOW):
+        raise InputError(f'images of {x.shape[1:-1]}: SSIM needs {len(WINDOW)} pixels on every axis; change data.size')
+    x, y = _wide(x), _wide(y)
+    variances = covariance = jnp.zeros_like(x)
+    for axis in range(1, x.ndim - 1):
+        # By the law of total variance one axis after the other, from centred values: E[x^2] - E[x]^2 would lose what
+        # is small beside C2.
+        smooth = partial(_smooth, axis=axis)
+        near = [(weight, _shifted(x, i, axis), _shifted(y, i, axis)) for i, weight in enumerate(WINDOW.tolist())]
+        x, y = smooth(x), smooth(y)
+        variances = smooth(variances) + sum(w * (jnp.square(p - x) + jnp.square(q - y)) for w, p, q in near)
+        covariance = smooth(covariance) + sum(w * (p - x) * (q - y) for w, p, q in near)
+    luminance = (2 * x * y + 0.01**2) / (x * x + y * y + 0.01**2)
+    return luminance * (2 * covariance + 0.03**2) / (variances + 0.03**2)
+
+
+def _shifted(x, by, axis):
+    return jax.lax.slice_in_dim(x, by, by + x.shape[axis] - len(WINDOW) + 1, axis=axis)
+
+
+def _smooth(x, axis):
+    """The window's mean along an axis, as a product with a banded matrix: on CPU 8 times faster than summing slices."""
+    inner = x.shape[axis] - len(WINDOW) + 1
+    band = sum(weight * np.eye(inner, x.shape[axis], i) for i, weight in enumerate(WINDOW))
+    mean = jnp.tensordot(x, jnp.asarray(band, x.dtype), (axis, 1), precision='highest')
+    return jnp.moveaxis(mean, -1, axis)
+
+
 def cross_entropy(
     logits: Float[Array, '*bs k'],
     labels: Integer[Array, '*bs'],
@@ -63,6 +113,22 @@ def cross_entropy(
     return total((weights * values).sum()) / jnp.maximum(total(count), 1e-7)
 
 
+def two_classes(logits: Float[Array, '*bs 1']) -> Float[Array, '*bs 2']:
+    """Logits whose softmax is 1 - p, p with p = sigmoid(logits)."""
+    return jnp.concatenate([jnp.zeros_like(logits), logits], -1)
+
+
+def binary_cross_entropy(
+    logits: Float[Array, '*bs 1'],
+    labels: Integer[Array, '*bs'],
+    class_weights: Float[Array, '2'],
+    by_weight: bool = False,
+    total: Total = whole,
+) -> Scalar:
+    """`cross_entropy` of two classes with one logit a pixel: sigmoid(logits) is the probability of label 1."""
+    return cross_entropy(two_classes(logits), labels, class_weights, by_weight, total)
+
+
 def soft_dice(logits: Float[Array, 'b *s k'], labels: Integer[Array, 'b *s'], total: Total = whole) -> Scalar:
     """1 - mean over the classes 1.. of (2 sum p g + 2e) / (sum p^2 + sum g^2 + e), sums over batch and pixels, e 1e-7.
 
@@ -76,5 +142,5 @@ def soft_dice(logits: Float[Array, 'b *s k'], labels: Integer[Array, 'b *s'], to
 
 
 ADVERSARIAL = {'lsgan': lsgan, 'log_likelihood': log_likelihood}
-CYCLE = {'l1': l1}
-SEGMENTATION = {'cross_entropy': cross_entropy, 'dice': soft_dice}
+CYCLE = {'l1': l1, 'l2': l2, 'ssim': ssim}
+SEGMENTATION = {'cross_entropy': cross_entropy, 'binary_cross_entropy': binary_cross_entropy, 'dice': soft_dice}
