@@ -28,8 +28,8 @@ def get_config(data: str = '') -> ConfigDict:
     # Losses.
     c.loss = ConfigDict()
     c.loss.adversarial = 'lsgan'  # or log_likelihood
-    c.loss.cycle = 'l1'
-    c.loss.segmentation = 'cross_entropy'  # or dice
+    c.loss.cycle = 'l1'  # or l2, ssim
+    c.loss.segmentation = 'cross_entropy'  # or binary_cross_entropy (2 classes, one logit), dice
     c.loss.class_weights = ()  # one weight a class, in the order of the classes; empty: all 1
     c.loss.by_weight = False  # divide the cross entropy by the sum of the weights, not by the pixels
 

@@ -25,7 +25,7 @@ ROWS, SIZE, CLASSES, RATE, SEED = 2, 16, ('background', 'liver', 'spleen'), 1e-3
 
 
 @functools.cache
-def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False):
+def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False, segmentor=None):
     """A tiny system in double precision and its compiled step; `free`: generators do not pay for segmentation."""
     config = base.get_config('records')
     config.method, config.seed, config.average, config.history = method, SEED, average, ROWS
@@ -39,6 +39,8 @@ def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False):
     config.optimizer = {'rule': rule, 'clip_norm': clip_norm} | (
         {'b1': 0.5, 'b2': 0.999, 'eps': 1e-8} if rule == 'adam' else {}
     )
+    if segmentor:
+        config.segmentor = dict(segmentor)
     if free:
         config.pays.gen.seg_fake_b = 0.0
     system = System(configure(config, 'synseg'), CLASSES)
@@ -102,16 +104,28 @@ def test_golden_step(method, x64):
     assert found['weights'] == pytest.approx(golden['weights'], rel=1e-6)
 
 
-def test_players_move_their_own_networks_by_their_own_payments(x64):
-    """Every network's move is recomputed one term at a time: the terms of its owner, at the old weights of the rest."""
-    system, step, first_state = game('synseg_hc', rule='sgd', clip_norm=1e6, average=0.9)
+UNET = (('architecture', 'unet'), ('width', 2), ('levels', 2), ('dropout', 0.5))
+
+
+@pytest.mark.parametrize('segmentor', [None, UNET], ids=['resnet', 'unet'])
+def test_players_move_their_own_networks_by_their_own_payments(segmentor, x64):
+    """Every network's move is recomputed one term at a time: the terms of its owner, at the old weights of the rest.
+
+    What the segmentor drops is the same whoever pays for it: it comes from the keys of the rows.
+    """
+    system, step, first_state = game('synseg_hc', rule='sgd', clip_norm=1e6, average=0.9, segmentor=segmentor)
     state = first_state()
+    if segmentor:  # larger weights, so that the deep features matter
+        params = {**state.params, 's_b': jax.tree.map(lambda w: 20 * w, state.params['s_b'])}
+        state = state.replace(params=params, average=jax.tree.map(jnp.copy, params))
+    row_key = functools.partial(jax.random.fold_in, jax.random.fold_in(jax.random.key(SEED), 0))
+    keys = jax.vmap(row_key)(jnp.arange(ROWS))
     old, batch = jax.tree.map(jnp.copy, state.params), batch_of(system)
     seen = {name: jnp.asarray(v if name.startswith('label') else 2 * v - 1) for name, v in batch.items()}
     new = host(step(state, batch)[0].params)
 
     def value(params, term):
-        return TERMS[term].value(View(system.apply, params, seen, Choices()))
+        return TERMS[term].value(View(system.apply, params, seen, Choices(), keys=keys))
 
     gradients = jax.jit(lambda params: {term: jax.grad(value)(params, term) for term in system.method.terms()})(old)
     for player, own in system.method.networks(TERMS).items():

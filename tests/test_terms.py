@@ -113,10 +113,34 @@ def test_choices_decide_the_loss():
     for by_weight in (False, True):
         expected = losses.cross_entropy(logits, view.label_a, weights, by_weight)
         assert value('seg_fake_b', class_weights=(1.0, 2.0, 3.0), by_weight=by_weight) == expected
+    assert value('cyc_a', cycle='l2') == losses.l2(view.rec_a, BATCH['a'])
+
+
+@pytest.mark.parametrize('weights', [(), (1.0, 3.0)])
+def test_one_logit_a_pixel(weights):
+    networks = NETWORKS | {'s_a': lambda p, x: p * x}
+    view = View(networks, PARAMS, BATCH | {'label_a': BATCH['label_a'] % 2 - (BATCH['a'][..., 0] > 1)})
+    view.choices = Choices(segmentation='binary_cross_entropy', class_weights=weights)
+    expected = losses.binary_cross_entropy(view.s_a(view.a), view.label_a, jnp.asarray(weights or (1.0, 1.0)))
+    assert TERMS['seg_a'].value(view) == expected > 0
+
+
+def test_networks_get_the_keys_of_the_rows():
+    keys = jax.random.split(jax.random.key(0), 2)
+    noise = lambda p, x, keys: p * x + jax.vmap(jax.random.uniform)(keys)[:, None, None, None]  # noqa: E731
+    view = View(NETWORKS | {'g_ab': noise}, PARAMS, BATCH, keys=keys)
+    np.testing.assert_array_equal(view.fake_b, noise(PARAMS['g_ab'], BATCH['a'], keys))
+
+
+KNOWN = {
+    'adversarial': 'log_likelihood, lsgan',
+    'cycle': 'l1, l2, ssim',
+    'segmentation': 'binary_cross_entropy, cross_entropy, dice',
+}
 
 
 def test_unknown_names():
-    for field, known in (('adversarial', 'log_likelihood, lsgan'), ('cycle', 'l1'), ('segmentation', 'cross_entropy')):
+    for field, known in KNOWN.items():
         with pytest.raises(InputError, match=f"unknown {field} loss 'l3'; known: {known}"):
             Choices(**{field: 'l3'})
     with pytest.raises(AttributeError, match='neither a network nor an array of the batch: s_c'):

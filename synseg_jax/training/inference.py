@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from synseg_jax.errors import InputError
+from synseg_jax.training.losses import two_classes
 from synseg_jax.training.system import System
 
 
@@ -33,7 +34,7 @@ class Networks:
 
     @cached_property
     def _segment(self):
-        return {n: self._compiled(n, jax.nn.softmax) for n in self.system.networks if n.startswith('s_')}
+        return {n: self._compiled(n, _probabilities) for n in self.system.networks if n.startswith('s_')}
 
     @cached_property
     def _translate(self):
@@ -51,3 +52,8 @@ class Networks:
             padded = np.concatenate([rows, np.zeros((self.batch - len(rows), *rows.shape[1:]), rows.dtype)])
             results.append(np.asarray(function(padded))[: len(rows)])
         return np.concatenate(results)
+
+
+def _probabilities(logits):
+    """Of every class; one logit a pixel means two classes."""
+    return jax.nn.softmax(two_classes(logits) if logits.shape[-1] == 1 else logits)

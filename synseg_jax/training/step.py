@@ -27,10 +27,10 @@ def make_step(
 ) -> Callable[[State, Mapping], tuple[State, dict]]:
     """(state, batch) -> (state, metrics), compiled over the mesh; the state that goes in is consumed.
 
-    `networks[name](params, images)` applies a network; `rates[name](step)` is its learning rate; `exchange(past,
-    fakes, keys)` is the history's; `augment(keys, batch)` changes the batch before the players see it; `average` is
-    the decay of the moving average of weights.  Metrics: every term under its name, `grad_norm/NETWORK`,
-    `lr/NETWORK`, `skipped` and `streak`, all still on the device.
+    `networks[name](params, images, keys=keys)` applies a network, with a key per row for its dropout;
+    `rates[name](step)` is its learning rate; `exchange(past, fakes, keys)` is the history's; `augment(keys, batch)`
+    changes the batch before the players see it; `average` is the decay of the moving average of weights.  Metrics:
+    every term under its name, `grad_norm/NETWORK`, `lr/NETWORK`, `skipped` and `streak`, all still on the device.
     """
     owned = method.networks(TERMS)
 
@@ -52,7 +52,7 @@ def make_step(
                     shown, new_past[domain] = exchange(state.history[domain], fakes, domain_keys)
                     return shown
 
-                view = View(networks, {**state.params, **params}, batch, choices, show, parallel.total)
+                view = View(networks, {**state.params, **params}, batch, choices, show, parallel.total, keys)
                 paid = {name: TERMS[name].value(view) for name in method.pays[player]}
                 return sum(weight * paid[name] for name, weight in method.pays[player].items()), (paid, new_past)
 

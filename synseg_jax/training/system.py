@@ -1,8 +1,9 @@
 """One system as a configuration describes it: its networks, its step, its first state."""
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import flax.linen as nn
 import jax
@@ -38,7 +39,7 @@ def configure(config: ConfigDict, name: str) -> ConfigDict:
 def _update(config, changes, where):
     for field, value in changes.items():
         known(f'field of {where}', field, config)
-        if isinstance(value, ConfigDict):
+        if isinstance(value, ConfigDict) and 'architecture' not in value:
             _update(config[field], value, f'{where}.{field}')
         else:
             config[field] = value
@@ -61,20 +62,34 @@ class System:
     def networks(self) -> dict[str, nn.Module]:
         """The networks that the method's terms run, by name."""
         types = {'dtype': dtype(self.config.dtype), 'param_dtype': dtype(self.config.param_dtype)}
-        outputs = {'gen': {'channels': self.channels}, 'dis': {}, 'seg': {'channels': len(self.classes)}}
+        outputs = {'gen': {'channels': self.channels}, 'dis': {}, 'seg': {'channels': self._logits()}}
         return {
             name: build(**self.config[KIND[player]].to_dict(), **outputs[player], **types)
             for player, names in self.method.networks(TERMS).items()
             for name in names
         }
 
+    def _logits(self):
+        if self.config.loss.segmentation != 'binary_cross_entropy':
+            return len(self.classes)
+        if len(self.classes) != 2:
+            raise InputError(f'loss.segmentation binary_cross_entropy is for 2 classes, not {len(self.classes)}')
+        return 1
+
     @cached_property
-    def apply(self) -> dict[str, Callable[[PyTree, Float[Array, 'b *space c']], Float[Array, 'b *space k']]]:
-        """`apply[name](params, images)` runs a network on images in [-1, 1]."""
-        return {
-            name: (lambda params, images, net=network: net.apply({'params': params}, images))
-            for name, network in self.networks.items()
-        }
+    def apply(self) -> dict[str, Callable[..., Float[Array, 'b *space k']]]:
+        """`apply[name](params, images)` runs a network on images in [-1, 1]; given `keys`, one per row, with dropout.
+
+        Every network draws from the keys on its own, and the same whoever runs it.
+        """
+
+        def run(params, images, keys=None, *, name):
+            if keys is not None:
+                own = zlib.crc32(name.encode())
+                keys = jax.vmap(lambda key: jax.random.fold_in(key, own))(keys)
+            return self.networks[name].apply({'params': params}, images, keys)
+
+        return {name: partial(run, name=name) for name in self.networks}
 
     @cached_property
     def optimizers(self):

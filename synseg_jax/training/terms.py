@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Key
 
 from synseg_jax.errors import known
 from synseg_jax.training import losses
@@ -47,14 +47,19 @@ class View:
         choices: Choices = Choices(),
         show: Callable[[str, Array], Array] = lambda domain, fakes: fakes,
         total: Total = losses.whole,
+        keys: Key[Array, 'b'] | None = None,
     ):
-        """`show(domain, fakes)` returns the fakes, past or present, that the domain's discriminator is shown."""
+        """`show(domain, fakes)` returns the fakes, past or present, that the domain's discriminator is shown.
+
+        `keys`, one per row, are for what networks do at random, dropout; without keys they do nothing at random.
+        """
         self.networks, self.params, self.batch = networks, params, batch
         self.choices, self.show, self.total = choices, show, total
+        self.random = {} if keys is None else {'keys': keys}
 
     def __getattr__(self, name):
         if name in self.networks:
-            return partial(self.networks[name], self.params[name])
+            return partial(self.networks[name], self.params[name], **self.random)
         if name in self.batch:
             return self.batch[name]
         raise AttributeError(f'neither a network nor an array of the batch: {name}')
@@ -82,10 +87,11 @@ class View:
         return losses.CYCLE[self.choices.cycle](x, y, self.total)
 
     def segmentation(self, logits, labels):
-        if self.choices.segmentation == 'cross_entropy':
-            weights = jnp.asarray(self.choices.class_weights or (1.0,) * logits.shape[-1], float)
-            return losses.cross_entropy(logits, labels, weights, self.choices.by_weight, self.total)
-        return losses.SEGMENTATION[self.choices.segmentation](logits, labels, self.total)
+        loss = losses.SEGMENTATION[self.choices.segmentation]
+        if self.choices.segmentation == 'dice':
+            return loss(logits, labels, self.total)
+        weights = jnp.asarray(self.choices.class_weights or (1.0,) * max(2, logits.shape[-1]), float)
+        return loss(logits, labels, weights, self.choices.by_weight, self.total)
 
 
 class Term(NamedTuple):

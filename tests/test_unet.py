@@ -1,0 +1,229 @@
+"""The U-Nets are the published ones, drop features by row, and learn from where they start."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from flax import linen as nn
+from jax import lax
+from test_networks import count, traced
+from test_sharding import same
+from test_step import batch_of, drawn, host
+
+from synseg_jax.errors import InputError
+from synseg_jax.networks import build
+from synseg_jax.networks.layers import dropout, halve, nearest
+from synseg_jax.training import parallel
+from synseg_jax.training.inference import Networks
+from synseg_jax.training.state import LAYOUT
+from synseg_jax.training.system import System, configure
+
+SMALL = {'architecture': 'unet', 'width': 2, 'levels': 2, 'extra': 2, 'dropout': 0.5}
+KEYS = jax.random.split(jax.random.key(5), 2)
+
+
+def kernels(network, *size):
+    return {
+        jax.tree_util.keystr(path[:-1]): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(traced(network, *size)[1])
+        if leaf.ndim > 1
+    }
+
+
+def random_params(network, *size):
+    random = np.random.RandomState(0)
+    return jax.tree.map(lambda p: jnp.asarray(random.normal(0, 0.4, p.shape)), traced(network, *size)[1])
+
+
+def test_published_parameter_counts():
+    unet = build('unet', channels=1)
+    assert count(unet, 256, 256) == 31_031_685 and len(kernels(unet, 256, 256)) == 24
+    assert count(unet.clone(extra=0), 256, 256) == 31_030_593 and len(kernels(unet.clone(extra=0), 256, 256)) == 23
+    widths = [shape[-1] for name, shape in kernels(unet, 256, 256).items() if 'down' in name and 'conv2' in name]
+    assert widths == [64, 128, 256, 512, 1024]
+    short = 2 * sum(
+        math.prod(s) + s[-1] for n, s in kernels(build('res_unet', channels=1), 64, 64).items() if 'short' in n
+    )
+    assert short > 0 and len(kernels(build('res_unet', channels=1), 64, 64)) == 23 + 9
+
+
+@pytest.mark.parametrize('architecture', ['unet', 'res_unet'])
+@pytest.mark.parametrize('size', [(16, 24), (8, 16, 24)])
+def test_shapes(architecture, size):
+    network = build(architecture, channels=3, width=2, levels=3)
+    image = jax.ShapeDtypeStruct((2, *size, 5), jnp.float32)
+    out, variables = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x), image)
+    assert out.shape == (2, *size, 3)
+    assert variables['params']['down0']['conv1']['kernel'].shape == (3,) * len(size) + (5, 2)
+
+
+def reference(network, params, x, keys=None):
+    """The same network written out with the operations of JAX and Flax, padding as Keras's 'same'."""
+    rank, last = x.ndim - 2, network.levels
+
+    def conv(p, x):
+        layout = ('NHWC', 'HWIO', 'NHWC') if rank == 2 else ('NDHWC', 'DHWIO', 'NDHWC')
+        return lax.conv_general_dilated(x, p['kernel'], (1,) * rank, 'SAME', dimension_numbers=layout) + p['bias']
+
+    def norm(x):
+        axes = tuple(range(1, x.ndim - 1))
+        return nn.standardize(x, axes, epsilon=1e-5) if network.norm else x
+
+    def block(p, x):
+        y = norm(conv(p['conv2'], nn.relu(norm(conv(p['conv1'], x)))))
+        if network.residual:
+            y = y + (conv(p['short'], x) if 'short' in p else x)
+        return nn.relu(y)
+
+    def drop(x, level):
+        if keys is None or level < last - 1:
+            return x
+        masks = [jax.random.bernoulli(jax.random.fold_in(key, level), 0.5, x.shape[1:]) for key in keys]
+        return x * jnp.stack(masks) / 0.5
+
+    skips = []
+    for level in range(last):
+        skips.append(drop(block(params[f'down{level}'], x), level))
+        x = nn.max_pool(skips[-1], (2,) * rank, (2,) * rank)
+    x = drop(block(params[f'down{last}'], x), last)
+    for level in reversed(range(last)):
+        x = jax.image.resize(x, (x.shape[0], *(2 * n for n in x.shape[1:-1]), x.shape[-1]), 'nearest')
+        x = nn.relu(norm(conv(params[f'up{level}'], x)))
+        x = block(params[f'join{level}'], jnp.concatenate([skips[level], x], -1))
+    if network.extra:
+        x = nn.relu(conv(params['extra'], x))
+    return conv(params['head'], x)
+
+
+@pytest.mark.parametrize('keys', [None, KEYS], ids=['', 'dropout'])
+@pytest.mark.parametrize('architecture, size', [('unet', (8, 12)), ('res_unet', (8, 12)), ('unet', (4, 8, 8))])
+def test_written_out(architecture, size, keys, x64):
+    types = {'dtype': jnp.float64, 'param_dtype': jnp.float64}
+    network = build(architecture, channels=2, width=3, levels=2, **types)
+    network = network.clone(dropout=0.5 if keys is not None else network.dropout)
+    params = random_params(network, *size)
+    x = jnp.asarray(np.random.RandomState(1).normal(size=(2, *size, 1)))
+    found, expected = network.apply({'params': params}, x, keys), reference(network, params, x, keys)
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_halve_and_nearest():
+    x = jnp.asarray([[5.0, 1, 0, -2], [3, 4, -1, -3]])[None, ..., None]
+    assert halve(x)[0, ..., 0].tolist() == [[5, 0]]
+    assert nearest(halve(x))[0, ..., 0].tolist() == [[5, 5, 0, 0]] * 2
+    volume = jnp.arange(2 * 4 * 2 * 6 * 3.0).reshape(2, 4, 2, 6, 3)
+    np.testing.assert_array_equal(halve(volume), volume[:, 1::2, 1::2, 1::2])
+    np.testing.assert_array_equal(halve(nearest(volume)), volume)
+
+
+def test_dropout():
+    x = 1 + jax.random.uniform(jax.random.key(0), (2, 32, 32, 4))
+    dropped = dropout(x, KEYS, 0.25)
+    kept = dropped != 0
+    np.testing.assert_allclose(dropped[kept], x[kept] / 0.75, rtol=1e-6)
+    assert kept.mean((1, 2, 3)) == pytest.approx(0.75, abs=0.03)
+    assert 0.3 < (kept[0] != kept[1]).mean() < 0.45  # 2 x 0.25 x 0.75 where the rows are independent
+    np.testing.assert_array_equal(dropout(x[1:], KEYS[1:], 0.25), dropped[1:])  # whatever else is in the batch
+
+
+def test_dropout_is_by_row_and_off_without_keys():
+    network = build(**SMALL, channels=1)
+    params = random_params(network, 16, 16)
+    x = jnp.tile(jax.random.normal(jax.random.key(0), (1, 16, 16, 1)), (2, 1, 1, 1))
+    run = functools.partial(network.apply, {'params': params})
+    plain, dropped = run(x), run(x, KEYS)
+    np.testing.assert_array_equal(plain[0], plain[1])
+    assert not np.allclose(dropped[0], dropped[1]) and not np.allclose(dropped[0], plain[0])
+    np.testing.assert_allclose(run(x[1:], KEYS[1:])[0], dropped[1], rtol=1e-5)
+    np.testing.assert_array_equal(network.clone(dropout=0.0).apply({'params': params}, x, KEYS), plain)
+
+
+@pytest.mark.parametrize('size', [(24, 16), (16, 20), (16, 16, 8)])
+def test_sizes_that_do_not_fit(size):
+    with pytest.raises(InputError, match=r'images of \(.*\): 4 levels need multiples of 16; change data.size'):
+        traced(build('unet', channels=1, width=2), *size)
+
+
+def test_first_weights():
+    """He's in front of a ReLU; the extra convolution and the head together start as one linear layer."""
+    network = build('unet', channels=2, width=8, levels=2, extra=3)
+    params = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))['params']
+    for layer in (params['down2']['conv2'], params['join0']['conv1'], params['up0']):
+        kernel = layer['kernel']
+        assert kernel.std() == pytest.approx((2 / math.prod(kernel.shape[:-1])) ** 0.5, rel=0.1)
+    extra, head = params['extra']['kernel'], params['head']['kernel'][0, 0]
+    np.testing.assert_array_equal(extra[..., 2], -extra[..., 0])
+    np.testing.assert_array_equal(head[2], -head[0])
+    assert not np.allclose(extra[..., 1], extra[..., 0]) and not np.allclose(head[1], head[0])
+
+
+def system_of(method='supervised', classes=('background', 'liver'), **changes):
+    config = tiny.config('records', method=method, data__size=(16, 16), **changes)
+    config.systems = {'unet': {'segmentor': SMALL}}
+    return System(configure(config, 'unet'), classes)
+
+
+def test_an_architecture_replaces_the_fields_of_another():
+    config = tiny.config('records')
+    config.systems = {'unet': {'segmentor': SMALL, 'generator': {'width': 3}}, 'wrong': {'segmentor': {'levels': 2}}}
+    found = configure(config, 'unet')
+    assert found.segmentor.to_dict() == SMALL
+    assert found.generator.to_dict() == config.generator.to_dict() | {'width': 3}
+    assert config.segmentor.architecture == 'resnet'
+    with pytest.raises(InputError, match="unknown field of systems.wrong.segmentor 'levels'; known: architecture, b"):
+        configure(config, 'wrong')
+    found.segmentor.blocks = 3
+    with pytest.raises(InputError, match="unknown field of unet 'blocks'; known: channels, dropout"):
+        System(found, ('background', 'liver')).networks  # noqa: B018
+
+
+def test_one_logit_for_two_classes():
+    binary = {'loss__segmentation': 'binary_cross_entropy'}
+    system = system_of(**binary)
+    assert system.networks['s_a'].channels == 1 and system_of().networks['s_a'].channels == 2
+    params = {'s_a': random_params(system.networks['s_a'], 16, 16)}
+    stack = np.random.RandomState(0).uniform(size=(3, 16, 16, 1)).astype(np.float32)
+    votes = Networks(system, params, batch=2).votes(stack, 'a')
+    p = 1 / (1 + np.exp(-np.asarray(system.apply['s_a'](params['s_a'], jnp.asarray(2 * stack - 1)), np.float64)))
+    assert np.ptp(p) > 0.3
+    np.testing.assert_allclose(votes, np.concatenate([1 - p, p], -1), rtol=1e-5)
+    with pytest.raises(InputError, match='loss.segmentation binary_cross_entropy is for 2 classes, not 3$'):
+        system_of(classes=tiny.CLASSES, **binary).networks  # noqa: B018
+
+
+def test_networks_draw_on_their_own():
+    config = tiny.config('records', method='cyclegan')
+    config.systems = {'unet': {'generator': SMALL}}
+    system = System(configure(config, 'unet'), ('background', 'liver'))
+    params = random_params(system.networks['g_ab'], 16, 16)
+    x = jax.random.normal(jax.random.key(0), (2, 16, 16, 1))
+    ab, ba = system.apply['g_ab'], system.apply['g_ba']
+    np.testing.assert_array_equal(ab(params, x), ba(params, x))
+    np.testing.assert_array_equal(ab(params, x, keys=KEYS), ab(params, x, keys=KEYS))
+    assert not np.allclose(ab(params, x, keys=KEYS), ba(params, x, keys=KEYS))
+
+
+def test_dropout_does_not_depend_on_the_devices(x64):
+    types = {'dtype': 'float64', 'param_dtype': 'float64'}
+    system = system_of(train__batch=4, loss__segmentation='binary_cross_entropy', **types)
+    batch = batch_of(system, rows=4)
+    batch['label_a'] = batch['label_a'] % 2
+
+    def run(devices):
+        over = parallel.mesh(devices)
+        params = {'s_a': random_params(system.networks['s_a'], 16, 16)}
+        state = parallel.place(drawn(system.abstract_state(over)).replace(params=params), over, LAYOUT)
+        step = system.step(1, over)
+        for _ in range(2):
+            state, metrics = step(state, parallel.place(batch, over, parallel.SHARDED))
+        return host(state.params), {name: float(value) for name, value in metrics.items()}
+
+    (one, metrics_of_one), (two, metrics_of_two) = run(1), run(2)
+    assert metrics_of_one['grad_norm/s_a'] > 0.1
+    same(metrics_of_two, metrics_of_one, rtol=1e-9, atol=1e-12)
+    same(two, one, rtol=0, atol=1e-10)
