@@ -179,6 +179,7 @@ def test_telling_cases():
     cases = {case: {'spleen': {'dice': value, 'asd_mm': value}, 'body': {'dice': 1.0}} for case, value in dice.items()}
     assert figures.telling_cases(cases, 'dice') == {'best': 'b', 'median': 'c', 'worst': 'a'}
     assert figures.telling_cases(cases, 'asd_mm') == {'best': 'a', 'median': 'e', 'worst': 'b'}
+    assert figures.telling_cases({case: cases[case] for case in 'abc'})['median'] == 'c'
     assert figures.telling_cases({'a': cases['a'], 'b': cases['b']}) == {'best': 'b', 'worst': 'a'}
     assert figures.telling_cases({'a': cases['a'], 'd': cases['d']}) == {'best': 'a'}
     assert figures.telling_cases({}) == {}
@@ -186,7 +187,7 @@ def test_telling_cases():
 
 def test_boxplots_of_systems(tmp_path, drawn):
     long = 'a system with a name that is far too long for a single line of a label'
-    values = {'ours': [0.5, 0.6, 0.7, 0.8, None], long: [0.1, float('nan')], 'never $\\frac{': []}
+    values = {'ours': [0.5, 0.6, 0.7, 0.8, None], long: [0.1, float('nan')], 'never $\\frac{$': []}
     marks = {'spleen': {long: '**'}}
     comparison_plots.boxplots(
         tmp_path / 'boxes.png',
@@ -219,7 +220,7 @@ def test_labels_of_seven_systems_do_not_overlap(tmp_path, drawn):
 def test_roc_curves(tmp_path, drawn):
     fpr = np.linspace(0, 1, 9001)
     one_class = np.array([0.0, 1.0]), np.array([np.nan, np.nan])
-    comparison_plots.roc_curves(tmp_path / 'roc.png', {'chance': (fpr, fpr), 'empty': one_class}, points=50)
+    comparison_plots.roc_curves(tmp_path / 'roc.png', {'chance': (fpr.tolist(), fpr), 'empty': one_class}, points=50)
     labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert labels == ['chance: AUC 0.500', 'empty: AUC -']
     shown = drawn[0].axes[0].lines[1].get_xdata()

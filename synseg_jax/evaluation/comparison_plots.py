@@ -66,7 +66,12 @@ def boxplots(
         save(figure, path)
 
 
-def roc_curves(path: str | Path, systems: Mapping[str, tuple[np.ndarray, np.ndarray]], *, points: int = 2000) -> None:
+def roc_curves(
+    path: str | Path,
+    systems: Mapping[str, tuple[np.ndarray | Sequence[float], np.ndarray | Sequence[float]]],
+    *,
+    points: int = 2000,
+) -> None:
     """Draws `{system: (false positive rates, true positive rates)}` of `ranking.roc_curve`, the AUC in the legend.
 
     The area is that of the whole curve; of longer curves `points` are drawn, evenly spread along them.
@@ -75,7 +80,8 @@ def roc_curves(path: str | Path, systems: Mapping[str, tuple[np.ndarray, np.ndar
         figure = Figure(figsize=(3.4, 3.6 + 0.16 * len(systems)), layout='constrained')
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color='0.8', linewidth=0.8, linestyle=':')
-        for at, (name, (fpr, tpr)) in enumerate(systems.items()):
+        for at, (name, rates) in enumerate(systems.items()):
+            fpr, tpr = (np.asarray(rate, np.float64) for rate in rates)
             style = {'color': _LINES[at % len(_LINES)], 'linestyle': _DASHES[at % len(_DASHES)], 'linewidth': 1.3}
             value = area(fpr, tpr)
             label = textwrap.fill(f'{name}: AUC {"-" if np.isnan(value) else f"{value:.3f}"}', 56)
