@@ -10,9 +10,27 @@ def get_config(data: str = '') -> ConfigDict:
     c.data_dir = data
     c.seed = 0
 
-    # The systems, trained and evaluated one after another: name -> the fields in which it differs from all this.
+    # The systems: name -> the fields in which it differs from all this.
     c.systems = ConfigDict({'synseg': {}})
+    c.run = ()  # those that `main` trains and evaluates, one after another; empty: all
     c.chosen = 'synseg'  # the one that `predict` and `synthesize` use unless told otherwise
+
+    # The stages of a system: name -> the fields in which it differs from its system; each runs after those that it
+    # builds on (by, start, sets), and the last one is evaluated.
+    c.stages = ConfigDict({'train': {}})
+    c.do = 'train'  # what a stage does; or synthesize: makes a set, of its own name, of domain b out of one of domain a
+    c.by = ''  # synthesize: the earlier stage whose generator does it
+    c.start = ConfigDict(
+        {'stage': '', 'networks': ()}
+    )  # train: begin with this stage's weights, of all networks or these
+    # What a stage reads: sets by name, also those that earlier stages made; `made:714` for so many of its slices,
+    # `made:35%` for a share; empty: every set of the domain.
+    c.sets = ConfigDict({'a': (), 'b': ()})
+    c.tests = ()  # the sets that the system is measured on; empty: those of domain b that have test scans
+    c.fold = ConfigDict(
+        {'set': '', 'of': 0}
+    )  # cross validation: the subjects of a set dealt into so many parts; 0: none
+    c.context = ConfigDict({'slices': 0, 'spacing_mm': 0.0})  # neighbours each side as channels; 0 mm: the next slices
 
     # The method of synseg_jax/methods.py, and who pays how much for what where it differs from the method's table.
     c.method = 'synseg'
@@ -55,6 +73,8 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.percentiles = (2.5, 97.5)  # of every other channel
     c.data.foreground_share = 0.02  # slices with a smaller share of pixels above 0.1 are left out
     c.data.source_margin = -1  # labelled source slices kept: those so near one with an organ; -1: all
+    c.data.target_margin = -1  # the same of target slices, where target_labels lets their labels be read
+    c.data.target_center = 1.0  # central share of the target's rows and columns that is kept, where it shows much more
     c.data.classes = ()  # names in order, background first; empty: those of the source's dataset.json
     c.data.subject = '(.+)'  # group 1 of this expression on a case's name is its patient
     c.data.source_split = (0.8, 0.2, 0.0)  # shares of patients: train, validation, test
@@ -82,11 +102,28 @@ def get_config(data: str = '') -> ConfigDict:
     # Prediction.
     c.predict = ConfigDict({'batch': 8, 'resample': 'nearest'})  # labels to the scan's grid: nearest, or linear votes
 
-    # The embedded phantom, where no data is given.
-    c.phantom = ConfigDict({'source_subjects': 32, 'target_subjects': 32, 'seed': 0})
+    # The embedded phantom, where no data is given: its region, and the sets to draw.  Subjects are numbered from
+    # `first` within a modality: sets that overlap share people.
+    c.phantom = ConfigDict({'region': 'abdomen', 'seed': 0, 'sets': {}})
+    c.phantom.sets.source = phantom_set('MR', 'a')
+    c.phantom.sets.target = phantom_set('CT', 'b')
     if not data:
         demonstrate(c)
     return c
+
+
+def phantom_set(
+    modality: str,
+    domain: str,
+    subjects: int = 32,
+    first: int = 0,
+    role: str = '',
+    labelled: bool = True,
+    plane: str = 'axial',
+) -> ConfigDict:
+    """A set of phantom scans; without a role they are split, as data.source_split or target_split say."""
+    return ConfigDict({'modality': modality, 'domain': domain, 'subjects': subjects, 'first': first, 'role': role,
+                       'labelled': labelled, 'plane': plane})  # fmt: skip
 
 
 def demonstrate(c: ConfigDict) -> None:

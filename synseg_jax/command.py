@@ -12,11 +12,12 @@ from ml_collections import config_flags
 from synseg_jax.errors import InputError
 
 FLAGS = flags.FLAGS
+CONFIGURATIONS = ('config', 'table')  # flags that name one
 
 
-def config_flag() -> flags.FlagHolder:
-    """Defines `--config=FILE[:DATA]` and `--config.field=value`."""
-    return config_flags.DEFINE_config_file('config', None, 'Configuration file, e.g. configs/quickstart.py.')
+def config_flag(name: str = 'config', example: str = 'configs/quickstart.py') -> flags.FlagHolder:
+    """Defines `--config=FILE[:DATA]` and `--config.field=value`, or the same under another name."""
+    return config_flags.DEFINE_config_file(name, None, f'Configuration file, e.g. {example}.')
 
 
 def run(main: Callable[[], None], required: Sequence[str] = (), data: str = '') -> None:
@@ -45,11 +46,11 @@ def run(main: Callable[[], None], required: Sequence[str] = (), data: str = '') 
         sys.exit(130)
 
 
-def config_path() -> Path | None:
-    """The file that --config names."""
+def config_path(flag: str = 'config') -> Path | None:
+    """The file that --config, or another such flag, names."""
     for argument, following in zip(sys.argv[1:], [*sys.argv[2:], ''], strict=False):
         name, equals, value = argument.partition('=')
-        if name in ('--config', '-config'):
+        if name in (f'--{flag}', f'-{flag}'):
             return Path((value if equals else following).split(':')[0])
     return None
 
@@ -67,12 +68,15 @@ def _refuse(message):
 
 def _parse(argv):
     """Parses the flags; everything that absl and ml_collections raise on the way becomes one line."""
-    path = config_path()
-    if path is not None:
+    for flag in CONFIGURATIONS:
+        path = config_path(flag)
+        if path is None:
+            continue
         if not path.is_file():
-            raise InputError(f'--config={path}: no such file')
+            raise InputError(f'--{flag}={path}: no such file')
         # A configuration imports `configs.base`, from wherever the command runs.
-        sys.path.insert(0, str(path.resolve().parents[1]))
+        above = path.resolve().parents
+        sys.path.insert(0, str(next((folder for folder in above if (folder / 'configs').is_dir()), above[1])))
         importlib.invalidate_caches()
     try:
         rest = FLAGS(argv)
@@ -86,8 +90,8 @@ def _explain(error, argv):
     """One line for what absl or ml_collections raised, naming the field of the configuration where it can."""
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # str of a KeyError is a repr
     line = next((part for part in text.splitlines() if part.strip()), type(error).__name__)
-    for override in (a for a in argv if a.startswith('--config.')):
-        name = override.removeprefix('--config.').split('=')[0]
+    for override in (a for a in argv if a.startswith(tuple(f'--{flag}.' for flag in CONFIGURATIONS))):
+        flag, _, name = override.removeprefix('--').split('=')[0].partition('.')
         if not isinstance(error, flags.Error) and any(part in line for part in name.split('.')):
-            return f'--config.{name}: no such field, or not of its type ({line}); configs/base.py lists them'
+            return f'--{flag}.{name}: no such field, or not of its type ({line}); configs/base.py lists them'
     return line

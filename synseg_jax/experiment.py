@@ -1,85 +1,216 @@
-"""A configuration's systems from data to results: what `main` runs."""
+"""A configuration's systems from data to results, stage by stage: what `main` runs."""
 
-import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import ChainMap
 from pathlib import Path
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from synseg_jax import fitting, results
+from synseg_jax import fitting, results, stages
 from synseg_jax.data import phantom
-from synseg_jax.data.preparation import prepare
+from synseg_jax.data.preparation import prepare, prepare_again
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.roles import Scans
+from synseg_jax.data.selection import Fold
+from synseg_jax.data.settings import READING
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
 from synseg_jax.prepare import settings_of
-from synseg_jax.scans import RUN, Run
+from synseg_jax.scans import RUN, STAGE, Run, Trained
+from synseg_jax.stages import Stage, flat
+from synseg_jax.synthesis import synthesize
 from synseg_jax.training import parallel
 from synseg_jax.training.signals import Interrupted, Signals
 from synseg_jax.training.system import System, configure
 
-# What may change while a run goes on.
-EXTENDABLE = ('train.steps', 'train.epochs', 'train.workers', 'train.log_every', 'train.devices', 'train.keep')
-EXTENDABLE += ('predict.', 'chosen', 'data_dir')
+FREE = (*stages.EXTENDABLE, 'predict.', 'chosen', 'run', 'tests', 'data_dir', 'table.')  # may change in a workdir
 
 
 def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> dict:
-    """The results of every system of the configuration, also written to results.json; see the README for its form."""
+    """The results of the systems that the configuration runs, also in results.json; see the README for its form."""
     console = console or Console()
     _compilation_cache()
     began = time.monotonic()
-    _check(config)
+    names = _check(config)
     workdir.mkdir(parents=True, exist_ok=True)
-    with _locked(workdir), Signals() as signals:
+    with Signals() as signals:
         try:
-            _check_unchanged(config, workdir)
-            manifest = _data(config, workdir, console)
-            described = _describe(config, workdir, manifest)
-            for name in config.systems:  # what is wrong with a later one is said before the first is trained
-                system, _, per_epoch = fitting.parts(described, name, manifest)
-                system.step(per_epoch, parallel.mesh(system.config.train.devices))
-            described.save()
+            experiment = Experiment(config, workdir, console, signals)
             console.print(f'{jax.device_count()} {jax.devices()[0].platform} device(s), results in {workdir}')
-            systems, steps = {}, {}
-            for name in config.systems:
-                trained, steps[name] = fitting.fit(described, name, manifest, console, signals)
-                systems[name] = results.evaluate(trained, manifest, workdir / name)
+            found = {name: experiment.system(name) for name in names}
         except Interrupted as interrupted:
             console.print(f'stopped by {interrupted}')
             return {}
-        found = {
-            'systems': systems,
-            'seconds': round(time.monotonic() - began, 1),
-            'steps': sum(steps.values()),
-            'peak_memory_gib': round(results.peak_memory_gib(), 3),
-            'versions': results.versions(),
-        }
-        summary.write_json(workdir / 'results.json', found)
-    for set_name in sorted({name for measured in systems.values() for name in measured}):
-        measured = {name: sets[set_name] for name, sets in systems.items() if set_name in sets}
+    told = {
+        'systems': {name: of['sets'] for name, of in found.items()},
+        'seconds': round(time.monotonic() - began, 1),
+        'steps': sum(of['steps'] for of in found.values()),
+        'peak_memory_gib': round(results.peak_memory_gib(), 3),
+        'versions': results.versions(),
+    }
+    summary.write_json(workdir / 'results.json', told)
+    for set_name in sorted({name for of in found.values() for name in of['sets']}):
+        measured = {name: of['sets'][set_name] for name, of in found.items() if set_name in of['sets']}
         console.print(summary.table(measured, f'{set_name}, test scans'))
     console.print(f'results: {workdir / "results.json"}')
-    return found
+    return told
 
 
-def _check(config) -> None:
-    """InputError for what can be known to be wrong before anything is read or written."""
+class Experiment:
+    """The systems of one configuration in one workdir."""
+
+    def __init__(self, config: ConfigDict, workdir: Path, console: Console, signals: Signals):
+        self.config, self.workdir, self.console, self.signals = config, workdir, console, signals
+        self.lengths: dict = {}
+        with stages.alone(workdir, console.print, signals):
+            _check_unchanged(config, workdir)
+            self.manifest = self._data()
+            self._check_records()
+            for name in (
+                config.run or config.systems
+            ):  # what is wrong with a later one is said before the first is trained
+                self._check_system(name)
+            self._remember({})
+
+    def system(self, name: str) -> dict:
+        """What a system achieves over all its folds: every case's measures, their summary, and what it took."""
+        parts = []
+        for fold in stages.folds(self.config, name):
+            parts.append(self._fold(name, fold))
+        pooled = results.pool(parts)
+        summary.write_json(self.workdir / name / 'results.json', pooled)
+        return pooled
+
+    def _fold(self, name, fold) -> dict:
+        """Every stage of one fold of a system, then what the last of them achieves."""
+        title = f'{name} {fold.index + 1}/{fold.of}' if fold.of else name
+        folder = self.workdir / name / (f'fold{fold.index + 1}' if fold.of else '')
+        made, earlier, costs, fitted = {}, {}, [], []
+        for one in stages.names(self.config, name):
+            stage = self._stage(name, one, fold, made, earlier)
+            place = self._place(stage.key())
+            with stages.alone(place, self.console.print, self.signals):
+                if stage.does == 'synthesize':
+                    by = Trained(Run.load(self._place(stage.before(stage.config.by))))
+                    made[one] = synthesize(stage, by, place, self.signals.leave)
+                else:
+                    start = stage.config.start.stage
+                    begin = self._place(stage.before(start)) if start else None
+                    fit = fitting.Fit(stage, place, title if one == 'train' else f'{title}, {one}', begin)
+                    stages.check_lengths(self.lengths, place.name, fit.plan.steps, name)
+                    trained, cost = fit.run(self.console, self.signals)
+                    fitted.append((stage, trained))
+                    costs.append({'stage': place.name, **cost})
+            earlier[one] = place.name
+            _point(folder / one, place)
+        if not fold.index:
+            self._remember(
+                {name: [f'stages/{key}' for key in earlier.values() if (self._place(key) / STAGE).is_file()]}
+            )
+        return results.evaluate(fitted, costs, fold, folder)
+
+    def _place(self, key) -> Path:
+        return self.workdir / 'stages' / key
+
+    def _stage(self, system, name, fold, made, earlier) -> Stage:
+        config = configure(self.config, system, name)
+        manifest = self._records(config)
+        sets = ChainMap(dict(made), dict.fromkeys(manifest.sets, manifest))
+        stage = Stage(name, config, manifest, sets, Fold() if config.do == 'synthesize' else fold, dict(earlier))
+        read = [scans.manifest for domain in 'ab' for scans in stage.scans(domain)]
+        with config.unlocked():
+            for field in READING:
+                config.data[field] = getattr(read[-1] if read else manifest, field)
+        return stage
+
+    def _records(self, config) -> Manifest:
+        """The records that were given or, if a system's data fields differ, others of the same scans."""
+        changed = {f: v for f, v in config.data.items() if v != self.config.data[f]}
+        if not changed:
+            return self.manifest
+        with config.unlocked():
+            for field in READING:
+                config.data[field] = changed.get(field, getattr(self.manifest, field))
+        digest = stages.digest(changed, self.manifest.request)
+        return prepare_again(
+            self.manifest, self.workdir / f'records-{digest}', settings_of(config), progress=self.console.is_terminal
+        )
+
+    def _data(self) -> Manifest:
+        """The records to train on: the folder that was given, or those of the phantom, made now."""
+        config = self.config
+        if config.data_dir:
+            return Manifest.load(config.data_dir)
+        sets = []
+        for number, (name, wanted) in enumerate(config.phantom.sets.items(), 1):
+            fields = wanted.to_dict()
+            modality, domain, role = (fields.pop(key) for key in ('modality', 'domain', 'role'))
+            folder = self.workdir / 'phantom' / f'Dataset{number:03d}_{name.capitalize()}{modality}'
+            self.console.print(f'phantom: {wanted.subjects} {modality} scans in {folder}')
+            phantom.write_dataset(folder, modality, seed=config.phantom.seed, region=config.phantom.region, **fields)
+            sets.append(Scans(name, folder, domain, role or None))
+        return prepare(sets, self.workdir / 'records', settings_of(config), progress=self.console.is_terminal)
+
+    def _check_system(self, name) -> None:
+        """InputError for what is wrong with the first stage of a system, or with the fields of a later one."""
+        known_sets, first = set(self.manifest.sets), None
+        for one in stages.names(self.config, name):
+            config = configure(self.config, name, one)
+            for text in (*config.sets.a, *config.sets.b):
+                known(f'set ({name}, {one})', text.partition(':')[0], known_sets)
+            if config.do == 'synthesize':
+                known_sets.add(one)
+                continue
+            System(config, self.manifest.classes).step(1, parallel.mesh(config.train.devices))
+            if first is None:
+                first = fitting.Fit(self._stage(name, one, stages.folds(self.config, name)[0], {}, {}), self.workdir)
+
+    def _check_records(self) -> None:
+        """InputError if the workdir was begun with other records."""
+        described = _described(self.workdir)
+        if described.get('records', self.manifest.request) != self.manifest.request:
+            raise InputError(
+                f'{self.workdir} was begun with other records than {self.manifest.folder}; use another --workdir'
+            )
+
+    def _remember(self, systems) -> None:
+        """Writes run.json: the configuration, the records, and the trained stages of every system so far."""
+        known_systems = {**_described(self.workdir).get('systems', {}), **systems}
+        content = json.loads(self.config.to_json_best_effort())
+        summary.write_json(
+            self.workdir / RUN, {'config': content, 'records': self.manifest.request, 'systems': known_systems}
+        )
+
+
+def _point(link: Path, folder: Path) -> None:
+    """A link to a stage's folder from that of a system, for people."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.is_symlink():
+        link.unlink()
+    if not link.exists():  # a copied workdir has folders in place of links
+        link.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
+
+
+def _check(config) -> tuple[str, ...]:
+    """The systems to run; InputError for what can be known to be wrong before anything is read or written."""
     settings_of(config)
     known('system (config.chosen)', config.chosen, config.systems)
-    for name in config.systems:
-        system = System(configure(config, name), ('background', 'organ'))
-        parallel.rows_per_device(system.config.train.batch, parallel.mesh(system.config.train.devices))
-        _ = system.networks, system.optimizers, system.augmentation, system.choices
-        if system.config.train.decay_steps > system.config.train.steps > 0:
-            raise InputError('train.decay_steps is larger than train.steps; lower it')
+    names = tuple(config.run or config.systems)
+    for name in names:
+        known('system (config.run)', name, config.systems)
+        for stage in stages.names(config, name):
+            own = configure(config, name, stage)
+            known(f'do of stage {stage}', own.do, stages.DO)
+            system = System(own, ('background', 'organ'))
+            parallel.rows_per_device(own.train.batch, parallel.mesh(own.train.devices))
+            _ = system.networks, system.optimizers, system.augmentation, system.choices
+            if own.train.decay_steps > own.train.steps > 0:
+                raise InputError('train.decay_steps is larger than train.steps; lower it')
+    return names
 
 
 def _compilation_cache() -> None:
@@ -89,67 +220,37 @@ def _compilation_cache() -> None:
         jax.config.update('jax_compilation_cache_dir', str(Path(home) / 'synseg_jax'))
 
 
-@contextmanager
-def _locked(workdir: Path) -> Iterator[None]:
-    """Holds the workdir against a second run; the kernel lets go when the process ends, however it ends."""
-    with (workdir / '.lock').open('w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f'{workdir}: another run is at work there; use another --workdir or wait') from None
-        yield
-
-
-def _data(config, workdir, console) -> Manifest:
-    """The records to train on: the folder that was given, or those of the phantom, made now."""
-    if config.data_dir:
-        return Manifest.load(config.data_dir)
-    sets = []
-    for number, (name, modality, domain) in enumerate((('source', 'MR', 'a'), ('target', 'CT', 'b'))):
-        folder = workdir / 'phantom' / f'Dataset{number + 1:03d}_Phantom{modality}'
-        subjects = config.phantom[f'{name}_subjects']
-        console.print(f'phantom: {subjects} {modality} scans in {folder}')
-        phantom.write_dataset(folder, modality, subjects, config.phantom.seed)
-        sets.append(Scans(name, folder, domain))
-    return prepare(sets, workdir / 'records', settings_of(config), progress=console.is_terminal)
-
-
-def _describe(config, workdir, manifest) -> Run:
-    """The run of the workdir; InputError if it was begun with other records."""
-    channels, typical = {}, {}
-    for entry in manifest.sets.values():
-        cases = [case for role in entry['roles'].values() for case in role['cases']]
-        channels.setdefault(entry['domain'], entry['channel'])
-        middle = tuple(float(np.median([case[bound] for case in cases])) for bound in ('low', 'high'))
-        typical.setdefault(entry['domain'], middle)
-    with config.unlocked():
-        # What the records were made with decides how scans are read, whatever the configuration says.
-        for field in ('size', 'slice_axis', 'window_hu', 'percentiles'):
-            config.data[field] = getattr(manifest, field)
-    described = Run(workdir, config, manifest.classes, channels, typical, manifest.request)
-    if (workdir / RUN).is_file() and Run.load(workdir).records != manifest.request:
-        raise InputError(f'{workdir} was begun with other records than {manifest.folder}; use another --workdir')
-    return described
+def _described(workdir) -> dict:
+    path = workdir / RUN
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise InputError(f'{path} is damaged ({error}); remove it') from error
 
 
 def _check_unchanged(config: ConfigDict, workdir: Path) -> None:
     """InputError if the workdir was begun with a configuration that trains something else."""
-    if not (workdir / RUN).is_file():
+    described = _described(workdir)
+    if not described:
         return
-    old, new = (_flat(json.loads(c.to_json_best_effort())) for c in (Run.load(workdir).config, config))
-    free = [f'{prefix}{f}' for f in EXTENDABLE for prefix in ('', *(f'systems.{name}.' for name in config.systems))]
-    if config.data_dir:
-        free.append('data.')  # what its records were made with counts, not what the configuration says
+    old, new = flat(described['config']), flat(json.loads(config.to_json_best_effort()))
     for field in sorted(old | new):
-        if old.get(field) != new.get(field) and not field.startswith(tuple(free)):
+        if old.get(field) != new.get(field) and not _free(field, config, described['config']):
             raise InputError(
                 f'{workdir} was begun with {field}={old.get(field)!r}, now {new.get(field)!r}; '
                 'use another --workdir, or remove this one to start again'
             )
 
 
-def _flat(tree, prefix=''):
-    """{'train.batch': 4, ...} of a nested configuration."""
-    if not isinstance(tree, dict) or not tree:
-        return {prefix: tree}
-    return {k: v for name, value in tree.items() for k, v in _flat(value, f'{prefix}.{name}'.lstrip('.')).items()}
+def _free(field, config, old) -> bool:
+    """Whether a field may change: of all systems, of one of them, or of one stage of one; or its system is new."""
+    if config.data_dir and field.startswith('data.'):
+        return True  # what its records were made with counts, not what the configuration says
+    if field.startswith('systems.'):
+        _, system, *rest = field.split('.')
+        if system not in old['systems'] or system not in config.systems:
+            return True
+        field = '.'.join(rest[2:] if rest[:1] == ['stages'] else rest)
+    return field.startswith(FREE)

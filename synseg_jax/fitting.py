@@ -1,110 +1,167 @@
-"""Training one system of a run: its records, validation and pictures around the loop."""
+"""Training one stage: its records, validation and pictures around the loop, and what it took."""
+
+import json
+import time
+from pathlib import Path
 
 import jax
 import numpy as np
 from rich.console import Console
 
 from synseg_jax.data import pipeline
-from synseg_jax.data.records import Manifest, Records
-from synseg_jax.errors import InputError
-from synseg_jax.evaluation import figures, plots
+from synseg_jax.errors import InputError, known
+from synseg_jax.evaluation import figures, plots, summary
+from synseg_jax.results import peak_memory_gib
 from synseg_jax.scans import Run, Trained
+from synseg_jax.stages import Stage
 from synseg_jax.training import loop, parallel, validation
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.inference import Networks
 from synseg_jax.training.journal import Journal
 from synseg_jax.training.signals import Signals
-from synseg_jax.training.system import System, configure, trained_params
+from synseg_jax.training.state import LAYOUT
+from synseg_jax.training.system import System, trained_params
 
 SHOWN = 4  # examples in a picture
+COST = 'cost.json'  # what a stage took, over all the times it was resumed
 
 
-def parts(described: Run, name: str, manifest: Manifest) -> tuple[System, dict[str, pipeline.Pool], int]:
-    """A system, the records it trains on, and the steps of an epoch of them."""
-    system = System(configure(described.config, name), described.classes)
-    pools = {domain: _pool(manifest, domain, system) for domain in system.domains}
-    return system, pools, pipeline.epoch_steps(pools, system.config.train.batch)
+class Fit:
+    """The training of a stage in its folder, from the weights of the stage in `begin` if that is given."""
 
+    def __init__(self, stage: Stage, folder: Path, title: str = '', begin: Path | None = None):
+        self.stage, self.config, self.folder, self.title, self.begin = stage, stage.config, folder, title, begin
+        self.system = System(stage.config, stage.manifest.classes)
+        self.pools = {domain: self._pool(domain) for domain in self.system.domains}
+        train = self.config.train
+        self.per_epoch = pipeline.epoch_steps(self.pools, train.batch)
+        steps = self.system.steps(self.per_epoch)
+        self.plan = loop.Plan(steps, self.per_epoch, train.batch, train.log_every, train.save_every)
 
-def fit(described: Run, name: str, manifest: Manifest, console: Console, signals: Signals) -> tuple[Trained, int]:
-    """The best weights of one system, trained to its last step."""
-    folder = described.workdir / name
-    folder.mkdir(exist_ok=True)
-    system, pools, per_epoch = parts(described, name, manifest)
-    config, train = system.config, system.config.train
-    over = parallel.mesh(train.devices)
-    plan = loop.Plan(system.steps(per_epoch), per_epoch, train.batch, train.log_every, train.save_every)
-    journal = Journal(folder, name, 'pairs' if len(pools) > 1 else 'images', console)
-    journal.say(
-        f'{system.method.name}: {", ".join(system.networks)}; batch {train.batch} = '
-        f'{over.size} x {parallel.rows_per_device(train.batch, over)}'
-    )
-    state = system.first_state(over)
-    checkpoints = Checkpoints(folder / 'checkpoints', train.keep, journal.say)
-    held_out = {d: records for d in 'ab' if (records := _records(manifest, d, 'val'))}
-    pictured = {d: _examples(_records(manifest, d, 'val', 'train')) for d in system.domains}
-    networks = Networks(system, {}, config.predict.batch)
+    def run(self, console: Console, signals: Signals) -> tuple[Trained, dict]:
+        """The best weights of the stage, trained to its last step, and what that took."""
+        began, train = time.monotonic(), self.config.train
+        described, done = self._describe(), self._cost_so_far()
+        if done['finished'] and done['steps'] == self.plan.steps:
+            console.print(f'[bold]{self.title}[/bold]  done: {self.plan.steps} steps in {self.folder}', highlight=False)
+            return Trained(described), done
+        over = parallel.mesh(train.devices)
+        journal = Journal(self.folder, self.title, 'pairs' if len(self.pools) > 1 else 'images', console)
+        journal.say(
+            f'{self.system.method.name}: {", ".join(self.system.networks)}; batch {train.batch} = '
+            f'{over.size} x {parallel.rows_per_device(train.batch, over)}'
+        )
+        checkpoints = Checkpoints(self.folder / 'checkpoints', train.keep, journal.say)
+        validate = Validation(self, journal, signals)
+        step = self.system.step(self.per_epoch, over)
+        finished = False
+        try:
+            state = self._first_state(over)
+            state = loop.train(state, step, self._batches, self.plan, over, checkpoints, journal, signals, validate)
+            finished = True
+        except jax.errors.JaxRuntimeError as error:
+            if 'RESOURCE_EXHAUSTED' not in str(error):
+                raise
+            raise InputError(
+                'out of memory: lower train.batch, data.size, or the width of generator and segmentor'
+            ) from error
+        finally:
+            journal.end()
+            cost = self._cost(time.monotonic() - began, finished)
+        best = checkpoints.best(state)
+        checkpoints.close()
+        if (self.folder / 'metrics.csv').is_file():
+            plots.curves(self.folder / 'curves.png', self.folder / 'metrics.csv')
+        journal.say(f'uses the weights of step {int(best.step)}')
+        return Trained(described, trained_params(best)), cost
 
-    def validate(now):
-        networks.params = trained_params(now)
-        if not signals.asked:
-            rows = validation.both_paths(networks, pictured)
-            second = 'real b' if system.domains == ('a', 'b') else None
-            figures.panel(folder / 'panel.png', rows, described.classes, gap_before=second)
-            journal.picture(int(now.step), 'both paths', folder / 'panel.png')
-        scores = validation.score(networks, held_out, lambda: bool(signals.asked))
-        if scores.get('change', 1.0) < validation.UNCHANGED:
-            journal.say('translation changes next to nothing: it has collapsed to identity; raise adv or lower cyc')
-        return scores
+    def _describe(self) -> Run:
+        channels, typical = {}, {}
+        for manifest in {id(m): m for m in self.stage.sets.values()}.values():
+            for entry in manifest.sets.values():
+                cases = [case for role in entry['roles'].values() for case in role['cases']]
+                channels.setdefault(entry['domain'], entry['channel'])
+                middle = tuple(float(np.median([case[bound] for case in cases])) for bound in ('low', 'high'))
+                typical.setdefault(entry['domain'], middle)
+        described = Run(self.folder, self.config, self.stage.manifest.classes, channels, typical)
+        described.save()
+        return described
 
-    def batches(first):
+    def _pool(self, domain) -> pipeline.Pool:
+        """The training records of a domain, with labels if the system's terms read them."""
+        read, folder, name = self.stage.scans(domain), self.stage.manifest.folder, self.system.method.name
+        if not read:
+            raise InputError(f'{folder}: no set of domain {domain} to train on, and {name} reads it')
+        for scans in read:
+            if f'label_{domain}' in self.system.arrays and not scans.labelled:
+                paid = ', '.join(t for t in self.system.method.terms() if t.startswith('seg'))
+                remedy = 'data.target_labels=True lets them in' if domain == 'b' else 'give a labelled folder'
+                raise InputError(f'{folder}: set {scans.set} has no labels, and {paid} reads them; {remedy}')
+        opened = [scans.open() for scans in read]
+        return pipeline.Pool(opened, [count for part in opened for count in part.scans], self.config.train.balanced)
+
+    def _batches(self, first):
         return pipeline.batches(
-            pools, train.batch, config.seed, first, plan.steps, train.workers, system.arrays,
-            jax.process_index(), jax.process_count(),
+            self.pools, self.config.train.batch, self.config.seed, first, self.plan.steps, self.config.train.workers,
+            self.system.arrays, jax.process_index(), jax.process_count(),
         )  # fmt: skip
 
-    step = system.step(per_epoch, over)
-    try:
-        state = loop.train(state, step, batches, plan, over, checkpoints, journal, signals, validate)
-    except jax.errors.JaxRuntimeError as error:
-        if 'RESOURCE_EXHAUSTED' not in str(error):
-            raise
-        raise InputError(
-            'out of memory: lower train.batch, data.size, or the width of generator and segmentor'
-        ) from error
-    finally:
-        journal.end()
-    best = checkpoints.best(state)
-    checkpoints.close()
-    if (folder / 'metrics.csv').is_file():
-        plots.curves(folder / 'curves.png', folder / 'metrics.csv')
-    journal.say(f'uses the weights of step {int(best.step)}')
-    return Trained(described, name, trained_params(best)), plan.steps
+    def _first_state(self, over):
+        """Fresh weights, or those of the stage that this one begins with."""
+        state = self.system.first_state(over)
+        if self.begin is None:
+            return state
+        given = Trained(Run.load(self.begin)).networks.params
+        names = self.config.start.networks or sorted(given.keys() & state.params.keys())
+        params = {**state.params, **{name: given[known('network of start.networks', name, given)] for name in names}}
+        shapes = (jax.tree.map(np.shape, tree) for tree in (params, state.params))
+        if next(shapes) != next(shapes):
+            raise InputError(
+                f'start.stage {self.config.start.stage}: its {", ".join(names)} are of another size or kind'
+            )
+        averaged = jax.tree.map(np.copy, params) if state.average else {}
+        return parallel.place(state.replace(params=params, average=averaged), over, LAYOUT)
+
+    def _cost_so_far(self) -> dict:
+        path = self.folder / COST
+        return json.loads(path.read_text()) if path.is_file() else {'seconds': 0.0, 'steps': 0, 'finished': False}
+
+    def _cost(self, seconds, finished) -> dict:
+        """Seconds, steps and memory of the stage so far, kept beside it."""
+        cost = {'seconds': round(self._cost_so_far()['seconds'] + seconds, 1), 'steps': self.plan.steps}
+        cost |= {'peak_memory_gib': round(peak_memory_gib(), 3), 'finished': finished}
+        summary.write_json(self.folder / COST, cost)
+        return cost
 
 
-def _pool(manifest, domain, system) -> pipeline.Pool:
-    """The training records of a domain, with labels if the system's terms read them."""
-    sources, scans = [], []
-    for name, entry in manifest.sets.items():
-        role = entry['roles'].get('train')
-        if entry['domain'] != domain or role is None:
-            continue
-        if f'label_{domain}' in system.arrays and not role['labelled']:
-            paid = [t for t in system.method.terms() if t.startswith('seg')]
-            remedy = 'data.target_labels=True lets them in' if domain == 'b' else 'give a labelled folder'
-            raise InputError(f'{manifest.folder}: set {name} has no labels, and {", ".join(paid)} reads them; {remedy}')
-        sources.append(manifest.records(name, 'train'))
-        scans += [case['records'] for case in role['cases']]
-    if not sources:
-        raise InputError(f'{manifest.folder}: no set of domain {domain} to train on, and {system.method.name} reads it')
-    return pipeline.Pool(sources, scans, system.config.train.balanced)
+class Validation:
+    """What is looked at before every checkpoint: held-out subjects, and a picture of both paths."""
 
+    def __init__(self, fit: Fit, journal: Journal, signals: Signals):
+        self.fit, self.journal, self.signals = fit, journal, signals
+        held_out = {domain: fit.stage.scans(domain, 'val') for domain in 'ab'}
+        self.held_out = {domain: read[0].open() for domain, read in held_out.items() if read}
+        self.pictured = {
+            domain: _examples(self.held_out.get(domain) or fit.pools[domain].sources[0])
+            for domain in fit.system.domains
+        }
+        self.networks = Networks(fit.system, {}, fit.config.predict.batch)
 
-def _records(manifest, domain, *roles) -> Records | None:
-    """The records of the first set of a domain that has one of the roles."""
-    found = ((name, role) for role in roles for name, entry in manifest.sets.items()
-             if entry['domain'] == domain and role in entry['roles'])  # fmt: skip
-    return next((manifest.records(name, role) for name, role in found), None)
+    def __call__(self, state) -> dict[str, float]:
+        """The scores of the held-out subjects."""
+        self.networks.params = trained_params(state)
+        if not self.signals.asked:
+            rows = validation.both_paths(self.networks, self.pictured)
+            second = 'real b' if self.fit.system.domains == ('a', 'b') else None
+            path = self.fit.folder / 'panel.png'
+            figures.panel(path, rows, self.fit.system.classes, gap_before=second)
+            self.journal.picture(int(state.step), 'both paths', path)
+        scores = validation.score(self.networks, self.held_out, lambda: bool(self.signals.asked))
+        if scores.get('change', 1.0) < validation.UNCHANGED:
+            self.journal.say(
+                'translation changes next to nothing: it has collapsed to identity; raise adv or lower cyc'
+            )
+        return scores
 
 
 def _examples(records):

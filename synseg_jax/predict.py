@@ -8,6 +8,7 @@ beside them names the classes.  --domain=a segments scans of the labelled modali
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
@@ -18,13 +19,19 @@ from synseg_jax.data import volume
 from synseg_jax.errors import known
 
 
-def predict(trained: scans.Trained, files: dict[str, Path], output: Path, domain: str = 'b') -> dict[str, Path]:
+def predict(
+    trained: scans.Trained,
+    files: dict[str, Path],
+    output: Path,
+    domain: str = 'b',
+    read: Callable[[Path], volume.Volume] = volume.read,
+) -> dict[str, Path]:
     """{case: label map} of {case: scan}, written to `output` with a dataset.json that names the classes."""
     known('domain', domain, ('a', 'b'))
     output.mkdir(parents=True, exist_ok=True)
     written = {}
-    for case, file in track(files.items(), f'{trained.name}: segmenting', disable=len(files) < 2):
-        scan = volume.read(file)
+    for case, file in track(files.items(), 'segmenting', disable=len(files) < 2):
+        scan = read(file)
         written[case] = output / f'{case}.nii.gz'
         volume.write(written[case], trained.segment(scan, domain), scan, intent='label')
     labels = {name: value for value, name in enumerate(trained.run.classes)}
@@ -38,8 +45,7 @@ def predict(trained: scans.Trained, files: dict[str, Path], output: Path, domain
 def main() -> None:
     """Segments what --input names."""
     files = scans.inputs(INPUT.value)
-    run = scans.Run.load(WORKDIR.value)
-    trained = scans.Trained(run, SYSTEM.value or run.config.chosen)
+    trained = scans.find(WORKDIR.value, SYSTEM.value or '', 's')
     written = predict(trained, files, Path(OUTPUT.value), DOMAIN.value)
     print(f'{len(written)} label maps in {OUTPUT.value}')
 

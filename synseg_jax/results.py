@@ -1,7 +1,10 @@
-"""What a trained system achieves on the test scans: measures, pictures, and what it took."""
+"""What a trained system achieves on the scans it is tested on: measures, pictures, and what it took."""
 
+import json
 import platform
 import resource
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,35 +12,164 @@ import jax
 import numpy as np
 
 import synseg_jax
+from synseg_jax import pairs, stages
 from synseg_jax.data import slices, volume
 from synseg_jax.data.intensity import Normalisation
-from synseg_jax.data.records import Manifest
+from synseg_jax.data.selection import Fold, cases_to_test
+from synseg_jax.data.volume import Volume
+from synseg_jax.errors import known
 from synseg_jax.evaluate import evaluate_pairs
-from synseg_jax.evaluation import figures, summary
+from synseg_jax.evaluation import figures, ranking, summary
 from synseg_jax.predict import predict
-from synseg_jax.scans import Trained
+from synseg_jax.scans import Run, Trained
+from synseg_jax.stages import Stage
+
+MEASURES = 'measures.json'
+ROC_POINTS = 200  # of the curve over all scans of a set
 
 
-def evaluate(trained: Trained, manifest: Manifest, folder: Path) -> dict:
-    """{set: measures} on the target's test scans that have labels; predictions and pictures in `folder`."""
-    results = {}
-    if trained.networks.system.segmentor('b') is None:
-        return results
-    for name, entry in manifest.sets.items():
-        cases = entry['roles'].get('test', {'cases': []})['cases']
-        if entry['domain'] != 'b' or not cases:
+def evaluate(fitted: Sequence[tuple[Stage, Trained]], costs: Sequence[Mapping], fold: Fold, folder: Path) -> dict:
+    """What the last of a system's stages achieves on each set that it tests, and what that took; see `_measure`.
+
+    What was measured before with the same weights on the same scans is not measured again.  The scans of a set that
+    an earlier stage made are made anew on their own grid.
+    """
+    stage, trained = fitted[-1]
+    path = folder / MEASURES
+    before = json.loads(path.read_text(encoding='utf-8'))['sets'] if path.is_file() else {}
+    weights = [trained.run.folder.name, [cost['steps'] for cost in costs], stage.config.predict.to_dict()]
+    sets = {}
+    for name in stage.config.tests or _targets(stage):
+        entry = stage.sets[known('set (tests)', name, stage.sets)].sets[name]
+        cases = [case for case in cases_to_test(name, stage.sets, fold, stage.manifest) if case['label']]
+        if not cases or trained.networks.system.segmentor(entry['domain']) is None:
             continue
-        written = predict(trained, {c['id']: Path(c['image']) for c in cases}, folder / 'predictions' / name)
-        pairs = {c['id']: (written[c['id']], Path(c['label'])) for c in cases if c['label']}
-        if not pairs:
-            continue
-        measured, results[name] = evaluate_pairs(pairs, trained.run.classes, reference_values=entry['labels'])
-        summary.write_csv(folder / f'{name}.csv', summary.rows(measured))
-        figures.overlays(folder / f'{name}.png', _outlined(trained, cases, pairs, measured, entry), trained.run.classes)
-    return results
+        key = stages.digest(weights, [_identity(case) for case in cases])
+        sets[name] = before.get(name, {})
+        if sets[name].get('key') != key:
+            sets[name] = {'key': key, **_measure(trained, name, entry, cases, folder)}
+    found = {'sets': sets, 'costs': list(costs), 'seed': stage.config.seed, 'synthesis': _synthesis(fitted)}
+    found['reads_target_labels'] = any(_reads_target_labels(*one) for one in fitted)
+    summary.write_json(path, {**found, 'sets': {**before, **sets}})
+    return found
 
 
-def _outlined(trained, cases, pairs, measured, entry):
+def pool(parts: Sequence[Mapping]) -> dict:
+    """The folds of a system as one: every case's measures, averaged where several folds tested it; their summary."""
+    cases: dict[str, dict] = {}
+    for part in parts:
+        for name, measured in part['sets'].items():
+            for case, organs in measured['cases'].items():
+                cases.setdefault(name, {}).setdefault(case, []).append(organs)
+    cases = {name: {case: _mean(of) for case, of in measured.items()} for name, measured in cases.items()}
+    once = {cost['stage']: cost for part in parts for cost in part['costs']}  # stages that folds share count once
+    return {
+        'sets': {name: summary.summarise(measured) for name, measured in cases.items()},
+        'cases': cases,
+        'synthesis': parts[0]['synthesis'],
+        'steps': sum(cost['steps'] for cost in once.values()),
+        'seconds': round(sum(cost['seconds'] for cost in once.values()), 1),
+        'peak_memory_gib': max((cost['peak_memory_gib'] for cost in once.values()), default=0.0),
+        'seed': parts[0]['seed'],
+        'reads_target_labels': any(part['reads_target_labels'] for part in parts),
+        'folds': len(parts),
+        'stages': list(once),
+    }
+
+
+def _mean(several):
+    """Mean of every organ's measures over folds; None where no fold has one."""
+    return {
+        organ: {
+            measure: float(np.mean(values))
+            if (values := [v for of in several if (v := of[organ][measure]) is not None])
+            else None
+            for measure in measures
+        }
+        for organ, measures in several[0].items()
+    }
+
+
+def _targets(stage) -> list[str]:
+    """The sets of domain b, but those that stages made."""
+    return [name for name, entry in stage.manifest.sets.items() if entry['domain'] == 'b']
+
+
+def _reads_target_labels(stage, trained) -> bool:
+    real = any('of' not in scans.manifest.sets[scans.set] for scans in stage.scans('b'))
+    return 'label_b' in trained.networks.system.arrays and real
+
+
+def _identity(case):
+    """What tells a scan and its reference from others."""
+    stats = [(path.stat().st_size, path.stat().st_mtime_ns) for path in (Path(case['image']), Path(case['label']))]
+    return [case['id'], case['image'], stats]
+
+
+def _reader(trained, entry) -> Callable[[Path], Volume]:
+    """How the scans of a set are read: from disk, or made from those on disk by the stage that made the set."""
+    if 'by' not in entry:
+        return volume.read
+    maker = Trained(Run.load(trained.run.folder.parent / entry['by']))
+
+    def read(path):
+        scan = volume.read(path)
+        return replace(scan, array=maker.synthesize(scan, 'a').astype(np.float32))
+
+    return read
+
+
+def _synthesis(fitted) -> dict:
+    """{measure: statistics} of synthetic scans against the truth, where the held-out source scans have any."""
+    for stage, trained in reversed(fitted):
+        held_out = [scans for role in ('val', 'train') for scans in stage.scans('a', role)][:1]
+        if held_out and 'g_ab' in trained.networks.system.networks:
+            measured = pairs.measure(trained, held_out[0].described).values()
+            names = ('mae', 'psnr', 'ssim') if measured else ()
+            return {name: summary.statistics(of[name] for of in measured) for name in names}
+    return {}
+
+
+def _measure(trained, name, entry, cases, folder) -> dict:
+    """{'cases': {case: {organ: {measure: value}}}} of the scans of one set; predictions and pictures in `folder`.
+
+    Of two classes the AUC is measured too, and the ROC curve over all scans.
+    """
+    read = _reader(trained, entry)
+    files = {case['id']: Path(case['image']) for case in cases}
+    written = predict(trained, files, folder / 'predictions' / name, entry['domain'], read)
+    labelled = {case['id']: (written[case['id']], Path(case['label'])) for case in cases}
+    classes = trained.run.classes
+    measured, _ = evaluate_pairs(labelled, classes, reference_values=entry['labels'])
+    found = {'cases': measured}
+    if len(classes) == 2:
+        found['roc'] = _rank(trained, entry, files, labelled, read, measured)
+    summary.write_csv(folder / f'{name}.csv', summary.rows(measured))
+    scans = _outlined(trained, cases, labelled, measured, entry, read)
+    figures.overlays(folder / f'{name}.png', scans, classes)
+    telling = figures.telling_cases(measured)
+    best = [scan._replace(title=f'{words}: {scan.title}') for words, case in telling.items()
+            for scan in scans if scan.title.startswith(f'{case}, ')]  # fmt: skip
+    figures.overlays(folder / f'{name}_cases.png', best, classes)
+    return found
+
+
+def _rank(trained, entry, files, labelled, read, measured) -> dict[str, list[float]]:
+    """Adds every scan's AUC to what is measured; the ROC curve over all of them."""
+    organ, value = trained.run.classes[1], entry['labels'][trained.run.classes[1]]
+    probabilities, references = [], []
+    for case, path in files.items():
+        scan = read(path)
+        probabilities.append(trained.probability(scan, entry['domain'], 1).ravel())
+        references.append((volume.read_labels(labelled[case][1]).array == value).ravel())
+        area = ranking.auc(probabilities[-1], references[-1])
+        measured[case][organ]['auc'] = None if np.isnan(area) else area
+    fpr, tpr, _ = ranking.roc_curve(np.concatenate(probabilities), np.concatenate(references))
+    at = np.concatenate([[0], np.geomspace(1e-5, 1, ROC_POINTS)])
+    return {'fpr': at.tolist(), 'tpr': np.interp(at, fpr, tpr).tolist()}
+
+
+def _outlined(trained, cases, labelled, measured, entry, read):
     """The telling slices of the test scans, from best to worst."""
     axis, known_classes = trained.config.data.slice_axis, trained.run.classes
     index = np.zeros(1 + max(entry['labels'].values()), np.uint8)  # the set's label values -> classes
@@ -47,9 +179,9 @@ def _outlined(trained, cases, pairs, measured, entry):
     paths = {case['id']: case for case in cases}
     shown = []
     for case in sorted(organ, key=organ.get, reverse=True):
-        scan = volume.canonical(volume.read(paths[case]['image']))
+        scan = volume.canonical(read(Path(paths[case]['image'])))
         prediction, reference = (
-            slices.to_stack(volume.canonical(volume.read_labels(path)).array, axis) for path in pairs[case]
+            slices.to_stack(volume.canonical(volume.read_labels(path)).array, axis) for path in labelled[case]
         )
         reference = index[reference]
         at = figures.telling_slice(reference, 0)

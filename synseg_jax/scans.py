@@ -6,113 +6,158 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, Shaped
+from jaxtyping import Float, Integer, Shaped
 from ml_collections import ConfigDict
 
 from synseg_jax.data import intensity, slices, volume
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
+from synseg_jax.evaluation import summary
 from synseg_jax.training import parallel
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.inference import Networks
-from synseg_jax.training.system import System, configure, trained_params
+from synseg_jax.training.system import System, trained_params
 
-RUN = 'run.json'  # what a workdir says of itself
+RUN = 'run.json'  # what a workdir says of itself: its configuration, and the stages of each system
+STAGE = 'stage.json'  # what a trained stage says of itself
 
 
 @dataclass(frozen=True)
 class Run:
-    """A workdir: its configuration, and what its records were made of."""
+    """A trained stage: its folder, its configuration, and what its records were made of."""
 
-    workdir: Path
+    folder: Path
     config: ConfigDict
     classes: tuple[str, ...]
     channels: Mapping[str, str]  # by domain, e.g. {'a': 'MR', 'b': 'CT'}
-    typical: Mapping[str, tuple[float, float]]  # by domain: median low and high of the training scans
-    records: str = ''  # the request that the records answer
+    typical: Mapping[str, tuple[float, float]]  # by domain: median low and high of the scans
 
     def save(self) -> None:
-        """Writes run.json, whole or not at all."""
+        """Writes stage.json, whole or not at all."""
         content = {
             'config': json.loads(self.config.to_json_best_effort()),
             'classes': self.classes,
             'channels': dict(self.channels),
             'typical': dict(self.typical),
-            'records': self.records,
         }
-        partial = self.workdir / f'{RUN}.partial'
-        partial.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-        partial.replace(self.workdir / RUN)
+        summary.write_json(self.folder / STAGE, content)
 
     @classmethod
-    def load(cls, workdir: str | Path) -> 'Run':
-        """The run of a workdir; InputError where there is none."""
-        path = Path(workdir) / RUN
-        if not path.is_file():
-            raise InputError(f'{path}: no such file; --workdir is the folder that synseg_jax.main trained in')
-        try:
-            content = json.loads(path.read_text(encoding='utf-8'))
-            return cls(
-                Path(workdir),
-                ConfigDict(content['config']),
-                tuple(content['classes']),
-                content['channels'],
-                {domain: tuple(pair) for domain, pair in content['typical'].items()},
-                content['records'],
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f'{path} is damaged ({error}); train again') from error
+    def load(cls, folder: str | Path) -> 'Run':
+        """What a stage's folder says; InputError where it says nothing."""
+        content = _content(Path(folder) / STAGE, ('config', 'classes', 'channels', 'typical'))
+        typical = {domain: tuple(pair) for domain, pair in content['typical'].items()}
+        classes = tuple(content['classes'])
+        return cls(Path(folder), ConfigDict(content['config']), classes, content['channels'], typical)
+
+    @property
+    def system(self) -> System:
+        """The networks that were trained."""
+        return System(self.config, self.classes)
+
+
+def _content(path, fields) -> dict:
+    if not path.is_file():
+        raise InputError(f'{path}: no such file; --workdir is the folder that synseg_jax.main trained in')
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        missing = [field for field in fields if field not in content]
+    except (ValueError, TypeError) as error:
+        raise InputError(f'{path} is damaged ({error}); train again') from error
+    if missing:
+        raise InputError(f'{path} is damaged (no {missing[0]}); train again')
+    return content
+
+
+def find(workdir: str | Path, system: str = '', network: str = 's') -> 'Trained':
+    """The last stage of a system of the workdir, its chosen one unless named, that trained a network of this kind."""
+    workdir = Path(workdir)
+    content = _content(workdir / RUN, ('config', 'systems'))
+    system = known('system', system or content['config']['chosen'], content['config']['systems'])
+    if system not in content['systems']:
+        raise InputError(f'{workdir}: {system} is not trained yet; run synseg_jax.main')
+    for folder in reversed(content['systems'][system]):
+        run = Run.load(workdir / folder)
+        if any(name.startswith(network) for name in run.system.networks):
+            return Trained(run)
+    kind = {'s': 'segmentor', 'g': 'generator'}[network]
+    raise InputError(f'system {system} trains no {kind}; choose another --system')
 
 
 class Trained:
-    """One trained system of a run, applied to scans."""
+    """A trained stage, applied to scans."""
 
-    def __init__(self, run: Run, name: str, params=None):
-        """The best checkpoint of the system `name`, unless `params` are given."""
-        self.run, self.name = run, name
-        self.config = configure(run.config, name)
-        system = System(self.config, run.classes)
+    def __init__(self, run: Run, params=None):
+        """The best checkpoint of the stage, unless `params` are given."""
+        self.run, self.config, system = run, run.config, run.system
         if params is None:
             like = system.abstract_state(parallel.mesh(1))
-            params = trained_params(Checkpoints(run.workdir / name / 'checkpoints').best(like))
+            params = trained_params(Checkpoints(run.folder / 'checkpoints').best(like))
         self.networks = Networks(system, params, self.config.predict.batch)
 
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
         """Class indices on the scan's own grid and axes; the scan is of the modality of `domain`."""
-        stack, _, _ = self._slices(scan, domain)
-        votes = self.networks.votes(slices.resize_linear(stack, self._size)[..., None], domain)
-        size, resample = stack.shape[1:], self.config.predict.resample
-        known('predict.resample', resample, ('nearest', 'linear'))
+        resample = known('predict.resample', self.config.predict.resample, ('nearest', 'linear'))
+        stack = self._slices(scan, domain)
+        votes = self._votes(stack, scan, domain)
+        size = stack.shape[1:]
         if resample == 'nearest':
             labels = slices.resize_nearest(votes.argmax(-1).astype(np.uint8), size)
         else:
             labels = np.concatenate([slices.resize_linear(v[None], size).argmax(-1).astype(np.uint8) for v in votes])
-        return self._restore(labels, scan)
+        return self._restore(labels, scan, domain)
+
+    def probability(self, scan: Volume, domain: str, label: int) -> Float[np.ndarray, 'x y z']:
+        """The probability of one class on the scan's own grid and axes, 0 where the networks do not look."""
+        stack = self._slices(scan, domain)
+        votes = self._votes(stack, scan, domain)[..., label]
+        return self._restore(slices.resize_linear(votes, stack.shape[1:]), scan, domain)
 
     def synthesize(self, scan: Volume, domain: str) -> Shaped[np.ndarray, 'x y z']:
         """The scan in the other modality's intensities (HU for CT), int16, on its own grid and axes."""
-        stack, _, _ = self._slices(scan, domain)
+        stack = self._slices(scan, domain)
         other = {'a': 'b', 'b': 'a'}[domain]
         fakes = self.networks.translate(slices.resize_linear(stack, self._size)[..., None], domain)[..., 0]
-        own = slices.resize_linear(fakes, stack.shape[1:])
-        restored = intensity.Normalisation(*self.run.typical[other]).invert(own)
-        return self._restore(np.rint(restored).astype(np.int16), scan)
+        restored = self.normalisation(other).invert(slices.resize_linear(fakes, stack.shape[1:]))
+        low = round(self.normalisation(other).low)
+        return self._restore(np.rint(restored).astype(np.int16), scan, domain, low)
+
+    def normalisation(self, domain: str) -> intensity.Normalisation:
+        """What [0, 1] stands for in the synthetic scans of a domain."""
+        return intensity.Normalisation(*self.run.typical[domain])
 
     @property
     def _size(self):
         return self.networks.system.size
 
+    def _votes(self, stack, scan, domain):
+        images = slices.resize_linear(stack, self._size)
+        context = self.config.context
+        if not context.slices:
+            return self.networks.votes(images[..., None], domain)
+        slice_mm = slices.stack_spacing(volume.canonical(scan).spacing_mm, self.config.data.slice_axis)[0]
+        step = context.spacing_mm / slice_mm if context.spacing_mm else 1.0
+        return self.networks.votes(slices.with_neighbours(images, context.slices, step), domain)
+
     def _slices(self, scan, domain):
-        """The scan as upright slices in [0, 1], its normalisation, and the canonical volume."""
+        """The scan as upright slices in [0, 1], as far as the networks look at them."""
         data = self.config.data
         upright = volume.canonical(scan)
         normalisation = intensity.for_channel(
             self.run.channels[domain], upright.array, tuple(data.window_hu), tuple(data.percentiles)
         )
-        return slices.to_stack(normalisation.apply(upright.array), data.slice_axis), normalisation, upright
+        stack = slices.to_stack(normalisation.apply(upright.array), data.slice_axis)
+        return stack[:, *self._seen(stack, domain)]
 
-    def _restore(self, stack, scan):
-        return volume.restore(slices.from_stack(stack, self.config.data.slice_axis), scan)
+    def _seen(self, stack, domain):
+        return slices.centre(stack.shape[1:3], self.config.data.target_center if domain == 'b' else 1.0)
+
+    def _restore(self, seen, scan, domain, outside=0):
+        """What was found in the slices on the scan's own grid and axes, `outside` where nobody looked."""
+        axis = self.config.data.slice_axis
+        whole = slices.to_stack(np.full(volume.canonical(scan).array.shape, outside, seen.dtype), axis)
+        whole[:, *self._seen(whole, domain)] = seen
+        return volume.restore(slices.from_stack(whole, axis), scan)
 
 
 def inputs(path: str | Path) -> dict[str, Path]:

@@ -25,7 +25,7 @@ def synthesize(trained: scans.Trained, files: dict[str, Path], output: Path, dom
     other = {'a': 'b', 'b': 'a'}[domain]
     (output / 'imagesTr').mkdir(parents=True, exist_ok=True)
     description = None
-    for case, file in track(files.items(), f'{trained.name}: synthesizing', disable=len(files) < 2):
+    for case, file in track(files.items(), 'synthesizing', disable=len(files) < 2):
         scan = volume.read(file)
         volume.write(output / 'imagesTr' / f'{case}_0000.nii.gz', trained.synthesize(scan, domain), scan)
         label = file.parent.parent / file.parent.name.replace('images', 'labels') / f'{case}.nii.gz'
@@ -44,8 +44,7 @@ def synthesize(trained: scans.Trained, files: dict[str, Path], output: Path, dom
 def main() -> None:
     """Translates what --input names."""
     files = scans.inputs(INPUT.value)
-    run = scans.Run.load(WORKDIR.value)
-    trained = scans.Trained(run, SYSTEM.value or run.config.chosen)
+    trained = scans.find(WORKDIR.value, SYSTEM.value or '', 'g')
     synthesize(trained, files, Path(OUTPUT.value), DOMAIN.value)
     print(f'{len(files)} synthetic scans in {OUTPUT.value}')
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -29,14 +30,14 @@ def _run(records, workdir, **changes):
 
 def _states(workdir):
     """Every checkpoint of the run, by step."""
-    checkpoints = Checkpoints(workdir / 'synseg' / 'checkpoints')
+    checkpoints = Checkpoints(workdir / 'synseg' / 'train' / 'checkpoints')
     found = {step: checkpoints._restore(step, tiny.first_state()) for step in checkpoints.manager.all_steps()}
     checkpoints.close()
     return found
 
 
 def _check_same(workdir, straight):
-    for name in ('metrics.csv', 'validation.csv', 'target.csv'):
+    for name in ('train/metrics.csv', 'train/validation.csv', 'target.csv'):
         assert (workdir / 'synseg' / name).read_bytes() == (straight / 'synseg' / name).read_bytes(), name
     found, expected = _states(workdir), _states(straight)
     both = found.keys() & expected.keys()  # a run that was stopped keeps the step it stopped at
@@ -83,6 +84,15 @@ def test_workers_change_on_the_way(tiny_records, straight, tmp_path, stop_at):
     _check_same(tmp_path, straight)
 
 
+def _stage(workdir):
+    """The folder that the run's only stage is trained in."""
+    end = time.monotonic() + 100
+    while not (found := list((workdir / 'stages').glob('train-*'))):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return found[0]
+
+
 def _start(records, workdir):
     line = [sys.executable, '-m', 'synseg_jax.main', f'--config=tests/tiny.py:{records}', f'--workdir={workdir}']
     return subprocess.Popen(
@@ -99,8 +109,9 @@ def _wait_for(path, process, seconds=200):
 
 
 def test_killed_and_stopped_from_outside(tiny_records, straight, tmp_path):
-    checkpoints = tmp_path / 'synseg' / 'checkpoints'
     killed = _start(tiny_records, tmp_path)
+    _wait_for(tmp_path / 'run.json', killed)
+    checkpoints = _stage(tmp_path) / 'checkpoints'
     _wait_for(checkpoints / '4', killed)
     killed.kill()
     assert killed.wait(60) == -signal.SIGKILL
@@ -120,10 +131,10 @@ def test_killed_and_stopped_from_outside(tiny_records, straight, tmp_path):
 
 
 def test_a_finished_run_only_evaluates(tiny_records, straight, tmp_path, monkeypatch):
-    workdir = shutil.copytree(straight, tmp_path / 'run')
+    workdir = shutil.copytree(straight, tmp_path / 'run', symlinks=True)
     monkeypatch.setattr(pipeline, 'batches', lambda *_: iter(()))
     results, said = _run(tiny_records, workdir)
-    assert f'resumes at step {STEPS}' in said
+    assert f'done: {STEPS} steps' in said
     assert results['systems'].keys() == {'synseg'}
     _check_same(workdir, straight)
 
@@ -157,6 +168,17 @@ def test_other_records_are_refused(tiny_records, straight, tmp_path):
 def test_one_run_at_a_time(tiny_records, tmp_path):
     with (tmp_path / '.lock').open('w') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match='another run is at work there; use another --workdir or wait'):
-            _run(tiny_records, tmp_path)
+        released = threading.Timer(1, lambda: fcntl.flock(file, fcntl.LOCK_UN))
+        released.start()
+        _, said = _run(tiny_records, tmp_path, train__steps=2, train__decay_steps=0)
+        released.join()
+    assert f'another run is at work in {tmp_path}; waiting for it' in said and (tmp_path / 'results.json').exists()
+
+
+def test_waiting_for_another_run_can_be_stopped(tiny_records, tmp_path):
+    with (tmp_path / '.lock').open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        results, said = _run(tiny_records, tmp_path)
+    assert results == {} and 'SIGTERM while waiting for another run' in said
     assert [path.name for path in tmp_path.iterdir()] == ['.lock']

@@ -27,20 +27,22 @@ def _sliced(index, case, role, settings):
     normalisation = intensity.for_channel(
         role.dataset.channel, upright.array, settings.window_hu, settings.percentiles, str(case.image)
     )
-    stack = slices.to_stack(upright.array, settings.slice_axis)
+    stack = _central(slices.to_stack(upright.array, settings.slice_axis), role, settings)
     labels = None if role.classes is None else _label_stack(case, stored, role, settings)
-    kept = _near_labels(labels, settings.source_margin) if role.domain == 'a' and labels is not None else None
-    records = []
+    margin = settings.source_margin if role.domain == 'a' else settings.target_margin
+    kept = None if labels is None else _near_labels(labels, margin)
+    records, numbers = [], []
     for first in range(0, len(stack), PIECE):
         images = slices.resize_linear(normalisation.apply(stack[first : first + PIECE]), settings.size)
         for number, image in enumerate(images, first):
             wanted = kept is None or kept[number]
             if wanted and np.mean(image > VISIBLE) >= settings.foreground_share:
+                numbers.append(number)
                 records.append(encode(image[..., None], None if labels is None else labels[number], index, number))
     odd = intensity.unused(normalisation, upright.array)
     if not records:
         odd = f'{case.image.name}: {_all_dropped(kept, settings)}'
-    return records, _description(case, stored, stack, normalisation, len(records)), [odd] if odd else []
+    return records, _description(case, stored, upright, stack, normalisation, numbers, settings), [odd] if odd else []
 
 
 def _near_labels(labels, margin) -> np.ndarray | None:
@@ -54,7 +56,7 @@ def _near_labels(labels, margin) -> np.ndarray | None:
 def _all_dropped(kept, settings) -> str:
     if kept is None or kept.any():
         return f'every slice has less than {settings.foreground_share:.0%} foreground and is dropped'
-    return 'no slice has a labelled organ, so data.source_margin drops all'
+    return 'no slice has a labelled organ, so data.source_margin or target_margin drops all'
 
 
 def _label_stack(case, image, role, settings) -> np.ndarray:
@@ -63,10 +65,18 @@ def _label_stack(case, image, role, settings) -> np.ndarray:
     check_pair(image, label, role.dataset.labels.values(), str(case.label))
     # the image's own affine: the two agree, and both must be turned the same way
     upright = volume.canonical(volume.Volume(role.classes[label.array], image.affine))
-    return slices.resize_nearest(slices.to_stack(upright.array, settings.slice_axis), settings.size)
+    return slices.resize_nearest(
+        _central(slices.to_stack(upright.array, settings.slice_axis), role, settings), settings.size
+    )
 
 
-def _description(case, stored, stack, normalisation, count) -> dict:
+def _central(stack, role, settings) -> np.ndarray:
+    """The part of the pictures that is kept."""
+    share = settings.target_center if role.domain == 'b' else 1.0
+    return stack[:, *slices.centre(stack.shape[1:3], share)]
+
+
+def _description(case, stored, upright, stack, normalisation, kept, settings) -> dict:
     return {
         'id': case.id,
         'subject': case.subject,
@@ -75,10 +85,12 @@ def _description(case, stored, stack, normalisation, count) -> dict:
         'shape': list(stored.array.shape),
         'affine': stored.affine.tolist(),
         'spacing_mm': list(stored.spacing_mm),
+        'slice_mm': slices.stack_spacing(upright.spacing_mm, settings.slice_axis)[0],
         'low': normalisation.low,
         'high': normalisation.high,
         'scan_size': list(stack.shape[1:3]),
         'slices': len(stack),
-        'records': count,
-        'dropped': len(stack) - count,
+        'kept': kept,
+        'records': len(kept),
+        'dropped': len(stack) - len(kept),
     }

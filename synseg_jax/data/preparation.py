@@ -19,8 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import synseg_jax
 from synseg_jax.data.extraction import records_of
 from synseg_jax.data.records import FORMAT, MANIFEST, Manifest, RecordWriter
-from synseg_jax.data.roles import Scans, plan
-from synseg_jax.data.settings import Settings
+from synseg_jax.data.roles import Scans, plan, recast
+from synseg_jax.data.settings import READING, Settings
 from synseg_jax.errors import InputError
 
 WORKERS = 2
@@ -34,31 +34,44 @@ def prepare(
     The same request gives the same bytes.  `output` appears whole or not at all.  Raises InputError for a
     scan, label or setting that will not do, and where `output` holds something else and `overwrite` is False.
     """
-    output = Path(output).absolute()
     roles, classes = plan(sets, settings)
+    return _prepare(roles, classes, output, settings, overwrite, progress)
+
+
+def prepare_again(
+    manifest: Manifest, output: str | Path, settings: Settings, sets: Sequence[str] = (), progress: bool = True
+) -> Manifest:
+    """Other records of the same scans in the same roles, as `settings` say; of `sets` alone, if any are named."""
+    roles = [role for role in recast(manifest, settings) if not sets or role.name in sets]
+    return _prepare(roles, manifest.classes, output, settings, True, progress)
+
+
+def _prepare(roles, classes, output, settings, overwrite, progress) -> Manifest:
+    output = Path(output).absolute()
     request = _request(roles, settings)
     existing = _existing(output, request, overwrite)
     if existing:
         if progress:
             print(f'{output} is up to date')
         return existing
-    with _whole_folder(output) as folder:
-        entries = _write(roles, folder, settings, progress)
+    with whole_folder(output) as folder:
         manifest = Manifest(
             folder=folder,
             classes=classes,
-            size=tuple(settings.size),
-            slice_axis=settings.slice_axis,
-            window_hu=tuple(settings.window_hu),
-            percentiles=tuple(settings.percentiles),
+            **{field: getattr(settings, field) for field in READING},
             seed=settings.seed,
-            sets=entries,
-            packages={p: importlib.metadata.version(p) for p in ('numpy', 'nibabel', 'array_record', 'safetensors')},
+            sets=_write(roles, folder, settings, progress),
+            packages=packages(),
             request=request,
             version=synseg_jax.__version__,
         )
         manifest.save()
     return Manifest.load(output)
+
+
+def packages() -> dict[str, str]:
+    """The versions of the packages that records are written with."""
+    return {p: importlib.metadata.version(p) for p in ('numpy', 'nibabel', 'array_record', 'safetensors')}
 
 
 def _request(roles, settings) -> str:
@@ -96,7 +109,7 @@ def _existing(output, request, overwrite) -> Manifest | None:
 
 
 @contextmanager
-def _whole_folder(output) -> Iterator[Path]:
+def whole_folder(output) -> Iterator[Path]:
     """A folder to write into, which becomes `output` if all goes well and disappears otherwise."""
     partial, old = (output.with_name(f'{output.name}.{word}') for word in ('partial', 'old'))
     shutil.rmtree(partial, ignore_errors=True)
@@ -132,7 +145,7 @@ def _write(roles, folder, settings, progress) -> dict:
                 role.name,
                 {'domain': role.domain, 'channel': role.dataset.channel, 'labels': role.dataset.labels, 'roles': {}},
             )
-            entry['roles'][role.role] = _entry(role, folder / role.file, writer.count, described)
+            entry['roles'][role.role] = role_entry(folder / role.file, role.classes is not None, described)
     for name, lines in notes.items():
         if lines:
             more = f' (and {len(lines) - 1} more scans)' if len(lines) > 1 else ''
@@ -140,17 +153,13 @@ def _write(roles, folder, settings, progress) -> dict:
     return entries
 
 
-def _entry(role, path, count, described) -> dict:
+def role_entry(path: Path, labelled: bool, cases: list[dict]) -> dict:
+    """What a manifest says of the record file of one role."""
     with path.open('rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
-    return {
-        'file': role.file,
-        'records': count,
-        'bytes': path.stat().st_size,
-        'sha256': digest,
-        'labelled': role.classes is not None,
-        'cases': described,
-    }
+    count = sum(case['records'] for case in cases)
+    size = path.stat().st_size
+    return {'file': path.name, 'records': count, 'bytes': size, 'sha256': digest, 'labelled': labelled, 'cases': cases}
 
 
 def _in_order(role, settings) -> Iterable:

@@ -11,7 +11,7 @@ A record is the safetensors bytes of one slice:
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from synseg_jax.data.dataset import checked_id
 from synseg_jax.errors import InputError, known
 
 MANIFEST = 'manifest.json'
-FORMAT = 1
+FORMAT = 2
 WHITE = 65535
 
 
@@ -111,8 +111,9 @@ class Manifest:
     slice_axis: str
     window_hu: tuple[float, float]
     percentiles: tuple[float, float]
+    target_center: float
     seed: int
-    sets: Mapping[str, Any]
+    sets: Mapping[str, Any] = field(repr=False)
     packages: Mapping[str, str]
     request: str
     version: str
@@ -168,6 +169,7 @@ _FIELDS = {
     'slice_axis': (str, None),
     'window_hu': (list, 2),
     'percentiles': (list, 2),
+    'target_center': (float, None),
     'seed': (int, None),
     'sets': (dict, None),
     'packages': (dict, None),
@@ -176,6 +178,7 @@ _FIELDS = {
 }
 _ROLE_FIELDS = {'file': str, 'records': int, 'sha256': str, 'labelled': bool, 'cases': list}
 _CASE_FIELDS = {'id': str, 'subject': str, 'image': str, 'shape': list, 'affine': list, 'low': float, 'high': float}
+_CASE_FIELDS |= {'slice_mm': float, 'kept': list, 'records': int}
 
 
 def _content(folder):
@@ -211,6 +214,6 @@ def _check_set(path, name, entry):
 
 
 def _check(path, where, entry, fields):
-    for field, kind in fields.items():
-        if not isinstance(entry, dict) or not isinstance(entry.get(field), kind):
-            raise InputError(f'{path}: field {where}.{field} is missing or wrong; prepare the records again')
+    for name, kind in fields.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
+            raise InputError(f'{path}: field {where}.{name} is missing or wrong; prepare the records again')

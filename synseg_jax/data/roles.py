@@ -9,6 +9,7 @@ from absl import logging
 
 from synseg_jax.data import intensity, slices
 from synseg_jax.data.dataset import ROLES, Case, Dataset, read_dataset, split
+from synseg_jax.data.records import Manifest
 from synseg_jax.data.settings import Settings
 from synseg_jax.errors import InputError, known
 
@@ -60,6 +61,22 @@ def plan(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], tuple[s
             roles.append(Role(scans.name, role, scans.domain, dataset, cases, table))
     _check_subjects(roles)
     return roles, classes
+
+
+def recast(manifest: Manifest, settings: Settings) -> list[Role]:
+    """The roles that a folder of records was made of, to be prepared anew as other settings say."""
+    roles = []
+    for name, entry in manifest.sets.items():
+        for role, content in entry['roles'].items():
+            cases = [
+                Case(case['id'], case['subject'], Path(case['image']), case['label'] and Path(case['label']))
+                for case in content['cases']
+            ]
+            dataset = Dataset(cases[0].image.parents[1], (entry['channel'],), entry['labels'], tuple(cases))
+            opened = _labels_opened(Scans(name, dataset.folder, entry['domain']), role, cases, settings)
+            table = _class_table(dataset, manifest.classes, chosen=True) if opened else None
+            roles.append(Role(name, role, entry['domain'], dataset, cases, table))
+    return roles
 
 
 def _classes_of(sets, datasets):

@@ -8,6 +8,9 @@ from typing import get_args
 
 from synseg_jax.errors import InputError
 
+# What decides how a scan becomes the images that a network was trained on, whatever a configuration says later.
+READING = ('size', 'slice_axis', 'window_hu', 'percentiles', 'target_center')
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -19,6 +22,8 @@ class Settings:
     percentiles: tuple[float, float] = (2.5, 97.5)
     foreground_share: float = 0.02
     source_margin: int = -1
+    target_margin: int = -1
+    target_center: float = 1.0
     classes: tuple[str, ...] = ()
     subject: str = '(.+)'
     source_split: tuple[float, float, float] = (0.8, 0.2, 0.0)

@@ -4,6 +4,8 @@ Axes of a canonical volume run right->left, anterior->posterior, inferior->super
 as radiologists look at them: the patient's right on the left, the head or the belly up.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Shaped
 
@@ -39,6 +41,34 @@ def stack_spacing(spacing_mm: tuple[float, float, float], slice_axis: str) -> tu
     """Spacing in mm between slices, rows and columns, from that of the canonical volume's axes."""
     order, _ = VIEWS[known('slice_axis', slice_axis, VIEWS)]
     return tuple(spacing_mm[axis] for axis in order)
+
+
+def centre(size: tuple[int, int], share: float) -> tuple[slice, slice]:
+    """The central `share`, in (0, 1], of the rows and columns of a picture of `size`."""
+    kept = [max(1, round(length * share)) for length in size]
+    first = [(length - part) // 2 for length, part in zip(size, kept, strict=True)]
+    return tuple(slice(start, start + part) for start, part in zip(first, kept, strict=True))
+
+
+def neighbours(kept: Sequence[int], context: int, step: float = 1.0) -> Float[np.ndarray, 'n k']:
+    """Where each slice and its `context` neighbours on either side lie in `kept`, in fractions of an entry.
+
+    `kept` holds rising indices of slices; neighbours are `step` slices apart.  Beyond the ends the end is repeated, and
+    a slice that is not kept lies between those that are.
+    """
+    kept = np.asarray(kept, float)
+    wanted = kept[:, None] + step * np.arange(-context, context + 1)
+    places = np.interp(wanted, kept, np.arange(len(kept)))
+    return np.where(np.abs(places - np.rint(places)) < 1e-6, np.rint(places), places)
+
+
+def with_neighbours(stack: Float[np.ndarray, 'n r c'], context: int, step: float = 1.0) -> Float[np.ndarray, 'n r c k']:
+    """Each picture with its `neighbours` as channels, `context` on either side and `step` pictures apart."""
+    places = neighbours(range(len(stack)), context, step)
+    lower = np.floor(places).astype(int)
+    share = (places - lower).astype(np.float32)[:, :, None, None]
+    near, beyond = stack[lower], stack[np.ceil(places).astype(int)]
+    return np.moveaxis((1 - share) * near + share * beyond, 1, -1)
 
 
 def resize_linear(stack: Float[np.ndarray, 'n r c *k'], size: tuple[int, int]) -> Float[np.ndarray, 'n h w *k']:

@@ -24,6 +24,11 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def leave(self) -> None:
+        """Raises Interrupted if a signal arrived."""
+        if self.asked:
+            raise Interrupted(f'{self.asked}; the same command goes on from there')
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.asked:
             raise KeyboardInterrupt

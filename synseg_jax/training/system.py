@@ -26,20 +26,25 @@ from synseg_jax.training.terms import TERMS, Choices
 KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # the configuration's name for a player's nets
 
 
-def configure(config: ConfigDict, name: str) -> ConfigDict:
-    """The configuration of the system `name`: the shared fields, changed by its own."""
+def configure(config: ConfigDict, system: str, stage: str = '') -> ConfigDict:
+    """The configuration of one stage of a system, its only one unless named: all fields, changed by its own."""
     changed = config.copy_and_resolve_references()
-    changes = changed.systems[known('system', name, changed.systems)]
+    _update(changed, changed.systems[known('system', system, changed.systems)], f'systems.{system}')
+    stages = changed.stages
+    if not stage and len(stages) > 1:
+        raise InputError(f'system {system} has the stages {", ".join(stages)}; name one')
+    stage = stage or next(iter(stages))
+    changes = stages[known(f'stage of system {system}', stage, stages)]
     with changed.unlocked():
-        del changed['systems']
-    _update(changed, changes, f'systems.{name}')
+        del changed['systems'], changed['stages']
+    _update(changed, changes, f'systems.{system}.stages.{stage}')
     return changed
 
 
 def _update(config, changes, where):
     for field, value in changes.items():
         known(f'field of {where}', field, config)
-        if isinstance(value, ConfigDict) and 'architecture' not in value:
+        if isinstance(value, ConfigDict) and field != 'stages' and 'architecture' not in value:
             _update(config[field], value, f'{where}.{field}')
         else:
             config[field] = value
@@ -47,11 +52,15 @@ def _update(config, changes, where):
 
 @dataclass(frozen=True)
 class System:
-    """What is trained: a method's networks for `channels` image channels and `classes` labels."""
+    """What is trained: a method's networks, for images and `classes` labels."""
 
     config: ConfigDict
     classes: tuple[str, ...]
-    channels: int = 1
+
+    @property
+    def channels(self) -> int:
+        """The channels of an image: the slice and its neighbours."""
+        return 1 + 2 * self.config.context.slices
 
     @cached_property
     def method(self) -> Method:

@@ -67,7 +67,7 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
 
     def add(title, pictures, labels=None):
         columns[title] = [
-            picture[..., 0] if labels is None else (picture[..., 0], labels[i]) for i, picture in enumerate(pictures)
+            _middle(picture) if labels is None else (_middle(picture), labels[i]) for i, picture in enumerate(pictures)
         ]
 
     for source, other in (('a', 'b'), ('b', 'a')):
@@ -95,3 +95,8 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
     for i in range(count):
         rows.append({title: pictures[i] for title, pictures in columns.items()})
     return rows
+
+
+def _middle(picture):
+    """The slice itself, of a picture that has its neighbours as channels."""
+    return picture[..., picture.shape[-1] // 2]

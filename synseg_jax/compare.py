@@ -1,0 +1,182 @@
+"""Set systems side by side as a paper's table does: train what has not run, measure every row, write one report.
+
+Usage:
+    python -m synseg_jax.compare --table=configs/tables/synseg_spleen.py
+    python -m synseg_jax.compare --table=configs/tables/synseg_spleen.py:records/spleen --rows=synseg
+
+Without data after the colon a table is made at demonstration scale on the embedded phantom.  Every row trains in a
+process of its own, one after another; --rows trains some alone, so that a cluster can take them one by one, and
+--rows=none only writes the report.  An interrupted comparison goes on where it was.  The report (report.html,
+report.md, table.csv, cases.csv) marks rows that have not run.  Single fields: --table.train.batch=8.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from synseg_jax import command, stages
+from synseg_jax.errors import InputError, known
+from synseg_jax.evaluation import comparison_plots, report, wording
+from synseg_jax.evaluation.comparison import Report, Row, values
+from synseg_jax.results import versions
+from synseg_jax.scans import RUN
+
+RESULTS = 'results.json'
+
+
+def train(system: str, workdir: Path, argv: Sequence[str]) -> int:
+    """The exit code of `main` on one system of the table; a SIGTERM to us reaches it."""
+    given = [f'--config{a.removeprefix("--table")}' for a in argv if a.startswith(('--table=', '--table.'))]
+    line = [sys.executable, '-m', 'synseg_jax.main', *given, f"--config.run=('{system}',)", f'--workdir={workdir}']
+    process = subprocess.Popen(line)
+    before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def finished(config: ConfigDict, workdir: Path, system: str) -> bool:
+    """Whether a system has run to its end, with these very fields, on every set that the table shows of it."""
+    wanted = {row.set for row in config.table.rows.values() if row.system == system}
+    begun = _content(workdir / RUN).get('config', {})
+    same = {k: v for k, v in stages.flat(begun).items() if not k.startswith(SHOWN)} == {
+        k: v for k, v in stages.flat(json.loads(config.to_json_best_effort())).items() if not k.startswith(SHOWN)
+    }
+    return same and wanted <= _content(workdir / system / RESULTS).get('cases', {}).keys()
+
+
+SHOWN = ('run', 'chosen', 'tests', 'table.')  # fields that decide what is run and shown, not what comes out
+
+
+def in_order(table: ConfigDict) -> list[ConfigDict]:
+    """What a table says of its rows, from top to bottom."""
+    return [table.rows[key] for key in table.order]
+
+
+def rows(config: ConfigDict, workdir: Path) -> list[Row]:
+    """The rows of a table as far as their systems have run."""
+    return [_row(config, wanted, workdir / wanted.system) for wanted in in_order(config.table)]
+
+
+def _row(config, wanted, folder) -> Row:
+    """One row, with the pictures and fields of its stages (of the first fold)."""
+    table, found = config.table, _content(folder / RESULTS)
+    several = len({row.set for row in table.rows.values()}) > 1
+    named = {'name': wanted.name, 'set': dict(table.sets).get(wanted.set, wanted.set) if several else ''}
+    named['reported'] = dict(wanted.reported)
+    if wanted.set not in found.get('cases', {}):
+        return Row(**named)
+    first = folder / 'fold1' if (folder / 'fold1').is_dir() else folder
+    trained = {name: first / name for name in stages.names(config, wanted.system)}
+    pictures = {'Best, median and worst case': first / f'{wanted.set}_cases.png'}
+    pictures |= {f'Stage {name}': place / 'panel.png' for name, place in trained.items()}
+    curves = [path for place in trained.values() if (path := place / 'curves.png').is_file()]
+    return Row(
+        **named,
+        cases=found['cases'][wanted.set],
+        reads_target_labels=found['reads_target_labels'],
+        seconds=found['seconds'],
+        memory_gib=found['peak_memory_gib'],
+        seed=found['seed'],
+        steps=found['steps'],
+        note=_note(found),
+        pictures={caption: path for caption, path in pictures.items() if path.is_file()},
+        curves=curves[-1] if curves else None,
+        config='\n\n'.join(_fields(name, place / 'stage.json') for name, place in trained.items()).strip(),
+    )
+
+
+def _note(found) -> str:
+    """Folds, and what synthetic scans are worth against the truth."""
+    told = [f'{found["folds"]} folds'] if found['folds'] > 1 else []
+    if truth := {name: of['mean'] for name, of in found['synthesis'].items()}:
+        told.append(
+            f'synthetic against true scans of the same people, in [0, 1]: MAE {truth["mae"]:.3f}, '
+            f'PSNR {truth["psnr"]:.1f} dB, SSIM {truth["ssim"]:.3f}'
+        )
+    return '; '.join(told)
+
+
+def _fields(name, path) -> str:
+    fields = stages.flat(_content(path).get('config', {}))
+    return (
+        '\n'.join([f'# stage {name}', *(f'{field} = {value!r}' for field, value in fields.items())]) if fields else ''
+    )
+
+
+def pictures(config: ConfigDict, made: Sequence[Row], workdir: Path, folder: Path) -> dict[str, Path]:
+    """{caption: picture} of several rows together: a measure against the count of the rows, and ROC curves."""
+    table, drawn = config.table, {}
+    pairs = [(wanted, row) for wanted, row in zip(in_order(table), made, strict=True) if row.cases]
+    counted = [(wanted, row) for wanted, row in pairs if wanted.count >= 0]
+    if table.counted and len(counted) > 1:
+        lines: dict[str, dict] = {}
+        for wanted, row in counted:
+            own = values(row, table.organs[0], table.measures[0])
+            lines.setdefault(row.set or table.organs[0], {})[wanted.count] = list(own.values())
+        drawn[f'Against the number of {table.counted}'] = folder / 'counts.png'
+        measure = wording.heading(table.measures[0])
+        comparison_plots.against(folder / 'counts.png', lines, count=table.counted, measure=measure)
+    curves = {}
+    for wanted, row in pairs:
+        first = workdir / wanted.system / ('fold1' if (workdir / wanted.system / 'fold1').is_dir() else '')
+        roc = _content(first / 'measures.json').get('sets', {}).get(wanted.set, {}).get('roc')
+        if roc and 'auc' in table.measures:
+            curves[row.title] = (roc['fpr'], roc['tpr'])
+    if curves:
+        drawn['ROC curves over the voxels of all test scans'] = folder / 'roc.png'
+        comparison_plots.roc_curves(folder / 'roc.png', curves)
+    return drawn
+
+
+def _content(path) -> dict:
+    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+
+
+def main() -> None:
+    """Trains the rows that have not run and writes the report."""
+    config = TABLE.value
+    if 'table' not in config:
+        raise InputError('--table names a configuration without a table; configs/tables/ has those with one')
+    systems = list(dict.fromkeys(row.system for row in in_order(config.table)))
+    chosen = [] if ROWS.value == ['none'] else [known('row', name, systems) for name in ROWS.value or systems]
+    path = command.config_path('table')
+    workdir = Path(WORKDIR.value or Path('runs/tables') / config.table.runs)
+    failed = {}
+    for system in (name for name in chosen if not finished(config, workdir, name)):
+        code = train(system, workdir, sys.argv[1:])
+        if code:
+            failed[system] = code
+        elif not finished(config, workdir, system):
+            break  # it was told to stop, and so are we
+    made, folder = rows(config, workdir), workdir / f'report_{path.stem}'
+    folder.mkdir(parents=True, exist_ok=True)
+    table = config.table
+    times = [_content(workdir / name / RESULTS).get('seconds', 0.0) for name in systems]
+    written = Report(
+        table.title, table.source, tuple(table.organs), tuple(table.measures), table.reference, made,
+        [f'{name} stopped with exit code {code}; run it again to see why' for name, code in failed.items()],
+        versions(), sum(times), pictures(config, made, workdir, folder),
+    )  # fmt: skip
+    report.write(written, folder)
+    missing = [row.title for row in made if row.cases is None]
+    console = Console(highlight=False, soft_wrap=True)
+    console.print((folder / 'report.md').read_text(encoding='utf-8'), markup=False)
+    console.print(f'{folder / "report.html"}' + (f'; not run: {", ".join(missing)}' if missing else ''), markup=False)
+    if failed:
+        raise InputError(f'{", ".join(failed)} failed; the report marks them')
+
+
+if __name__ == '__main__':
+    TABLE = command.config_flag('table')
+    ROWS = flags.DEFINE_list('rows', [], 'Systems to train, by name; all unless given; none: only write the report.')
+    WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for all rows; default: runs/tables/<the table says>.')
+    command.run(main, required=('table',))

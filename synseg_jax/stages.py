@@ -1,0 +1,139 @@
+"""A system as a list of stages, each in a folder named by a digest of all that its result depends on.
+
+Two systems, or two folds of one, that share a stage share its folder; a stage that is done is not done again.
+"""
+
+import fcntl
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from synseg_jax.data.records import Manifest
+from synseg_jax.data.selection import Chosen, Fold, select
+from synseg_jax.errors import InputError, known
+from synseg_jax.training.signals import Interrupted, Signals
+from synseg_jax.training.system import configure
+
+# What may change while a stage goes on: how long it lasts, and what it is computed with.
+EXTENDABLE = ('train.steps', 'train.epochs', 'train.workers', 'train.log_every', 'train.devices', 'train.keep')
+# What does not touch a stage's result; what it reads and begins with enters the digest by content.
+ELSEWHERE = (
+    'run',
+    'chosen',
+    'data_dir',
+    'data.',
+    'phantom.',
+    'predict.',
+    'tests',
+    'fold.',
+    'sets.',
+    'by',
+    'start.stage',
+)
+ELSEWHERE += ('table.',)
+DO = ('train', 'synthesize')
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a system: its configuration, the scans it reads by domain, and the folders it builds on."""
+
+    name: str
+    config: ConfigDict
+    manifest: Manifest  # of the records that are given: the set of all sets it knows but those that stages made
+    sets: Mapping[str, Manifest]
+    fold: Fold = Fold()
+    earlier: Mapping[str, str] = field(default_factory=dict)  # stage -> its folder's name
+
+    @property
+    def does(self) -> str:
+        return known(f'do of stage {self.name}', self.config.do, DO)
+
+    def scans(self, domain: str, role: str = 'train') -> list[Chosen]:
+        """The scans of a role that it reads in a domain."""
+        context = self.config.context
+        options = {'context': context.slices, 'spacing_mm': context.spacing_mm, 'seed': self.config.seed}
+        return select(self.config.sets[domain], domain, self.sets, role, self.fold, self.manifest, **options)
+
+    def before(self, name: str) -> str:
+        """The folder of an earlier stage."""
+        return self.earlier[known(f'earlier stage of {self.name}', name, self.earlier)]
+
+    def key(self) -> str:
+        """The name of its folder: its own name and a digest of its fields, its scans and the stages it builds on."""
+        fields = {k: v for k, v in flat(json.loads(self.config.to_json_best_effort())).items()
+                  if not k.startswith(EXTENDABLE + ELSEWHERE)}  # fmt: skip
+        roles = ('train', 'val', 'test') if self.does == 'synthesize' else ('train', 'val')
+        read = {d: [scans.key() for r in roles for scans in self.scans(d, r)] for d in 'ab'}
+        built_on = [self.before(name) for name in (self.config.by, self.config.start.stage) if name]
+        return f'{self.name}-{digest(fields, read, built_on, self.manifest.classes)}'
+
+
+def names(config: ConfigDict, system: str) -> list[str]:
+    """The stages of a system, each after those that it builds on; InputError for stages that wait for one another."""
+    own = config.systems[known('system', system, config.systems)]
+    all_stages = own.stages if 'stages' in own else config.stages
+    needs = {}
+    for name in all_stages:
+        stage = configure(config, system, name)
+        read = (text.partition(':')[0] for domain in 'ab' for text in stage.sets[domain])
+        needs[name] = {other for other in (stage.by, stage.start.stage, *read) if other in all_stages}
+    try:
+        return list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        raise InputError(f'system {system}: stages {", ".join(error.args[1])} wait for one another') from None
+
+
+def folds(config: ConfigDict, system: str) -> list[Fold]:
+    """The folds over which a system is trained anew; one that holds nobody out where there are none."""
+    first = configure(config, system, names(config, system)[0])
+    return [Fold(first.fold.set, first.fold.of, i, config.seed) for i in range(max(1, first.fold.of))]
+
+
+@contextmanager
+def alone(folder: Path, say: Callable[[str], None], signals: Signals) -> Iterator[None]:
+    """Holds a folder against other processes, waiting while one is at work there; the kernel lets go when we end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / '.lock').open('w') as file:
+        told = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    say(f'another run is at work in {folder}; waiting for it')
+                    told = True
+                if signals.asked:
+                    raise Interrupted(f'{signals.asked} while waiting for another run') from None
+                time.sleep(0.2)
+        yield
+
+
+def digest(*content) -> str:
+    """Ten characters that stand for nested lists, mappings, names and numbers."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def check_lengths(lengths: dict[str, tuple[int, str]], folder: str, steps: int, system: str) -> None:
+    """InputError if another system trains the same stage for longer or shorter; `lengths` remembers."""
+    known_steps, other = lengths.setdefault(folder, (steps, system))
+    if known_steps != steps:
+        raise InputError(
+            f'systems {other} and {system} share stage {folder} but for its length ({known_steps} and {steps} steps); '
+            'give the stage another name in one of them'
+        )
+
+
+def flat(tree, prefix=''):
+    """{'train.batch': 4, ...} of a nested configuration."""
+    if not isinstance(tree, dict) or not tree:
+        return {prefix: tree}
+    return {k: v for name, value in tree.items() for k, v in flat(value, f'{prefix}.{name}'.lstrip('.')).items()}

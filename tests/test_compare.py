@@ -1,0 +1,111 @@
+"""The command that sets systems side by side: what it trains, what it marks, and that it goes on where it was."""
+
+import csv
+import json
+import os
+
+import pytest
+import tiny
+
+from configs import variants
+from synseg_jax import compare
+
+TABLE = """
+from tests import tiny
+from configs import variants
+
+
+def get_config(data=''):
+    c = tiny.config(data, train__steps=4, train__decay_steps=2, train__save_every=2)
+    c.systems = variants.systems(synseg={}, source_only={'method': 'supervised'}, broken={'sets': {'a': ('none',)}})
+    rows = {
+        'b': {'system': 'synseg', 'set': 'target', 'name': 'SynSeg-Net', 'reported': {'dice': '.9'}, 'count': 2},
+        'a': {'system': 'source_only', 'set': 'target', 'name': 'no adaptation', 'reported': {}, 'count': 1},
+        'c': {'system': 'broken', 'set': 'target', 'name': 'broken', 'reported': {}},
+    }
+    c.table = variants.table('Title', 'Source', rows, runs='tiny', organs=('liver', 'mean'), measures=('dice', 'auc'),
+                             reference='SynSeg-Net', counted='things')
+    return c
+"""
+
+
+@pytest.fixture(scope='module')
+def table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('tables') / 'configs'
+    folder.mkdir()
+    (folder / 'mine.py').write_text(TABLE)
+    return folder / 'mine.py'
+
+
+def _compare(table, records, workdir, *flags):
+    return tiny.command('compare', f'--table={table}:{records}', f'--workdir={workdir}', *flags)
+
+
+@pytest.fixture(scope='module')
+def compared(table, tiny_records, tmp_path_factory):
+    """(workdir, the three runs of the command)."""
+    workdir = tmp_path_factory.mktemp('compared') / 'run'
+    first = _compare(table, tiny_records, workdir, '--rows=source_only')
+    second = _compare(table, tiny_records, workdir)
+    third = _compare(table, tiny_records, workdir, '--rows=none')
+    return workdir, first, second, third
+
+
+def test_rows_one_by_one(compared):
+    workdir, first, second, third = compared
+    assert first.returncode == 0, first.stderr
+    assert 'not run: SynSeg-Net, broken' in first.stdout
+    assert second.returncode == 2 and 'error: broken failed; the report marks them' in second.stderr
+    assert "unknown set (broken, train) 'none'" in second.stderr and 'Traceback' not in second.stderr
+    assert 'source_only' not in second.stdout.split('# Title')[0]  # a row that has run is not run again
+    assert third.returncode == 0 and 'step' not in third.stdout.split('# Title')[0]
+
+
+def test_the_report(compared):
+    folder = compared[0] / 'report_mine'
+    names = {path.name for path in folder.iterdir()}
+    assert {'report.html', 'report.md', 'table.csv', 'cases.csv', 'boxplots.png', 'counts.png'} <= names
+    page = (folder / 'report.html').read_text()
+    assert page.count('data:image/png;base64,') >= 6 and 'not run' in page and 'train.steps = 4' in page
+    with (folder / 'cases.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    measured = json.loads((compared[0] / 'synseg' / 'results.json').read_text())['cases']['target']
+    (case,) = measured
+    own = [row for row in rows if row['row'] == 'SynSeg-Net' and row['case'] == case and row['organ'] == 'liver']
+    assert float(own[0]['dice']) == pytest.approx(measured[case]['liver']['dice'])
+
+
+def test_rows_keep_the_tables_order(table, tiny_records):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location('mine', table)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(str(tiny_records))
+    assert [row.name for row in compare.rows(config, table.parent)] == ['SynSeg-Net', 'no adaptation', 'broken']
+
+
+def test_what_runs_again(compared, table, tiny_records):
+    """A row counts as finished only with the same fields, and on every set that the table shows."""
+    workdir = compared[0]
+    begun = json.loads((workdir / 'run.json').read_text())['config']
+    config = tiny.config(tiny_records, train__steps=4, train__decay_steps=2, train__save_every=2)
+    config.systems = variants.systems(
+        synseg={}, source_only={'method': 'supervised'}, broken={'sets': {'a': ('none',)}}
+    )
+    rows = {name: {'system': name, 'set': 'target', 'name': name, 'reported': {}} for name in ('synseg', 'broken')}
+    config.table = variants.table('', '', rows)
+    assert begun['train']['steps'] == 4
+    assert compare.finished(config, workdir, 'synseg') and not compare.finished(config, workdir, 'broken')
+    config.table.rows.synseg.set = 'other'
+    assert not compare.finished(config, workdir, 'synseg')
+    config.table.rows.synseg.set, config.train.steps = 'target', 6
+    assert not compare.finished(config, workdir, 'synseg')
+
+
+def test_mistakes(table, tiny_records, tmp_path):
+    wrong = _compare(table, tiny_records, tmp_path, '--rows=sysneg')
+    assert wrong.returncode == 2 and "unknown row 'sysneg'; known: broken, source_only, synseg" in wrong.stderr
+    none = tiny.command('compare', f'--table={tiny.ROOT}/tests/tiny.py:{tiny_records}', f'--workdir={tmp_path}')
+    assert none.returncode == 2 and 'without a table; configs/tables/ has those with one' in none.stderr
+    assert not os.listdir(tmp_path)

@@ -1,0 +1,134 @@
+"""Which records a stage reads: sets by name and part, folds by subject, and neighbours as channels."""
+
+import numpy as np
+import pytest
+import tiny
+
+from synseg_jax.data import slices
+from synseg_jax.data.records import Manifest
+from synseg_jax.data.selection import Chosen, Fold, cases_to_test, select
+from synseg_jax.errors import InputError
+
+
+@pytest.fixture
+def manifest(tiny_records):
+    return Manifest.load(tiny_records)
+
+
+def _select(manifest, texts, domain='a', role='train', fold=Fold(), **options):
+    return select(texts, domain, dict.fromkeys(manifest.sets, manifest), role, fold, manifest, **options)
+
+
+def test_every_set_of_the_domain_unless_named(manifest):
+    (source,) = _select(manifest, ())
+    assert source == _select(manifest, ('source',))[0]
+    assert (source.set, source.role, len(source.cases)) == ('source', 'train', 4)
+    assert _select(manifest, (), 'b')[0].set == 'target' and not _select(manifest, (), 'b', 'val')
+    excerpt, records = source.open(), manifest.records('source', 'train')
+    assert len(excerpt) == len(records) == sum(excerpt.scans) == 24
+    assert all(np.array_equal(excerpt[i]['image'], records[i]['image']) for i in (0, 11, 23))
+
+
+def test_a_part_is_drawn_once_from_all_slices(manifest):
+    whole, half = _select(manifest, ('source',))[0].open(), _select(manifest, ('source:50%',), seed=1)[0].open()
+    ten = _select(manifest, ('source:10',), seed=1)[0].open()
+    assert len(half) == sum(half.scans) == 12 and len(ten) == sum(ten.scans) == 10
+    assert set(ten.rows) < set(half.rows) < set(whole.rows)  # a larger part holds the smaller
+    assert not np.array_equal(half.rows, _select(manifest, ('source:50%',), seed=2)[0].open().rows)
+    assert len({int(half[i]['case']) for i in range(12)}) > 1
+    assert len(_select(manifest, ('source:100%',))[0].open()) == 24
+    assert len(_select(manifest, ('source:10',), role='val')[0].open()) == 6  # what is validated is whole
+    for text in ('source:25', 'source:101%', 'source:x', 'source:-1'):
+        with pytest.raises(InputError, match=f'set {text}: give a share in percent, or at most the 24 slices'):
+            _select(manifest, (text,))[0].open()
+
+
+@pytest.mark.parametrize('of', [2, 3, 4])
+def test_folds_part_the_subjects(manifest, of):
+    folds = [Fold('source', of, index, seed=5) for index in range(of)]
+    held_out = [fold.held_out(manifest) for fold in folds]
+    assert sum(map(len, held_out)) == 4 and len(frozenset.union(*held_out)) == 4
+    assert max(map(len, held_out)) - min(map(len, held_out)) <= 1
+    for fold, out in zip(folds, held_out, strict=True):
+        (trained,) = _select(manifest, ('source',), fold=fold)
+        assert {case['subject'] for case in trained.described} == {f'mr_{i}' for i in (0, 2, 3, 4)} - out
+        sets = dict.fromkeys(manifest.sets, manifest)
+        assert {case['subject'] for case in cases_to_test('source', sets, fold, manifest)} == out
+        assert _select(manifest, ('target',), 'b', fold=fold) == _select(manifest, ('target',), 'b')
+    assert held_out[0] == Fold('source', of, 0, seed=5).held_out(manifest)
+
+
+def test_folds_over_test_scans_train_on_the_other_test_scans(manifest):
+    with pytest.raises(InputError, match='fold.of 2: target has 1 subjects to deal'):
+        Fold('target', 2).held_out(manifest)
+    entry = manifest.sets['target']['roles']
+    entry['test']['cases'] = [{**entry['test']['cases'][0], 'subject': name} for name in 'xyz']
+    fold = Fold('target', 3, 1)
+    (out,) = fold.held_out(manifest)
+    trained = _select(manifest, ('target',), 'b', fold=fold)
+    assert [scans.role for scans in trained] == ['train', 'test']
+    assert {case['subject'] for case in trained[1].described} == set('xyz') - {out}
+    assert len(trained[0].cases) == 3
+    assert [c['subject'] for c in cases_to_test('target', {'target': manifest}, fold, manifest)] == [out]
+    assert len(cases_to_test('target', {'target': manifest}, Fold(), manifest)) == 3
+
+
+def test_what_enters_the_key(manifest):
+    (whole,) = _select(manifest, ('source',))
+    others = [
+        _select(manifest, ('source:50%',))[0],
+        _select(manifest, ('source',), context=1)[0],
+        Chosen(manifest, 'source', 'train', (0, 1)),
+        Chosen(manifest, 'source', 'val', (0,)),
+    ]
+    keys = [str(scans.key()) for scans in (whole, *others)]
+    assert len(set(keys)) == len(keys)
+    assert whole.key() == _select(manifest, ('source',), seed=3)[0].key()  # a seed that draws nothing
+    assert whole.key() == _select(manifest, ('source',), spacing_mm=3.0)[0].key()
+
+
+def test_neighbours_stay_within_a_scan(manifest):
+    (scans,) = _select(manifest, ('source',), context=2)
+    excerpt, records = scans.open(), manifest.records('source', 'train')
+    for row, near in ((0, (0, 0, 0, 1, 2)), (5, (3, 4, 5, 5, 5)), (6, (6, 6, 6, 7, 8)), (8, (6, 7, 8, 9, 10))):
+        expected = np.concatenate([records[i]['image'] for i in near], axis=-1)
+        assert np.array_equal(excerpt[row]['image'], expected), row
+        assert np.array_equal(excerpt[row]['label'], records[row]['label'])
+
+
+def test_neighbours_at_a_distance_are_those_of_prediction(manifest):
+    (scans,) = _select(manifest, ('source',), context=1, spacing_mm=3.5)  # of slices 5 mm apart
+    records = manifest.records('source', 'train')
+    stack = np.stack([records[i]['image'][..., 0] for i in range(6)])
+    expected = slices.with_neighbours(stack, 1, 3.5 / 5)
+    found = np.stack([scans.open()[i]['image'] for i in range(6)])
+    assert np.allclose(found, expected, atol=1e-6)
+    assert np.allclose(expected[2, ..., 0], 0.3 * stack[2] + 0.7 * stack[1], atol=1e-6)
+    assert np.array_equal(expected[0, ..., 0], stack[0])
+
+
+def test_a_dropped_slice_gives_way():
+    places = slices.neighbours([3, 4, 6], 1)
+    assert np.allclose(places, [[0, 0, 1], [0, 1, 1.5], [1.5, 2, 2]])
+
+
+def test_a_set_of_the_other_domain_is_refused(manifest):
+    with pytest.raises(InputError, match='sets.b: source is of domain a'):
+        _select(manifest, ('source',), 'b')
+    with pytest.raises(InputError, match="unknown set 'none'; known: source, target"):
+        _select(manifest, ('none',))
+
+
+def test_batches_of_neighbours(tiny_records):
+    """The train step sees the slice in the middle, its neighbours beside it."""
+    from synseg_jax.data.pipeline import Pool, batches
+
+    manifest = Manifest.load(tiny_records)
+    (scans,) = _select(manifest, (), context=1)
+    opened = scans.open()
+    pool = Pool([opened], opened.scans, balanced=True)
+    batch = next(batches({'a': pool}, 4, 0, 0, 2))
+    assert batch['a'].shape == (4, 32, 32, 3) and batch['a'].dtype == np.float32
+    plain = [records['image'][..., 0] for records in manifest.records('source', 'train')]
+    assert all(any(np.array_equal(row[..., 1], image) for image in plain) for row in batch['a'])
+    assert tiny.SHAPE[2] == 6

@@ -1,0 +1,217 @@
+"""Systems of several stages: what they share, what they hand on, what a fold leaves out, and what they never read."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+
+from configs import variants
+from synseg_jax import experiment, fitting, scans, stages
+from synseg_jax.data.preparation import prepare
+from synseg_jax.data.records import Manifest
+from synseg_jax.data.roles import Scans
+from synseg_jax.errors import InputError
+from synseg_jax.prepare import settings_of
+
+TRANSLATE = {'sets': {'a': ('extra',), 'b': ('target',)}}
+SEGMENT = {'context': {'slices': 1, 'spacing_mm': 4.0}}
+SYSTEMS = {
+    'folded': {
+        **variants.two_stages(TRANSLATE, SEGMENT),
+        'fold': {'set': 'source', 'of': 2},
+        'tests': ('synthesis', 'target'),
+    },
+    'half': {
+        **variants.two_stages(TRANSLATE, {'sets': {'b': ('synthesis:50%', 'target')}, 'data': {'target_labels': True}}),
+        'tests': ('target',),
+    },
+}
+
+
+def _sets(folder):
+    made = [('source', 'MR', 'a', 'train', 4), ('extra', 'MR', 'a', 'train', 2), ('target', 'CT', 'b', None, 4)]
+    for seed, (name, modality, domain, role, subjects) in enumerate(made):
+        if not (folder / name).exists():
+            tiny.write_dataset(folder / name, modality, subjects, seed)
+            for path in [*(folder / name).rglob('mr_*.nii.gz')]:  # no two sets share a person
+                path.rename(path.with_name(f'{name}_{path.name}'))
+        yield Scans(name, folder / name, domain, role)
+
+
+def _config(records='', systems=SYSTEMS, **changes):
+    c = tiny.config(records, train__steps=4, train__decay_steps=2, train__save_every=2, **changes)
+    c.systems = variants.systems(**systems)
+    c.chosen = next(iter(systems))
+    return c
+
+
+@pytest.fixture(scope='module')
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('sets')
+    prepare(list(_sets(folder)), folder / 'records', settings_of(_config()), progress=False)
+    return folder / 'records'
+
+
+@pytest.fixture(scope='module')
+def finished(records, tmp_path_factory):
+    """(workdir, results, what was said)."""
+    workdir, console = tmp_path_factory.mktemp('stages') / 'run', tiny.quiet()
+    results = experiment.run(_config(records), workdir, console)
+    return workdir, results, console.file.getvalue()
+
+
+def _place(workdir, *parts):
+    return workdir.joinpath(*parts).resolve()
+
+
+def test_folds_and_systems_share_what_they_can(finished):
+    workdir, results, said = finished
+    names = sorted(path.name.rpartition('-')[0] for path in (workdir / 'stages').iterdir())
+    assert names == ['segment', 'segment', 'segment', 'synthesis', 'translate']
+    assert _place(workdir, 'folded', 'fold1', 'translate') == _place(workdir, 'half', 'translate')
+    assert _place(workdir, 'folded', 'fold1', 'segment') != _place(workdir, 'folded', 'fold2', 'segment')
+    assert 'folded 2/2, translate  done: 4 steps' in said and 'half, translate  done: 4 steps' in said
+    assert results['steps'] == 2 * 4 + 4 + 2 * 4  # translate counts in both systems, the segmentors of folds each
+
+
+def test_every_subject_is_tested_once_and_by_a_network_that_never_saw_it(finished):
+    workdir, results, _ = finished
+    pooled = json.loads((workdir / 'folded' / 'results.json').read_text())
+    assert pooled['folds'] == 2 and not pooled['reads_target_labels']
+    assert sorted(pooled['cases']['synthesis']) == [f'source_mr_{i}' for i in range(4)]
+    assert sorted(pooled['cases']['target']) and results['systems']['folded'].keys() == {'synthesis', 'target'}
+    manifest = Manifest.load(json.loads((workdir / 'run.json').read_text())['config']['data_dir'])
+    for index in range(2):
+        folder = workdir / 'folded' / f'fold{index + 1}'
+        tested = json.loads((folder / 'measures.json').read_text())['sets']['synthesis']['cases']
+        fold = stages.folds(_config(), 'folded')[index]
+        assert fold.held_out(manifest) == set(tested) and len(tested) == 2
+
+
+def test_a_case_of_several_folds_is_their_mean(finished):
+    workdir = finished[0]
+    pooled = json.loads((workdir / 'folded' / 'results.json').read_text())['cases']['target']
+    folds = [json.loads((workdir / 'folded' / f'fold{i}' / 'measures.json').read_text()) for i in (1, 2)]
+    for case, organs in pooled.items():
+        each = [fold['sets']['target']['cases'][case]['liver']['dice'] for fold in folds]
+        assert organs['liver']['dice'] == pytest.approx(np.mean(each))
+
+
+def test_synthetic_records_are_the_generators_and_keep_the_labels(finished, records):
+    workdir = finished[0]
+    made, source = Manifest.load(_place(workdir, 'half', 'synthesis') / 'records'), Manifest.load(records)
+    entry = made.sets['synthesis']
+    assert (entry['domain'], entry['of'], entry['channel']) == ('b', 'source', 'CT')
+    assert [case['subject'] for case in entry['roles']['train']['cases']] == [f'source_mr_{i}' for i in range(4)]
+    translated = scans.find(workdir, 'half', 'g').networks
+    for index in (0, 7, 23):
+        real, fake = source.records('source', 'train')[index], made.records('synthesis', 'train')[index]
+        assert np.array_equal(real['label'], fake['label']) and real['case'] == fake['case']
+        expected = np.clip(translated.translate(real['image'][None], 'a')[0], 0, 1)
+        assert np.abs(fake['image'] - expected).max() < 1e-4
+    assert (_place(workdir, 'half', 'synthesis') / 'panel.png').is_file()
+
+
+def test_target_labels_are_told(finished):
+    workdir = finished[0]
+    assert json.loads((workdir / 'half' / 'results.json').read_text())['reads_target_labels']
+    assert list(workdir.glob('records-*'))  # the same scans once more, with labels
+
+
+def test_predict_and_synthesize_find_their_stages(finished):
+    workdir = finished[0]
+    assert scans.find(workdir, 'folded').run.folder.name.startswith('segment-')
+    assert scans.find(workdir, 'folded', 'g').run.folder.name.startswith('translate-')
+    with pytest.raises(InputError, match="unknown system 'none'; known: folded, half"):
+        scans.find(workdir, 'none')
+
+
+def test_again_nothing_is_trained_nor_measured(finished, records, monkeypatch):
+    workdir, results, _ = finished
+
+    def refuse(*_):
+        raise AssertionError('a finished stage read a batch, or a measured scan was predicted')
+        yield
+
+    monkeypatch.setattr(fitting.pipeline, 'batches', refuse)
+    monkeypatch.setattr(experiment.results, 'predict', refuse)
+    assert experiment.run(_config(records), workdir, tiny.quiet())['systems'] == results['systems']
+
+
+def test_a_new_system_joins_a_workdir_and_starts_from_named_weights(finished, records, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / 'run', symlinks=True)
+    again = {
+        'method': 'synseg',
+        'start': {'stage': 'translate', 'networks': ('g_ab', 'd_b')},
+        'sets': TRANSLATE['sets'],
+    }
+    more = {'method': 'cyclegan', **TRANSLATE}
+    joint = {'stages': {'translate': more, 'joint': {**again, 'sets': {'a': ('source',), 'b': ('target',)}}}}
+    config = _config(records, {**SYSTEMS, 'joint': joint}, run=('joint',))
+    stage = None
+
+    class Fit(fitting.Fit):
+        def run(self, console, signals):
+            nonlocal stage
+            if self.begin:
+                stage = self._first_state(fitting.parallel.mesh(1))
+            return super().run(console, signals)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment.fitting, 'Fit', Fit)
+        assert experiment.run(config, workdir, tiny.quiet())['systems'].keys() == {'joint'}
+    given = scans.Trained(scans.Run.load(_place(workdir, 'joint', 'translate'))).networks.params
+    for name in ('g_ab', 'd_b', 'g_ba', 'd_a'):
+        taken = all(np.array_equal(x, y) for (_, x), (_, y) in zip(
+            tiny.arrays(stage.params[name]), tiny.arrays(given[name]), strict=True))  # fmt: skip
+        assert taken == (name in ('g_ab', 'd_b')), name
+
+
+@pytest.mark.parametrize(
+    'system, says',
+    [
+        (
+            {'stages': {'train': {'by': 'other', 'do': 'synthesize'}, 'other': {'start': {'stage': 'train'}}}},
+            'wait for',
+        ),
+        ({'sets': {'b': ('trget',)}}, "unknown set .* 'trget'; known: extra, source, target"),
+        ({'sets': {'b': ('source',)}}, 'sets.b: source is of domain a'),
+        ({'sets': {'a': ('source:999',)}}, 'set source:999: give a share in percent, or at most the 24 slices'),
+        ({'sets': {'a': ('source:x',)}}, 'set source:x: give a share'),
+        ({'do': 'trian'}, "unknown do of stage train 'trian'; known: synthesize, train"),
+        ({'fold': {'set': 'source', 'of': 9}}, 'fold.of 9: source has 4 subjects to deal; give 2 to that many'),
+        ({'method': 'supervised', 'pays': {'seg': {'seg_b': 1.0}}}, 'data.target_labels=True lets them in'),
+        ({'tests': ('none',)}, "unknown set \\(tests\\) 'none'"),
+    ],
+)
+def test_what_cannot_be_is_said_before_training(records, tmp_path, system, says):
+    with pytest.raises(InputError, match=says):
+        experiment.run(_config(records, {'odd': system}), tmp_path / 'run', tiny.quiet())
+    assert not list((tmp_path / 'run').rglob('checkpoints')) or 'tests' in system
+
+
+def test_the_same_stage_at_two_lengths_is_refused(records, tmp_path):
+    short = {'method': 'supervised', 'train': {'steps': 3}}
+    systems = {'one': {'method': 'supervised'}, 'two': short}
+    with pytest.raises(InputError, match='systems one and two share stage .* but for its length .4 and 3 steps'):
+        experiment.run(_config(records, systems), tmp_path / 'run', tiny.quiet())
+
+
+def test_garbage_in_the_targets_labels_changes_no_network(finished, records, tmp_path):
+    """Garbage in the target's label files, before anything is prepared: the same records, the same networks."""
+    for name in ('source', 'extra', 'target'):
+        shutil.copytree(records.parent / name, tmp_path / name)
+    for path in (tmp_path / 'target' / 'labelsTr').iterdir():
+        path.write_bytes(b'no label map at all')
+    manifest = prepare(list(_sets(tmp_path)), tmp_path / 'records', settings_of(_config()), progress=False)
+    for file in records.glob('*.array_record'):
+        assert (tmp_path / 'records' / file.name).read_bytes() == file.read_bytes()
+    systems = {'folded': {**SYSTEMS['folded'], 'tests': ('synthesis',)}}
+    experiment.run(_config(manifest.folder, systems), tmp_path / 'run', tiny.quiet())
+    for path in ('fold1/translate', 'fold1/segment', 'fold2/segment'):
+        one, other = (_place(workdir, 'folded', path) for workdir in (tmp_path / 'run', finished[0]))
+        assert one.name == other.name  # the digest of all that it depends on
+        sums = [(folder / 'checkpoints' / '4' / 'sums' / 'metadata').read_bytes() for folder in (one, other)]
+        assert sums[0] == sums[1] and len(sums[0]) > 500
