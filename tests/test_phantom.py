@@ -1,12 +1,13 @@
 """The phantom is deterministic, anatomically the right way round, and hard in the way that real modalities are."""
 
+import functools
 import itertools
 import json
-from functools import partial
 
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
 from synseg_jax.data import phantom
 from synseg_jax.data.abdomen import CLASSES
@@ -101,18 +102,104 @@ def test_contrast_orders_differ_between_modalities(scans):
     assert np.median([m['stomach'] / m['liver'] for m in mr]) > 1.2
 
 
+@functools.cache
+def pair(region, modality='CT', number=2):
+    """Images by modality, labels and affine, all on the grid of one modality."""
+    other = MODALITIES[modality == 'CT']
+    image, truth, labels, affine = phantom.paired(modality, other, 0, number, region)
+    return {modality: image, other: truth}, labels, affine
+
+
+def shared_information(a, b):
+    """Mutual information of two images in nats."""
+    ranks = [np.digitize(image, np.quantile(image, np.linspace(0, 1, 17)[1:-1])).ravel() for image in (a, b)]
+    joint = np.histogram2d(*ranks, bins=16)[0] / a.size
+    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    return np.sum(joint[joint > 0] * np.log(joint[joint > 0] / independent[joint > 0]))
+
+
 @pytest.mark.parametrize('region', phantom.REGIONS)
-@pytest.mark.parametrize('modality, other', (MODALITIES, MODALITIES[::-1]))
-def test_pairs_are_one_person_at_the_same_voxels(region, modality, other):
-    image, truth, labels, affine = phantom.paired(modality, other, 0, 2, region)
-    for a, b in zip(phantom.scan(modality, 0, 2, region), (image, labels, affine), strict=True):
+@pytest.mark.parametrize('modality', MODALITIES)
+def test_pairs_are_one_person_at_the_same_voxels(region, modality):
+    images, labels, affine = pair(region, modality)
+    for a, b in zip(phantom.scan(modality, 0, 2, region), (images[modality], labels, affine), strict=True):
         assert a.dtype == b.dtype and np.array_equal(a, b)
-    assert truth.shape == image.shape and truth.dtype == np.int16
-    ct, mr = (image, truth) if modality == 'CT' else (truth, image)
-    edges = [np.hypot(*np.gradient(np.clip(scan, -150, 300).astype(float), axis=(0, 1))) for scan in (ct, mr)]
-    assert np.corrcoef(*(edge.ravel() for edge in edges))[0, 1] > 0.3
-    assert (phantom.paired(modality, other, 0, 2, region)[1] == truth).all()
-    assert (phantom.paired(modality, modality, 0, 2, region)[1] != image).any()  # noise of its own
+    ct, mr = images['CT'], images['MR']
+    assert ct.shape == mr.shape and ct.dtype == mr.dtype == np.int16 and ct.min() < -900 and mr.min() >= 0
+    assert all(shared_information(ct, mr) > 1.15 * shared_information(ct, np.roll(mr, 4, axis)) for axis in (0, 1))
+
+
+@pytest.mark.parametrize(
+    'region, modality, field_mm, slice_mm, volume_ml',
+    [
+        ('pelvis', 'CT', (390, 460), (2.6, 3.0), (15, 130)),
+        ('pelvis', 'MR', (180, 220), (3.3, 3.9), (15, 130)),
+        ('head', 'CT', (210, 260), (4.0, 5.0), (1050, 1900)),
+        ('head', 'MR', (210, 260), (4.0, 5.5), (1050, 1900)),
+        ('liver', 'CT', (290, 400), (4.5, 5.0), (600, 2600)),
+        ('liver', 'MR', (290, 400), (6.6, 8.0), (600, 2600)),
+    ],
+)
+def test_regions_have_their_fields_of_view_and_sizes(region, modality, field_mm, slice_mm, volume_ml):
+    found = []
+    for number in (2, 3):
+        images, labels, affine = pair(region, modality, number)
+        spacing_mm = nib.affines.voxel_sizes(affine)
+        assert np.unique(labels).tolist() == [0, 1] == list(range(len(phantom.REGIONS[region].classes)))
+        assert field_mm[0] - 1e-3 < labels.shape[0] * spacing_mm[0] < field_mm[1] + 1e-3
+        assert slice_mm[0] <= spacing_mm[2] + 1e-6 and spacing_mm[2] <= slice_mm[1] + 1e-6
+        found.append(labels.sum() * spacing_mm.prod() / 1000)
+    assert volume_ml[0] < min(found) and max(found) < volume_ml[1] and np.ptp(found) > 0.01 * max(found)
+
+
+def fat(ct):
+    return binary_erosion((gaussian_filter(ct.astype(float), 1) > -130) & (gaussian_filter(ct.astype(float), 1) < -70))
+
+
+def test_fat_is_dark_and_spleen_bright_in_spir():
+    ratios = {}
+    for region, liver in (('abdomen', CLASSES.index('liver')), ('liver', 1)):
+        images, labels, _ = pair(region)
+        mr = images['MR'] / np.median(images['MR'][labels == liver])
+        ratios[region] = mr[fat(images['CT'])].mean()
+        assert np.quantile(mr, 0.99) > 2
+    assert ratios['liver'] < 0.6 and ratios['abdomen'] > 0.8
+
+
+@pytest.mark.parametrize('number', (2, 3))
+def test_skull_is_bright_in_ct_and_dark_in_mr_and_holds_the_brain(number):
+    images, labels, _ = pair('head', number=number)
+    ct, mr = images['CT'], images['MR'] / images['MR'][labels == 1].mean()
+    assert 20 < np.median(ct[labels == 1]) < 45 and np.mean(labels[ct > 700]) < 0.01
+    upper = np.argwhere(labels)[:, 2].mean()  # above the base the skull is closed
+    around = binary_dilation(labels, iterations=2) & (labels == 0) & (np.arange(labels.shape[2]) > upper)
+    assert np.mean(ct[around] > 400) > 0.8
+    assert mr[ct > 700].mean() < 0.6 and mr[fat(ct) & (labels == 0)].mean() > 1.3
+
+
+@pytest.mark.parametrize('number', (2, 3))
+def test_prostate_shows_its_zones_in_mr_and_hardly_itself_in_ct(number):
+    images, labels, affine = pair('pelvis', 'MR', number)
+    ct, mr = images['CT'].astype(float), images['MR']
+    assert 25 < ct[labels == 1].mean() < 60
+    assert ct[labels == 1].mean() < np.median(ct[(ct > 20) & (ct < 120) & (labels == 0)]) + 10  # as muscle is
+    shell = binary_dilation(labels, iterations=4) & ~binary_dilation(labels, iterations=1)
+    assert ct[shell].mean() < ct[labels == 1].mean() - 25  # fat about it
+    index = np.argwhere(labels)
+    behind = (index @ affine[1, :3]).argsort()
+    values = mr[tuple(index[behind].T)]
+    fifth = len(values) // 5
+    assert values[fifth // 2 : fifth].mean() > 1.1 * values[2 * fifth : 4 * fifth].mean()
+
+
+def test_planes_are_views_of_one_person():
+    volumes = []
+    for plane, across in (('axial', 2), ('coronal', 1), ('sagittal', 0)):
+        _, labels, affine = phantom.scan('CT', 0, 0, plane=plane)
+        spacing_mm = nib.affines.voxel_sizes(affine)
+        assert spacing_mm.argmax() == across and spacing_mm[across] > 4
+        volumes.append(volume_ml(labels, affine, 'liver'))
+    assert np.ptp(volumes) < 0.05 * max(volumes)
 
 
 def test_dataset_is_an_ordinary_raw_folder(tmp_path):
@@ -172,7 +259,7 @@ def test_dataset_of_a_region_with_and_without_labels(tmp_path, region):
 
 @pytest.mark.parametrize('region', phantom.REGIONS)
 def test_unknown_modality_lists_the_known(tmp_path, region):
-    for call in (phantom.scan, partial(phantom.write_dataset, tmp_path / 'set')):
+    for call in (phantom.scan, functools.partial(phantom.write_dataset, tmp_path / 'set')):
         with pytest.raises(InputError, match='known: CT, MR'):
             call('PET', 1, 0, region=region)
     with pytest.raises(InputError, match='known: CT, MR'):

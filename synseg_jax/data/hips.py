@@ -6,9 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from synseg_jax.data.anatomy import Layer
-from synseg_jax.data.shapes import Ellipsoid, Rod, blend
-
-Solid = Ellipsoid | Rod
+from synseg_jax.data.shapes import Ellipsoid, Rod, Solid, blend
 
 BONES: dict[str, Solid] = {
     'femoral head': Ellipsoid.turned((88, 4, 14), (24, 24, 24)),

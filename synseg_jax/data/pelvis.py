@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float
 
 from synseg_jax.data.anatomy import Layer, Person, Protocol, couch, only
-from synseg_jax.data.hips import BONES, MUSCLES, Solid, flesh, skeleton
-from synseg_jax.data.shapes import Ellipsoid, Rod, Waves, oval
+from synseg_jax.data.hips import BONES, MUSCLES, flesh, skeleton
+from synseg_jax.data.shapes import Ellipsoid, Rod, Solid, Waves, oval, varied
 
 CLASSES = ('background', 'prostate')
-CT = Protocol((144, 169), (2.6, 3.0), (38, 50), (-62, 72), (390, 460), (1.05, 1.2), edge_mm=2.6, spread=3.0)
-MR = Protocol((128, 153), (3.3, 3.9), (18, 24), (-38, 42), (180, 220), (0.44, 0.68), (0.7, 6.0), edge_mm=1.6,
+CT = Protocol((144, 169), (2.6, 3.0), (38, 50), (-62, 72), (390, 460), (1.15, 1.4), edge_mm=2.6, spread=3.0)
+MR = Protocol((128, 153), (3.3, 3.9), (18, 24), (-38, 42), (180, 220), (0.52, 0.68), (0.7, 6.0), edge_mm=1.6,
               spread=0.1, noise=(10, 28))  # fmt: skip
 
 
@@ -51,9 +51,6 @@ def person(rng: np.random.Generator) -> Pelvis:
     top = prostate[2]
     bladder = np.array([26 + 20 * full, 20 + 18 * full, 13 + 24 * full]) * np.exp(rng.normal(0, 0.06, 3))
 
-    def vary(solids: dict[str, Solid], move_mm: float, swell: float) -> dict[str, Solid]:
-        return {name: solid.varied(rng, move_mm, swell) for name, solid in solids.items()}
-
     tilt = rng.normal(-14, 5)
     organs = {
         'prostate': Ellipsoid.turned((rng.normal(0, 2), front, 0), prostate, (tilt, 0, rng.normal(0, 4))),
@@ -81,8 +78,8 @@ def person(rng: np.random.Generator) -> Pelvis:
         half_widths_mm=(148 * size + fat, (92 * size + 0.55 * fat) * rng.uniform(0.95, 1.05)),
         scale=np.float32([size, size * rng.uniform(0.96, 1.04), size * rng.uniform(0.95, 1.05)]),
         outline_y_mm=rng.normal(-9, 3),
-        bones=vary(BONES, 1.5, 0.04),
-        muscles=vary(MUSCLES, 2.5, 0.07),
+        bones=varied(BONES, rng, 1.5, 0.04),
+        muscles=varied(MUSCLES, rng, 2.5, 0.07),
         organs=organs,
         rectum_mm=(rectum, prostate[1] + 0.92 * rectum + 3 - front),
         gas=rng.uniform(-0.4, 1.1),

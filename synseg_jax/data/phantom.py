@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from synseg_jax.data import abdomen, pelvis, tissues
+from synseg_jax.data import abdomen, head, pelvis, tissues
 from synseg_jax.data.anatomy import Person, Protocol, Region
 from synseg_jax.data.shapes import Waves
 from synseg_jax.errors import InputError, known
@@ -41,6 +41,7 @@ REGIONS = {
             tissues.LIVER,
             {'CT': replace(ABDOMEN_CT, phase=(0.85, 1.0)), 'MR': replace(ABDOMEN_MR, noise=(6, 16))},  # portal venous
         ),
+        Region('head', head.CLASSES, head.person, head.layers, tissues.HEAD, {'CT': head.CT, 'MR': head.MR}),
     )
 }
 
@@ -68,6 +69,20 @@ class Grid:
         middle = np.array([rng.normal(0, 5), rng.normal(0, 8), np.mean(protocol.extent_mm) * person.scale[2]])
         affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
         return cls(shape, affine)
+
+    def acquired(self, plane: str) -> 'Grid':
+        """The same box of space in voxels that are as thick across another plane as these are across the axial one."""
+        across = {'sagittal': 0, 'coronal': 1, 'axial': 2}
+        if plane == 'axial':
+            return self
+        spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
+        wanted = np.full(3, spacing[0])
+        wanted[across[known('plane', plane, across)]] = spacing[2]
+        shape = tuple(int(n) for n in np.rint(self.shape * spacing / wanted))
+        affine = self.affine.copy()
+        affine[:3, :3] *= wanted / spacing
+        affine[:3, 3] += (self.affine[:3, :3] @ (np.array(self.shape) - 1) - affine[:3, :3] @ (np.array(shape) - 1)) / 2
+        return Grid(shape, affine)
 
     def points(self) -> Float[np.ndarray, '3 n']:
         index = np.indices(self.shape, dtype=np.float32).reshape(3, -1)
@@ -138,27 +153,28 @@ def subject(
 
 
 def scan(
-    modality: str, seed: int, number: int, region: str = 'abdomen'
+    modality: str, seed: int, number: int, region: str = 'abdomen', plane: str = 'axial'
 ) -> tuple[np.ndarray, UInt8[np.ndarray, 'x y z'], Float[np.ndarray, '4 4']]:
     """Scan `number` of a modality: int16 intensities (CT in HU, MR from 0), labels, and the RAS affine in mm."""
     person, grid, chance, _ = subject(region, modality, seed, number)
+    grid = grid.acquired(plane)
     edge_mm = REGIONS[region].protocols[modality].edge_mm
     return *render(REGIONS[region], person, modality, grid, edge_mm, chance), grid.affine
 
 
 def paired(
-    modality: str, other: str, seed: int, number: int, region: str = 'abdomen'
+    modality: str, other: str, seed: int, number: int, region: str = 'abdomen', plane: str = 'axial'
 ) -> tuple[np.ndarray, np.ndarray, UInt8[np.ndarray, 'x y z'], Float[np.ndarray, '4 4']]:
     """Scan `number` of a modality, the same person at the same voxels in the other one, labels and RAS affine in mm.
 
     For measuring synthesis: the data sets of one seed hold no such pairs.
     """
-    person, grid, _, chance = subject(region, modality, seed, number)
-    about = REGIONS[region]
-    image, labels, affine = scan(modality, seed, number, region)
+    person, grid, chance, another = subject(region, modality, seed, number)
+    about, grid = REGIONS[region], grid.acquired(plane)
     known('modality', other, about.modalities)
-    synthesis_truth, _ = render(about, person, other, grid, about.protocols[modality].edge_mm, chance)
-    return image, synthesis_truth, labels, affine
+    edge_mm = about.protocols[modality].edge_mm
+    image, labels = render(about, person, modality, grid, edge_mm, chance)
+    return image, render(about, person, other, grid, edge_mm, another)[0], labels, grid.affine
 
 
 def write_dataset(
@@ -170,16 +186,18 @@ def write_dataset(
     progress: Callable[[int, int], None] | None = None,
     region: str = 'abdomen',
     labelled: bool = True,
+    plane: str = 'axial',
 ) -> None:
     """An nnU-Net raw folder of scans `first` to `first + subjects - 1` of the seed; complete or absent, never partial.
 
-    Not `labelled`, it has no labelsTr.  A folder that already holds this request is left alone; any other existing
-    folder is an InputError.  `progress(done, subjects)` is called after each scan.
+    Not `labelled`, it has no labelsTr; `plane` is that of acquisition, across which voxels are thick.  A folder that
+    already holds this request is left alone; any other existing folder is an InputError.  `progress(done, subjects)`
+    is called after each scan.
     """
     folder, about = Path(folder), REGIONS[known('region', region, REGIONS)]
     known('modality', modality, about.modalities)
     request = {'region': region, 'modality': modality, 'subjects': subjects, 'seed': seed, 'first': first,
-               'labelled': labelled, 'version': 3}  # fmt: skip
+               'labelled': labelled, 'plane': plane, 'version': 3}  # fmt: skip
     if folder.exists():
         description = folder / 'dataset.json'
         if description.is_file() and json.loads(description.read_text()).get('phantom') == request:
@@ -193,7 +211,7 @@ def write_dataset(
             (unfinished / 'labelsTr').mkdir()
         for done in range(subjects):
             case = f'{"phantom" if region == "abdomen" else region}_{modality.lower()}_{first + done:03d}'
-            image, labels, affine = scan(modality, seed, first + done, region)
+            image, labels, affine = scan(modality, seed, first + done, region, plane)
             save(image, affine, unfinished / 'imagesTr' / f'{case}_0000.nii.gz')
             if labelled:
                 save(labels, affine, unfinished / 'labelsTr' / f'{case}.nii.gz')

@@ -78,6 +78,14 @@ class Rod:
         return np.sqrt(np.einsum('dn,dn->n', offset, offset)) - (first + (last - first) * along)
 
 
+Solid = Ellipsoid | Rod
+
+
+def varied(solids: dict[str, Solid], rng, move_mm: float, swell: float) -> dict[str, Solid]:
+    """The solids of one person, each elsewhere and of another size."""
+    return {name: solid.varied(rng, move_mm, swell) for name, solid in solids.items()}
+
+
 def oval(points: Float[np.ndarray, '3 n'], half_x_mm: float, half_y_mm: float) -> Float[np.ndarray, ' n']:
     """Signed distance in mm, to first order, to a rounded box without ends."""
     x, y = np.abs(points[0]) / half_x_mm, np.abs(points[1]) / half_y_mm

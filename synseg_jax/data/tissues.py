@@ -77,3 +77,24 @@ PELVIS: dict[str, Tissue] = {
     'stroma': (46, 52, 8, 150, 20),
     'calcification': (380, 380, 80, 70, 20),
 }
+
+# T1-weighted MR without contrast medium.
+HEAD: dict[str, Tissue] = {
+    'air': (-1000, -1000, 0, 0, 0),
+    'couch': (-120, -120, 30, 0, 0),
+    'skin': (30, 30, 15, 430, 40),
+    'fat': (-82, -82, 12, 860, 60),
+    'muscle': (55, 55, 9, 300, 26),
+    'cortical bone': (1150, 1150, 130, 30, 10),
+    'diploe': (650, 650, 110, 300, 60),
+    'sinus': (-970, -970, 20, 8, 6),
+    'mucosa': (32, 32, 12, 290, 40),
+    'sclera': (42, 42, 8, 240, 20),
+    'vitreous': (6, 6, 5, 120, 10),
+    'lens': (85, 85, 10, 220, 20),
+    'cerebrospinal fluid': (8, 8, 3, 115, 14),
+    'grey matter': (38, 38, 3, 375, 18),
+    'white matter': (29, 29, 3, 490, 16),
+    'dura': (54, 54, 6, 250, 25),
+    'vein': (60, 60, 4, 190, 30),
+}
