@@ -16,7 +16,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.chosen = 'synseg'  # the one that `predict` and `synthesize` use unless told otherwise
 
     # The stages of a system: name -> the fields in which it differs from its system; each runs after those that it
-    # builds on (by, start, sets), and the last one is evaluated.
+    # builds on (by, start, sets), and the last one that trains a segmentor is evaluated.
     c.stages = ConfigDict({'train': {}})
     c.do = 'train'  # what a stage does; or synthesize: makes a set, of its own name, of domain b out of one of domain a
     c.by = ''  # synthesize: the earlier stage whose generator does it

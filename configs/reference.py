@@ -13,7 +13,7 @@ from configs import synseg_spleen
 def get_config(data: str = '') -> ConfigDict:
     """The published defaults; bare: the same game on the phantom, at demonstration scale."""
     c = synseg_spleen.get_config(data)
-    c.systems = ConfigDict({'synseg': {}})
+    c.systems, c.run = ConfigDict({'synseg': {}}), ()
     c.segmentor.tanh = True
     c.loss.class_weights = (1.0, 1.0, 10.0, 10.0, 1.0, 10.0, 1.0)
     c.train.balanced = False

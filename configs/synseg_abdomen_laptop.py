@@ -9,7 +9,7 @@ Published at full size: see synseg_abdomen.py.  Seen here: mean Dice .662 on 6 u
 
 from ml_collections import ConfigDict
 
-from configs import synseg_abdomen
+from configs import synseg_abdomen, variants
 
 
 def get_config(data: str = '') -> ConfigDict:
@@ -17,8 +17,14 @@ def get_config(data: str = '') -> ConfigDict:
     c = synseg_abdomen.get_config(data)
     if not data:
         return c
-    c.systems.synseg = ConfigDict({'pays': {'gen': {'idt_b': 1.0}}})
-    c.systems.source_only.train = ConfigDict({'steps': 1000, 'decay_steps': 500})
+    held = {'pays': {'gen': {'idt_b': 1.0}}}
+    short = {'train': {'steps': 1000, 'decay_steps': 500}}
+    c.systems = variants.systems(
+        synseg=held,
+        source_only={**variants.source_only(), **short},
+        cyclegan_seg=variants.two_stages(translate=held, segment=short),
+        target_labels={**variants.target_labels(), **short},
+    )
     c.data.size = (128, 128)
     c.generator.width = c.segmentor.width = c.discriminator.width = 16
     c.generator.blocks = c.segmentor.blocks = 6

@@ -28,6 +28,16 @@ def two_stages(translate: dict | None = None, segment: dict | None = None, sourc
     return ConfigDict({'stages': stages})
 
 
+def s_score(translate: dict, segment: dict | None = None, source: str = 'source') -> ConfigDict:
+    """A segmentor trained on real labelled target scans, tested on what a generator makes of the source's."""
+    stages = {
+        'translate': translate,
+        'synthesis': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': (source,)}},
+        'train': {'method': 'supervised', **on_target('target'), 'data': {'target_labels': True}, **(segment or {})},
+    }
+    return ConfigDict({'stages': stages, 'tests': ('synthesis',)})
+
+
 def on_target(*sets: str) -> dict:
     """What makes a supervised segmentor read these sets of domain b and their labels."""
     return {'pays': {'seg': {'seg_a': 0.0, 'seg_b': 1.0}}, 'sets': {'b': sets}}

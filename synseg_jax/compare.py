@@ -31,16 +31,24 @@ from synseg_jax.scans import RUN
 RESULTS = 'results.json'
 
 
-def train(system: str, workdir: Path, argv: Sequence[str]) -> int:
-    """The exit code of `main` on one system of the table; a SIGTERM to us reaches it."""
+def train(system: str, workdir: Path, argv: Sequence[str]) -> tuple[int, bool]:
+    """The exit code of `main` on one system of the table, and whether we were asked to stop; a SIGTERM reaches it."""
     given = [f'--config{a.removeprefix("--table")}' for a in argv if a.startswith(('--table=', '--table.'))]
     line = [sys.executable, '-m', 'synseg_jax.main', *given, f"--config.run=('{system}',)", f'--workdir={workdir}']
     process = subprocess.Popen(line)
-    before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+    asked = []
+
+    def pass_on(number, _):
+        asked.append(number)
+        if number == signal.SIGTERM:  # a terminal sends its SIGINT to both of us
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return process.wait()
+        return process.wait(), bool(asked)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def finished(config: ConfigDict, workdir: Path, system: str) -> bool:
@@ -152,11 +160,11 @@ def main() -> None:
     workdir = Path(WORKDIR.value or Path('runs/tables') / config.table.runs)
     failed = {}
     for system in (name for name in chosen if not finished(config, workdir, name)):
-        code = train(system, workdir, sys.argv[1:])
+        code, asked = train(system, workdir, sys.argv[1:])
+        if asked or not (code or finished(config, workdir, system)):
+            break  # it was told to stop, and so are we
         if code:
             failed[system] = code
-        elif not finished(config, workdir, system):
-            break  # it was told to stop, and so are we
     made, folder = rows(config, workdir), workdir / f'report_{path.stem}'
     folder.mkdir(parents=True, exist_ok=True)
     table = config.table

@@ -111,7 +111,8 @@ class Experiment:
             self._remember(
                 {name: [f'stages/{key}' for key in earlier.values() if (self._place(key) / STAGE).is_file()]}
             )
-        return results.evaluate(fitted, costs, fold, folder)
+        sets = ChainMap(made, fitted[-1][0].sets)
+        return results.evaluate(fitted, sets, costs, fold, folder)
 
     def _place(self, key) -> Path:
         return self.workdir / 'stages' / key

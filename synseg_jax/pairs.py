@@ -31,7 +31,7 @@ def measure(trained: Trained, cases: Sequence[dict]) -> dict[str, dict[str, floa
             return {}
         scan = volume.read(case['image'])
         window = trained.normalisation('b')
-        fake, real = window.apply(trained.synthesize(scan, 'a')), window.apply(truth)
+        fake, real = (window.apply(values.astype(np.float32)) for values in (trained.synthesize(scan, 'a'), truth))
         shown = real > 0
         found[case['id']] = {
             'mae': similarity.mean_absolute_error(fake, real, shown),
@@ -45,7 +45,7 @@ def _truth(image: Path, channel: str) -> np.ndarray | None:
     """The scan of the same person in the other modality, on the same grid; None if it is no phantom."""
     description = image.parents[1] / 'dataset.json'
     request = json.loads(description.read_text(encoding='utf-8')).get('phantom') if description.is_file() else None
-    if request is None:
+    if request is None or request['plane'] != 'axial':
         return None
     number = int(image.name.split('_')[-2])
     _, other, _, _ = phantom.paired(request['modality'], channel, request['seed'], number, request['region'])

@@ -15,6 +15,7 @@ import synseg_jax
 from synseg_jax import pairs, stages
 from synseg_jax.data import slices, volume
 from synseg_jax.data.intensity import Normalisation
+from synseg_jax.data.records import Manifest
 from synseg_jax.data.selection import Fold, cases_to_test
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import known
@@ -28,29 +29,38 @@ MEASURES = 'measures.json'
 ROC_POINTS = 200  # of the curve over all scans of a set
 
 
-def evaluate(fitted: Sequence[tuple[Stage, Trained]], costs: Sequence[Mapping], fold: Fold, folder: Path) -> dict:
-    """What the last of a system's stages achieves on each set that it tests, and what that took; see `_measure`.
+def evaluate(
+    fitted: Sequence[tuple[Stage, Trained]],
+    sets: Mapping[str, Manifest],
+    costs: Sequence[Mapping],
+    fold: Fold,
+    folder: Path,
+) -> dict:
+    """What the last of a system's stages with a segmentor achieves on each set that it tests; see `_measure`.
 
     What was measured before with the same weights on the same scans is not measured again.  The scans of a set that
-    an earlier stage made are made anew on their own grid.
+    a stage made are made anew on their own grid: of a segmentor that was trained on real scans, that is the S-score.
     """
-    stage, trained = fitted[-1]
+    segmenting = [one for one in fitted if one[1].networks.system.segmentor('b')]
+    stage, trained = (segmenting or fitted)[-1]
     path = folder / MEASURES
-    before = json.loads(path.read_text(encoding='utf-8'))['sets'] if path.is_file() else {}
+    before = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {'sets': {}, 'weights': ''}
     weights = [trained.run.folder.name, [cost['steps'] for cost in costs], stage.config.predict.to_dict()]
-    sets = {}
+    measured = {}
     for name in stage.config.tests or _targets(stage):
-        entry = stage.sets[known('set (tests)', name, stage.sets)].sets[name]
-        cases = [case for case in cases_to_test(name, stage.sets, fold, stage.manifest) if case['label']]
+        entry = sets[known('set (tests)', name, sets)].sets[name]
+        cases = [case for case in cases_to_test(name, sets, fold, stage.manifest) if case['label']]
         if not cases or trained.networks.system.segmentor(entry['domain']) is None:
             continue
         key = stages.digest(weights, [_identity(case) for case in cases])
-        sets[name] = before.get(name, {})
-        if sets[name].get('key') != key:
-            sets[name] = {'key': key, **_measure(trained, name, entry, cases, folder)}
-    found = {'sets': sets, 'costs': list(costs), 'seed': stage.config.seed, 'synthesis': _synthesis(fitted)}
+        measured[name] = before['sets'].get(name, {})
+        if measured[name].get('key') != key:
+            measured[name] = {'key': key, **_measure(trained, name, entry, cases, folder)}
+    found = {'sets': measured, 'costs': list(costs), 'seed': stage.config.seed, 'weights': stages.digest(weights)}
+    same = found['weights'] == before['weights']
+    found['synthesis'] = before['synthesis'] if same else _synthesis(fitted)
     found['reads_target_labels'] = any(_reads_target_labels(*one) for one in fitted)
-    summary.write_json(path, {**found, 'sets': {**before, **sets}})
+    summary.write_json(path, {**found, 'sets': {**before['sets'], **measured}})
     return found
 
 

@@ -11,6 +11,7 @@ import tiny
 
 from synseg_jax import scans
 from synseg_jax.command import with_data
+from synseg_jax.training.system import configure
 
 COMMANDS = sorted(
     path.stem for path in (tiny.ROOT / 'synseg_jax').glob('*.py') if "__name__ == '__main__'" in path.read_text()
@@ -33,11 +34,15 @@ MISTAKES = {
         TINY + ':{records} --config.method=synsge',
         "unknown method 'synsge'; known: cyclegan, supervised, synseg, synseg_hc",
     ),
-    'unknown loss': ('main', TINY + ':{records} --config.loss.cycle=l3', "unknown cycle loss 'l3'; known: l1"),
+    'unknown loss': (
+        'main',
+        TINY + ':{records} --config.loss.cycle=l3',
+        "unknown cycle loss 'l3'; known: l1, l2, ssim",
+    ),
     'unknown network': (
         'main',
         TINY + ':{records} --config.generator.architecture=unet9',
-        "unknown architecture 'unet9'; known: patchgan, resnet",
+        "unknown architecture 'unet9'; known: patchgan, res_unet, resnet, unet",
     ),
     'unknown optimizer': ('main', TINY + ':{records} --config.optimizer.rule=adm', "unknown optimizer 'adm'; known"),
     'unknown chosen': ('main', TINY + ':{records} --config.chosen=other', "'other'; known: synseg"),
@@ -91,7 +96,7 @@ MISTAKES = {
     'predict before training': (
         'predict',
         '--workdir={run} --input={mr} --output=out',
-        'synseg/checkpoints: no readable checkpoint; train first',
+        'stage/checkpoints: no readable checkpoint; train first',
     ),
     'predict an unknown system': (
         'predict',
@@ -119,10 +124,13 @@ def places(tiny_records, tmp_path_factory):
     (folder / 'bad' / 'bad.py').write_text('def get_config(data=:\n')
     unlabelled = tiny.write_dataset(folder / 'unlabelled', 'CT', 2, labelled=False)
     (folder / 'run').mkdir()
-    run = scans.Run(folder / 'run', tiny.config(tiny_records), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 1.0)})
-    run.save()
+    config = configure(tiny.config(tiny_records), 'synseg')
+    (folder / 'run' / 'stage').mkdir()
+    scans.Run(folder / 'run' / 'stage', config, tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 1.0)}).save()
+    described = {'config': {'systems': {'synseg': {}}, 'chosen': 'synseg'}, 'systems': {'synseg': ['stage']}}
+    (folder / 'run' / 'run.json').write_text(json.dumps(described))
     named = {'records': tiny_records, 'mr': tiny_records.parent / 'Dataset_MR', 'unlabelled': unlabelled}
-    return {'folder': folder, 'run': run.workdir, **named}
+    return {'folder': folder, 'run': folder / 'run', **named}
 
 
 @pytest.fixture(scope='module')
@@ -151,7 +159,7 @@ def test_help(answers, command):
     assert (code, err) == (0, '')
     assert re.search(rf'^ +python -m synseg_jax\.{command} --\w+=', out, re.MULTILINE)
     flags = re.findall(r'^ +--(?:\[no\])?(\w+):', out, re.MULTILINE)
-    assert flags and set(flags) <= {'config', *re.findall(r"'(\w+)'", _source(command))}
+    assert flags and set(flags) <= {'config', 'table', *re.findall(r"'(\w+)'", _source(command))}
     assert not list(folder.iterdir())
 
 
@@ -171,7 +179,7 @@ def test_a_mistake_is_one_line(answers, name):
 
 
 def test_nothing_was_written_elsewhere(answers, places):
-    assert [path.name for path in places['run'].rglob('*') if path.is_file()] == ['run.json']
+    assert {path.name for path in places['run'].rglob('*') if path.is_file()} == {'run.json', 'stage.json'}
     assert sorted(path.name for path in places['mr'].iterdir()) == ['dataset.json', 'imagesTr', 'labelsTr']
 
 

@@ -17,7 +17,8 @@ from configs import variants
 
 def get_config(data=''):
     c = tiny.config(data, train__steps=4, train__decay_steps=2, train__save_every=2)
-    c.systems = variants.systems(synseg={}, source_only={'method': 'supervised'}, broken={'sets': {'a': ('none',)}})
+    c.method = 'supervised'
+    c.systems = variants.systems(synseg={}, source_only={'seed': 1}, broken={'sets': {'a': ('none',)}})
     rows = {
         'b': {'system': 'synseg', 'set': 'target', 'name': 'SynSeg-Net', 'reported': {'dice': '.9'}, 'count': 2},
         'a': {'system': 'source_only', 'set': 'target', 'name': 'no adaptation', 'reported': {}, 'count': 1},
@@ -90,9 +91,8 @@ def test_what_runs_again(compared, table, tiny_records):
     workdir = compared[0]
     begun = json.loads((workdir / 'run.json').read_text())['config']
     config = tiny.config(tiny_records, train__steps=4, train__decay_steps=2, train__save_every=2)
-    config.systems = variants.systems(
-        synseg={}, source_only={'method': 'supervised'}, broken={'sets': {'a': ('none',)}}
-    )
+    config.method = 'supervised'
+    config.systems = variants.systems(synseg={}, source_only={'seed': 1}, broken={'sets': {'a': ('none',)}})
     rows = {name: {'system': name, 'set': 'target', 'name': name, 'reported': {}} for name in ('synseg', 'broken')}
     config.table = variants.table('', '', rows)
     assert begun['train']['steps'] == 4

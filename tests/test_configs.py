@@ -1,6 +1,7 @@
 """Every configuration loads at both scales, describes systems that can be built, and says what its fields mean."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
+from synseg_jax import compare, stages
+from synseg_jax.data.phantom import REGIONS
 from synseg_jax.training import parallel
 from synseg_jax.training.state import initial_params
 from synseg_jax.training.system import System, configure
 
 FOLDER = Path(base.__file__).parent
-NAMES = sorted(path.stem for path in FOLDER.glob('*.py') if path.stem != '__init__')
+NAMES = sorted(path.stem for path in FOLDER.glob('*.py') if 'def get_config' in path.read_text())
+TABLES = sorted(path.stem for path in (FOLDER / 'tables').glob('*.py'))
 SMALL = ('quickstart', 'synseg_abdomen_laptop')
 PAPERS = [name for name in NAMES if name not in SMALL]  # whose `data` means the paper's scale
 CLASSES = ('background', 'spleen', 'left kidney', 'right kidney', 'stomach', 'liver', 'body')
@@ -23,6 +27,15 @@ CLASSES = ('background', 'spleen', 'left kidney', 'right kidney', 'stomach', 'li
 
 def _load(name, data=''):
     return importlib.import_module(f'configs.{name}').get_config(data)
+
+
+def _stages(config):
+    """(system, stage, its configuration) of every training stage."""
+    for system in config.systems:
+        for stage in stages.names(config, system):
+            own = configure(config, system, stage)
+            if own.do == 'train':
+                yield system, stage, own
 
 
 def _fields(config, prefix=''):
@@ -38,11 +51,12 @@ def test_loads(name):
     bare, given = _load(name), _load(name, 'records/somewhere')
     assert (bare.data_dir, given.data_dir) == ('', 'records/somewhere')
     assert bare.chosen in bare.systems and given.systems.keys() == bare.systems.keys()
-    own = {field for field in _fields(bare) if not field.startswith('systems.')}
-    assert own == {field for field in _fields(base.get_config()) if not field.startswith('systems.')}
+    named = ('systems.', 'phantom.sets.', 'segmentor.')  # what a configuration may name itself
+    own = {field for field in _fields(bare) if not field.startswith(named)}
+    assert own == {field for field in _fields(base.get_config()) if not field.startswith(named)}
     for config in (bare, given):
-        for system in config.systems:
-            configure(config, system)  # names fields that exist
+        assert list(_stages(config)) and set(config.run) <= set(config.systems)  # and they name fields that exist
+        assert config.phantom.region in REGIONS
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -50,19 +64,19 @@ def test_bare_is_demonstration_scale(name):
     config = _load(name)
     assert config.generator.width <= 16 and config.segmentor.width <= 16 and config.discriminator.width <= 16
     assert config.data.size == (64, 64)
-    for system in config.systems:
-        assert 0 < configure(config, system).train.steps <= 2000
+    for system, stage, own in _stages(config):
+        assert 0 < own.train.steps <= 2000, (system, stage)
+        assert own.segmentor.width <= 16
 
 
 @pytest.mark.parametrize('name', PAPERS)
 def test_data_means_the_scale_of_the_paper(name):
     config = _load(name, 'records/somewhere')
-    assert config.generator.width == config.segmentor.width == config.discriminator.width == 64
-    assert config.generator.blocks == config.segmentor.blocks == 9
-    for system in config.systems:
-        own = configure(config, system)
+    for system, stage, own in _stages(config):
+        assert own.generator.width == own.segmentor.width == own.discriminator.width == 64, (system, stage)
+        assert own.generator.blocks == 9
         assert own.train.steps == 0 and own.train.epochs >= 100
-        assert System(own, CLASSES).size == (256, 256)
+        assert System(own, CLASSES).size in ((256, 256), (284, 284))  # the second: what only cuts of are seen of
 
 
 def test_the_papers_values():
@@ -81,11 +95,17 @@ def test_the_papers_values():
 def test_systems_can_be_built(name, data):
     """Shapes only: nothing is computed."""
     config = _load(name, data)
-    for chosen in config.systems:
-        own = configure(config, chosen)
-        classes = tuple(own.data.classes) or CLASSES
+    seen = set()
+    for _, _, own in _stages(config):
+        classes = tuple(own.data.classes) or REGIONS[own.phantom.region].classes
+        shape = str(
+            (own.method, own.pays, own.segmentor, own.generator, own.context, own.data.size, own.loss, own.augment)
+        )
+        if shape in seen:
+            continue
+        seen.add(shape)
         system = System(own, classes)
-        image = jax.ShapeDtypeStruct((1, *system.size, 1), jnp.float32)
+        image = jax.ShapeDtypeStruct((1, *system.size, system.channels), jnp.float32)
 
         def build(image, system=system):
             images = dict.fromkeys(system.networks, image)
@@ -94,7 +114,8 @@ def test_systems_can_be_built(name, data):
 
         outputs = jax.eval_shape(build, image)
         for network, output in outputs.items():
-            expected = {'g': 1, 's': len(classes), 'd': 1}[network[0]]
+            one = own.loss.segmentation == 'binary_cross_entropy'
+            expected = {'g': 1, 's': 1 if one else len(classes), 'd': 1}[network[0]]
             assert output.shape[-1] == expected
             assert output.shape[1:3] == system.size or network[0] == 'd'
         assert system.steps(100) > 0 and system.rates(100).keys() == system.networks.keys()
@@ -125,6 +146,38 @@ def _obvious(line):
 def test_a_configuration_says_what_it_reproduces(name):
     text = importlib.import_module(f'configs.{name}').__doc__
     assert len(text.splitlines()[0]) > 30
-    if name.startswith('synseg_'):
+    if name.startswith(('synseg_', 'prostate', 'essnet')):
         assert '--config=configs/' + name + '.py' in text and 'synseg_jax.prepare' in text
         assert re.search('Reported|Published', text)
+
+
+@pytest.mark.parametrize('name', TABLES)
+def test_tables(name):
+    """Every row is a system of the configuration and a set that it is measured on; the words fit a report."""
+    for data in ('', 'records/somewhere'):
+        config = importlib.import_module(f'configs.tables.{name}').get_config(data)
+        table = config.table
+        wanted = compare.in_order(table)
+        assert len(wanted) >= 4 and table.reference in {row.name for row in wanted}
+        assert {row.system for row in wanted} == set(config.run) <= set(config.systems)
+        assert len({(row.name, row.set) for row in wanted}) == len(wanted)
+        text = importlib.import_module(f'configs.tables.{name}').__doc__
+        assert f'--table=configs/tables/{name}.py' in text
+        for row in wanted:
+            assert set(row.reported) <= set(table.measures)
+            tests = configure(config, row.system, stages.names(config, row.system)[-1]).tests
+            assert not tests or row.set in tests, (row.system, row.set)
+    assert table.runs  # the folder that tables of the same systems share
+
+
+def test_tables_that_share_a_folder_share_a_configuration(tmp_path):
+    """But for what decides which systems are run and shown."""
+    shared = {}
+    for name in TABLES:
+        config = importlib.import_module(f'configs.tables.{name}').get_config()
+        shared.setdefault(config.table.runs, []).append(config)
+    assert {len(configs) for configs in shared.values()} == {1, 2}
+    for runs, configs in shared.items():
+        fields = [{k: v for k, v in stages.flat(json.loads(c.to_json_best_effort())).items()
+                   if not k.startswith(compare.SHOWN)} for c in configs]  # fmt: skip
+        assert all(own == fields[0] for own in fields), runs

@@ -1,6 +1,5 @@
 """From nothing to a table: the phantom, two systems, results and pictures; and what the target's labels may do."""
 
-import copy
 import csv
 import json
 import shutil
@@ -11,15 +10,13 @@ import pytest
 import tiny
 from matplotlib.image import imread
 
-from synseg_jax import experiment, fitting, scans
+from synseg_jax import experiment, fitting
 from synseg_jax.data.abdomen import CLASSES
 from synseg_jax.data.preparation import prepare
-from synseg_jax.data.records import Manifest
 from synseg_jax.data.roles import Scans
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation.metrics import MEASURES
 from synseg_jax.prepare import settings_of
-from synseg_jax.results import evaluate
 
 STEPS = 6
 NUMBERS = {'mean', 'median', 'std', 'n'}
@@ -71,7 +68,7 @@ def test_results(finished):
 @pytest.mark.parametrize('system', ['synseg', 'source_only'])
 def test_what_a_system_leaves(finished, system):
     folder = finished[0] / system
-    for picture in ('panel.png', 'curves.png', 'target.png'):
+    for picture in ('train/panel.png', 'train/curves.png', 'target.png', 'target_cases.png'):
         pixels = imread(folder / picture)[..., :3]
         assert min(pixels.shape[:2]) > 50 and pixels.std() > 0.02, picture
     with (folder / 'target.csv').open(newline='') as file:
@@ -84,7 +81,7 @@ def test_what_a_system_leaves(finished, system):
     assert np.asarray(label.dataobj).max() < len(CLASSES)
     described = json.loads((folder / 'predictions' / 'target' / 'dataset.json').read_text())
     assert tuple(described['labels']) == CLASSES
-    with (folder / 'metrics.csv').open(newline='') as file:
+    with (folder / 'train' / 'metrics.csv').open(newline='') as file:
         metrics = list(csv.DictReader(file))
     assert [int(row['step']) for row in metrics] == [2, 4, 6]
     assert ('cyc_a' in metrics[0]) == (system == 'synseg') and ('seg_a' in metrics[0]) == (system == 'source_only')
@@ -102,11 +99,11 @@ def test_again_without_training(finished, monkeypatch):
     console = tiny.quiet()
     again = experiment.run(_config(), workdir, console)
     assert again['systems'] == results['systems']
-    assert console.file.getvalue().count(f'resumes at step {STEPS}') == 2
+    assert console.file.getvalue().count(f'done: {STEPS} steps') == 2
 
 
 @pytest.mark.parametrize(
-    'field, value', [('data__size', (48, 48)), ('phantom__source_subjects', 3), ('data__foreground_share', 0.1)]
+    'field, value', [('data__size', (48, 48)), ('phantom__sets__source__subjects', 3), ('data__foreground_share', 0.1)]
 )
 def test_another_phantom_in_the_same_place_is_refused(finished, field, value):
     name = field.replace('__', '.')
@@ -118,7 +115,7 @@ def _networks(workdir):
     """The weights of the last step of both systems, file by file."""
     found = {}
     for system in ('synseg', 'source_only'):
-        sums = json.loads((workdir / system / 'checkpoints' / str(STEPS) / 'sums' / 'metadata').read_text())
+        sums = json.loads((workdir / system / 'train' / 'checkpoints' / str(STEPS) / 'sums' / 'metadata').read_text())
         found[system] = sums
     return found
 
@@ -126,7 +123,7 @@ def _networks(workdir):
 def test_target_labels_change_nothing(finished, tmp_path):
     """Garbage in the target's label files, before anything is prepared: the same records, the same networks."""
     sets = []
-    for name, domain, folder in (('source', 'a', 'Dataset001_PhantomMR'), ('target', 'b', 'Dataset002_PhantomCT')):
+    for name, domain, folder in (('source', 'a', 'Dataset001_SourceMR'), ('target', 'b', 'Dataset002_TargetCT')):
         sets.append(Scans(name, shutil.copytree(finished[0] / 'phantom' / folder, tmp_path / folder), domain))
     labels = sorted((sets[1].folder / 'labelsTr').iterdir())
     assert len(labels) == 2
@@ -149,16 +146,16 @@ def test_target_labels_change_nothing(finished, tmp_path):
 
 def test_damaged_test_labels_are_named(finished, tmp_path):
     """After training, in one line; with the file repaired, the same command measures."""
-    workdir = shutil.copytree(finished[0], tmp_path / 'run')
-    manifest = json.loads((workdir / 'records' / 'manifest.json').read_text())
-    changed = copy.deepcopy(manifest)
-    case = changed['sets']['target']['roles']['test']['cases'][0]
-    case['label'] = str(tmp_path / 'broken.nii.gz')
-    (tmp_path / 'broken.nii.gz').write_bytes(b'no label map at all')
-    config = _config()
-    moved = shutil.copytree(workdir / 'records', tmp_path / 'records')
-    (moved / 'manifest.json').write_text(json.dumps(changed))
-    described = scans.Run.load(workdir)
-    with pytest.raises(InputError, match='broken.nii.gz'):
-        trained = scans.Trained(described, config.chosen)
-        evaluate(trained, Manifest.load(moved), tmp_path / 'results')
+    workdir, results, _ = finished
+    (label,) = (workdir / 'phantom').glob('Dataset002*/labelsTr/*' + _case(workdir) + '*')
+    sound = label.read_bytes()
+    label.write_bytes(b'no label map at all')
+    with pytest.raises(InputError, match=label.name):
+        experiment.run(_config(), workdir, tiny.quiet())
+    label.write_bytes(sound)
+    assert experiment.run(_config(), workdir, tiny.quiet())['systems'] == results['systems']
+
+
+def _case(workdir):
+    (case,) = json.loads((workdir / 'synseg' / 'results.json').read_text())['cases']['target']
+    return case

@@ -14,6 +14,7 @@ from synseg_jax.data import volume
 from synseg_jax.errors import InputError
 from synseg_jax.predict import predict
 from synseg_jax.synthesize import synthesize
+from synseg_jax.training.system import configure
 
 SHAPE = (20, 26, 5)
 ORIENTATIONS = [
@@ -34,8 +35,8 @@ def trained(tmp_path_factory):
             config = tiny.config(predict__resample=resample)
             typical = {'a': (0.0, 700.0), 'b': (-200.0, 300.0)}
             workdir = tmp_path_factory.mktemp('run')
-            run = scans.Run(workdir, config, tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, typical)
-            made[resample] = scans.Trained(run, 'synseg', params)
+            run = scans.Run(workdir, configure(config, 'synseg'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, typical)
+            made[resample] = scans.Trained(run, params)
         return made[resample]
 
     return trained
@@ -139,8 +140,7 @@ def test_linear_votes_are_smoother(trained):
 
 
 def test_unknown_resampling(trained, tmp_path):
-    run = scans.Run(tmp_path, tiny.config(predict__resample='cubic'), tiny.CLASSES, {'b': 'CT'}, {})
-    system = scans.Trained(run, 'synseg', tiny.first_state().params)
+    system = scans.Trained(_run(tmp_path, predict__resample='cubic'), tiny.first_state().params)
     with pytest.raises(InputError, match="unknown predict.resample 'cubic'; known: linear, nearest"):
         system.segment(volume.Volume(_scan(), _affine()), 'b')
 
@@ -238,20 +238,21 @@ def test_unknown_domain(trained, tmp_path):
 
 
 def test_a_system_without_the_network(tmp_path):
-    run = scans.Run(tmp_path, tiny.config(method='supervised'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {})
+    run = _run(tmp_path, method='supervised')
     with pytest.raises(InputError, match='method supervised trains no g_ab; choose another --system'):
-        scans.Trained(run, 'synseg', {}).synthesize(volume.Volume(_scan('MR'), _affine()), 'a')
-    run = scans.Run(tmp_path, tiny.config(method='cyclegan'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {})
+        scans.Trained(run, {}).synthesize(volume.Volume(_scan('MR'), _affine()), 'a')
+    run = _run(tmp_path, method='cyclegan')
     with pytest.raises(InputError, match='method cyclegan trains no segmentor; choose another --system'):
-        scans.Trained(run, 'synseg', {}).segment(volume.Volume(_scan(), _affine()), 'b')
-    with pytest.raises(InputError, match="unknown system 'other'; known: synseg"):
-        scans.Trained(run, 'other', {})
+        scans.Trained(run, {}).segment(volume.Volume(_scan(), _affine()), 'b')
+
+
+def _run(folder, **changes):
+    config = configure(tiny.config(**changes), 'synseg')
+    return scans.Run(folder, config, tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 9.5), 'b': (1.0, 2.0)})
 
 
 def test_a_run_round_trips(tmp_path):
-    made = scans.Run(
-        tmp_path, tiny.config('x'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 9.5), 'b': (1.0, 2.0)}
-    )
+    made = _run(tmp_path)
     made.save()
     read = scans.Run.load(tmp_path)
     assert read.config.to_json_best_effort() == made.config.to_json_best_effort()
@@ -259,9 +260,27 @@ def test_a_run_round_trips(tmp_path):
 
 
 def test_no_run(tmp_path):
-    with pytest.raises(InputError, match='run.json: no such file; --workdir is the folder that synseg_jax.main'):
+    with pytest.raises(InputError, match='stage.json: no such file; --workdir is the folder that synseg_jax.main'):
         scans.Run.load(tmp_path)
     for content in ('', '{"config": {}', '[]', '{"config": {}}'):
-        (tmp_path / 'run.json').write_text(content)
-        with pytest.raises(InputError, match='run.json is damaged .*; train again'):
+        (tmp_path / 'stage.json').write_text(content)
+        with pytest.raises(InputError, match='stage.json is damaged .*; train again'):
             scans.Run.load(tmp_path)
+    with pytest.raises(InputError, match='run.json: no such file'):
+        scans.find(tmp_path)
+
+
+def test_the_last_stage_with_the_network_is_found(tmp_path):
+    for name, method in (('one', 'synseg'), ('two', 'cyclegan'), ('three', 'supervised')):
+        (tmp_path / name).mkdir()
+        _run(tmp_path / name, method=method).save()
+    stages = {'config': {'systems': {'x': {}, 'y': {}}, 'chosen': 'x'}, 'systems': {'x': ['one', 'two', 'three']}}
+    (tmp_path / 'run.json').write_text(json.dumps(stages))
+    for network, folder in (('g', 'two'), ('s', 'three')):
+        with pytest.raises(InputError, match=rf'{folder}/checkpoints: no readable checkpoint; train first'):
+            scans.find(tmp_path, network=network)
+    with pytest.raises(InputError, match='y is not trained yet; run synseg_jax.main'):
+        scans.find(tmp_path, 'y')
+    (tmp_path / 'run.json').write_text(json.dumps({**stages, 'systems': {'x': ['two']}}))
+    with pytest.raises(InputError, match='system x trains no segmentor; choose another --system'):
+        scans.find(tmp_path)

@@ -23,7 +23,7 @@ def _write(path, count=20):
 
 def _manifest(folder):
     case = {'id': 'x', 'subject': 'x', 'image': '/x.nii', 'label': None, 'shape': [6, 8, 20], 'affine': [[1.0]]}
-    case |= {'low': 0.0, 'high': 1.0, 'records': 20}
+    case |= {'low': 0.0, 'high': 1.0, 'records': 20, 'slice_mm': 5.0, 'kept': list(range(20))}
     role = {'file': 'source.train.array_record', 'records': 20, 'sha256': '', 'labelled': True, 'cases': [case]}
     return Manifest(
         folder=folder,
@@ -32,6 +32,7 @@ def _manifest(folder):
         slice_axis='axial',
         window_hu=(-1.0, 1.0),
         percentiles=(2.5, 97.5),
+        target_center=1.0,
         seed=0,
         sets={'source': {'domain': 'a', 'channel': 'MR', 'labels': {'liver': 1}, 'roles': {'train': role}}},
         packages={},

@@ -27,6 +27,7 @@ SYSTEMS = {
         **variants.two_stages(TRANSLATE, {'sets': {'b': ('synthesis:50%', 'target')}, 'data': {'target_labels': True}}),
         'tests': ('target',),
     },
+    's_score': variants.s_score({'method': 'cyclegan', **TRANSLATE}),
 }
 
 
@@ -69,11 +70,13 @@ def _place(workdir, *parts):
 def test_folds_and_systems_share_what_they_can(finished):
     workdir, results, said = finished
     names = sorted(path.name.rpartition('-')[0] for path in (workdir / 'stages').iterdir())
-    assert names == ['segment', 'segment', 'segment', 'synthesis', 'translate']
+    assert names == ['segment', 'segment', 'segment', 'synthesis', 'train', 'translate']
+    assert _place(workdir, 's_score', 'synthesis') == _place(workdir, 'half', 'synthesis')
     assert _place(workdir, 'folded', 'fold1', 'translate') == _place(workdir, 'half', 'translate')
     assert _place(workdir, 'folded', 'fold1', 'segment') != _place(workdir, 'folded', 'fold2', 'segment')
     assert 'folded 2/2, translate  done: 4 steps' in said and 'half, translate  done: 4 steps' in said
-    assert results['steps'] == 2 * 4 + 4 + 2 * 4  # translate counts in both systems, the segmentors of folds each
+    assert results['steps'] == 3 * 4 + 4 + 2 * 4  # translate counts in each system, the segmentors of folds too
+    assert results['systems']['s_score'].keys() == {'synthesis'}  # though synthesis is its last stage
 
 
 def test_every_subject_is_tested_once_and_by_a_network_that_never_saw_it(finished):
@@ -124,7 +127,7 @@ def test_predict_and_synthesize_find_their_stages(finished):
     workdir = finished[0]
     assert scans.find(workdir, 'folded').run.folder.name.startswith('segment-')
     assert scans.find(workdir, 'folded', 'g').run.folder.name.startswith('translate-')
-    with pytest.raises(InputError, match="unknown system 'none'; known: folded, half"):
+    with pytest.raises(InputError, match="unknown system 'none'; known: folded, half, s_score"):
         scans.find(workdir, 'none')
 
 
