@@ -181,7 +181,7 @@ def test_skull_is_bright_in_ct_and_dark_in_mr_and_holds_the_brain(number):
 def test_prostate_shows_its_zones_in_mr_and_hardly_itself_in_ct(number):
     images, labels, affine = pair('pelvis', 'MR', number)
     ct, mr = images['CT'].astype(float), images['MR']
-    assert 25 < ct[labels == 1].mean() < 60
+    assert 25 < ct[labels == 1].mean() < 50
     assert ct[labels == 1].mean() < np.median(ct[(ct > 20) & (ct < 120) & (labels == 0)]) + 10  # as muscle is
     shell = binary_dilation(labels, iterations=4) & ~binary_dilation(labels, iterations=1)
     assert ct[shell].mean() < ct[labels == 1].mean() - 25  # fat about it
@@ -189,7 +189,7 @@ def test_prostate_shows_its_zones_in_mr_and_hardly_itself_in_ct(number):
     behind = (index @ affine[1, :3]).argsort()
     values = mr[tuple(index[behind].T)]
     fifth = len(values) // 5
-    assert values[fifth // 2 : fifth].mean() > 1.1 * values[2 * fifth : 4 * fifth].mean()
+    assert values[fifth // 2 : fifth].mean() > 1.15 * values[2 * fifth : 4 * fifth].mean()
 
 
 def test_planes_are_views_of_one_person():
