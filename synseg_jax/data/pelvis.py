@@ -41,7 +41,7 @@ class Pelvis(Person):
 
 
 def person(rng: np.random.Generator) -> Pelvis:
-    """A random man: slim to stout, prostate 20 to 120 ml, bladder and rectum empty to full."""
+    """A random man: slim to stout, prostate about 20 to 80 ml, bladder and rectum empty to full."""
     size = rng.uniform(0.93, 1.06)
     fat = rng.gamma(4, 5.0)
     growth, full = rng.uniform(0, 1), rng.uniform(0, 1)
@@ -50,7 +50,6 @@ def person(rng: np.random.Generator) -> Pelvis:
     front = rng.normal(2, 3)  # of the prostate's middle
     top = prostate[2]
     bladder = np.array([26 + 20 * full, 20 + 18 * full, 13 + 24 * full]) * np.exp(rng.normal(0, 0.06, 3))
-
     tilt = rng.normal(-14, 5)
     organs = {
         'prostate': Ellipsoid.turned((rng.normal(0, 2), front, 0), prostate, (tilt, 0, rng.normal(0, 4))),
