@@ -45,8 +45,8 @@ def _truth(image: Path, channel: str) -> np.ndarray | None:
     """The scan of the same person in the other modality, on the same grid; None if it is no phantom."""
     description = image.parents[1] / 'dataset.json'
     request = json.loads(description.read_text(encoding='utf-8')).get('phantom') if description.is_file() else None
-    if request is None or request['plane'] != 'axial':
+    if request is None:
         return None
     number = int(image.name.split('_')[-2])
-    _, other, _, _ = phantom.paired(request['modality'], channel, request['seed'], number, request['region'])
-    return other
+    scan = request['modality'], channel, request['seed'], number, request['region'], request['plane']
+    return phantom.paired(*scan)[1]

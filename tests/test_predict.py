@@ -14,6 +14,7 @@ from synseg_jax.data import volume
 from synseg_jax.errors import InputError
 from synseg_jax.predict import predict
 from synseg_jax.synthesize import synthesize
+from synseg_jax.training import parallel
 from synseg_jax.training.system import configure
 
 SHAPE = (20, 26, 5)
@@ -137,6 +138,38 @@ def test_linear_votes_are_smoother(trained):
     scan = volume.Volume(_scan(), _affine())
     nearest, linear = (trained(resample).segment(scan, 'b') for resample in ('nearest', 'linear'))
     assert 0 < (nearest != linear).mean() < 0.3
+
+
+def test_outside_the_centre_is_background(tmp_path):
+    """Labels and synthetic scans lie where they belong, whatever the axes; where nobody looked there is nothing."""
+    scan = volume.Volume(_scan(), _affine())
+    trained = scans.Trained(_run(tmp_path, data__target_center=0.5), tiny.first_state().params)
+    reference = trained.segment(scan, 'b')
+    columns, rows, _ = SHAPE  # their order is turned round on the way to upright slices
+    inside = np.zeros(SHAPE, bool)
+    inside[columns // 4 : -columns // 4, 1 + rows // 4 : -(rows // 4)] = True
+    assert reference[inside].any() and not reference[~inside].any()
+    small = volume.Volume(scan.array[inside.any((1, 2))][:, inside.any((0, 2))], _affine())
+    whole = scans.Trained(_run(tmp_path), tiny.first_state().params)
+    np.testing.assert_array_equal(reference[inside].reshape(small.array.shape), whole.segment(small, 'b'))
+    probability = trained.probability(scan, 'b', 1)
+    assert probability[inside].any() and not probability[~inside].any()
+    for orientation in ORIENTATIONS[::9]:
+        found = trained.segment(_stored(scan.array, _affine(), orientation), 'b')
+        np.testing.assert_array_equal(found, apply_orientation(reference, orientation))
+    np.testing.assert_array_equal(trained.segment(scan, 'a'), whole.segment(scan, 'a'))  # only the target is cut
+
+
+def test_neighbours_reach_the_network(tmp_path):
+    """Context of three slices: a change in one slice reaches the labels of its neighbours, and no further."""
+    run = _run(tmp_path, method='supervised', context__slices=1)
+    params = {'s_a': run.system.first_state(parallel.mesh(1)).params['s_a']}
+    trained = scans.Trained(run, params)
+    array = _scan()
+    changed = array.copy()
+    changed[:, :, 1] = array[::-1, ::-1, 4]
+    one, other = (trained.probability(volume.Volume(a, _affine()), 'b', 1) for a in (array, changed))
+    assert [bool((one[..., i] != other[..., i]).any()) for i in range(SHAPE[2])] == [True, True, True, False, False]
 
 
 def test_unknown_resampling(trained, tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from synseg_jax.data import intensity, slices, volume
-from synseg_jax.data.preparation import prepare
+from synseg_jax.data.preparation import prepare, prepare_again
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.roles import Scans
 from synseg_jax.data.settings import Settings
@@ -361,3 +361,55 @@ def test_command(sets, tmp_path):
     assert 'spleen' in good.stdout and Manifest.load(tmp_path / 'out')
     bad = subprocess.run([*run, f'--output={sets[0].folder}'], capture_output=True, text=True, timeout=100)
     assert bad.returncode == 2 and 'holds no records' in bad.stderr and 'Traceback' not in bad.stderr
+
+
+def test_again_is_the_same_scans_in_the_same_roles(sets, tmp_path):
+    """As if prepared with these settings in the first place."""
+    changed = replace(SETTINGS, window_hu=(0.0, 600.0), target_labels=True, size=(12, 8))
+    manifest = prepare(sets, tmp_path / 'one', SETTINGS, progress=False)
+    again = prepare_again(manifest, tmp_path / 'again', changed, progress=False)
+    fresh = prepare(sets, tmp_path / 'fresh', changed, progress=False)
+    assert _bytes(again.folder) == _bytes(fresh.folder) != _bytes(manifest.folder)
+    assert again.sets == fresh.sets and (again.size, again.window_hu) == ((12, 8), (0.0, 600.0))
+    assert [_roles(m, 'target') for m in (again, manifest)] == [_roles(fresh, 'target')] * 2
+    assert prepare_again(again, tmp_path / 'back', SETTINGS, progress=False).sets == manifest.sets
+    some = prepare_again(manifest, tmp_path / 'some', SETTINGS, ['target'], progress=False)
+    assert some.sets.keys() == {'target'}
+
+
+def test_again_without_the_labels_it_needs(sets, tmp_path):
+    manifest = prepare(sets, tmp_path / 'one', SETTINGS, progress=False)
+    case = manifest.sets['target']['roles']['train']['cases'][0]
+    case['label'] = None
+    with pytest.raises(InputError, match=f'no labels for the target scan .*{case["id"]}_0000.nii.gz .1 of 3 in train'):
+        prepare_again(manifest, tmp_path / 'again', replace(SETTINGS, target_labels=True), progress=False)
+    assert not (tmp_path / 'again').exists()
+
+
+def test_only_the_targets_centre_is_kept(sets, tmp_path):
+    settings = replace(SETTINGS, target_center=0.5, target_labels=True)
+    whole = prepare(sets, tmp_path / 'whole', replace(settings, target_center=1.0), progress=False)
+    half = prepare(sets, tmp_path / 'half', settings, progress=False)
+    assert half.target_center == 0.5
+    for role in ('train', 'val', 'test'):
+        assert (half.path('source', role)).read_bytes() == whole.path('source', role).read_bytes()
+    case = half.role('target', 'train')['cases'][0]
+    upright = volume.canonical(volume.read(case['image']))
+    pictures = slices.to_stack(upright.array, 'axial')[:, 5:15, 4:12]  # of 20 rows and 16 columns
+    window = intensity.window(*SETTINGS.window_hu)
+    expected = slices.resize_linear(window.apply(pictures), SETTINGS.size)
+    record = half.records('target', 'train')[1]
+    assert record['case'] == 0
+    np.testing.assert_allclose(record['image'][..., 0], expected[record['slice']], atol=1e-4)
+    label = slices.to_stack(volume.canonical(volume.read_labels(case['label'])).array, 'axial')[:, 5:15, 4:12]
+    np.testing.assert_array_equal(record['label'] > 0, slices.resize_nearest(label, SETTINGS.size)[record['slice']] > 0)
+
+
+def test_target_margin_needs_target_labels(sets, tmp_path):
+    for scans in sets:
+        _long_scans(scans.folder)
+    for labels, kept in ((False, range(9)), (True, range(2, 6))):
+        settings = replace(SETTINGS, target_labels=labels, target_margin=1)
+        manifest = prepare(sets, tmp_path / str(labels), settings, progress=False)
+        assert _slices(manifest, 'target', 'train') == list(kept)
+        assert _slices(manifest, 'source', 'train') == list(range(9))

@@ -218,3 +218,18 @@ def test_garbage_in_the_targets_labels_changes_no_network(finished, records, tmp
         assert one.name == other.name  # the digest of all that it depends on
         sums = [(folder / 'checkpoints' / '4' / 'sums' / 'metadata').read_bytes() for folder in (one, other)]
         assert sums[0] == sums[1] and len(sums[0]) > 500
+
+
+def test_two_classes_are_ranked(tmp_path):
+    """A U-Net with one logit a pixel: AUC of every scan, and the ROC curve over all of them."""
+    changes = {'data__classes': ('background', 'liver')}
+    records = tiny.write_records(tmp_path / 'sets', **changes)
+    one = {'method': 'supervised', 'segmentor': {'architecture': 'unet', 'width': 4, 'levels': 2}}
+    one['loss'] = {'segmentation': 'binary_cross_entropy'}
+    experiment.run(_config(records, {'unet': one}, **changes), tmp_path / 'run', tiny.quiet())
+    (organs,) = json.loads((tmp_path / 'run' / 'unet' / 'results.json').read_text())['cases']['target'].values()
+    assert organs.keys() == {'liver'} and 0 <= organs['liver']['auc'] <= 1
+    roc = json.loads((tmp_path / 'run' / 'unet' / 'measures.json').read_text())['sets']['target']['roc']
+    assert len(roc['fpr']) == len(roc['tpr']) and roc['fpr'][-1] == roc['tpr'][-1] == 1
+    assert np.all(np.diff(roc['tpr']) >= 0)
+    assert np.trapezoid(roc['tpr'], roc['fpr']) == pytest.approx(organs['liver']['auc'], abs=0.02)

@@ -1,0 +1,51 @@
+"""Synthetic scans against the truth that only a phantom knows."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny
+
+from synseg_jax import pairs, scans
+from synseg_jax.data import phantom
+
+
+class Known(scans.Trained):
+    """A stand-in for a trained stage, whose generator is a function of the scan's voxels."""
+
+    def __init__(self, translate, networks=('g_ab',)):
+        self.translate = translate
+        self.networks = SimpleNamespace(system=SimpleNamespace(networks=dict.fromkeys(networks)))
+        self.run = SimpleNamespace(channels={'a': 'MR', 'b': 'CT'}, typical={'b': (-200.0, 300.0)})
+
+    def synthesize(self, scan, domain):
+        return self.translate(scan.array)
+
+
+@pytest.fixture(scope='module')
+def cases(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('pairs') / 'Dataset001_MR'
+    phantom.write_dataset(folder, 'MR', 1, seed=4, first=7)
+    (image,) = (folder / 'imagesTr').iterdir()
+    return [{'id': 'phantom_mr_007', 'image': str(image)}]
+
+
+def test_the_truth_itself_is_perfect(cases):
+    truth = phantom.paired('MR', 'CT', 4, 7)[1]
+    measured = pairs.measure(Known(lambda _: truth), cases)['phantom_mr_007']
+    assert measured['mae'] == 0 and measured['psnr'] == np.inf and measured['ssim'] == pytest.approx(1)
+
+
+def test_an_error_is_measured_where_the_truth_shows_something(cases):
+    truth = phantom.paired('MR', 'CT', 4, 7)[1]
+    off = pairs.measure(Known(lambda _: truth + 50), cases)['phantom_mr_007']
+    assert 0.08 < off['mae'] <= 0.1 + 1e-6 and 19 < off['psnr'] < 22 and off['ssim'] < 1  # 50 of 500 HU, clipped bone
+    air = pairs.measure(Known(lambda _: np.where(truth < -200, -900, truth)), cases)['phantom_mr_007']
+    assert air['mae'] == 0
+
+
+def test_nothing_without_truth_or_generator(cases, tmp_path):
+    assert pairs.measure(Known(None, ['s_a']), cases) == {}
+    folder = tiny.write_dataset(tmp_path / 'mr', 'MR', 1)
+    (image,) = (folder / 'imagesTr').iterdir()
+    assert pairs.measure(Known(None), [{'id': 'mr_0', 'image': str(image)}]) == {}
