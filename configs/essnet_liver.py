@@ -18,7 +18,10 @@ COUNTS = (354, 714, 1034, 1487, 2050)  # of the synthetic slices, of 2050
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The paper's two stages; the number of synthetic slices is the part of the set named in sets.b."""
+    """The paper's two stages; the number of synthetic slices is the part of the set named in sets.b.
+
+    Every U-Net trains for the same number of epochs, so that synthetic slices come on top of the real ones.
+    """
     c = base.get_config(data)
     unet = {'architecture': 'unet', 'width': 64 if data else 16}
     segment = {
@@ -26,7 +29,9 @@ def get_config(data: str = '') -> ConfigDict:
         'segmentor': unet,
         'loss': {'segmentation': 'binary_cross_entropy'},
         'rate': {'segmentor': 1e-4 if data else 5e-4},
-        'train': {'epochs': 300, 'batch': 2} if data else {'steps': 500, 'decay_steps': 250, 'save_every': 250},
+        'train': {'epochs': 300, 'batch': 2}
+        if data
+        else {'steps': 0, 'epochs': 6, 'decay_epochs': 6, 'save_every': 500},
         'average': 0.0 if data else 0.99,
         'data': {'target_labels': True, 'source_margin': 0, 'target_margin': 0},
     }
@@ -58,5 +63,5 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.target_split = (0.4, 0.0, 0.6)
     c.phantom.region = 'liver'
     c.phantom.sets = ConfigDict({'source': base.phantom_set('CT', 'a', 32), 'target': base.phantom_set('MR', 'b', 20)})
-    c.train.steps, c.train.decay_steps, c.train.save_every = 900, 450, 300
+    c.train.steps, c.train.decay_steps, c.train.save_every = 1800, 900, 450
     return c

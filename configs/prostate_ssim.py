@@ -77,5 +77,5 @@ def get_config(data: str = '') -> ConfigDict:
         'source_unlabelled': base.phantom_set('MR', 'a', 24, first=100, role='train', labelled=False),
         'target': base.phantom_set('CT', 'b', 32),
     })  # fmt: skip
-    c.train.steps, c.train.decay_steps, c.train.save_every = 750, 375, 250
+    c.train.steps, c.train.decay_steps, c.train.save_every = 1400, 700, 350
     return c

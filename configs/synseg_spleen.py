@@ -19,14 +19,15 @@ def get_config(data: str = '') -> ConfigDict:
     c = base.get_config(data)
     held = {'pays': {'gen': {'idt_b': 2.0}}} if not data else {}
     short = {'train': {'steps': 500, 'decay_steps': 250, 'save_every': 250}} if not data else {}
+    long = {'train': {'steps': 1000, 'decay_steps': 250, 'save_every': 250}} if not data else {}
     c.systems = variants.systems(**{
         'synseg': {**held},
         'half_cycle': {'method': 'synseg_hc', **held},
         'cyclegan_seg': variants.two_stages(translate=held, segment=short),
-        'target_labels': {**variants.target_labels(folds=19 if data else 4), **short},
-        'target_labels_all': {**variants.target_labels(), **short},
-        's_score_cyclegan': variants.s_score({'method': 'cyclegan', **held}, short),
-        's_score_synseg': variants.s_score(held, short),
+        'target_labels': {**variants.target_labels(folds=19 if data else 4), **long},
+        'target_labels_all': {**variants.target_labels(), **long},
+        's_score_cyclegan': variants.s_score({'method': 'cyclegan', **held}, long),
+        's_score_synseg': variants.s_score(held, long),
         'source_only': {**variants.source_only(), **short},
     })  # fmt: skip
     c.run = ('synseg', 'source_only')

@@ -29,5 +29,5 @@ def get_config(data: str = '') -> ConfigDict:
     c.phantom.region = 'head'
     c.phantom.sets = ConfigDict({'source': base.phantom_set('CT', 'a', 24), 'target': base.phantom_set('MR', 'b', 24)})
     c.data.target_split = (0.66, 0.0, 0.34)
-    c.train.steps, c.train.decay_steps, c.train.save_every = 800, 400, 200
+    c.train.steps, c.train.decay_steps, c.train.save_every = 1200, 600, 300
     return c
