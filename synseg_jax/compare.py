@@ -85,8 +85,10 @@ def _row(config, wanted, folder) -> Row:
     first = folder / 'fold1' if (folder / 'fold1').is_dir() else folder
     trained = {name: first / name for name in stages.names(config, wanted.system)}
     pictures = {'Best, median and worst case': first / f'{wanted.set}_cases.png'}
-    pictures |= {f'Stage {name}': place / 'panel.png' for name, place in trained.items()}
-    curves = [path for place in trained.values() if (path := place / 'curves.png').is_file()]
+    curves = {}
+    for name, place in trained.items():
+        pictures[f'Stage {name}'] = place / 'panel.png'
+        curves[f'Stage {name}'] = place / 'curves.png'
     return Row(
         **named,
         cases=found['cases'][wanted.set],
@@ -96,10 +98,14 @@ def _row(config, wanted, folder) -> Row:
         seed=found['seed'],
         steps=found['steps'],
         note=_note(found),
-        pictures={caption: path for caption, path in pictures.items() if path.is_file()},
-        curves=curves[-1] if curves else None,
+        pictures=_existing(pictures),
+        curves=_existing(curves),
         config='\n\n'.join(_fields(name, place / 'stage.json') for name, place in trained.items()).strip(),
     )
+
+
+def _existing(pictures) -> dict[str, Path]:
+    return {caption: path for caption, path in pictures.items() if path.is_file()}
 
 
 def _note(found) -> str:

@@ -65,7 +65,8 @@ def test_bare_is_demonstration_scale(name):
     assert config.generator.width <= 16 and config.segmentor.width <= 16 and config.discriminator.width <= 16
     assert config.data.size == (64, 64)
     for system, stage, own in _stages(config):
-        assert 0 < own.train.steps <= 2000, (system, stage)
+        epochs = own.train.epochs + own.train.decay_epochs
+        assert 0 < own.train.steps <= 2000 or not own.train.steps and epochs <= 12, (system, stage)
         assert own.segmentor.width <= 16
 
 

@@ -46,7 +46,7 @@ def example(tmp_path):
         ),
         Row('worse', cases=lacking, reads_target_labels=True, note='A <b>note</b>.', pictures={'Best <case>': picture}),
         Row('never', reported={'dice': '.5'}, config='x = "<y>"'),
-        Row(HOSTILE, cases=cases(0.8, seed=5), curves=picture, memory_gib=1.5),
+        Row(HOSTILE, cases=cases(0.8, seed=5), curves={'Stage train': picture}, memory_gib=1.5),
     ]
     return Report(
         'Title & <b>', 'Paper, table 1', ('spleen', 'liver', 'mean'), ('dice', 'asd_mm', 'hd95_mm'), 'ours', rows,

@@ -27,7 +27,7 @@ class Row:
     steps: int | None = None
     note: str = ''
     pictures: Mapping[str, Path] = field(default_factory=dict)  # {caption: PNG}, such as the telling cases
-    curves: Path | None = None  # PNG of the training
+    curves: Mapping[str, Path] = field(default_factory=dict)  # {caption: PNG} of the training
     config: str = ''  # text of the configuration
 
     @property

@@ -131,7 +131,7 @@ def _numbers(entry: Entry) -> Iterator[str]:
 
 def _system(report: Report, row: Row) -> str:
     note = f'<p>{escape(row.note)}</p>' if row.note else ''
-    curves = f'<details><summary>Training curves</summary>{_figure("", row.curves)}</details>' if row.curves else ''
+    curves = f'<details><summary>Training curves</summary>{_gallery(row.curves)}</details>' if row.curves else ''
     config = f'<details><summary>Configuration</summary><pre>{escape(row.config)}</pre></details>' if row.config else ''
     badges = ''.join(f'<span class="badge">{escape(words)}</span>' for words in wording.badges(report, row))
     heading = f'<h3>{escape(row.title)}</h3><p class="soft">{badges} {escape(wording.facts(row))}</p>'
