@@ -20,8 +20,8 @@ from synseg_jax.data.settings import READING
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
 from synseg_jax.prepare import settings_of
-from synseg_jax.scans import RUN, STAGE, Run, Trained
-from synseg_jax.stages import Stage, flat
+from synseg_jax.scans import RUN, Run, Trained
+from synseg_jax.stages import Done, Stage, flat
 from synseg_jax.synthesis import synthesize
 from synseg_jax.training import parallel
 from synseg_jax.training.signals import Interrupted, Signals
@@ -70,18 +70,13 @@ class Experiment:
             _check_unchanged(config, workdir)
             self.manifest = self._data()
             self._check_records()
-            for name in (
-                config.run or config.systems
-            ):  # what is wrong with a later one is said before the first is trained
-                self._check_system(name)
+            for name in config.run or config.systems:
+                self._check_system(name)  # what is wrong with a later one is said before the first is trained
             self._remember({})
 
     def system(self, name: str) -> dict:
         """What a system achieves over all its folds: every case's measures, their summary, and what it took."""
-        parts = []
-        for fold in stages.folds(self.config, name):
-            parts.append(self._fold(name, fold))
-        pooled = results.pool(parts)
+        pooled = results.pool([self._fold(name, fold) for fold in stages.folds(self.config, name)])
         summary.write_json(self.workdir / name / 'results.json', pooled)
         return pooled
 
@@ -105,12 +100,10 @@ class Experiment:
                     trained, cost = fit.run(self.console, self.signals)
                     fitted.append((stage, trained))
                     costs.append({'stage': place.name, **cost})
-            earlier[one] = place.name
+            earlier[one] = Done(place.name, 0 if stage.does == 'synthesize' else fit.plan.steps)
             _point(folder / one, place)
         if not fold.index:
-            self._remember(
-                {name: [f'stages/{key}' for key in earlier.values() if (self._place(key) / STAGE).is_file()]}
-            )
+            self._remember({name: [f'stages/{cost["stage"]}' for cost in costs]})
         sets = ChainMap(made, fitted[-1][0].sets)
         return results.evaluate(fitted, sets, costs, fold, folder)
 
@@ -123,6 +116,8 @@ class Experiment:
         sets = ChainMap(dict(made), dict.fromkeys(manifest.sets, manifest))
         stage = Stage(name, config, manifest, sets, Fold() if config.do == 'synthesize' else fold, dict(earlier))
         read = [scans.manifest for domain in 'ab' for scans in stage.scans(domain)]
+        if len({of.size for of in read}) > 1:
+            raise InputError(f'stage {name} of {system} reads sets of different sizes; make one of them anew')
         with config.unlocked():
             for field in READING:
                 config.data[field] = getattr(read[-1] if read else manifest, field)
@@ -136,10 +131,9 @@ class Experiment:
         with config.unlocked():
             for field in READING:
                 config.data[field] = changed.get(field, getattr(self.manifest, field))
-        digest = stages.digest(changed, self.manifest.request)
-        return prepare_again(
-            self.manifest, self.workdir / f'records-{digest}', settings_of(config), progress=self.console.is_terminal
-        )
+        output = self.workdir / f'records-{stages.digest(changed, self.manifest.request)}'
+        with stages.alone(self.workdir / 'stages', self.console.print, self.signals):
+            return prepare_again(self.manifest, output, settings_of(config), progress=self.console.is_terminal)
 
     def _data(self) -> Manifest:
         """The records to train on: the folder that was given, or those of the phantom, made now."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -41,6 +42,13 @@ ELSEWHERE += ('table.',)
 DO = ('train', 'synthesize')
 
 
+class Done(NamedTuple):
+    """A stage that has run: the name of its folder, and the steps that it trained, which may grow."""
+
+    folder: str
+    steps: int
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of a system: its configuration, the scans it reads by domain, and the folders it builds on."""
@@ -50,7 +58,7 @@ class Stage:
     manifest: Manifest  # of the records that are given: the set of all sets it knows but those that stages made
     sets: Mapping[str, Manifest]
     fold: Fold = Fold()
-    earlier: Mapping[str, str] = field(default_factory=dict)  # stage -> its folder's name
+    earlier: Mapping[str, Done] = field(default_factory=dict)
 
     @property
     def does(self) -> str:
@@ -63,8 +71,8 @@ class Stage:
         return select(self.config.sets[domain], domain, self.sets, role, self.fold, self.manifest, **options)
 
     def before(self, name: str) -> str:
-        """The folder of an earlier stage."""
-        return self.earlier[known(f'earlier stage of {self.name}', name, self.earlier)]
+        """The name of an earlier stage's folder."""
+        return self.earlier[known(f'earlier stage of {self.name}', name, self.earlier)].folder
 
     def key(self) -> str:
         """The name of its folder: its own name and a digest of its fields, its scans and the stages it builds on."""
@@ -72,7 +80,9 @@ class Stage:
                   if not k.startswith(EXTENDABLE + ELSEWHERE)}  # fmt: skip
         roles = ('train', 'val', 'test') if self.does == 'synthesize' else ('train', 'val')
         read = {d: [scans.key() for r in roles for scans in self.scans(d, r)] for d in 'ab'}
-        built_on = [self.before(name) for name in (self.config.by, self.config.start.stage) if name]
+        built_on = [
+            (self.before(name), self.earlier[name].steps) for name in (self.config.by, self.config.start.stage) if name
+        ]
         return f'{self.name}-{digest(fields, read, built_on, self.manifest.classes)}'
 
 

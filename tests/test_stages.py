@@ -12,6 +12,7 @@ from synseg_jax import experiment, fitting, scans, stages
 from synseg_jax.data.preparation import prepare
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.roles import Scans
+from synseg_jax.data.selection import Fold
 from synseg_jax.errors import InputError
 from synseg_jax.prepare import settings_of
 
@@ -69,7 +70,7 @@ def _place(workdir, *parts):
 
 def test_folds_and_systems_share_what_they_can(finished):
     workdir, results, said = finished
-    names = sorted(path.name.rpartition('-')[0] for path in (workdir / 'stages').iterdir())
+    names = sorted(path.name.rpartition('-')[0] for path in (workdir / 'stages').glob('*-*'))
     assert names == ['segment', 'segment', 'segment', 'synthesis', 'train', 'translate']
     assert _place(workdir, 's_score', 'synthesis') == _place(workdir, 'half', 'synthesis')
     assert _place(workdir, 'folded', 'fold1', 'translate') == _place(workdir, 'half', 'translate')
@@ -193,6 +194,12 @@ def test_what_cannot_be_is_said_before_training(records, tmp_path, system, says)
     with pytest.raises(InputError, match=says):
         experiment.run(_config(records, {'odd': system}), tmp_path / 'run', tiny.quiet())
     assert not list((tmp_path / 'run').rglob('checkpoints')) or 'tests' in system
+
+
+def test_a_longer_generator_makes_its_set_anew(records, tmp_path):
+    made = experiment.Experiment(_config(records), tmp_path, tiny.quiet(), experiment.Signals())
+    keys = [made._stage('half', 'synthesis', Fold(), {}, {'translate': stages.Done('x', n)}).key() for n in (4, 4, 8)]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_the_same_stage_at_two_lengths_is_refused(records, tmp_path):
