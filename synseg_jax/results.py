@@ -146,6 +146,7 @@ def _measure(trained, name, entry, cases, folder) -> dict:
     Of two classes the AUC is measured too, and the ROC curve over all scans.
     """
     read = _reader(trained, entry)
+    trained = trained.uncut() if 'by' in entry else trained
     files = {case['id']: Path(case['image']) for case in cases}
     written = predict(trained, files, folder / 'predictions' / name, entry['domain'], read)
     labelled = {case['id']: (written[case['id']], Path(case['label'])) for case in cases}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +94,12 @@ class Trained:
             like = system.abstract_state(parallel.mesh(1))
             params = trained_params(Checkpoints(run.folder / 'checkpoints').best(like))
         self.networks = Networks(system, params, self.config.predict.batch)
+
+    def uncut(self) -> 'Trained':
+        """The same networks, for scans of the target that show no more than those of the source."""
+        config = self.config.copy_and_resolve_references()
+        config.data.target_center = 1.0
+        return Trained(replace(self.run, config=config), self.networks.params)
 
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
         """Class indices on the scan's own grid and axes; the scan is of the modality of `domain`."""

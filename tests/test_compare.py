@@ -3,6 +3,10 @@
 import csv
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import tiny
@@ -109,3 +113,20 @@ def test_mistakes(table, tiny_records, tmp_path):
     none = tiny.command('compare', f'--table={tiny.ROOT}/tests/tiny.py:{tiny_records}', f'--workdir={tmp_path}')
     assert none.returncode == 2 and 'without a table; configs/tables/ has those with one' in none.stderr
     assert not os.listdir(tmp_path)
+
+
+def test_a_signal_stops_the_row_and_all_that_follow(table, tiny_records, tmp_path):
+    line = [sys.executable, '-m', 'synseg_jax.compare', f'--table={table}:{tiny_records}', f'--workdir={tmp_path}']
+    line += ['--table.train.steps=100000']
+    process = subprocess.Popen(
+        line, cwd=tiny.ROOT, env=tiny.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    end = time.monotonic() + 200
+    while not list(tmp_path.glob('stages/train-*/metrics.csv')):
+        assert process.poll() is None and time.monotonic() < end, process.stdout.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert 'stopped by SIGTERM: saved step' in said and 'not run: SynSeg-Net, no adaptation, broken' in said
+    assert "unknown set (broken, train) 'none'" not in said  # the row after it

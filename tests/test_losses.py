@@ -62,13 +62,14 @@ def similarity(x, y):
 
 @pytest.mark.parametrize('size', [(24, 31), (11, 11), (12, 13, 14)])
 def test_ssim_is_scikit_images(size):
+    ssim, ssim_map = jax.jit(losses.ssim), jax.jit(losses.ssim_map)
     for pair in pictures(size):
         x, y = (np.stack([image, 1 - image], -1) for image in pair)
         narrow = [jnp.asarray(image, jnp.float32)[None] for image in (x, y)]
-        assert np.mean(losses.ssim_map(*narrow), dtype=float) == pytest.approx(similarity(x, y), abs=1e-6)
-        assert 1 - losses.ssim(*(2 * image - 1 for image in narrow)) == pytest.approx(similarity(x, y), abs=1e-5)
+        assert np.asarray(ssim_map(*narrow), np.float64).mean() == pytest.approx(similarity(x, y), abs=1e-6)
+        assert 1 - ssim(*(2 * image - 1 for image in narrow)) == pytest.approx(similarity(x, y), abs=1e-5)
         with jax.enable_x64(True):
-            precise = losses.ssim_map(jnp.asarray(x)[None], jnp.asarray(y)[None])
+            precise = ssim_map(jnp.asarray(x)[None], jnp.asarray(y)[None])
             assert precise.shape == (1, *(n - 10 for n in size), 2)
             assert precise.mean() == pytest.approx(similarity(x, y), abs=1e-12)
 
@@ -76,6 +77,7 @@ def test_ssim_is_scikit_images(size):
 def test_ssim_by_hand():
     x = jnp.full((1, 12, 12, 1), 0.5)
     assert losses.ssim(x, x) == 0
+    assert losses.ssim_map(x.astype(jnp.bfloat16), x).dtype == jnp.float32
     luminance = (2 * 0.75 * 0.5 + 1e-4) / (0.75**2 + 0.5**2 + 1e-4)
     assert losses.ssim(x, 0 * x) == pytest.approx(1 - luminance, rel=1e-5)
     with pytest.raises(InputError, match=r'images of \(12, 10\): SSIM needs 11 pixels on every axis; change data.size'):
@@ -190,9 +192,9 @@ def test_every_loss_is_here():
 
 @every_loss
 def test_finite_differences(loss, arrays, x64):
-    x, *rest = map(jnp.asarray, arrays)
+    loss, (x, *rest) = jax.jit(loss), map(jnp.asarray, arrays)
     direction = jnp.asarray(np.random.RandomState(2).normal(size=x.shape))
-    slope = jnp.vdot(jax.grad(loss)(x, *rest), direction)
+    slope = jnp.vdot(jax.jit(jax.grad(loss))(x, *rest), direction)
     h = 1e-5
     found = (loss(x + h * direction, *rest) - loss(x - h * direction, *rest)) / (2 * h)
     assert found == pytest.approx(float(slope), rel=1e-7)
@@ -203,8 +205,8 @@ def test_finite_differences(loss, arrays, x64):
 def test_shards_make_the_whole(loss, arrays, shards, x64):
     arrays = [jnp.asarray(array) for array in arrays]
     split = [array.reshape(shards, -1, *array.shape[1:]) for array in arrays]
-    found = jax.vmap(lambda *a: loss(*a, total=lambda x: lax.psum(x, 'rows')), axis_name='rows')(*split)
-    np.testing.assert_allclose(found, loss(*arrays), rtol=1e-12)
+    found = jax.vmap(lambda *a: loss(*a, total=lambda x: lax.psum(x, 'rows')), axis_name='rows')
+    np.testing.assert_allclose(jax.jit(found)(*split), jax.jit(loss)(*arrays), rtol=1e-12)
 
 
 @every_loss

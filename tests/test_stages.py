@@ -124,6 +124,26 @@ def test_target_labels_are_told(finished):
     assert list(workdir.glob('records-*'))  # the same scans once more, with labels
 
 
+def test_synthetic_scans_are_measured_whole(finished, records, tmp_path):
+    """What was made of the source shows what the source shows: the target's cut is not made again."""
+    manifest, seen = Manifest.load(_place(finished[0], 'half', 'synthesis') / 'records'), []
+
+    class Seeing(scans.Trained):
+        def segment(self, scan, domain):
+            seen.append(self.config.data.target_center)
+            return super().segment(scan, domain)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scans, 'Trained', Seeing)
+        trained = Seeing(scans.Run.load(_place(finished[0], 'half', 'segment')))
+        trained.config.data.target_center = 0.5
+        entry = manifest.sets['synthesis']
+        cases = entry['roles']['train']['cases'][:1]
+        found = experiment.results._measure(trained, 'synthesis', entry, cases, tmp_path)
+    assert seen == [1.0] and trained.config.data.target_center == 0.5
+    assert found['cases'].keys() == {cases[0]['id']}
+
+
 def test_predict_and_synthesize_find_their_stages(finished):
     workdir = finished[0]
     assert scans.find(workdir, 'folded').run.folder.name.startswith('segment-')

@@ -107,7 +107,8 @@ def test_written_out(architecture, size, keys, x64):
     network = network.clone(dropout=0.5 if keys is not None else network.dropout)
     params = random_params(network, *size)
     x = jnp.asarray(np.random.RandomState(1).normal(size=(2, *size, 1)))
-    found, expected = network.apply({'params': params}, x, keys), reference(network, params, x, keys)
+    found = jax.jit(network.apply)({'params': params}, x, keys)
+    expected = jax.jit(functools.partial(reference, network))(params, x, keys)
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
@@ -135,7 +136,7 @@ def test_dropout_is_by_row_and_off_without_keys():
     network = build(**SMALL, channels=1)
     params = random_params(network, 16, 16)
     x = jnp.tile(jax.random.normal(jax.random.key(0), (1, 16, 16, 1)), (2, 1, 1, 1))
-    run = functools.partial(network.apply, {'params': params})
+    run = functools.partial(jax.jit(network.apply), {'params': params})
     plain, dropped = run(x), run(x, KEYS)
     np.testing.assert_array_equal(plain[0], plain[1])
     assert not np.allclose(dropped[0], dropped[1]) and not np.allclose(dropped[0], plain[0])
@@ -152,7 +153,7 @@ def test_sizes_that_do_not_fit(size):
 def test_first_weights():
     """He's in front of a ReLU; the extra convolution and the head together start as one linear layer."""
     network = build('unet', channels=2, width=8, levels=2, extra=3)
-    params = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))['params']
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))['params']
     for layer in (params['down2']['conv2'], params['join0']['conv1'], params['up0']):
         kernel = layer['kernel']
         assert kernel.std() == pytest.approx((2 / math.prod(kernel.shape[:-1])) ** 0.5, rel=0.1)

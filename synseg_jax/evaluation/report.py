@@ -28,7 +28,7 @@ def write(report: Report, folder: str | Path) -> None:
 
 
 def markdown(report: Report, found: Sequence[Entry], *, link: bool = False) -> str:
-    """Title, one table of the first organ, legend and notes; `link` shows `boxplots.png`."""
+    """Title, one table of the first organ, what rows took, legend and notes; `link` shows `boxplots.png`."""
     heads = [cell for measure in report.measures for cell in (wording.heading(measure), 'paper')]
     lines = [f'# {_plain(report.title)}', '', _plain(report.source), '']
     lines += [f'**{_plain(report.organs[0])}**', '', f'| system | {" | ".join(map(_plain, heads))} |']
@@ -39,6 +39,8 @@ def markdown(report: Report, found: Sequence[Entry], *, link: bool = False) -> s
         badges = ''.join(f' ({words})' for words in wording.badges(report, row))
         lines.append(f'| {_plain(row.title)}{badges} | {" | ".join(cells)} |')
     lines += ['', '![Boxplots](boxplots.png)'] if link else []
+    told = (f'{row.title}: {wording.facts(row)}' + f'; {row.note}' * bool(row.note) for row in report.rows)
+    lines += ['', *(f'- {_plain(line)}' for line in told)]
     lines += ['', *(f'- {_plain(line)}' for line in (*wording.legend(report, list(found)), *report.notes))]
     lines += ['', _plain(', '.join(f'{name} {version}' for name, version in report.versions.items()))]
     return '\n'.join(lines).rstrip() + '\n'
