@@ -92,9 +92,9 @@ def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
     if report.reference:
         yield from _unlike(report)
     if told := [row.title for row in report.rows if row.reads_target_labels]:
-        yield f'Target labels were read in training by: {", ".join(told)}.'
+        yield f'Target labels were read in training by {", ".join(told)}'.rstrip('.') + '.'
     if missing := [row.title for row in report.rows if row.cases is None]:
-        yield f'Not run: {", ".join(missing)}.'
+        yield f'Not run: {", ".join(missing)}'.rstrip('.') + '.'
 
 
 def _unlike(report: Report) -> Iterator[str]:
