@@ -161,7 +161,7 @@ def test_page_tells_all(example, tmp_path):
         'Title & <b>', HOSTILE, 'A <b>note</b>.', 'Best <case>', 'x = "<y>"', 'Note <1>.', 'numpy 2', 'paper .81±.02',
         '10 cases · 5 steps · seed 7 · 67 min', '1.5 GiB', '1 h 50 min in all', 'not run', 'reads target labels',
         'worse has 9 cases, ours 10; their test sees the 9 in common.', 'Not run: never.', '8 of 9', 'Empty masks',
-        'read in training by: worse.',
+        'read in training by worse.',
     ):  # fmt: skip
         assert told in words, told
 
