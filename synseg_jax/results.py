@@ -44,7 +44,7 @@ def evaluate(
     segmenting = [one for one in fitted if one[1].networks.system.segmentor('b')]
     stage, trained = (segmenting or fitted)[-1]
     path = folder / MEASURES
-    before = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {'sets': {}, 'weights': ''}
+    before = _before(path)
     weights = [trained.run.folder.name, [cost['steps'] for cost in costs], stage.config.predict.to_dict()]
     measured = {}
     for name in stage.config.tests or _targets(stage):
@@ -62,6 +62,16 @@ def evaluate(
     found['reads_target_labels'] = any(_reads_target_labels(*one) for one in fitted)
     summary.write_json(path, {**found, 'sets': {**before['sets'], **measured}})
     return found
+
+
+def _before(path) -> dict:
+    """What was measured before; nothing where the file is absent, damaged or of another form."""
+    nothing = {'sets': {}, 'weights': '', 'synthesis': {}}
+    try:
+        found = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return nothing
+    return found if isinstance(found, dict) and nothing.keys() <= found.keys() else nothing
 
 
 def pool(parts: Sequence[Mapping]) -> dict:

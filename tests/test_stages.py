@@ -164,6 +164,16 @@ def test_again_nothing_is_trained_nor_measured(finished, records, monkeypatch):
     assert experiment.run(_config(records), workdir, tiny.quiet())['systems'] == results['systems']
 
 
+@pytest.mark.parametrize('content', [b'', b'{"sets": ', b'[]', b'{"sets": {}}'])
+def test_damaged_measures_are_measured_again(finished, records, tmp_path, content):
+    workdir = shutil.copytree(finished[0], tmp_path / 'run', symlinks=True)
+    path = workdir / 'half' / 'measures.json'
+    path.write_bytes(content)
+    again = experiment.run(_config(records, run=('half',)), workdir, tiny.quiet())
+    assert again['systems']['half'] == finished[1]['systems']['half']
+    assert json.loads(path.read_text())['sets'].keys() == {'target'}
+
+
 def test_a_new_system_joins_a_workdir_and_starts_from_named_weights(finished, records, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / 'run', symlinks=True)
     again = {

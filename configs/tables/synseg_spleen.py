@@ -11,9 +11,9 @@ ROWS = {
     # system: the paper's name, DSC, ASD mm
     'source_only': ('SSNet (here: no adaptation)', '.630 ± .269', '18.34 ± 27.99'),
     'target_labels': ('Seg.', '.911 ± .040', '3.00 ± 2.80'),
-    'half_cycle': ('SynSeg-Net-HC', '.605 ± .084', '14.38'),
-    'cyclegan_seg': ('CycleGAN+Seg.', '.878 ± .056', '5.60'),
-    'synseg': ('SynSeg-Net', '.895 ± .063', '3.90'),
+    'half_cycle': ('SynSeg-Net-HC', '.605 ± .084', '14.38 ± 4.52'),
+    'cyclegan_seg': ('CycleGAN+Seg.', '.878 ± .056', '5.60 ± 3.62'),
+    'synseg': ('SynSeg-Net', '.895 ± .063', '3.90 ± 3.40'),
 }
 
 

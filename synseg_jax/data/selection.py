@@ -157,10 +157,14 @@ def select(
 
 
 def cases_to_test(name: str, sets: Mapping[str, Manifest], fold: Fold, base: Manifest) -> list[dict]:
-    """The cases of a set that are tested: its test scans or, where the fold is dealt over it, those left out."""
+    """The cases of a set that are tested: its test scans or, where the fold is dealt over it, those left out.
+
+    Of a set that a stage made and that has no test scans, all are tested: the segmentor has been trained on others.
+    """
     entry = sets[known('set (tests)', name, sets)].sets[name]
     if not (fold.of and entry.get('of', name) == fold.set):
-        return entry['roles'].get('test', {'cases': []})['cases']
+        chosen = ['test'] if 'test' in entry['roles'] else list(entry['roles']) if 'by' in entry else []
+        return [case for role in chosen for case in entry['roles'][role]['cases']]
     held_out = fold.held_out(base)
     cases = [case for role in folded_roles(entry['roles']) for case in entry['roles'][role]['cases']]
     return [case for case in cases if case['subject'] in held_out]
