@@ -26,7 +26,6 @@ from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import comparison_plots, report, wording
 from synseg_jax.evaluation.comparison import Report, Row, values
 from synseg_jax.results import versions
-from synseg_jax.scans import RUN
 
 RESULTS = 'results.json'
 
@@ -54,14 +53,8 @@ def train(system: str, workdir: Path, argv: Sequence[str]) -> tuple[int, bool]:
 def finished(config: ConfigDict, workdir: Path, system: str) -> bool:
     """Whether a system has run to its end, with these very fields, on every set that the table shows of it."""
     wanted = {row.set for row in config.table.rows.values() if row.system == system}
-    begun = _content(workdir / RUN).get('config', {})
-    same = {k: v for k, v in stages.flat(begun).items() if not k.startswith(SHOWN)} == {
-        k: v for k, v in stages.flat(json.loads(config.to_json_best_effort())).items() if not k.startswith(SHOWN)
-    }
-    return same and wanted <= _content(workdir / system / RESULTS).get('cases', {}).keys()
-
-
-SHOWN = ('run', 'chosen', 'tests', 'table.')  # fields that decide what is run and shown, not what comes out
+    found = _content(workdir / system / RESULTS)
+    return found.get('fields') == stages.fields(config, system) and wanted <= found['cases'].keys()
 
 
 def in_order(table: ConfigDict) -> list[ConfigDict]:

@@ -77,6 +77,7 @@ class Experiment:
     def system(self, name: str) -> dict:
         """What a system achieves over all its folds: every case's measures, their summary, and what it took."""
         pooled = results.pool([self._fold(name, fold) for fold in stages.folds(self.config, name)])
+        pooled['fields'] = stages.fields(self.config, name)
         summary.write_json(self.workdir / name / 'results.json', pooled)
         return pooled
 

@@ -140,7 +140,7 @@ def _reader(trained, entry) -> Callable[[Path], Volume]:
 
 
 def _synthesis(fitted) -> dict:
-    """{measure: statistics} of synthetic scans against the truth, where the held-out source scans have any."""
+    """{measure: statistics} of synthetic scans against the truth: held-out source scans or, without any, others."""
     for stage, trained in reversed(fitted):
         held_out = [scans for role in ('val', 'train') for scans in stage.scans('a', role)][:1]
         if held_out and 'g_ab' in trained.networks.system.networks:

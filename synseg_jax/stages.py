@@ -39,6 +39,7 @@ ELSEWHERE = (
     'start.stage',
 )
 ELSEWHERE += ('table.',)
+SHOWN = ('run', 'chosen', 'tests', 'table.')  # decide what is run and shown, not what comes out
 DO = ('train', 'synthesize')
 
 
@@ -130,6 +131,13 @@ def alone(folder: Path, say: Callable[[str], None], signals: Signals) -> Iterato
 def digest(*content) -> str:
     """Ten characters that stand for nested lists, mappings, names and numbers."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def fields(config: ConfigDict, system: str) -> str:
+    """Stands for every field of a system's stages but those that decide what is run and shown."""
+    own = {name: flat(json.loads(configure(config, system, name).to_json_best_effort()))
+           for name in names(config, system)}  # fmt: skip
+    return digest({s: {k: v for k, v in of.items() if not k.startswith(SHOWN)} for s, of in own.items()})
 
 
 def check_lengths(lengths: dict[str, tuple[int, str]], folder: str, steps: int, system: str) -> None:

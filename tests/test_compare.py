@@ -1,8 +1,10 @@
 """The command that sets systems side by side: what it trains, what it marks, and that it goes on where it was."""
 
+import copy
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,7 +92,7 @@ def test_rows_keep_the_tables_order(table, tiny_records):
     assert [row.name for row in compare.rows(config, table.parent)] == ['SynSeg-Net', 'no adaptation', 'broken']
 
 
-def test_what_runs_again(compared, table, tiny_records):
+def test_what_runs_again(compared, tiny_records, tmp_path):
     """A row counts as finished only with the same fields, and on every set that the table shows."""
     workdir = compared[0]
     begun = json.loads((workdir / 'run.json').read_text())['config']
@@ -101,6 +103,13 @@ def test_what_runs_again(compared, table, tiny_records):
     config.table = variants.table('', '', rows)
     assert begun['train']['steps'] == 4
     assert compare.finished(config, workdir, 'synseg') and not compare.finished(config, workdir, 'broken')
+    other = shutil.copytree(workdir, tmp_path / 'run', symlinks=True)  # another row has been run with more steps since
+    described = json.loads((other / 'run.json').read_text())
+    described['config']['train']['steps'] = 6
+    (other / 'run.json').write_text(json.dumps(described))
+    longer = copy.deepcopy(config)
+    longer.train.steps = 6
+    assert not compare.finished(longer, other, 'synseg')
     config.table.rows.synseg.set = 'other'
     assert not compare.finished(config, workdir, 'synseg')
     config.table.rows.synseg.set, config.train.steps = 'target', 6

@@ -180,5 +180,5 @@ def test_tables_that_share_a_folder_share_a_configuration(tmp_path):
     assert {len(configs) for configs in shared.values()} == {1, 2}
     for runs, configs in shared.items():
         fields = [{k: v for k, v in stages.flat(json.loads(c.to_json_best_effort())).items()
-                   if not k.startswith(compare.SHOWN)} for c in configs]  # fmt: skip
+                   if not k.startswith(stages.SHOWN)} for c in configs]  # fmt: skip
         assert all(own == fields[0] for own in fields), runs
