@@ -29,5 +29,6 @@ def get_config(data: str = '') -> ConfigDict:
     c.phantom.region = 'head'
     c.phantom.sets = ConfigDict({'source': base.phantom_set('CT', 'a', 24), 'target': base.phantom_set('MR', 'b', 24)})
     c.data.target_split = (0.66, 0.0, 0.34)
-    c.train.steps, c.train.decay_steps, c.train.save_every = 1200, 600, 300
+    c.data.percentiles = (0.5, 99.5)  # all the fat there is is a scalp: less of it shall not make brains brighter
+    c.train.steps, c.train.decay_steps, c.train.save_every = 1800, 900, 450
     return c
