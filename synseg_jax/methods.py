@@ -10,13 +10,21 @@ OWNER = {'g': 'gen', 'd': 'dis', 's': 'seg'}  # by the first letter of a network
 CYCLE_GAN = {'adv_a': 1.0, 'adv_b': 1.0, 'cyc_a': 10.0, 'cyc_b': 10.0}
 
 
+ORDERS = ('together', 'in turn')  # all players look at the same old networks, or each at what those before it made
+
+
 @dataclass(frozen=True)
 class Method:
-    """A game: `pays[player][term]` is the weight with which the player descends the term."""
+    """A game: `pays[player][term]` is the weight with which the player descends the term.
+
+    The segmentors of `twins` share their penultimate layer: s_a and s_b make features, s_shared goes on with those of
+    either, s_head_a and s_head_b end in logits.
+    """
 
     name: str
     cite: str
     pays: Mapping[str, Mapping[str, float]]
+    twins: bool = False
 
     def terms(self) -> tuple[str, ...]:
         """Every term that somebody pays for, in a fixed order."""
@@ -34,13 +42,19 @@ class Method:
         """The networks that each player moves; a network that nobody's payments reach is an InputError."""
         for term in self.terms():
             known('term', term, terms)
+        runs = {term: self._parts(terms[term].networks) for term in self.terms()}
         owned = {player: set() for player in self.pays}
-        for name in sorted({network for term in self.terms() for network in terms[term].networks}):
+        for name in sorted(set().union(*runs.values())):
             owner = OWNER[name[0]]
-            if owner not in self.pays or not any(name in terms[term].networks for term in self.pays[owner]):
+            if owner not in self.pays or not any(name in runs[term] for term in self.pays[owner]):
                 raise InputError(f'method {self.name}: nobody trains {name}; let {owner} pay for a term that runs it')
             owned[owner].add(name)
         return {player: tuple(sorted(names)) for player, names in owned.items()}
+
+    def _parts(self, networks) -> set[str]:
+        """The networks and, of twins, what a segmentor goes on with."""
+        twins = [name for name in networks if self.twins and name[0] == 's']
+        return {*networks, *(f's_head_{name[-1]}' for name in twins), *('s_shared' for _ in twins[:1])}
 
 
 METHODS = {
@@ -64,6 +78,30 @@ METHODS = {
             'synseg_hc',
             'Huo et al., IEEE TMI 2019: the half cycle, source to target only',
             {'gen': {'adv_b': 1.0, 'seg_fake_b': 1.0}, 'dis': {'dis_b': 1.0}, 'seg': {'seg_fake_b': 1.0}},
+        ),
+        Method(
+            'shape_consistency',
+            'Zhang et al., Translating and segmenting multimodal medical volumes with cycle- and shape-consistency '
+            'generative adversarial network, CVPR 2018',
+            {
+                'gen': {**CYCLE_GAN, 'seg_fake_a': 1.0, 'seg_fake_b': 1.0},
+                'dis': {'dis_a': 1.0, 'dis_b': 1.0},
+                'seg': {
+                    **{'seg_a': 1.0, 'seg_fake_a': 1.0, 'seg_rec_a': 1.0},
+                    **{'seg_b': 1.0, 'seg_fake_b': 1.0, 'seg_rec_b': 1.0},
+                },
+            },
+        ),
+        Method(
+            'tumor_aware',
+            'Jiang et al., Tumor-aware, adversarial domain adaptation from CT to MRI for lung cancer segmentation, '
+            'MICCAI 2018',
+            {
+                'gen': {**CYCLE_GAN, 'seg_fake_b': 5.0, 'feat': 1.0},
+                'dis': {'dis_a': 1.0, 'dis_b': 1.0},
+                'seg': {'seg_a': 1.0, 'seg_fake_b': 1.0, 'feat': 1.0},
+            },
+            twins=True,
         ),
         Method('supervised', 'cross entropy on labelled images of one or both domains', {'seg': {'seg_a': 1.0}}),
     )

@@ -12,6 +12,12 @@ NETWORKS = {
     'cyclegan': {'gen': ('g_ab', 'g_ba'), 'dis': ('d_a', 'd_b')},
     'synseg': {'gen': ('g_ab', 'g_ba'), 'dis': ('d_a', 'd_b'), 'seg': ('s_b',)},
     'synseg_hc': {'gen': ('g_ab',), 'dis': ('d_b',), 'seg': ('s_b',)},
+    'shape_consistency': {'gen': ('g_ab', 'g_ba'), 'dis': ('d_a', 'd_b'), 'seg': ('s_a', 's_b')},
+    'tumor_aware': {
+        'gen': ('g_ab', 'g_ba'),
+        'dis': ('d_a', 'd_b'),
+        'seg': ('s_a', 's_b', 's_head_a', 's_head_b', 's_shared'),
+    },
     'supervised': {'seg': ('s_a',)},
 }
 
@@ -28,6 +34,12 @@ def test_published_weights():
     pays = method('synseg').pays
     assert pays['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 10, 'cyc_b': 10, 'seg_fake_b': 1}
     assert pays['dis'] == {'dis_a': 1, 'dis_b': 1} and pays['seg'] == {'seg_fake_b': 1}
+    pays = method('shape_consistency').pays
+    assert pays['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 10, 'cyc_b': 10, 'seg_fake_a': 1, 'seg_fake_b': 1}
+    assert pays['seg'] == {f'seg_{of}{domain}': 1 for of in ('', 'fake_', 'rec_') for domain in 'ab'}
+    pays = method('tumor_aware').pays
+    assert pays['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 10, 'cyc_b': 10, 'seg_fake_b': 5, 'feat': 1}
+    assert pays['seg'] == {'seg_a': 1, 'seg_fake_b': 1, 'feat': 1}
 
 
 def test_weights_change_without_touching_the_table():
@@ -65,7 +77,7 @@ def test_a_network_that_nobody_trains(changes, network, owner):
 
 
 def test_unknown_names():
-    with pytest.raises(InputError, match="unknown method 'unit'; known: cyclegan, supervised, synseg, synseg_hc"):
+    with pytest.raises(InputError, match="unknown method 'unit'; known: cyclegan, shape_consistency, s"):
         method('unit')
     with pytest.raises(InputError, match="unknown player 'generator'; known: dis, gen, seg"):
         method('synseg').pay({'generator': {'adv_a': 1.0}})

@@ -25,10 +25,11 @@ ROWS, SIZE, CLASSES, RATE, SEED = 2, 16, ('background', 'liver', 'spleen'), 1e-3
 
 
 @functools.cache
-def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False, segmentor=None):
+def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False, segmentor=None, order='together'):
     """A tiny system in double precision and its compiled step; `free`: generators do not pay for segmentation."""
     config = base.get_config('records')
     config.method, config.seed, config.average, config.history = method, SEED, average, ROWS
+    config.order = order
     config.data.size, config.augment.shift, config.train.batch = (SIZE, SIZE), 0.0, ROWS
     config.train.steps, config.train.decay_steps = 100, 0
     for kind in ('generator', 'segmentor'):
@@ -137,6 +138,51 @@ def test_players_move_their_own_networks_by_their_own_payments(segmentor, x64):
             ]
             expected = jax.tree.map(lambda w, *moves: w - sum(moves), old[name], *parts)
             close(new[name], expected)
+
+
+def test_players_in_turn_look_at_what_those_before_them_made(x64):
+    system, step, first_state = game('synseg_hc', rule='sgd', clip_norm=1e6, order='in turn')
+    state, batch = first_state(), batch_of(system)
+    params = jax.tree.map(jnp.copy, state.params)
+    seen = {name: jnp.asarray(v if name.startswith('label') else 2 * v - 1) for name, v in batch.items()}
+    new = host(step(state, batch)[0].params)
+    for player, own in system.method.networks(TERMS).items():
+
+        def bill(moved, player=player, params=params):
+            view = View(system.apply, {**params, **moved}, seen)
+            return sum(w * TERMS[term].value(view) for term, w in system.method.pays[player].items())
+
+        gradients = jax.jit(jax.grad(bill))({name: params[name] for name in own})
+        rate = 2 * RATE if player == 'dis' else RATE
+        moved = {name: jax.tree.map(lambda w, g, r=rate: w - r * g, params[name], gradients[name]) for name in own}
+        params = {**params, **moved}
+    assert list(system.method.networks(TERMS)) == ['gen', 'dis', 'seg']
+    close(new, params)
+    together = game('synseg_hc', rule='sgd', clip_norm=1e6)
+    other = host(together[1](together[2](), batch)[0].params)
+    np.testing.assert_array_equal(other['g_ab']['head']['kernel'], new['g_ab']['head']['kernel'])
+    assert not np.array_equal(other['s_b']['head']['kernel'], new['s_b']['head']['kernel'])
+
+
+def test_twins_have_one_shared_layer_that_both_move(x64):
+    """Its gradient is the sum of the gradients through either path."""
+    system, step, first_state = game('tumor_aware', rule='sgd', clip_norm=1e6)
+    state = first_state()
+    for seed in (0, 1):
+        state, _ = step(state, batch_of(system, seed))
+    assert [name for name in state.params if 'shared' in name] == ['s_shared']
+    old, batch = jax.tree.map(jnp.copy, state.params), batch_of(system, 2)
+    seen = {name: jnp.asarray(v if name.startswith('label') else 2 * v - 1) for name, v in batch.items()}
+    new = host(step(state, batch)[0].params['s_shared'])
+
+    def through(term):
+        return jax.jit(jax.grad(lambda s: TERMS[term].value(View(system.apply, {**old, 's_shared': s}, seen))))(
+            old['s_shared']
+        )
+
+    of_a, of_b = through('seg_a'), through('seg_fake_b')
+    assert all(abs(of['conv'][part]).max() > 0 for of in (of_a, of_b) for part in ('kernel', 'bias'))
+    close(new, jax.tree.map(lambda w, a, b: w - RATE * (a + b), old['s_shared'], of_a, of_b))
 
 
 def test_a_term_that_a_player_does_not_pay_for_does_not_move_it(x64):

@@ -12,8 +12,9 @@ from synseg_jax.training import losses
 from synseg_jax.training.terms import TERMS, Choices, View
 
 # Every network is one number: generators multiply, discriminators too, segmentors give that multiple of three slopes.
+SLOPES = np.asarray([1.0, -1.0, 0.5])
 NETWORKS = {name: (lambda p, x: p * x) for name in ('g_ab', 'g_ba', 'd_a', 'd_b')} | {
-    name: (lambda p, x: p * x * jnp.asarray([1.0, -1.0, 0.5])) for name in ('s_a', 's_b')
+    name: (lambda p, x: p * x * jnp.asarray(SLOPES)) for name in ('s_a', 's_b')
 }
 PARAMS = {'g_ab': 2.0, 'g_ba': 0.75, 'd_a': 0.3, 'd_b': 0.7, 's_a': 1.1, 's_b': 1.3}
 RANDOM = np.random.RandomState(0)
@@ -47,7 +48,7 @@ def test_values():
     a, b, label_a, label_b = (np.asarray(BATCH[name]) for name in ('a', 'b', 'label_a', 'label_b'))
 
     def entropy(slope, image, label):
-        logits = slope * image * np.asarray([1.0, -1.0, 0.5])
+        logits = slope * image * SLOPES
         p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         return -np.log(np.take_along_axis(p, label[..., None], -1)).mean()
 
@@ -62,7 +63,11 @@ def test_values():
         'dis_b': (((0.7 * b - 1) ** 2).mean() + ((0.7 * 2 * a) ** 2).mean()) / 2,
         'seg_a': entropy(1.1, a, label_a),
         'seg_b': entropy(1.3, b, label_b),
+        'seg_fake_a': entropy(1.1 * 0.75, b, label_b),
         'seg_fake_b': entropy(1.3 * 2, a, label_a),
+        'seg_rec_a': entropy(1.1 * 0.75 * 2, a, label_a),
+        'seg_rec_b': entropy(1.3 * 2 * 0.75, b, label_b),
+        'feat': ((1.1 * a * SLOPES - 1.3 * 2 * a * SLOPES) ** 2).mean(),
     }
     assert set(expected) == set(TERMS)
     for name, value in expected.items():
@@ -123,6 +128,16 @@ def test_one_logit_a_pixel(weights):
     view.choices = Choices(segmentation='binary_cross_entropy', class_weights=weights)
     expected = losses.binary_cross_entropy(view.s_a(view.a), view.label_a, jnp.asarray(weights or (1.0, 1.0)))
     assert TERMS['seg_a'].value(view) == expected > 0
+
+
+def test_twins_share_a_layer():
+    twins = NETWORKS | {'s_shared': lambda p, x: p * x**2} | {f's_head_{d}': lambda p, x: p + x for d in 'ab'}
+    view = View(twins, PARAMS | {'s_shared': 0.5, 's_head_a': 3.0, 's_head_b': -1.0}, BATCH)
+    features = 1.1 * BATCH['a'] * jnp.asarray(SLOPES)
+    np.testing.assert_array_equal(view.features('a', view.a), features)
+    np.testing.assert_array_equal(view.segment('a', view.a), 3.0 + 0.5 * features**2)
+    assert TERMS['seg_a'].value(view) == losses.cross_entropy(view.segment('a', view.a), view.label_a, jnp.ones(3))
+    assert TERMS['feat'].value(view) == losses.l2(features, view.s_b(view.fake_b))  # not what the shared layer makes
 
 
 def test_networks_get_the_keys_of_the_rows():

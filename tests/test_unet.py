@@ -144,10 +144,80 @@ def test_dropout_is_by_row_and_off_without_keys():
     np.testing.assert_array_equal(network.clone(dropout=0.0).apply({'params': params}, x, KEYS), plain)
 
 
-@pytest.mark.parametrize('size', [(24, 16), (16, 20), (16, 16, 8)])
-def test_sizes_that_do_not_fit(size):
-    with pytest.raises(InputError, match=r'images of \(.*\): 4 levels need multiples of 16; change data.size'):
-        traced(build('unet', channels=1, width=2), *size)
+@pytest.mark.parametrize('size', [(6, 9), (7, 8, 5)])
+def test_sizes_that_do_not_fit_are_continued_by_their_border(size, x64):
+    network = build('unet', channels=2, width=2, levels=2, extra=0, dtype=jnp.float64, param_dtype=jnp.float64)
+    params = random_params(network, *size)
+    x = jnp.asarray(np.random.RandomState(1).normal(size=(1, *size, 1)))
+    more = [-length % 4 for length in size]
+    wide = jnp.pad(x, [(0, 0), *((n // 2, n - n // 2) for n in more), (0, 0)], mode='edge')
+    found, whole = (jax.jit(network.apply)({'params': params}, images) for images in (x, wide))
+    assert found.shape == (1, *size, 2) and wide.shape != x.shape
+    cut = tuple(slice(n // 2, n // 2 + length) for n, length in zip(more, size, strict=True))
+    np.testing.assert_allclose(found, whole[:, *cut], rtol=1e-12)
+
+
+VOLUMES = {'architecture': 'unet', 'width': 3, 'levels': 2, 'extra': 0, 'dropout': 0.0, 'up_width': 3}
+
+
+def test_generator_of_the_3d_system_written_out(x64):
+    """3-wide convolutions of stride 2 down, instance norm and ReLU after every one, tanh in the end."""
+    types = {'dtype': jnp.float64, 'param_dtype': jnp.float64}
+    network = build(**VOLUMES, channels=1, norm=True, strided=True, tanh=True, **types)
+    params = random_params(network, 4, 8, 8)
+    x = jnp.asarray(np.random.RandomState(1).normal(size=(2, 4, 8, 8, 1)))
+
+    def conv(name, x, stride=1, inner=None):
+        p, layout = params[name] if inner is None else params[name][inner], ('NDHWC', 'DHWIO', 'NDHWC')
+        pads = [(p['kernel'].shape[0] // 2,) * 2] * 3
+        return lax.conv_general_dilated(x, p['kernel'], (stride,) * 3, pads, dimension_numbers=layout) + p['bias']
+
+    def norm_relu(x):
+        return nn.relu((x - x.mean((1, 2, 3), keepdims=True)) / jnp.sqrt(x.var((1, 2, 3), keepdims=True) + 1e-5))
+
+    def block(name, x):
+        return norm_relu(conv(name, norm_relu(conv(name, x, inner='conv1')), inner='conv2'))
+
+    skips, y = [], x
+    for level in (0, 1):
+        skips.append(block(f'down{level}', y))
+        y = norm_relu(conv(f'smaller{level}', skips[-1], stride=2))
+    y = block('down2', y)
+    for level in (1, 0):
+        y = norm_relu(conv(f'up{level}', nearest(y)))
+        y = block(f'join{level}', jnp.concatenate([skips[level], y], -1))
+    expected = jnp.tanh(conv('head', y))
+    np.testing.assert_allclose(jax.jit(network.apply)({'params': params}, x), expected, rtol=1e-9, atol=1e-11)
+    assert {layer['kernel'].shape[0] for name, layer in params.items() if name.startswith(('up', 'smaller'))} == {3}
+
+
+@pytest.mark.parametrize('architecture', ['unet', 'resnet'])
+def test_remat_saves_less_and_changes_nothing(architecture, x64):
+    fields = {'unet': VOLUMES, 'resnet': {'architecture': 'resnet', 'width': 2, 'blocks': 6}}[architecture]
+    network = build(**fields, channels=2, dtype=jnp.float64, param_dtype=jnp.float64)
+    params = random_params(network, 8, 8)
+    x = jnp.asarray(np.random.RandomState(1).normal(size=(1, 8, 8, 1)))
+
+    def loss(params, remat):
+        return jnp.square(network.clone(remat=remat).apply({'params': params}, x)).sum()
+
+    kept = [sum(leaf.size for leaf in jax.tree.leaves(jax.vjp(functools.partial(loss, remat=remat), params)[1]))
+            for remat in (False, True)]  # fmt: skip
+    weights = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert kept[1] - weights < 0.8 * (kept[0] - weights)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12),
+        jax.grad(loss)(params, True),
+        jax.grad(loss)(params, False),
+    )
+
+
+def test_channels_0_are_the_last_features(x64):
+    for fields in (VOLUMES, {'architecture': 'resnet', 'width': 3, 'blocks': 1}):
+        network = build(**fields, channels=2)
+        features, params = traced(network.clone(channels=0), 8, 8)
+        assert features.shape == (1, 8, 8, 3) and 'head' not in params
+        assert {*params, 'head'} == {*traced(network, 8, 8)[1]}
 
 
 def test_first_weights():

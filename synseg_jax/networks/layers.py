@@ -73,6 +73,18 @@ def halve(x: Shaped[Array, 'b *space c']) -> Shaped[Array, 'b *space2 c']:
     return x.reshape(x.shape[0], *pairs, x.shape[-1]).max(range(2, 2 * x.ndim - 3, 2))
 
 
+def extended(x: Shaped[Array, 'b *space c'], unit: int) -> Shaped[Array, 'b *space2 c']:
+    """`x` with every spatial axis a multiple of `unit` long, its border samples repeated at both ends."""
+    missing = [-length % unit for length in x.shape[1:-1]]
+    return jnp.pad(x, [(0, 0), *((more // 2, more - more // 2) for more in missing), (0, 0)], mode='edge')
+
+
+def central(x: Shaped[Array, 'b *space c'], size: tuple[int, ...]) -> Shaped[Array, 'b *size c']:
+    """The part of `x` that `extended` made larger: its middle, `size` samples long."""
+    first = [(length - wanted) // 2 for length, wanted in zip(x.shape[1:-1], size, strict=True)]
+    return x[:, *(slice(start, start + wanted) for start, wanted in zip(first, size, strict=True))]
+
+
 def dropout(x: Float[Array, 'b *space c'], keys: Key[Array, 'b'], share: float) -> Float[Array, 'b *space c']:
     """`x` with a random `share` of its values set to 0 and the others divided by 1 - share, each row on its own key."""
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - share, x.shape[1:]))(keys)

@@ -25,8 +25,9 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
     """7-wide convolution, two stride-2 convolutions, residual blocks, two upsamplings, 7-wide convolution.
 
-    `channels` outputs; `width` features at full resolution, 4 `width` in the blocks; `tanh` ends a generator and
-    the published segmentor.  Every spatial axis is a multiple of 4 and at least 8 long.
+    `channels` outputs, 0: the last features alone; `width` features at full resolution, 4 `width` in the blocks;
+    `tanh` ends a generator and the published segmentor.  Every spatial axis is a multiple of 4 and at least 8 long.
+    `remat` computes the blocks anew for the gradient rather than keep what is inside them.
     """
 
     channels: int
@@ -34,6 +35,7 @@ class ResNet(nn.Module):
     blocks: int = 9
     tanh: bool = False
     resize: bool = False
+    remat: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -46,10 +48,12 @@ class ResNet(nn.Module):
         x = nn.relu(instance_norm(Conv(self.width, 7, mirror=3, name='stem', **types)(x)))
         x = nn.relu(instance_norm(Conv(2 * self.width, 3, stride=2, padding=1, name='down1', **types)(x)))
         x = nn.relu(instance_norm(Conv(4 * self.width, 3, stride=2, padding=1, name='down2', **types)(x)))
+        block = nn.remat(ResidualBlock) if self.remat else ResidualBlock
         for i in range(self.blocks):
-            x = ResidualBlock(name=f'block{i}', **types)(x)
+            x = block(name=f'block{i}', **types)(x)
         x = nn.relu(instance_norm(Upsample(2 * self.width, name='up1', **up)(x)))
         x = nn.relu(instance_norm(Upsample(self.width, name='up2', **up)(x)))
-        x = Conv(self.channels, 7, mirror=3, name='head', **types)(x)
+        if self.channels:
+            x = Conv(self.channels, 7, mirror=3, name='head', **types)(x)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         return jnp.tanh(x) if self.tanh else x

@@ -1,4 +1,8 @@
-"""The U-Net of Ronneberger et al. (2015) as EssNet's second stage has it, and the Res-U-Net with short skips."""
+"""The U-Net of Ronneberger et al. (2015): EssNet's, those of the 3-D system, the Res-U-Net, and the twins' last layers.
+
+With the fields as they are it is EssNet's second stage.  Zhang et al. (CVPR 2018) have 3 levels, no dropout, extra 0
+and up_width 3: as a segmentor without norm, as a generator with norm, strided and tanh.
+"""
 
 import flax.linen as nn
 import jax
@@ -6,8 +10,7 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Key, Shaped
 
-from synseg_jax.errors import InputError
-from synseg_jax.networks.layers import Conv, dropout, halve, instance_norm, nearest
+from synseg_jax.networks.layers import Conv, central, dropout, extended, halve, instance_norm, nearest
 
 he_normal = nn.initializers.he_normal()  # without norms, nothing else carries the signal through so many ReLUs
 glorot = nn.initializers.glorot_uniform()
@@ -51,12 +54,15 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """`levels` times a block and a max pool, a block at the bottom, then back up with the blocks' outputs beside.
+    """`levels` times a block and a step down, a block at the bottom, then back up with the blocks' outputs beside.
 
-    `channels` outputs of any range; `width` features at full resolution, doubled by every pool.  Up: nearest
-    neighbour, 2-wide convolution with one zero after each axis (Keras's 'same'), ReLU.  Before the 1-wide head comes
-    a 3-wide convolution to `extra` features with ReLU (0: none).  Every spatial axis is a multiple of 2^levels.
-    Of the outputs of the two deepest blocks a share `dropout` is dropped, if there are `keys`, one per row.
+    `channels` outputs of any range, or in [-1, 1] by `tanh`; 0: the features of the last block alone.  `width`
+    features at full resolution, doubled by every step down: a max pool or, `strided`, a 3-wide convolution of stride 2.
+    Up: nearest neighbour, `up_width`-wide convolution, zero padded as Keras's 'same', ReLU.  Before the 1-wide head
+    comes a 3-wide convolution to `extra` features with ReLU (0: none).  Axes that are no multiple of 2^levels are
+    continued at both ends by their border and cut back in the end.  Of the outputs of the two deepest blocks a share
+    `dropout` is dropped, if there are `keys`, one per row.  `remat` computes the blocks anew for the gradient rather
+    than keep what is inside them.
     """
 
     channels: int
@@ -66,6 +72,10 @@ class UNet(nn.Module):
     dropout: float = 0.5
     residual: bool = False
     norm: bool = False
+    strided: bool = False
+    up_width: int = 2
+    tanh: bool = False
+    remat: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -73,35 +83,45 @@ class UNet(nn.Module):
     def __call__(
         self, x: Shaped[Array, 'b *space c'], keys: Key[Array, 'b'] | None = None
     ) -> Shaped[Array, 'b *space k']:
-        size, rank, unit = x.shape[1:-1], x.ndim - 2, 2**self.levels
-        if any(length % unit for length in size):
-            raise InputError(f'images of {size}: {self.levels} levels need multiples of {unit}; change data.size')
+        size, rank = x.shape[1:-1], x.ndim - 2
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
         kind = {'residual': self.residual, 'norm': self.norm, **types}
         norm = instance_norm if self.norm else lambda y: y
+        block = nn.remat(Block) if self.remat else Block
 
         def down(x, level):
-            x = Block(self.width * 2**level, name=f'down{level}', **kind)(x)
+            x = block(self.width * 2**level, name=f'down{level}', **kind)(x)
             deep = self.dropout and keys is not None and level >= self.levels - 1
             return dropout(x, jax.vmap(lambda key: jax.random.fold_in(key, level))(keys), self.dropout) if deep else x
 
+        def smaller(x, level):
+            if not self.strided:
+                return halve(x)
+            conv = Conv(self.width * 2 ** (level + 1), 3, 2, 1, init=he_normal, name=f'smaller{level}', **types)
+            return nn.relu(norm(conv(x)))
+
         def up(x, level):
-            conv = Conv(self.width * 2**level, 2, padding=((0, 1),) * rank, init=he_normal, name=f'up{level}', **types)
+            before = (self.up_width - 1) // 2
+            pads = ((before, self.up_width - 1 - before),) * rank
+            conv = Conv(self.width * 2**level, self.up_width, padding=pads, init=he_normal, name=f'up{level}', **types)
             return nn.relu(norm(conv(nearest(x))))
 
-        skips = []
+        x, skips = extended(x, 2**self.levels), []
         for level in range(self.levels):
             skips.append(down(x, level))
-            x = halve(skips[-1])
+            x = smaller(skips[-1], level)
         x = down(x, self.levels)
         for level in reversed(range(self.levels)):
             x = jnp.concatenate([skips[level], up(x, level)], -1)
-            x = Block(self.width * 2**level, name=f'join{level}', **kind)(x)
+            x = block(self.width * 2**level, name=f'join{level}', **kind)(x)
+        x = central(x, size)
         if self.extra:  # else two features of He's kernel are soon negative everywhere, for every fourth seed or so
             x = nn.relu(Conv(self.extra, 3, padding=1, init=mirrored(he_normal, -1), name='extra', **types)(x))
-        init = mirrored(glorot, -2) if self.extra else glorot
-        x = Conv(self.channels, 1, init=init, name='head', **types)(x)
-        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if self.channels:
+            init = mirrored(glorot, -2) if self.extra else glorot
+            x = Conv(self.channels, 1, init=init, name='head', **types)(x)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        return jnp.tanh(x) if self.tanh else x
 
 
 class ResUNet(UNet):
@@ -111,3 +131,29 @@ class ResUNet(UNet):
     dropout: float = 0.0
     residual: bool = True
     norm: bool = True
+
+
+class Shared(nn.Module):
+    """The layer that twins share: a 3-wide convolution to as many features, with ReLU."""
+
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Shaped[Array, 'b *space c'], keys=None) -> Shaped[Array, 'b *space c']:
+        types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+        return nn.relu(Conv(x.shape[-1], 3, padding=1, init=he_normal, name='conv', **types)(x))
+
+
+class Head(nn.Module):
+    """Logits out of features, pixel by pixel."""
+
+    channels: int
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Shaped[Array, 'b *space c'], keys=None) -> Shaped[Array, 'b *space k']:
+        types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+        x = Conv(self.channels, 1, init=glorot, name='conv', **types)(x)
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,4 +1,4 @@
-"""One train step for every method: each player descends what it pays, all looking at the same old networks."""
+"""One train step for every method: each player descends what it pays, looking at the networks of the others."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from synseg_jax.methods import Method
+from synseg_jax.errors import known
+from synseg_jax.methods import ORDERS, Method
 from synseg_jax.training import parallel
 from synseg_jax.training.state import LAYOUT, State
 from synseg_jax.training.terms import TERMS, Choices, View
@@ -24,15 +25,18 @@ def make_step(
     choices: Choices = Choices(),
     augment: Callable | None = None,
     average: float = 0.0,
+    order: str = 'together',
 ) -> Callable[[State, Mapping], tuple[State, dict]]:
     """(state, batch) -> (state, metrics), compiled over the mesh; the state that goes in is consumed.
 
     `networks[name](params, images, keys=keys)` applies a network, with a key per row for its dropout;
     `rates[name](step)` is its learning rate; `exchange(past, fakes, keys)` is the history's; `augment(keys, batch)`
-    changes the batch before the players see it; `average` is the decay of the moving average of weights.  Metrics:
-    every term under its name, `grad_norm/NETWORK`, `lr/NETWORK`, `skipped` and `streak`, all still on the device.
+    changes the batch before the players see it; `average` is the decay of the moving average of weights; `order` is
+    that of methods.ORDERS in which the players move.  Metrics: every term under its name, `grad_norm/NETWORK`,
+    `lr/NETWORK`, `skipped` and `streak`, all still on the device.
     """
     owned = method.networks(TERMS)
+    in_turn = known('order', order, ORDERS) == 'in turn'
 
     def step(state: State, batch):
         rows = next(iter(batch.values())).shape[0]
@@ -40,11 +44,13 @@ def make_step(
         keys = parallel.row_keys(key, rows)
         if augment is not None:
             batch = augment(keys, batch)
-        grads, values, past = {}, {}, dict(state.history)
+        params, moments, past = dict(state.params), dict(state.optimizer), dict(state.history)
+        norms, values = {}, {}
 
         for player, own in owned.items():
+            seen = dict(params) if in_turn else state.params
 
-            def bill(params, player=player):
+            def bill(moved, player=player, seen=seen):
                 new_past = {}
 
                 def show(domain, fakes):
@@ -52,25 +58,23 @@ def make_step(
                     shown, new_past[domain] = exchange(state.history[domain], fakes, domain_keys)
                     return shown
 
-                view = View(networks, {**state.params, **params}, batch, choices, show, parallel.total, keys)
+                view = View(networks, {**seen, **moved}, batch, choices, show, parallel.total, keys)
                 paid = {name: TERMS[name].value(view) for name in method.pays[player]}
                 return sum(weight * paid[name] for name, weight in method.pays[player].items()), (paid, new_past)
 
-            moved = {name: state.params[name] for name in own}
-            player_grads, (paid, new_past) = jax.grad(bill, has_aux=True)(moved)
-            grads.update(player_grads)
+            grads, (paid, new_past) = jax.grad(bill, has_aux=True)({name: seen[name] for name in own})
             values.update(paid)
             past.update(new_past)
-        return _move(state, grads, values, past)
+            for name, grad in grads.items():
+                norms[name] = optax.tree.norm(_wide(grad))
+                direction, moments[name] = optimizers[name].update(grad, moments[name], params[name])
+                rate = rates[name](state.step)
+                params[name] = jax.tree.map(lambda p, d, r=rate: p - (r * d).astype(p.dtype), params[name], direction)
+        return _keep(state, params, moments, past, norms, values)
 
-    def _move(state, grads, values, past):
-        norms = {name: optax.tree.norm(_wide(grad)) for name, grad in grads.items()}
+    def _keep(state, params, moments, past, norms, values):
+        """The new state and what it took; the old one where a gradient is not finite."""
         finite = jnp.isfinite(sum(norms.values()))
-        params, moments = dict(state.params), dict(state.optimizer)
-        for name, grad in grads.items():
-            direction, moments[name] = optimizers[name].update(grad, state.optimizer[name], state.params[name])
-            rate = rates[name](state.step)
-            params[name] = jax.tree.map(lambda p, d, r=rate: p - (r * d).astype(p.dtype), params[name], direction)
         averaged = {
             name: jax.tree.map(lambda old, new: average * old + (1 - average) * new, old, params[name])
             for name, old in state.average.items()
@@ -85,7 +89,7 @@ def make_step(
         metrics = {
             **values,
             **{f'grad_norm/{name}': norm for name, norm in norms.items()},
-            **{f'lr/{name}': rates[name](state.step) for name in grads},
+            **{f'lr/{name}': rates[name](state.step) for name in norms},
             'skipped': kept.skipped,
             'streak': kept.streak,
         }

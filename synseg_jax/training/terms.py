@@ -80,6 +80,16 @@ class View:
     def rec_b(self):
         return self.g_ab(self.fake_a)
 
+    def features(self, domain: str, images):
+        """What the segmentor of a domain makes of images: logits or, of twins, the input of the layer they share."""
+        return getattr(self, f's_{domain}')(images)
+
+    def segment(self, domain: str, images):
+        """The segmentor's logits."""
+        features = self.features(domain, images)
+        twins = 's_shared' in self.networks
+        return getattr(self, f's_head_{domain}')(self.s_shared(features)) if twins else features
+
     def adversarial(self, logits, real):
         return losses.ADVERSARIAL[self.choices.adversarial](logits, real, self.total)
 
@@ -157,14 +167,34 @@ def dis_b(v):
 
 @term('s_a', 'a label_a')
 def seg_a(v):
-    return v.segmentation(v.s_a(v.a), v.label_a)
+    return v.segmentation(v.segment('a', v.a), v.label_a)
 
 
 @term('s_b', 'b label_b')
 def seg_b(v):
-    return v.segmentation(v.s_b(v.b), v.label_b)
+    return v.segmentation(v.segment('b', v.b), v.label_b)
+
+
+@term('g_ba s_a', 'b label_b')
+def seg_fake_a(v):
+    return v.segmentation(v.segment('a', v.fake_a), v.label_b)
 
 
 @term('g_ab s_b', 'a label_a')
 def seg_fake_b(v):
-    return v.segmentation(v.s_b(v.fake_b), v.label_a)
+    return v.segmentation(v.segment('b', v.fake_b), v.label_a)
+
+
+@term('g_ab g_ba s_a', 'a label_a')
+def seg_rec_a(v):
+    return v.segmentation(v.segment('a', v.rec_a), v.label_a)
+
+
+@term('g_ab g_ba s_b', 'b label_b')
+def seg_rec_b(v):
+    return v.segmentation(v.segment('b', v.rec_b), v.label_b)
+
+
+@term('g_ab s_a s_b', 'a')
+def feat(v):
+    return losses.l2(v.features('a', v.a), v.features('b', v.fake_b), v.total)
