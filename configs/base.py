@@ -18,11 +18,12 @@ def get_config(data: str = '') -> ConfigDict:
     # The stages of a system: name -> the fields in which it differs from its system; each runs after those that it
     # builds on (by, start, sets), and the last one that trains a segmentor is evaluated.
     c.stages = ConfigDict({'train': {}})
-    c.do = 'train'  # what a stage does; or synthesize: makes a set, of its own name, of domain b out of one of domain a
-    c.by = ''  # synthesize: the earlier stage whose generator does it
-    c.start = ConfigDict(
-        {'stage': '', 'networks': ()}
-    )  # train: begin with this stage's weights, of all networks or these
+    # What a stage does: train; or make a set, of its own name, out of the one set that its sets name: synthesize, in
+    # the other domain, or reconstruct, there and back.
+    c.do = 'train'
+    c.by = ''  # synthesize, reconstruct: the earlier stage whose generators do it
+    # train: begin with the weights of these stages, of all networks or those named; a later stage's come first.
+    c.start = ConfigDict({'stages': (), 'networks': ()})
     # What a stage reads: sets by name, also those that earlier stages made; `made:714` for so many of its slices,
     # `made:35%` for a share; empty: every set of the domain.
     c.sets = ConfigDict({'a': (), 'b': ()})
@@ -31,17 +32,19 @@ def get_config(data: str = '') -> ConfigDict:
         {'set': '', 'of': 0}
     )  # cross validation: the subjects of a set dealt into so many parts; 0: none
     c.context = ConfigDict({'slices': 0, 'spacing_mm': 0.0})  # neighbours each side as channels; 0 mm: the next slices
+    c.masked = False  # translate images with the labels of both domains as one more channel (masked CycleGAN)
 
     # The method of synseg_jax/methods.py, and who pays how much for what where it differs from the method's table.
     c.method = 'synseg'
     c.pays = ConfigDict()
     terms = {
-        'gen': ('adv_a', 'adv_b', 'cyc_a', 'cyc_b', 'idt_a', 'idt_b', 'seg_fake_b'),
+        'gen': ('adv_a', 'adv_b', 'cyc_a', 'cyc_b', 'idt_a', 'idt_b', 'seg_fake_a', 'seg_fake_b', 'feat'),
         'dis': ('dis_a', 'dis_b'),
-        'seg': ('seg_a', 'seg_b', 'seg_fake_b'),
+        'seg': ('seg_a', 'seg_fake_a', 'seg_rec_a', 'seg_b', 'seg_fake_b', 'seg_rec_b', 'feat'),
     }
     for player, names in terms.items():
         c.pays[player] = ConfigDict({name: placeholder(float) for name in names})
+    c.order = 'together'  # all players look at the same old networks; or in turn: gen, dis, seg
 
     # Losses.
     c.loss = ConfigDict()
@@ -57,6 +60,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.discriminator = ConfigDict({'architecture': 'patchgan', 'width': 64, 'layers': 3})
     c.dtype = 'float32'  # of computation: bfloat16, float32 or float64
     c.param_dtype = 'float32'  # of weights
+    c.remat = False  # compute the blocks of generators and segmentors anew for the gradient: less memory, more time
 
     # Optimizers: one per network.
     c.rate = ConfigDict({'generator': 1e-4, 'discriminator': 2e-4, 'segmentor': 1e-4})
@@ -67,7 +71,8 @@ def get_config(data: str = '') -> ConfigDict:
 
     # Scans to records: what `prepare` does.
     c.data = ConfigDict()
-    c.data.size = (256, 256)  # rows, columns of a slice
+    c.data.size = (256, 256)  # rows, columns of a slice; or slices, rows, columns of whole volumes
+    c.data.spacing_mm = 0.0  # of the voxels of whole volumes, cut about the middle of the labels or of the scan
     c.data.slice_axis = 'axial'  # or coronal, sagittal
     c.data.window_hu = (-1000.0, 1000.0)  # of channels named CT
     c.data.percentiles = (2.5, 97.5)  # of every other channel
@@ -80,6 +85,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.source_split = (0.8, 0.2, 0.0)  # shares of patients: train, validation, test
     c.data.target_split = (0.8, 0.0, 0.2)
     c.data.target_labels = False  # let target labels into the records: only for rows that train on them
+    c.data.same_patients = ()  # sets that may show patients of another role again, at a later time; say so in results
 
     # Augmentation, see synseg_jax/data/augment.py.
     c.augment = ConfigDict({'window': (), 'crop': 1.0, 'shift': 0.0, 'rotate': 0.0, 'scale': 0.0, 'flip': ''})
@@ -92,6 +98,8 @@ def get_config(data: str = '') -> ConfigDict:
     c.train.decay_epochs = 0
     c.train.steps = 0  # if not 0: this many steps in place of the epochs, of which
     c.train.decay_steps = 0  # the last so many decay linearly to 0
+    c.train.mixed = False  # rows of a batch are real and made by earlier stages in turn
+    c.train.patience = 0  # stop after so many validations without a better score; 0: never
     c.train.balanced = False  # every scan drawn equally often, however many slices it has
     c.train.workers = 0  # reading processes; 0: threads
     c.train.devices = 0  # 0: all that are visible
@@ -120,10 +128,11 @@ def phantom_set(
     role: str = '',
     labelled: bool = True,
     plane: str = 'axial',
+    weeks: tuple[int, ...] = (),
 ) -> ConfigDict:
-    """A set of phantom scans; without a role they are split, as data.source_split or target_split say."""
+    """A set of phantom scans, of everybody in each week; without a role they are split as data.*_split say."""
     return ConfigDict({'modality': modality, 'domain': domain, 'subjects': subjects, 'first': first, 'role': role,
-                       'labelled': labelled, 'plane': plane})  # fmt: skip
+                       'labelled': labelled, 'plane': plane, 'weeks': weeks})  # fmt: skip
 
 
 def demonstrate(c: ConfigDict) -> None:

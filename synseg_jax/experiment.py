@@ -90,18 +90,17 @@ class Experiment:
             stage = self._stage(name, one, fold, made, earlier)
             place = self._place(stage.key())
             with stages.alone(place, self.console.print, self.signals):
-                if stage.does == 'synthesize':
+                if stage.does != 'train':
                     by = Trained(Run.load(self._place(stage.before(stage.config.by))))
                     made[one] = synthesize(stage, by, place, self.signals.leave)
                 else:
-                    start = stage.config.start.stage
-                    begin = self._place(stage.before(start)) if start else None
+                    begin = [self._place(stage.before(start)) for start in stage.config.start.stages]
                     fit = fitting.Fit(stage, place, title if one == 'train' else f'{title}, {one}', begin)
                     stages.check_lengths(self.lengths, place.name, fit.plan.steps, name)
                     trained, cost = fit.run(self.console, self.signals)
                     fitted.append((stage, trained))
                     costs.append({'stage': place.name, **cost})
-            earlier[one] = Done(place.name, 0 if stage.does == 'synthesize' else fit.plan.steps)
+            earlier[one] = Done(place.name, fit.plan.steps if stage.does == 'train' else 0)
             _point(folder / one, place)
         if not fold.index:
             self._remember({name: [f'stages/{cost["stage"]}' for cost in costs]})
@@ -115,7 +114,7 @@ class Experiment:
         config = configure(self.config, system, name)
         manifest = self._records(config)
         sets = ChainMap(dict(made), dict.fromkeys(manifest.sets, manifest))
-        stage = Stage(name, config, manifest, sets, Fold() if config.do == 'synthesize' else fold, dict(earlier))
+        stage = Stage(name, config, manifest, sets, fold if config.do == 'train' else Fold(), dict(earlier))
         read = [scans.manifest for domain in 'ab' for scans in stage.scans(domain)]
         if len({of.size for of in read}) > 1:
             raise InputError(f'stage {name} of {system} reads sets of different sizes; make one of them anew')
@@ -158,7 +157,7 @@ class Experiment:
             config = configure(self.config, name, one)
             for text in (*config.sets.a, *config.sets.b):
                 known(f'set ({name}, {one})', text.partition(':')[0], known_sets)
-            if config.do == 'synthesize':
+            if config.do != 'train':
                 known_sets.add(one)
                 continue
             System(config, self.manifest.classes).step(1, parallel.mesh(config.train.devices))

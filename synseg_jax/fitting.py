@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections import ChainMap
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -27,16 +29,16 @@ COST = 'cost.json'  # what a stage took, over all the times it was resumed
 
 
 class Fit:
-    """The training of a stage in its folder, from the weights of the stage in `begin` if that is given."""
+    """The training of a stage in its folder, from the weights of the stages in `begin`, if any, later ones first."""
 
-    def __init__(self, stage: Stage, folder: Path, title: str = '', begin: Path | None = None):
+    def __init__(self, stage: Stage, folder: Path, title: str = '', begin: Sequence[Path] = ()):
         self.stage, self.config, self.folder, self.title, self.begin = stage, stage.config, folder, title, begin
         self.system = System(stage.config, stage.manifest.classes)
         self.pools = {domain: self._pool(domain) for domain in self.system.domains}
         train = self.config.train
         self.per_epoch = pipeline.epoch_steps(self.pools, train.batch)
         steps = self.system.steps(self.per_epoch)
-        self.plan = loop.Plan(steps, self.per_epoch, train.batch, train.log_every, train.save_every)
+        self.plan = loop.Plan(steps, self.per_epoch, train.batch, train.log_every, train.save_every, train.patience)
 
     def run(self, console: Console, signals: Signals) -> tuple[Trained, dict]:
         """The best weights of the stage, trained to its last step, and what that took."""
@@ -87,7 +89,7 @@ class Fit:
         described.save()
         return described
 
-    def _pool(self, domain) -> pipeline.Pool:
+    def _pool(self, domain) -> pipeline.Pool | pipeline.Mix:
         """The training records of a domain, with labels if the system's terms read them."""
         read, folder, name = self.stage.scans(domain), self.stage.manifest.folder, self.system.method.name
         if not read:
@@ -97,6 +99,16 @@ class Fit:
                 paid = ', '.join(t for t in self.system.method.terms() if t.startswith('seg'))
                 remedy = 'data.target_labels=True lets them in' if domain == 'b' else 'give a labelled folder'
                 raise InputError(f'{folder}: set {scans.set} has no labels, and {paid} reads them; {remedy}')
+        if not self.config.train.mixed:
+            return self._opened(read)
+        made = [scans for scans in read if 'of' in scans.manifest.sets[scans.set]]
+        real = [scans for scans in read if scans not in made]
+        if not (made and real):
+            missing = 'real' if made else 'synthetic'
+            raise InputError(f'train.mixed: sets.{domain} names no {missing} scans to mix; add some')
+        return pipeline.Mix([self._opened(real), self._opened(made)])
+
+    def _opened(self, read) -> pipeline.Pool:
         opened = [scans.open() for scans in read]
         return pipeline.Pool(opened, [count for part in opened for count in part.scans], self.config.train.balanced)
 
@@ -107,17 +119,17 @@ class Fit:
         )  # fmt: skip
 
     def _first_state(self, over):
-        """Fresh weights, or those of the stage that this one begins with."""
+        """Fresh weights, or those of the stages that this one begins with."""
         state = self.system.first_state(over)
-        if self.begin is None:
+        if not self.begin:
             return state
-        given = Trained(Run.load(self.begin)).networks.params
+        given = dict(ChainMap(*(Trained(Run.load(folder)).networks.params for folder in reversed(self.begin))))
         names = self.config.start.networks or sorted(given.keys() & state.params.keys())
         params = {**state.params, **{name: given[known('network of start.networks', name, given)] for name in names}}
         shapes = (jax.tree.map(np.shape, tree) for tree in (params, state.params))
         if next(shapes) != next(shapes):
             raise InputError(
-                f'start.stage {self.config.start.stage}: its {", ".join(names)} are of another size or kind'
+                f'start.stages {", ".join(self.config.start.stages)}: {", ".join(names)} are of another size or kind'
             )
         averaged = jax.tree.map(np.copy, params) if state.average else {}
         return parallel.place(state.replace(params=params, average=averaged), over, LAYOUT)

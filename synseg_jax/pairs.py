@@ -4,6 +4,7 @@ The pairs serve this measure alone; nothing is trained on them.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def measure(trained: Trained, cases: Sequence[dict]) -> dict[str, dict[str, floa
     Only voxels that the truth shows above the lower end of the window count for MAE and PSNR.  Empty where the scans
     are none of the phantom's or no generator makes domain b.
     """
-    if 'g_ab' not in trained.networks.system.networks:
+    if 'g_ab' not in trained.networks.system.networks or trained.config.masked:
         return {}
     found = {}
     for case in cases[:MOST]:
@@ -47,6 +48,6 @@ def _truth(image: Path, channel: str) -> np.ndarray | None:
     request = json.loads(description.read_text(encoding='utf-8')).get('phantom') if description.is_file() else None
     if request is None:
         return None
-    number = int(image.name.split('_')[-2])
-    scan = request['modality'], channel, request['seed'], number, request['region'], request['plane']
+    number, week = re.search(r'_(\d+)(?:_w(\d+))?_0000', image.name).groups(default='0')
+    scan = request['modality'], channel, request['seed'], int(number), request['region'], request['plane'], int(week)
     return phantom.paired(*scan)[1]

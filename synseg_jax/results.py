@@ -116,8 +116,10 @@ def _targets(stage) -> list[str]:
 
 
 def _reads_target_labels(stage, trained) -> bool:
-    real = any('of' not in scans.manifest.sets[scans.set] for scans in stage.scans('b'))
-    return 'label_b' in trained.networks.system.arrays and real
+    """Whether it trained on labels of domain b, be it of scans that generators made of them."""
+    read = [scans for d in 'ab' if f'label_{d}' in trained.networks.system.arrays for scans in stage.scans(d)]
+    entries = [scans.manifest.sets[scans.set] for scans in read]
+    return any(entry.get('from', entry['domain']) == 'b' for entry in entries)
 
 
 def _identity(case):
@@ -134,7 +136,7 @@ def _reader(trained, entry) -> Callable[[Path], Volume]:
 
     def read(path):
         scan = volume.read(path)
-        return replace(scan, array=maker.synthesize(scan, 'a').astype(np.float32))
+        return replace(scan, array=maker.synthesize(scan, entry['from']).astype(np.float32))
 
     return read
 

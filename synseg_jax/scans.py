@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, Integer, Shaped
 from ml_collections import ConfigDict
 
-from synseg_jax.data import intensity, slices, volume
+from synseg_jax.data import intensity, volume
+from synseg_jax.data.frames import Frame
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
@@ -103,67 +104,37 @@ class Trained:
 
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
         """Class indices on the scan's own grid and axes; the scan is of the modality of `domain`."""
-        resample = known('predict.resample', self.config.predict.resample, ('nearest', 'linear'))
-        stack = self._slices(scan, domain)
-        votes = self._votes(stack, scan, domain)
-        size = stack.shape[1:]
-        if resample == 'nearest':
-            labels = slices.resize_nearest(votes.argmax(-1).astype(np.uint8), size)
-        else:
-            labels = np.concatenate([slices.resize_linear(v[None], size).argmax(-1).astype(np.uint8) for v in votes])
-        return self._restore(labels, scan, domain)
+        frame = self._frame(scan, domain)
+        return frame.labels(self._votes(frame, domain), self.config.predict.resample)
 
     def probability(self, scan: Volume, domain: str, label: int) -> Float[np.ndarray, 'x y z']:
         """The probability of one class on the scan's own grid and axes, 0 where the networks do not look."""
-        stack = self._slices(scan, domain)
-        votes = self._votes(stack, scan, domain)[..., label]
-        return self._restore(slices.resize_linear(votes, stack.shape[1:]), scan, domain)
+        frame = self._frame(scan, domain)
+        return frame.place(frame.values(self._votes(frame, domain)[..., label]))
 
     def synthesize(self, scan: Volume, domain: str) -> Shaped[np.ndarray, 'x y z']:
         """The scan in the other modality's intensities (HU for CT), int16, on its own grid and axes."""
-        stack = self._slices(scan, domain)
-        other = {'a': 'b', 'b': 'a'}[domain]
-        fakes = self.networks.translate(slices.resize_linear(stack, self._size)[..., None], domain)[..., 0]
-        restored = self.normalisation(other).invert(slices.resize_linear(fakes, stack.shape[1:]))
-        low = round(self.normalisation(other).low)
-        return self._restore(np.rint(restored).astype(np.int16), scan, domain, low)
+        if self.config.masked:
+            raise InputError('masked generators see labels beside the image; a stage that synthesizes gives them')
+        frame, window = self._frame(scan, domain), self.normalisation({'a': 'b', 'b': 'a'}[domain])
+        fakes = self.networks.translate(frame.images(), domain)[..., 0]
+        return frame.place(np.rint(window.invert(frame.values(fakes))).astype(np.int16), round(window.low))
 
     def normalisation(self, domain: str) -> intensity.Normalisation:
         """What [0, 1] stands for in the synthetic scans of a domain."""
         return intensity.Normalisation(*self.run.typical[domain])
 
-    @property
-    def _size(self):
-        return self.networks.system.size
-
-    def _votes(self, stack, scan, domain):
-        images = slices.resize_linear(stack, self._size)
+    def _votes(self, frame, domain):
         context = self.config.context
-        if not context.slices:
-            return self.networks.votes(images[..., None], domain)
-        slice_mm = slices.stack_spacing(volume.canonical(scan).spacing_mm, self.config.data.slice_axis)[0]
-        step = context.spacing_mm / slice_mm if context.spacing_mm else 1.0
-        return self.networks.votes(slices.with_neighbours(images, context.slices, step), domain)
+        return self.networks.votes(frame.images(context.slices, context.spacing_mm), domain)
 
-    def _slices(self, scan, domain):
-        """The scan as upright slices in [0, 1], as far as the networks look at them."""
+    def _frame(self, scan, domain) -> Frame:
+        """The scan in [0, 1], as far as the networks look at it."""
         data = self.config.data
-        upright = volume.canonical(scan)
-        normalisation = intensity.for_channel(
-            self.run.channels[domain], upright.array, tuple(data.window_hu), tuple(data.percentiles)
-        )
-        stack = slices.to_stack(normalisation.apply(upright.array), data.slice_axis)
-        return stack[:, *self._seen(stack, domain)]
-
-    def _seen(self, stack, domain):
-        return slices.centre(stack.shape[1:3], self.config.data.target_center if domain == 'b' else 1.0)
-
-    def _restore(self, seen, scan, domain, outside=0):
-        """What was found in the slices on the scan's own grid and axes, `outside` where nobody looked."""
-        axis = self.config.data.slice_axis
-        whole = slices.to_stack(np.full(volume.canonical(scan).array.shape, outside, seen.dtype), axis)
-        whole[:, *self._seen(whole, domain)] = seen
-        return volume.restore(slices.from_stack(whole, axis), scan)
+        channel = self.run.channels[domain]
+        window = intensity.for_channel(channel, scan.array, tuple(data.window_hu), tuple(data.percentiles))
+        share = data.target_center if domain == 'b' else 1.0
+        return Frame.of(scan, window, data.slice_axis, self.networks.system.size, share, data.spacing_mm)
 
 
 def inputs(path: str | Path) -> dict[str, Path]:

@@ -36,11 +36,11 @@ ELSEWHERE = (
     'fold.',
     'sets.',
     'by',
-    'start.stage',
+    'start.stages',
 )
 ELSEWHERE += ('table.',)
 SHOWN = ('run', 'chosen', 'tests', 'table.')  # decide what is run and shown, not what comes out
-DO = ('train', 'synthesize')
+DO = ('train', 'synthesize', 'reconstruct')
 
 
 class Done(NamedTuple):
@@ -79,10 +79,12 @@ class Stage:
         """The name of its folder: its own name and a digest of its fields, its scans and the stages it builds on."""
         fields = {k: v for k, v in flat(json.loads(self.config.to_json_best_effort())).items()
                   if not k.startswith(EXTENDABLE + ELSEWHERE)}  # fmt: skip
-        roles = ('train', 'val', 'test') if self.does == 'synthesize' else ('train', 'val')
+        roles = ('train', 'val') if self.does == 'train' else ('train', 'val', 'test')
         read = {d: [scans.key() for r in roles for scans in self.scans(d, r)] for d in 'ab'}
         built_on = [
-            (self.before(name), self.earlier[name].steps) for name in (self.config.by, self.config.start.stage) if name
+            (self.before(name), self.earlier[name].steps)
+            for name in (self.config.by, *self.config.start.stages)
+            if name
         ]
         return f'{self.name}-{digest(fields, read, built_on, self.manifest.classes)}'
 
@@ -95,7 +97,7 @@ def names(config: ConfigDict, system: str) -> list[str]:
     for name in all_stages:
         stage = configure(config, system, name)
         read = (text.partition(':')[0] for domain in 'ab' for text in stage.sets[domain])
-        needs[name] = {other for other in (stage.by, stage.start.stage, *read) if other in all_stages}
+        needs[name] = {other for other in (stage.by, *stage.start.stages, *read) if other in all_stages}
     try:
         return list(TopologicalSorter(needs).static_order())
     except CycleError as error:

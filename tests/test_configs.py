@@ -21,7 +21,8 @@ FOLDER = Path(base.__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob('*.py') if 'def get_config' in path.read_text())
 TABLES = sorted(path.stem for path in (FOLDER / 'tables').glob('*.py'))
 SMALL = ('quickstart', 'synseg_abdomen_laptop')
-PAPERS = [name for name in NAMES if name not in SMALL]  # whose `data` means the paper's scale
+VOLUMES = ('heart3d',)
+PAPERS = [name for name in NAMES if name not in SMALL + VOLUMES]  # whose `data` means the paper's scale
 CLASSES = ('background', 'spleen', 'left kidney', 'right kidney', 'stomach', 'liver', 'body')
 
 
@@ -51,7 +52,7 @@ def test_loads(name):
     bare, given = _load(name), _load(name, 'records/somewhere')
     assert (bare.data_dir, given.data_dir) == ('', 'records/somewhere')
     assert bare.chosen in bare.systems and given.systems.keys() == bare.systems.keys()
-    named = ('systems.', 'phantom.sets.', 'segmentor.')  # what a configuration may name itself
+    named = ('systems.', 'phantom.sets.', 'segmentor.', 'generator.')  # what a configuration may name itself
     own = {field for field in _fields(bare) if not field.startswith(named)}
     assert own == {field for field in _fields(base.get_config()) if not field.startswith(named)}
     for config in (bare, given):
@@ -63,7 +64,7 @@ def test_loads(name):
 def test_bare_is_demonstration_scale(name):
     config = _load(name)
     assert config.generator.width <= 16 and config.segmentor.width <= 16 and config.discriminator.width <= 16
-    assert config.data.size == (64, 64)
+    assert config.data.size == {'heart3d': (32, 40, 40), 'tumor_lung': (96, 96)}.get(name, (64, 64))
     for system, stage, own in _stages(config):
         epochs = own.train.epochs + own.train.decay_epochs
         assert 0 < own.train.steps <= 2000 or not own.train.steps and epochs <= 12, (system, stage)
@@ -78,6 +79,16 @@ def test_data_means_the_scale_of_the_paper(name):
         assert own.generator.blocks == 9
         assert own.train.steps == 0 and own.train.epochs >= 100
         assert System(own, CLASSES).size in ((256, 256), (284, 284))  # the second: what only cuts of are seen of
+
+
+def test_volumes_at_the_scale_of_the_paper():
+    config = _load('heart3d', 'x')
+    assert (config.data.size, config.data.spacing_mm) == ((86, 112, 112), 1.5)
+    assert (config.dtype, config.remat, config.train.batch) == ('bfloat16', True, 1)
+    lengths = {stage: (own.train.epochs, own.train.decay_epochs, own.train.patience)
+               for system, stage, own in _stages(config) if system == 'joint'}  # fmt: skip
+    assert lengths == {'segment': (100, 0, 0), 'translate': (60, 0, 0), 'joint': (50, 50, 5)}
+    assert set(config.rate.to_dict().values()) == {2e-4}
 
 
 def test_the_papers_values():
@@ -108,17 +119,22 @@ def test_systems_can_be_built(name, data):
         system = System(own, classes)
         image = jax.ShapeDtypeStruct((1, *system.size, system.channels), jnp.float32)
 
-        def build(image, system=system):
+        def build(image, system=system, width=own.segmentor.width):
             images = dict.fromkeys(system.networks, image)
+            if system.method.twins:
+                features = jnp.zeros((*image.shape[:-1], width))
+                images |= {name: features for name in images if name.startswith(('s_shared', 's_head'))}
             params = initial_params(system.networks, images, jax.random.key(0))
-            return {name: run(params[name], image) for name, run in system.apply.items()}
+            return {name: run(params[name], images[name]) for name, run in system.apply.items()}
 
         outputs = jax.eval_shape(build, image)
         for network, output in outputs.items():
             one = own.loss.segmentation == 'binary_cross_entropy'
-            expected = {'g': 1, 's': 1 if one else len(classes), 'd': 1}[network[0]]
+            features = system.method.twins and not network.startswith('s_head')
+            logits = own.segmentor.width if features else 1 if one else len(classes)
+            expected = {'g': system.channels, 's': logits, 'd': 1}[network[0]]
             assert output.shape[-1] == expected
-            assert output.shape[1:3] == system.size or network[0] == 'd'
+            assert output.shape[1:-1] == system.size or network[0] == 'd'
         assert system.steps(100) > 0 and system.rates(100).keys() == system.networks.keys()
         assert callable(system.step(100, parallel.mesh(1)))
 
@@ -147,7 +163,7 @@ def _obvious(line):
 def test_a_configuration_says_what_it_reproduces(name):
     text = importlib.import_module(f'configs.{name}').__doc__
     assert len(text.splitlines()[0]) > 30
-    if name.startswith(('synseg_', 'prostate', 'essnet')):
+    if name.startswith(('synseg_', 'prostate', 'essnet', 'heart', 'tumor')):
         assert '--config=configs/' + name + '.py' in text and 'synseg_jax.prepare' in text
         assert re.search('Reported|Published', text)
 

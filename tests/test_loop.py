@@ -27,13 +27,13 @@ class Training:
         self.folder, self.validated, self.read = folder, [], []
         folder.mkdir()
 
-    def start(self, steps=STEPS, stop_at=None, stop_validating=None, nan=(), scores=SCORES):
+    def start(self, steps=STEPS, stop_at=None, stop_validating=None, nan=(), scores=SCORES, patience=0):
         """The state after training; a signal arrives as batch `stop_at` is read, or in a validation."""
         made, over, step = tiny.system()
         console = tiny.quiet()
         journal = Journal(self.folder, 'tiny', 'images', console)
         checkpoints = Checkpoints(self.folder / 'checkpoints', 2, journal.say)
-        plan = loop.Plan(steps, 6, 2, log_every=2, save_every=SAVE_EVERY)
+        plan = loop.Plan(steps, 6, 2, log_every=2, save_every=SAVE_EVERY, patience=patience)
 
         def batches(first):
             for number in range(first, steps):
@@ -139,6 +139,22 @@ def test_a_finished_training_is_left_alone(training):
     training.validated.clear()
     assert tiny.same(training.start(), state)
     assert training.read == training.validated == []
+
+
+def test_training_ends_when_its_score_stalls(training, straight):
+    state = training.start(patience=2)
+    assert int(state.step) == 16 and training.validated == [4, 8, 12, 16] and int(training.best().step) == 8
+    assert 'step 16: no better score in 2 validations, so training ends here' in training.said
+    again = training.start(patience=2)
+    assert training.read == list(range(16)) and tiny.same(again, state)
+    assert int(training.start(patience=3).step) == STEPS  # 20 is 3 validations after 8, and the last anyway
+    assert tiny.same(training.best(), straight.best())
+
+
+def test_a_stalled_training_stopped_on_its_way(training):
+    with pytest.raises(Interrupted):
+        training.start(patience=2, stop_at=13)
+    assert int(training.start(patience=2).step) == 16
 
 
 def test_an_extended_training_goes_on(training, straight):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from synseg_jax.data.pipeline import Pool, batches, epoch_steps, stream
+from synseg_jax.data.pipeline import Mix, Pool, batches, epoch_steps, stream
 from synseg_jax.data.records import Manifest
 from synseg_jax.errors import InputError
 
@@ -123,6 +123,18 @@ def test_balanced_scans_are_drawn_equally():
     counts = np.bincount(_numbers(pools, 'a', 18), minlength=11)
     assert [counts[:6].sum(), counts[6], counts[7:].sum()] == [6, 6, 6]
     assert counts[:6].tolist() == [1] * 6 and sorted(counts[7:]) == [1, 1, 2, 2]
+
+
+def test_mixed_pools_take_turns():
+    real, made = Pool([[_record('b', i) for i in range(3)]], [3]), Pool([[_record('b', 10 + i) for i in range(7)]], [7])
+    pools = {**_pools(), 'b': Mix([real, made])}
+    assert epoch_steps(pools, 2) == 11 // 2 and len(pools['b']) == 10
+    numbers = _numbers(pools, 'b', 84)
+    assert all(number < 10 for number in numbers[::2]) and all(number >= 10 for number in numbers[1::2])
+    assert sorted(numbers[:6:2]) == [0, 1, 2] and sorted(numbers[1:14:2]) == list(range(10, 17))
+    assert numbers[:6:2] != numbers[6:12:2] or numbers[:6:2] != numbers[12:18:2]  # every pool is shuffled anew
+    rows = list(batches(pools, BATCH, 7, 2, 4, arrays=('b',)))
+    assert [int(i) for batch in rows for i in batch['b'][:, 0, 0, 0]] == _numbers(pools, 'b', 8, start=8, seed=7)
 
 
 def test_several_files_are_one_pool():

@@ -314,7 +314,7 @@ def test_settings_of_a_configuration():
 @pytest.mark.parametrize(
     'field, value, message',
     [
-        ('size', (64,), r'data\.size \(64,\): give tuple\[int, int\], e\.g\. \(256, 256\)'),
+        ('size', (6.5, 6), r'data\.size \(6\.5, 6\): give tuple\[int, \.\.\.\], e\.g\. \(256, 256\)'),
         ('size', 64, r'data\.size 64: give'),
         ('window_hu', (0.0, 'high'), r'data\.window_hu \(0\.0, .high.\): give tuple\[float, float\]'),
         ('classes', 'liver', r'data\.classes .liver.: give tuple\[str, \.\.\.\]'),

@@ -29,6 +29,7 @@ def _manifest(folder):
         folder=folder,
         classes=('background', 'liver'),
         size=(6, 8),
+        spacing_mm=0.0,
         slice_axis='axial',
         window_hu=(-1.0, 1.0),
         percentiles=(2.5, 97.5),

@@ -176,7 +176,7 @@ def test_damaged_measures_are_measured_again(finished, records, tmp_path, conten
 
 def test_a_new_system_joins_a_workdir_and_starts_from_named_weights(finished, records, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / 'run', symlinks=True)
-    start = {'start': {'stage': 'translate', 'networks': ('g_ab', 'd_b')}, 'method': 'synseg_hc'}
+    start = {'start': {'stages': ('translate',), 'networks': ('g_ab', 'd_b')}, 'method': 'synseg_hc'}
     joint = {'stages': {'translate': TRANSLATE, 'joint': {**start, 'sets': {'a': ('source',), 'b': ('target',)}}}}
     config = _config(records, {**SYSTEMS, 'joint': joint}, run=('joint',))
     stage = None
@@ -202,14 +202,14 @@ def test_a_new_system_joins_a_workdir_and_starts_from_named_weights(finished, re
     'system, says',
     [
         (
-            {'stages': {'train': {'by': 'other', 'do': 'synthesize'}, 'other': {'start': {'stage': 'train'}}}},
+            {'stages': {'train': {'by': 'other', 'do': 'synthesize'}, 'other': {'start': {'stages': ('train',)}}}},
             'wait for',
         ),
         ({'sets': {'b': ('trget',)}}, "unknown set .* 'trget'; known: extra, source, target"),
         ({'sets': {'b': ('source',)}}, 'sets.b: source is of domain a'),
         ({'sets': {'a': ('source:999',)}}, 'set source:999: give a share in percent, or at most the 24 slices'),
         ({'sets': {'a': ('source:x',)}}, 'set source:x: give a share'),
-        ({'do': 'trian'}, "unknown do of stage train 'trian'; known: synthesize, train"),
+        ({'do': 'trian'}, "unknown do of stage train 'trian'; known: reconstruct, synthesize, train"),
         ({'fold': {'set': 'source', 'of': 9}}, 'fold.of 9: source has 4 subjects to deal; give 2 to that many'),
         ({'method': 'supervised', 'pays': {'seg': {'seg_b': 1.0}}}, 'data.target_labels=True lets them in'),
         ({'tests': ('none',)}, "unknown set \\(tests\\) 'none'"),

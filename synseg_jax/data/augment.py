@@ -13,14 +13,15 @@ from synseg_jax.errors import InputError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much an image may change; everything off by default.
+    """How much an image, a slice or a volume, may change; everything off by default.
 
     crop: shortest share of each side that a random crop keeps (1: the whole image), resized to the whole again.
-    shift: largest shift, as a share of the side.  rotate: largest angle in degrees.  scale: largest change of size
-    (0.1: from 1/1.1 to 1.1).  flip: mirror columns, rows or both with probability 1/2 ('', 'c', 'r', 'rc').
+    shift: largest shift, as a share of the side.  rotate: largest angle in degrees, in the slice.  scale: largest
+    change of size (0.1: from 1/1.1 to 1.1).  flip: mirror columns, rows or both with probability 1/2 ('', 'c', 'r',
+    'rc').
     brightness, contrast: largest additive and relative change of intensities, which stay in [0, 1].
-    gamma: largest exponent, g or 1/g.  window: rows and columns of a random piece that the image is cut to in the
-    end, pixel for pixel; empty: the whole image.
+    gamma: largest exponent, g or 1/g.  window: the size of a random piece that the image is cut to in the end, pixel
+    for pixel; empty: the whole image.
     """
 
     window: tuple[int, ...] = ()
@@ -68,12 +69,12 @@ def augmenter(change: Augmentation) -> Callable[[Key[Array, 'b'], Mapping], dict
 
 
 def augment(
-    key: Key[Array, ''], image: Float[Array, 'h w c'], label: Int[Array, 'h w'] | None, change: Augmentation
-) -> tuple[Float[Array, 'h2 w2 c'], Int[Array, 'h2 w2'] | None]:
+    key: Key[Array, ''], image: Float[Array, '*space c'], label: Int[Array, '*space'] | None, change: Augmentation
+) -> tuple[Float[Array, '*space2 c'], Int[Array, '*space2'] | None]:
     """One image in [0, 1] and its label, changed at random; what comes from outside the image is 0."""
     geometry, shading, place = jax.random.split(key, 3)
     if change.moves():
-        where = _coordinates(geometry, image.shape[:2], change, image.dtype)
+        where = _coordinates(geometry, image.shape[:-1], change, image.dtype)
         channels = [map_coordinates(image[..., c], where, order=1) for c in range(image.shape[-1])]
         image = jnp.stack(channels, axis=-1)
         label = label if label is None else map_coordinates(label, where, order=0)
@@ -82,32 +83,34 @@ def augment(
 
 
 def _coordinates(key, size, change, dtype):
-    """Where every pixel comes from: one affine map about the centre of the image."""
-    keys = iter(jax.random.split(key, 7))
+    """Where every pixel comes from: one affine map about the centre of the image, its rotation within slices."""
+    keys, rank = iter(jax.random.split(key, 7)), len(size)
 
     def between(low, high, shape=()):
         return jax.random.uniform(next(keys), shape, dtype, low, high)
 
     angle = jnp.deg2rad(between(-change.rotate, change.rotate))
     log_scale = jnp.log1p(jnp.asarray(change.scale, dtype))
-    side = between(change.crop, 1.0, (2,))  # share of each side that stays
-    centre = between(-0.5, 0.5, (2,)) * (1 - side) + between(-change.shift, change.shift, (2,))
+    side = between(change.crop, 1.0, (rank,))  # share of each side that stays
+    centre = between(-0.5, 0.5, (rank,)) * (1 - side) + between(-change.shift, change.shift, (rank,))
     zoom = side * jnp.exp(between(-1, 1) * log_scale)
     mirror = jnp.where(jax.random.bernoulli(next(keys), 0.5, (2,)), -1.0, 1.0).astype(dtype)
-    allowed = jnp.asarray(['r' in change.flip, 'c' in change.flip])
-    zoom = zoom * jnp.where(allowed, mirror, 1)
+    mirror = jnp.where(jnp.asarray(['r' in change.flip, 'c' in change.flip]), mirror, 1)
+    zoom = zoom * jnp.concatenate([jnp.ones(rank - 2, dtype), mirror])
     extent = jnp.asarray(size, dtype)
-    rows, columns = jnp.meshgrid(*(jnp.arange(n, dtype=dtype) - (n - 1) / 2 for n in size), indexing='ij')
-    turned = jnp.cos(angle) * rows - jnp.sin(angle) * columns, jnp.sin(angle) * rows + jnp.cos(angle) * columns
-    return [turned[i] * zoom[i] + (extent[i] - 1) / 2 + centre[i] * extent[i] for i in (0, 1)]
+    *depth, rows, columns = jnp.meshgrid(*(jnp.arange(n, dtype=dtype) - (n - 1) / 2 for n in size), indexing='ij')
+    turned = [jnp.cos(angle) * rows - jnp.sin(angle) * columns, jnp.sin(angle) * rows + jnp.cos(angle) * columns]
+    from_middle = [*depth, *turned]
+    return [from_middle[i] * zoom[i] + (extent[i] - 1) / 2 + centre[i] * extent[i] for i in range(rank)]
 
 
 def _cut(key, image, label, window):
-    rows, columns = (size - part for size, part in zip(image.shape[:2], window, strict=True))
-    if min(rows, columns) < 0:
-        raise InputError(f'augment.window {window} is larger than the images {image.shape[:2]}; change data.size')
+    size = image.shape[:-1]
+    if len(window) != len(size) or any(part > whole for part, whole in zip(window, size, strict=True)):
+        raise InputError(f'augment.window {window} is larger than the images {size}; change data.size')
     first = [
-        jax.random.randint(k, (), 0, room + 1) for k, room in zip(jax.random.split(key), (rows, columns), strict=True)
+        jax.random.randint(k, (), 0, whole - part + 1)
+        for k, whole, part in zip(jax.random.split(key, len(size)), size, window, strict=True)
     ]
     image = jax.lax.dynamic_slice(image, (*first, 0), (*window, image.shape[-1]))
     return image, label if label is None else jax.lax.dynamic_slice(label, first, window)

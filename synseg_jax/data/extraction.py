@@ -1,8 +1,8 @@
-"""One scan to records of its slices: upright, normalised, resized, the empty ones left out."""
+"""One scan to records: upright and normalised slices, resized, the empty ones left out; or one volume of it."""
 
 import numpy as np
 
-from synseg_jax.data import intensity, slices, volume
+from synseg_jax.data import intensity, slices, tiles, volume
 from synseg_jax.data.dataset import Case, check_pair
 from synseg_jax.data.records import encode
 from synseg_jax.data.roles import Role
@@ -29,6 +29,11 @@ def _sliced(index, case, role, settings):
     )
     stack = _central(slices.to_stack(upright.array, settings.slice_axis), role, settings)
     labels = None if role.classes is None else _label_stack(case, stored, role, settings)
+    odd = intensity.unused(normalisation, upright.array)
+    if len(settings.size) == 3:
+        records = [_boxed(index, normalisation.apply(stack), labels, upright, settings)]
+        return records, _description(case, stored, upright, stack, normalisation, [0], settings), [odd] if odd else []
+    labels = None if labels is None else slices.resize_nearest(labels, settings.size)
     margin = settings.source_margin if role.domain == 'a' else settings.target_margin
     kept = None if labels is None else _near_labels(labels, margin)
     records, numbers = [], []
@@ -39,10 +44,20 @@ def _sliced(index, case, role, settings):
             if wanted and np.mean(image > VISIBLE) >= settings.foreground_share:
                 numbers.append(number)
                 records.append(encode(image[..., None], None if labels is None else labels[number], index, number))
-    odd = intensity.unused(normalisation, upright.array)
     if not records:
         odd = f'{case.image.name}: {_all_dropped(kept, settings)}'
     return records, _description(case, stored, upright, stack, normalisation, numbers, settings), [odd] if odd else []
+
+
+def _boxed(index, stack, labels, upright, settings) -> bytes:
+    """The record of a volume: the box about the middle of what is labelled or, without labels, of the scan."""
+    spacing_mm = slices.stack_spacing(upright.spacing_mm, settings.slice_axis)
+    shape = tiles.shape_at(stack.shape, spacing_mm, settings.spacing_mm)
+    image = slices.resize_linear(stack[None], shape)[0]
+    labels = None if labels is None else slices.resize_nearest(labels[None], shape)[0]
+    centre = tiles.middle(np.zeros(shape, bool) if labels is None else labels)
+    box = tiles.cut(image, centre, settings.size)
+    return encode(box[..., None], None if labels is None else tiles.cut(labels, centre, settings.size), index, 0)
 
 
 def _near_labels(labels, margin) -> np.ndarray | None:
@@ -60,14 +75,12 @@ def _all_dropped(kept, settings) -> str:
 
 
 def _label_stack(case, image, role, settings) -> np.ndarray:
-    """Class indices of a case as pictures of the records' size."""
+    """Class indices of a case as upright slices."""
     label = volume.read_labels(case.label)
     check_pair(image, label, role.dataset.labels.values(), str(case.label))
     # the image's own affine: the two agree, and both must be turned the same way
     upright = volume.canonical(volume.Volume(role.classes[label.array], image.affine))
-    return slices.resize_nearest(
-        _central(slices.to_stack(upright.array, settings.slice_axis), role, settings), settings.size
-    )
+    return _central(slices.to_stack(upright.array, settings.slice_axis), role, settings)
 
 
 def _central(stack, role, settings) -> np.ndarray:
@@ -92,5 +105,5 @@ def _description(case, stored, upright, stack, normalisation, kept, settings) ->
         'slices': len(stack),
         'kept': kept,
         'records': len(kept),
-        'dropped': len(stack) - len(kept),
+        'dropped': 0 if len(settings.size) == 3 else len(stack) - len(kept),
     }

@@ -39,12 +39,23 @@ class Pool:
         return self.sources[source][int(place - self.first[source])]
 
 
-def epoch_steps(pools: Mapping[str, Pool], batch: int) -> int:
+class Mix:
+    """Several pools of one domain whose records take turns, row by row, however many each of them has."""
+
+    def __init__(self, pools: Sequence[Pool]):
+        self.pools = pools
+        self.sources = [source for pool in pools for source in pool.sources]
+
+    def __len__(self) -> int:
+        return sum(len(pool) for pool in self.pools)
+
+
+def epoch_steps(pools: Mapping[str, Pool | Mix], batch: int) -> int:
     """Global batches in one epoch: the larger domain once."""
     return max(1, max(len(pool) for pool in pools.values()) // batch)
 
 
-def stream(pools: Mapping[str, Pool], seed: int, arrays: Collection[str] | None = None) -> grain.MapDataset:
+def stream(pools: Mapping[str, Pool | Mix], seed: int, arrays: Collection[str] | None = None) -> grain.MapDataset:
     """The endless stream of rows: each domain shuffled every epoch, zipped without pairing."""
     for domain, pool in pools.items():
         if not len(pool):
@@ -52,10 +63,15 @@ def stream(pools: Mapping[str, Pool], seed: int, arrays: Collection[str] | None 
                 f'domain {domain} has no training slices; prepare more scans or lower data.foreground_share'
             )
     domains = sorted(pools)
-    shuffled = [
-        grain.MapDataset.source(pools[domain]).seed(seed + ord(domain)).shuffle().repeat() for domain in domains
-    ]
+    shuffled = [_endless(pools[domain], seed + ord(domain)) for domain in domains]
     return grain.experimental.ZipMapDataset(shuffled).map(_Row(domains, arrays))
+
+
+def _endless(pool, seed) -> grain.MapDataset:
+    """The records of a domain, shuffled every epoch."""
+    if isinstance(pool, Mix):
+        return grain.MapDataset.mix([_endless(part, seed + 1000 * i) for i, part in enumerate(pool.pools)])
+    return grain.MapDataset.source(pool).seed(seed).shuffle().repeat()
 
 
 class _Row:
@@ -89,7 +105,7 @@ class _Local:
 
 
 def batches(
-    pools: Mapping[str, Pool],
+    pools: Mapping[str, Pool | Mix],
     batch: int,
     seed: int,
     start: int,

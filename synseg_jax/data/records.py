@@ -1,11 +1,13 @@
-"""Records on disk: slices in [0, 1] that can be read in any order, and the manifest that says what they are.
+"""Records on disk: slices or volumes in [0, 1] that can be read in any order, and the manifest that says what they are.
 
-A record is the safetensors bytes of one slice:
+A record is the safetensors bytes of one slice,
 
     image   uint16 [rows, columns, 1]   [0, 1] times 65535
     label   uint8  [rows, columns]      index into the manifest's classes; only where labelled
     case    int32                       index into the cases of the set and role
     slice   int32                       index along the slice axis of the canonical volume
+
+or of one whole volume, [slices, rows, columns, 1] and [slices, rows, columns], its slice 0.
 """
 
 import json
@@ -26,12 +28,12 @@ from synseg_jax.data.dataset import checked_id
 from synseg_jax.errors import InputError, known
 
 MANIFEST = 'manifest.json'
-FORMAT = 2
+FORMAT = 3
 WHITE = 65535
 
 
 def encode(
-    image: Float[np.ndarray, 'h w 1'], label: UInt8[np.ndarray, 'h w'] | None, case: int, slice_index: int
+    image: Float[np.ndarray, '*space 1'], label: UInt8[np.ndarray, '*space'] | None, case: int, slice_index: int
 ) -> bytes:
     """The bytes of one record; `image` in [0, 1]."""
     stored = {'image': np.rint(image * WHITE).astype(np.uint16)}
@@ -107,7 +109,8 @@ class Manifest:
 
     folder: Path
     classes: tuple[str, ...]
-    size: tuple[int, int]
+    size: tuple[int, ...]
+    spacing_mm: float
     slice_axis: str
     window_hu: tuple[float, float]
     percentiles: tuple[float, float]
@@ -155,7 +158,7 @@ class Manifest:
             raise InputError(f'{path}: format {content.get("format")!r}, not {FORMAT}; prepare the records again')
         for name, (kind, length) in _FIELDS.items():
             value = content.get(name)
-            if not isinstance(value, kind) or length and len(value) != length:
+            if not isinstance(value, kind) or length and len(value) not in length:
                 raise InputError(f'{path}: field {name!r} is missing or wrong; prepare the records again')
         for name, entry in content['sets'].items():
             _check_set(path, name, entry)
@@ -165,10 +168,11 @@ class Manifest:
 
 _FIELDS = {
     'classes': (list, None),
-    'size': (list, 2),
+    'size': (list, (2, 3)),
+    'spacing_mm': (float, None),
     'slice_axis': (str, None),
-    'window_hu': (list, 2),
-    'percentiles': (list, 2),
+    'window_hu': (list, (2,)),
+    'percentiles': (list, (2,)),
     'target_center': (float, None),
     'seed': (int, None),
     'sets': (dict, None),

@@ -43,8 +43,13 @@ class Role:
 def plan(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], tuple[str, ...]]:
     """Which case goes where, and the classes; InputError for folders or settings that will not do."""
     known('slice_axis', settings.slice_axis, slices.VIEWS)
-    if len(settings.size) != 2 or min(settings.size) < 1:
-        raise InputError(f'data.size {settings.size}: give rows and columns, e.g. (256, 256)')
+    if len(settings.size) not in (2, 3) or min(settings.size) < 1:
+        raise InputError(f'data.size {settings.size}: give rows and columns, e.g. (256, 256), or slices before them')
+    if (len(settings.size) == 3) != (settings.spacing_mm > 0):
+        raise InputError(
+            f'data.spacing_mm {settings.spacing_mm:g} with data.size {settings.size}: volumes, three numbers, need the '
+            'side of their voxels in mm, and slices have none'
+        )
     intensity.window(*settings.window_hu)
     datasets = {scans.name: read_dataset(scans.folder, settings.subject) for scans in sets}
     if len(datasets) < len(sets):
@@ -59,7 +64,7 @@ def plan(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], tuple[s
             opened = _labels_opened(scans, role, cases, settings)
             table = _class_table(dataset, classes, bool(settings.classes)) if opened else None
             roles.append(Role(scans.name, role, scans.domain, dataset, cases, table))
-    _check_subjects(roles)
+    _check_subjects([role for role in roles if role.name not in settings.same_patients])
     return roles, classes
 
 

@@ -9,14 +9,15 @@ from typing import get_args
 from synseg_jax.errors import InputError
 
 # What decides how a scan becomes the images that a network was trained on, whatever a configuration says later.
-READING = ('size', 'slice_axis', 'window_hu', 'percentiles', 'target_center')
+READING = ('size', 'spacing_mm', 'slice_axis', 'window_hu', 'percentiles', 'target_center')
 
 
 @dataclass(frozen=True)
 class Settings:
     """What `prepare` does to every scan; the fields are those of `config.data`, and the seed."""
 
-    size: tuple[int, int] = (256, 256)
+    size: tuple[int, ...] = (256, 256)
+    spacing_mm: float = 0.0
     slice_axis: str = 'axial'
     window_hu: tuple[float, float] = (-1000.0, 1000.0)
     percentiles: tuple[float, float] = (2.5, 97.5)
@@ -29,6 +30,7 @@ class Settings:
     source_split: tuple[float, float, float] = (0.8, 0.2, 0.0)
     target_split: tuple[float, float, float] = (0.8, 0.0, 0.2)
     target_labels: bool = False
+    same_patients: tuple[str, ...] = ()
     seed: int = 0
 
 

@@ -71,19 +71,37 @@ def with_neighbours(stack: Float[np.ndarray, 'n r c'], context: int, step: float
     return np.moveaxis((1 - share) * near + share * beyond, 1, -1)
 
 
-def resize_linear(stack: Float[np.ndarray, 'n r c *k'], size: tuple[int, int]) -> Float[np.ndarray, 'n h w *k']:
-    """Pictures of `size` (rows, columns) by bilinear interpolation, float32.
+def resize_linear(stack: Float[np.ndarray, 'n *space'], size: tuple[int, ...]) -> Float[np.ndarray, 'n *space2']:
+    """Pictures of `size` (rows, columns), or volumes of (slices, rows, columns), by linear interpolation, float32.
 
     Pixel centres lie at half-integers and edges are clamped, as in `torch.nn.functional.interpolate`
     with align_corners=False; nothing is smoothed before it shrinks.
     """
-    return _linear(_linear(np.asarray(stack, np.float32), 1, size[0]), 2, size[1])
+    resized = np.asarray(stack, np.float32)
+    for axis, length in enumerate(size, 1):
+        resized = _linear(resized, axis, length)
+    return resized
 
 
-def resize_nearest(stack: Shaped[np.ndarray, 'n r c *k'], size: tuple[int, int]) -> Shaped[np.ndarray, 'n h w *k']:
-    """Pictures of `size` (rows, columns) by the nearest pixel, on the same grid as `resize_linear`."""
-    rows, columns = (_nearest(old, new) for old, new in zip(stack.shape[1:3], size, strict=True))
-    return np.take(np.take(stack, rows, axis=1), columns, axis=2)
+def resize_nearest(stack: Shaped[np.ndarray, 'n *space'], size: tuple[int, ...]) -> Shaped[np.ndarray, 'n *space2']:
+    """Pictures or volumes of `size` by the nearest sample, on the same grid as `resize_linear`."""
+    for axis, length in enumerate(size, 1):
+        stack = np.take(stack, _nearest(stack.shape[axis], length), axis=axis)
+    return stack
+
+
+def with_mask(
+    images: Float[np.ndarray, 'n *space c'], labels: Shaped[np.ndarray, 'n *space']
+) -> Float[np.ndarray, 'n *space c2']:
+    """Images in [0, 1] with one more channel, 1 where anything is labelled."""
+    return np.concatenate([images, (labels[..., None] > 0).astype(images.dtype)], -1)
+
+
+def fitted(stack: Shaped[np.ndarray, 'n *space'], size: tuple[int, ...]) -> Shaped[np.ndarray, 'n *space2']:
+    """Images [n, rows, columns, channels] or uint8 labels [n, rows, columns] at `size`; volumes as they are."""
+    if len(size) == 3:
+        return stack
+    return resize_nearest(stack, size) if stack.dtype == np.uint8 else resize_linear(stack, size)
 
 
 def _centres(old: int, new: int) -> Float[np.ndarray, ' new']:

@@ -33,6 +33,9 @@ STYLE = {
 }
 
 
+Picture = np.ndarray | tuple[np.ndarray, np.ndarray]  # grey in [0, 1], or with labels to lay over it
+
+
 class Scan(NamedTuple):
     """One slice to outline, drawn as it lies: rows down, columns to the right."""
 
@@ -73,9 +76,23 @@ def telling_cases(cases: Mapping[str, Case], measure: str = 'dice') -> dict[str,
     return {name: ranked[at] for name, at in places.items() if name in told}
 
 
+def in_planes(row: Mapping[str, Picture]) -> list[dict[str, Picture]]:
+    """A row of pictures as it is; one of volumes `[d, h, w]`, axial slices, as three: their middles in three planes."""
+    first = next(iter(row.values()))
+    if (first[0] if isinstance(first, tuple) else first).ndim == 2:
+        return [dict(row)]
+
+    def cut(volume):
+        d, h, w = (length // 2 for length in volume.shape)
+        return volume[d], volume[::-1, h], volume[::-1, :, w]
+
+    found = {t: list(zip(*map(cut, v), strict=True)) if isinstance(v, tuple) else cut(v) for t, v in row.items()}
+    return [{title: pictures[plane] for title, pictures in found.items()} for plane in range(3)]
+
+
 def panel(
     path: str | Path,
-    rows: Sequence[Mapping[str, np.ndarray | tuple[np.ndarray, np.ndarray]]],
+    rows: Sequence[Mapping[str, Picture]],
     classes: Sequence[str],
     *,
     gap_before: str | None = None,

@@ -21,14 +21,14 @@ LOWER_IS_BETTER = ('asd_mm', 'hd95_mm', 'mae', 'kl')
 
 def dice(prediction: Bool[np.ndarray, '*space'], reference: Bool[np.ndarray, '*space']) -> float:
     """Dice coefficient 2 |P and R| / (|P| + |R|), in [0, 1]; nan if both masks are empty."""
-    _check_shapes(prediction, reference)
+    check_shapes(prediction, reference)
     size = np.count_nonzero(prediction) + np.count_nonzero(reference)
     return 2 * np.count_nonzero(prediction & reference) / size if size else float('nan')
 
 
 def iou(prediction: Bool[np.ndarray, '*space'], reference: Bool[np.ndarray, '*space']) -> float:
     """Intersection over union |P and R| / |P or R| (Jaccard index), in [0, 1]; nan if both masks are empty."""
-    _check_shapes(prediction, reference)
+    check_shapes(prediction, reference)
     size = np.count_nonzero(prediction | reference)
     return np.count_nonzero(prediction & reference) / size if size else float('nan')
 
@@ -43,7 +43,7 @@ def surface_distances(
     there.  A distance is Euclidean, from voxel centre to the nearest voxel centre of the other surface.  `spacing_mm`
     holds one voxel edge per axis of the arrays.  Both results are empty if either mask is.
     """
-    _check_shapes(prediction, reference)
+    check_shapes(prediction, reference)
     if len(spacing_mm) != prediction.ndim:
         raise ValueError(f'{len(spacing_mm)} spacings for {prediction.ndim} axes')
     if not (prediction.any() and reference.any()):
@@ -86,7 +86,7 @@ def case_measures(
 
     `classes` names the label values 0, 1, 2, ...; value 0 is the background and is not measured.
     """
-    _check_shapes(prediction, reference)
+    check_shapes(prediction, reference)
     if not (prediction.any() or reference.any()):
         return {name: dict.fromkeys(MEASURES) for name in classes[1:]}
     box = _bounding_box((prediction != 0) | (reference != 0))
@@ -124,6 +124,7 @@ def _bounding_box(mask) -> tuple[slice, ...]:
     return box
 
 
-def _check_shapes(prediction, reference) -> None:
+def check_shapes(prediction: np.ndarray, reference: np.ndarray) -> None:
+    """ValueError for masks of different shapes."""
     if prediction.shape != reference.shape:
         raise ValueError(f'prediction has shape {prediction.shape}, reference {reference.shape}')

@@ -76,6 +76,11 @@ class Checkpoints:
         metrics = self.manager.metrics(step)
         return metrics['score'] if metrics else None
 
+    def best_step(self) -> int | None:
+        """The step with the highest score, the first of equals; None if none has one."""
+        scores = {step: self.score(step) for step in self.manager.all_steps()}
+        return min((step for step in scores if scores[step] is not None), key=lambda s: (-scores[s], s), default=None)
+
     def _first_whole(self, steps, like):
         for step in steps:
             try:

@@ -1,4 +1,4 @@
-"""Trained networks on stacks of slices: labels, votes and translations, in batches of one shape."""
+"""Trained networks on stacks of slices or on volumes: votes and translations, in batches of one shape."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -7,26 +7,31 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from synseg_jax.data.tiles import tiled
 from synseg_jax.errors import InputError
 from synseg_jax.training.losses import two_classes
 from synseg_jax.training.system import System
+from synseg_jax.training.terms import View
 
 
 class Networks:
-    """The networks of a system with their trained weights; stacks hold values in [0, 1]."""
+    """The networks of a system with their trained weights; stacks hold values in [0, 1].
+
+    Volumes may have any size: those larger than what the networks were trained on are seen in overlapping tiles.
+    """
 
     def __init__(self, system: System, params: Mapping[str, PyTree], batch: int = 8):
         self.system, self.params, self.batch = system, params, batch
 
-    def votes(self, stack: Float[np.ndarray, 'n h w c'], domain: str) -> Float[np.ndarray, 'n h w k']:
-        """Class probabilities of slices of a domain."""
+    def votes(self, stack: Float[np.ndarray, 'n *space c'], domain: str) -> Float[np.ndarray, 'n *space k']:
+        """Class probabilities of slices or volumes of a domain."""
         name = self.system.segmentor(domain)
         if name is None:
             raise InputError(f'method {self.system.method.name} trains no segmentor; choose another --system')
-        return self._map(self._segment[name], stack)
+        return self._map(self._segment[name[-1]], stack)
 
-    def translate(self, stack: Float[np.ndarray, 'n h w c'], source: str) -> Float[np.ndarray, 'n h w c']:
-        """Slices of domain `source` as the other domain would show them."""
+    def translate(self, stack: Float[np.ndarray, 'n *space c'], source: str) -> Float[np.ndarray, 'n *space c']:
+        """Slices or volumes of domain `source` as the other domain would show them."""
         name = {'a': 'g_ab', 'b': 'g_ba'}[source]
         if name not in self.system.networks:
             raise InputError(f'method {self.system.method.name} trains no {name}; choose another --system')
@@ -34,18 +39,24 @@ class Networks:
 
     @cached_property
     def _segment(self):
-        return {n: self._compiled(n, _probabilities) for n in self.system.networks if n.startswith('s_')}
+        """By the domain of the segmentor."""
+        return {d: self._compiled(lambda view, x, d=d: _probabilities(view.segment(d, x))) for d in 'ab'}
 
     @cached_property
     def _translate(self):
-        return {n: self._compiled(n, lambda y: (y + 1) / 2) for n in self.system.networks if n.startswith('g_')}
+        """By the generator's name."""
+        names = [name for name in self.system.networks if name.startswith('g_')]
+        return {name: self._compiled(lambda view, x, name=name: (getattr(view, name)(x) + 1) / 2) for name in names}
 
-    def _compiled(self, name, finish) -> Callable:
-        run = jax.jit(lambda params, x: finish(self.system.apply[name](params, 2 * x - 1)))
-        return lambda x: run(self.params[name], x)
+    def _compiled(self, function) -> Callable:
+        """`function(view, images in [-1, 1])` of images in [0, 1], with the weights of the moment."""
+        run = jax.jit(lambda params, x: function(View(self.system.apply, params, {}), 2 * x - 1))
+        return lambda x: run(self.params, x)
 
     def _map(self, function, stack):
-        """`function` over batches of one size, the last one filled up, so that it compiles once."""
+        """`function` over batches of one size, the last one filled up, so that it compiles once; or over tiles."""
+        if stack.ndim == 5:
+            return np.stack([tiled(lambda part: np.asarray(function(part)), one, self.system.size) for one in stack])
         results = []
         for first in range(0, len(stack), self.batch):
             rows = stack[first : first + self.batch]

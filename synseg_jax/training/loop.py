@@ -29,6 +29,7 @@ class Plan:
     batch: int
     log_every: int
     save_every: int
+    patience: int = 0  # validations without a better score after which training ends; 0: never
 
 
 def train(
@@ -62,6 +63,8 @@ def train(
 
     if first and _due(first, plan) and checkpoints.score(first) is None:
         look(state, first)  # the signal came before or during its validation
+    if first and _due(first, plan) and _stalled(first, plan, checkpoints):
+        return state
     rollbacks = 0
     pending: deque = deque()
     incoming = batches(first)
@@ -87,12 +90,21 @@ def train(
             _leave(state, checkpoints, signals)
         if _due(done, plan):
             look(state, done)
+            if _stalled(done, plan, checkpoints):
+                journal.say(f'step {done}: no better score in {plan.patience} validations, so training ends here')
+                break
     checkpoints.wait()
     return state
 
 
 def _due(done, plan):
     return done % plan.save_every == 0 or done == plan.steps
+
+
+def _stalled(done, plan, checkpoints):
+    """Whether the best checkpoint is so many validations old, which also a resumed run can tell."""
+    best = checkpoints.best_step() if plan.patience else None
+    return best is not None and done - best >= plan.patience * plan.save_every
 
 
 def _roll_back(state, checkpoints, journal, rollbacks):

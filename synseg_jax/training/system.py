@@ -16,6 +16,7 @@ from synseg_jax.data.augment import Augmentation, augmenter
 from synseg_jax.errors import InputError, known
 from synseg_jax.methods import OWNER, Method, method
 from synseg_jax.networks import build, dtype
+from synseg_jax.networks.unet import Head, Shared
 from synseg_jax.training import parallel
 from synseg_jax.training.history import PerRow
 from synseg_jax.training.optimizers import constant_then_linear, optimizer
@@ -59,8 +60,8 @@ class System:
 
     @property
     def channels(self) -> int:
-        """The channels of an image: the slice and its neighbours."""
-        return 1 + 2 * self.config.context.slices
+        """The channels of an image: the slice and its neighbours, and its labels if they are translated with it."""
+        return 1 + 2 * self.config.context.slices + self.config.masked
 
     @cached_property
     def method(self) -> Method:
@@ -71,9 +72,12 @@ class System:
     def networks(self) -> dict[str, nn.Module]:
         """The networks that the method's terms run, by name."""
         types = {'dtype': dtype(self.config.dtype), 'param_dtype': dtype(self.config.param_dtype)}
-        outputs = {'gen': {'channels': self.channels}, 'dis': {}, 'seg': {'channels': self._logits()}}
+        whole = types | ({'remat': True} if self.config.remat else {})
+        logits = 0 if self.method.twins else self._logits()
+        outputs = {'gen': {'channels': self.channels, **whole}, 'dis': types, 'seg': {'channels': logits, **whole}}
+        ends = {'s_shared': Shared(**types), **{f's_head_{d}': Head(self._logits(), **types) for d in 'ab'}}
         return {
-            name: build(**self.config[KIND[player]].to_dict(), **outputs[player], **types)
+            name: ends.get(name) or build(**self.config[KIND[player]].to_dict(), **outputs[player])
             for player, names in self.method.networks(TERMS).items()
             for name in names
         }
@@ -117,7 +121,8 @@ class System:
     @property
     def arrays(self) -> set[str]:
         """The arrays of a batch that the method reads."""
-        return {array for term in self.method.terms() for array in TERMS[term].arrays}
+        read = {array for term in self.method.terms() for array in TERMS[term].arrays}
+        return read | {f'label_{domain}' for domain in read & {'a', 'b'}} if self.config.masked else read
 
     def segmentor(self, domain: str) -> str | None:
         """The network that segments images of a domain: its own, else the other domain's, else none."""
@@ -164,6 +169,9 @@ class System:
             """What the networks see: augmented, in [-1, 1]."""
             batch = {k: v if k.startswith('label') else v.astype(wide) for k, v in batch.items()}
             batch = change(keys, batch) if change else batch
+            if self.config.masked:
+                marked = {k: (batch[f'label_{k}'] > 0)[..., None].astype(wide) for k in batch if len(k) == 1}
+                batch |= {k: jnp.concatenate([batch[k], mask], -1) for k, mask in marked.items()}
             return {k: v if k.startswith('label') else 2 * v - 1 for k, v in batch.items()}
 
         return make_step(
@@ -177,6 +185,7 @@ class System:
             self.choices,
             ready,
             self.config.average,
+            self.config.order,
         )
 
     def first_state(self, over: Mesh) -> State:
@@ -200,7 +209,11 @@ class System:
         batch = self.config.train.batch
         kind = jnp.promote_types(dtype(self.config.dtype), jnp.float32)
         image = jnp.zeros((1, *self.size, self.channels), kind)
-        params = initial_params(self.networks, dict.fromkeys(self.networks, image), jax.random.key(self.config.seed))
+        images = dict.fromkeys(self.networks, image)
+        if self.method.twins:
+            features = jnp.zeros((*image.shape[:-1], self.config.segmentor.width), kind)
+            images |= {name: features for name in images if name.startswith(('s_shared', 's_head'))}
+        params = initial_params(self.networks, images, jax.random.key(self.config.seed))
         rows = jnp.zeros((batch, *self.size, self.channels), kind)
         judged = [name[-1] for name in self.networks if name.startswith('d_')]
         past = {domain: PerRow(self.config.history, batch).empty(rows) for domain in judged}

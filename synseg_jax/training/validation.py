@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from synseg_jax.data.slices import resize_linear, resize_nearest
+from synseg_jax.data.slices import fitted, with_mask
+from synseg_jax.evaluation import figures
 from synseg_jax.evaluation.metrics import dice
 from synseg_jax.evaluation.summary import NOT_ORGANS
 from synseg_jax.training.inference import Networks
@@ -25,7 +26,8 @@ def score(
     `stop()` is asked between scans and ends the validation early.
     """
     nets, size, found = networks.system.networks, networks.system.size, {}
-    domain = next((d for d in ('a', 'b') if f'label_{d}' in networks.system.arrays), None)
+    segments = any(name.startswith('s_') for name in nets)
+    domain = next((d for d in ('a', 'b') if segments and f'label_{d}' in networks.system.arrays), None)
     through = 'b' if 's_b' in nets and 'g_ab' in nets else domain  # the domain whose segmentor sees the image
     labelled = domain in records and len(records[domain]) and 'label' in records[domain][0]
     scans: dict[int, list] = {}
@@ -36,12 +38,12 @@ def score(
     for records_of in scans.values():
         if stop():
             break
-        images = shown = resize_linear(np.stack([r['image'] for r in records_of]), size)
+        images = shown = fitted(np.stack([r['image'] for r in records_of]), size)
         if through != domain:
             shown = networks.translate(images, domain)
             changes.append(float(np.abs(shown - images).mean()))
         predicted = networks.votes(shown, through).argmax(-1)
-        reference = resize_nearest(np.stack([r['label'] for r in records_of]), size)
+        reference = fitted(np.stack([r['label'] for r in records_of]), size)
         scores.append(_mean_dice(predicted, reference, networks.system.classes))
     if scores:
         found['score'] = float(np.nanmean(scores))
@@ -58,11 +60,11 @@ def _mean_dice(predicted, reference, classes):
 def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) -> list[dict]:
     """Rows of a panel: real, synthetic, reconstructed and segmented images of both paths, as far as there are any.
 
-    `examples[domain]` are records; row i shows the i-th of each domain.
+    `examples[domain]` are records; row i shows the i-th of each domain, of volumes three rows, one a plane.
     """
     nets, size, rows = networks.system.networks, networks.system.size, []
     count = min(len(records) for records in examples.values())
-    images = {d: resize_linear(np.stack([r['image'] for r in rs[:count]]), size) for d, rs in examples.items()}
+    images = {d: fitted(np.stack([r['image'] for r in rs[:count]]), size) for d, rs in examples.items()}
     columns: dict[str, list] = {}
 
     def add(title, pictures, labels=None):
@@ -76,14 +78,11 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
         real = images[source]
         add(f'real {source}', real)
         if 'label' in examples[source][0]:
-            add(
-                f'label of {source}',
-                real,
-                resize_nearest(np.stack([r['label'] for r in examples[source][:count]]), size),
-            )
+            labels = fitted(np.stack([r['label'] for r in examples[source][:count]]), size)
+            add(f'label of {source}', real, labels)
         shown, title = real, f'segmentation of real {source}'
         if f'g_{source}{other}' in nets:
-            fake = networks.translate(real, source)
+            fake = networks.translate(with_mask(real, labels) if networks.system.config.masked else real, source)
             add(f'synthetic {other}', fake)
             if f'g_{other}{source}' in nets:
                 add(f'reconstructed {source}', networks.translate(fake, other))
@@ -93,10 +92,10 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
         if networks.system.segmentor(segmented):
             add(title, shown, networks.votes(shown, segmented).argmax(-1))
     for i in range(count):
-        rows.append({title: pictures[i] for title, pictures in columns.items()})
+        rows += figures.in_planes({title: pictures[i] for title, pictures in columns.items()})
     return rows
 
 
 def _middle(picture):
-    """The slice itself, of a picture that has its neighbours as channels."""
-    return picture[..., picture.shape[-1] // 2]
+    """The slice or volume itself, of one that has its neighbours or its mask as channels."""
+    return picture[..., (picture.shape[-1] - 1) // 2]

@@ -1,0 +1,87 @@
+"""Volumes at one spacing: a box cut about a place, and overlapping tiles of what is larger than a network's window.
+
+Axes are slices, rows and columns.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+OVERLAP = 0.5  # share of a window that neighbouring tiles share, at least
+SIGMA = 1 / 8  # of the Gaussian that weighs a tile, in windows
+
+
+def shape_at(shape: Sequence[int], spacing_mm: Sequence[float], wanted_mm: float) -> tuple[int, ...]:
+    """How many voxels of `wanted_mm` a volume of `shape` fills."""
+    return tuple(max(1, round(n * mm / wanted_mm)) for n, mm in zip(shape, spacing_mm, strict=True))
+
+
+def middle(labels: Shaped[np.ndarray, '*space']) -> tuple[int, ...]:
+    """The middle of the box that holds all that is not 0; of the volume where nothing is."""
+    marked = np.nonzero(labels)
+    if not len(marked[0]):
+        return tuple(length // 2 for length in labels.shape)
+    return tuple(int(axis.min() + axis.max() + 1) // 2 for axis in marked)
+
+
+def cut(volume: Shaped[np.ndarray, '*space'], centre: Sequence[int], size: Sequence[int]) -> np.ndarray:
+    """The box of `size` about a voxel; what lies outside the volume is 0."""
+    first = [at - length // 2 for at, length in zip(centre, size, strict=True)]
+    inside = [slice(max(0, at), max(0, min(at + n, m))) for at, n, m in zip(first, size, volume.shape, strict=True)]
+    found, box = volume[tuple(inside)], np.zeros(size, volume.dtype)
+    to = [s.start - at for s, at in zip(inside, first, strict=True)]
+    box[tuple(slice(at, at + n) for at, n in zip(to, found.shape, strict=True))] = found
+    return box
+
+
+def starts(length: int, window: int) -> list[int]:
+    """Where tiles begin along an axis that is at least as long as the window, the first at 0, the last at its end."""
+    room = length - window
+    count = 1 + int(np.ceil(room / max(1, int(window * (1 - OVERLAP)))))
+    return np.rint(np.linspace(0, room, count)).astype(int).tolist()
+
+
+def weights(window: Sequence[int]) -> Float[np.ndarray, '*window']:
+    """How much a tile counts at each of its voxels: a Gaussian about its middle, never 0."""
+    total = np.ones((), np.float32)
+    for length in window:
+        at = (np.arange(length) - (length - 1) / 2) / (SIGMA * length)
+        total = total[..., None] * np.exp(-(at**2) / 2).astype(np.float32)
+    return np.maximum(total / total.max(), 1e-3)
+
+
+def tiled(
+    function: Callable[[np.ndarray], np.ndarray], volume: Float[np.ndarray, 'd h w c'], window: Sequence[int]
+) -> Float[np.ndarray, 'd h w k']:
+    """What `function`, which knows volumes `[1, *window, c]` alone, makes of a volume of any size.
+
+    A volume of the window's size is seen whole, a smaller one with 0 about it, a larger one in overlapping tiles
+    whose results are averaged by `weights`.
+    """
+    size = volume.shape[:-1]
+    missing = [max(0, n - m) for n, m in zip(window, size, strict=True)]
+    volume = np.pad(volume, [*((n // 2, n - n // 2) for n in missing), (0, 0)])
+    if volume.shape[:-1] == tuple(window):
+        total = function(volume[None])[0]
+    else:
+        total = _average(function, volume, window)
+    return total[tuple(slice(n // 2, n // 2 + m) for n, m in zip(missing, size, strict=True))]
+
+
+def _average(function, volume, window):
+    weight = weights(window)[..., None]
+    total, counted = None, np.zeros((*volume.shape[:-1], 1), np.float32)
+    for place in _places(volume.shape, window):
+        found = function(volume[place][None])[0]
+        total = np.zeros((*volume.shape[:-1], found.shape[-1]), np.float32) if total is None else total
+        total[place] += weight * found
+        counted[place] += weight
+    total /= counted
+    return total
+
+
+def _places(shape, window) -> Iterator[tuple[slice, ...]]:
+    axes = [starts(length, wide) for length, wide in zip(shape[:-1], window, strict=True)]
+    for first in np.stack(np.meshgrid(*axes, indexing='ij'), -1).reshape(-1, len(axes)).tolist():
+        yield tuple(slice(at, at + wide) for at, wide in zip(first, window, strict=True))

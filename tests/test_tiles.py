@@ -1,0 +1,74 @@
+"""Boxes and tiles of volumes: nothing is lost, and what is the same everywhere stays the same."""
+
+import numpy as np
+import pytest
+
+from synseg_jax.data import tiles
+
+
+def test_shape_at():
+    assert tiles.shape_at((40, 100, 100), (5.0, 0.8, 0.8), 1.5) == (133, 53, 53)
+    assert tiles.shape_at((1, 1, 1), (0.1, 0.1, 0.1), 5.0) == (1, 1, 1)
+
+
+def test_middle():
+    labels = np.zeros((9, 10, 11), np.uint8)
+    assert tiles.middle(labels) == (4, 5, 5)
+    labels[1, 2:5, 7] = 2
+    labels[2, 9, 10] = 1
+    assert tiles.middle(labels) == (2, 6, 9)
+
+
+@pytest.mark.parametrize('centre', [(3, 4, 5), (0, 0, 0), (5, 7, 9), (-9, 40, 3)])
+@pytest.mark.parametrize('size', [(2, 3, 4), (9, 8, 13)])
+def test_cut(centre, size):
+    volume = 1 + np.arange(6 * 8 * 10).reshape(6, 8, 10)
+    box = tiles.cut(volume, centre, size)
+    assert box.shape == size
+    for place in np.ndindex(*size):
+        at = tuple(c - n // 2 + p for c, n, p in zip(centre, size, place, strict=True))
+        inside = all(0 <= a < n for a, n in zip(at, volume.shape, strict=True))
+        assert box[place] == (volume[at] if inside else 0)
+
+
+@pytest.mark.parametrize('length, window', [(8, 8), (9, 8), (12, 8), (13, 8), (40, 7), (5, 1)])
+def test_starts(length, window):
+    found = tiles.starts(length, window)
+    assert found[0] == 0 and found[-1] == length - window and found == sorted(found)
+    assert max(np.diff(found), default=0) <= max(1, window // 2)
+
+
+def test_weights():
+    found = tiles.weights((4, 5, 8))
+    assert found.shape == (4, 5, 8) and found.dtype == np.float32 and found.min() > 0
+    np.testing.assert_array_equal(found, found[::-1, ::-1, ::-1])
+    assert found[:, 2].max() == 1 and found[1, 2, 3] / found[1, 0, 3] == pytest.approx(np.exp((2 / 0.625) ** 2 / 2))
+
+
+@pytest.mark.parametrize('size', [(4, 6, 6), (7, 13, 6), (2, 9, 5)])
+def test_tiled(size):
+    """What a function does to each voxel alone is the same in tiles; what it does to borders counts little."""
+    volume = np.random.default_rng(0).random((*size, 2)).astype(np.float32)
+    seen = []
+
+    def double(part):
+        seen.append(part.shape)
+        return np.concatenate([2 * part, part[..., :1]], -1)
+
+    found = tiles.tiled(double, volume, (4, 6, 6))
+    assert set(seen) == {(1, 4, 6, 6, 2)} and found.shape == (*size, 3)
+    np.testing.assert_allclose(found, np.concatenate([2 * volume, volume[..., :1]], -1), rtol=1e-5)
+
+
+def test_tiles_are_seen_at_their_place():
+    parts = []
+
+    def first(part):
+        parts.append(part[0, 0, 0, 0, 0])
+        border = np.zeros((1, 2, 4, 4, 1), np.float32)
+        border[:, :, 0] = 1.0  # a mistake at the border of every tile
+        return border
+
+    found = tiles.tiled(first, np.arange(2 * 8 * 4, dtype=np.float32).reshape(2, 8, 4, 1), (2, 4, 4))
+    assert parts == [0.0, 8.0, 16.0]
+    assert (found[:, 0] == 1).all() and found[:, 2].max() < 0.1 and found[:, 4].max() < 0.1

@@ -1,0 +1,130 @@
+"""Whole volumes go the way of slices: records, every method's stages, predictions on the scan's own grid, results."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from synseg_jax import experiment, scans
+from synseg_jax.data import volume
+from synseg_jax.data.records import Manifest
+from synseg_jax.errors import InputError
+from synseg_jax.prepare import settings_of
+
+SIZE, SPACING = (8, 16, 16), 4.5
+UNET = {'architecture': 'unet', 'width': 2, 'levels': 2, 'extra': 0, 'dropout': 0.0, 'up_width': 3}
+VOLUMES = {'data__size': SIZE, 'data__spacing_mm': SPACING}
+BOTH = {'pays': {'seg': {'seg_a': 1.0, 'seg_b': 1.0}}, 'sets': {'a': ('source',), 'b': ('target',)}}
+REAL = {'sets': {'a': ('source',), 'b': ('target',)}}
+STAGES = {
+    'segment': {'method': 'supervised', **BOTH},
+    'translate': {'method': 'cyclegan', **REAL},
+    'made_b': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': ('source',), 'b': ()}},
+    'back_b': {'do': 'reconstruct', 'by': 'translate', 'sets': {'a': (), 'b': ('target',)}},
+    'made_a': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': (), 'b': ('target',)}},
+    'tune': {
+        'method': 'supervised',
+        'start': {'stages': ('segment',)},
+        'pays': {'seg': {'seg_a': 1.0, 'seg_b': 1.0}},
+        'sets': {'a': ('source', 'made_a'), 'b': ('target', 'made_b', 'back_b')},
+        'train': {'mixed': True},
+    },
+}
+JOINT = {
+    'segment': STAGES['segment'],
+    'translate': STAGES['translate'],
+    'joint': {'method': 'shape_consistency', 'start': {'stages': ('segment', 'translate')}, **REAL},
+}
+
+
+def config(data, **changes):
+    c = tiny.config(data, **{**VOLUMES, **changes}, train__steps=2, train__decay_steps=0, train__save_every=2)
+    c.generator = {**UNET, 'norm': True, 'strided': True, 'tanh': True}
+    c.segmentor = dict(UNET)
+    c.systems = {'offline': {'stages': STAGES}, 'joint': {'stages': JOINT}}
+    c.chosen = 'joint'
+    c.tests = ('target', 'source')
+    c.data.target_labels, c.data.source_split = True, (0.6, 0.2, 0.2)
+    return c
+
+
+@pytest.fixture(scope='module')
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('volumes')
+    return tiny.write_records(folder, **VOLUMES, data__target_labels=True, data__source_split=(0.6, 0.2, 0.2))
+
+
+def test_records(records):
+    manifest = Manifest.load(records)
+    assert (manifest.size, manifest.spacing_mm) == (SIZE, SPACING)
+    cases = manifest.role('source', 'train')['cases']
+    assert [case['records'] for case in cases] == [1] * len(cases) and cases[0]['dropped'] == 0
+    record = manifest.records('source', 'train')[0]
+    assert record['image'].shape == (*SIZE, 1) and record['label'].shape == SIZE
+    scan, labels = volume.read(cases[0]['image']), volume.read_labels(cases[0]['label'])
+    marked = np.nonzero(record['label'])
+    for axis, length in enumerate(SIZE):  # the box is about the middle of what is labelled
+        assert abs(marked[axis].min() + marked[axis].max() + 1 - length) <= 1
+    for value in (1, 2):
+        mm3 = [float((a == value).sum() * v) for a, v in
+               ((labels.array, np.prod(scan.spacing_mm)), (record['label'], SPACING**3))]  # fmt: skip
+        assert mm3[1] == pytest.approx(mm3[0], rel=0.4)
+    liver, spleen = (record['image'][..., 0][record['label'] == value].mean() for value in (1, 2))
+    assert spleen > liver + 0.5  # MR 700 against 200
+
+
+def test_wrong_sizes():
+    for size, spacing in (((8, 16, 16), 0.0), ((16, 16), 1.5)):
+        with pytest.raises(InputError, match=r'data.spacing_mm .* with data.size .*: volumes, three numbers, need'):
+            tiny.prepare([], '/nowhere', settings_of(tiny.config(data__size=size, data__spacing_mm=spacing)))
+
+
+@pytest.fixture(scope='module')
+def finished(records, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('volumes_run')
+    return workdir, experiment.run(config(records), workdir, tiny.quiet())
+
+
+def test_results(finished):
+    workdir, results = finished
+    for name in ('offline', 'joint'):
+        assert results['systems'][name].keys() == {'target', 'source'}
+        found = json.loads((workdir / name / 'results.json').read_text())
+        assert found['reads_target_labels'] and all(found['cases'][name] for name in ('target', 'source'))
+    assert results['systems']['joint']['target']['mean']['dice']['n'] == 1
+    shared = [(workdir / name / 'translate').resolve() for name in ('offline', 'joint')]
+    assert shared[0] == shared[1]
+
+
+def test_made_sets(finished, records):
+    workdir, _ = finished
+    sets = {name: Manifest.load(workdir / 'offline' / name / 'records') for name in ('made_b', 'back_b', 'made_a')}
+    found = {name: [m.sets[name][field] for field in ('domain', 'of', 'from', 'channel')] for name, m in sets.items()}
+    assert found['made_b'] == ['b', 'source', 'a', 'CT']
+    assert found['back_b'] == ['b', 'target', 'b', 'CT']
+    assert found['made_a'] == ['a', 'target', 'b', 'MR']
+    trained = scans.Trained(scans.Run.load((workdir / 'offline' / 'translate').resolve()))
+    for name, manifest in sets.items():
+        record = manifest.records(name, 'train')[0]
+        assert record['image'].shape == (*SIZE, 1) and 'label' in record
+    real = Manifest.load(records).records('target', 'train')[0]['image'][None]
+    there = trained.networks.translate(real, 'b')
+    expected = there, trained.networks.translate(there, 'a')
+    for name, image in zip(('made_a', 'back_b'), expected, strict=True):
+        made = sets[name].records(name, 'train')[0]['image']
+        np.testing.assert_allclose(made, np.clip(image[0], 0, 1), atol=2e-5)
+
+
+def test_predictions_lie_on_the_scans_own_grid(finished, records):
+    workdir, _ = finished
+    trained = scans.find(workdir, 'joint')
+    case = Manifest.load(records).role('target', 'test')['cases'][0]
+    scan = volume.read(case['image'])
+    labels, fake = trained.segment(scan, 'b'), trained.synthesize(scan, 'b')
+    assert labels.shape == fake.shape == scan.array.shape and fake.dtype == np.int16
+    assert labels.max() < len(tiny.CLASSES)
+    written = volume.read_labels(workdir / 'joint' / 'predictions' / 'target' / f'{case["id"]}.nii.gz')
+    np.testing.assert_array_equal(written.array, labels)
+    probability = trained.probability(scan, 'b', 1)
+    assert probability.shape == scan.array.shape and 0 <= probability.min() <= probability.max() <= 1
