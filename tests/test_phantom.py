@@ -138,6 +138,10 @@ def test_pairs_are_one_person_at_the_same_voxels(region, modality):
         ('head', 'MR', (210, 260), (4.0, 5.5), (1050, 1900)),
         ('liver', 'CT', (290, 400), (4.5, 5.0), (600, 2600)),
         ('liver', 'MR', (290, 400), (6.6, 8.0), (600, 2600)),
+        ('heart', 'CT', (190, 240), (2.0, 2.6), (150, 560)),
+        ('heart', 'MR', (200, 250), (2.2, 2.8), (150, 560)),
+        ('thorax', 'CT', (330, 420), (4.0, 5.0), (1, 160)),
+        ('thorax', 'MR', (330, 420), (4.5, 6.0), (1, 160)),
     ],
 )
 def test_regions_have_their_fields_of_view_and_sizes(region, modality, field_mm, slice_mm, volume_ml):
@@ -145,10 +149,10 @@ def test_regions_have_their_fields_of_view_and_sizes(region, modality, field_mm,
     for number in (2, 3):
         images, labels, affine = pair(region, modality, number)
         spacing_mm = nib.affines.voxel_sizes(affine)
-        assert np.unique(labels).tolist() == [0, 1] == list(range(len(phantom.REGIONS[region].classes)))
+        assert np.unique(labels).tolist() == list(range(len(phantom.REGIONS[region].classes)))
         assert field_mm[0] - 1e-3 < labels.shape[0] * spacing_mm[0] < field_mm[1] + 1e-3
         assert slice_mm[0] <= spacing_mm[2] + 1e-6 and spacing_mm[2] <= slice_mm[1] + 1e-6
-        found.append(labels.sum() * spacing_mm.prod() / 1000)
+        found.append((labels > 0).sum() * spacing_mm.prod() / 1000)
     assert volume_ml[0] < min(found) and max(found) < volume_ml[1] and np.ptp(found) > 0.01 * max(found)
 
 
@@ -190,6 +194,44 @@ def test_prostate_shows_its_zones_in_mr_and_hardly_itself_in_ct(number):
     values = mr[tuple(index[behind].T)]
     fifth = len(values) // 5
     assert values[fifth // 2 : fifth].mean() > 1.15 * values[2 * fifth : 4 * fifth].mean()
+
+
+@pytest.mark.parametrize('modality', MODALITIES)
+def test_a_heart_is_built_and_shown_as_hearts_are(modality):
+    images, labels, affine = pair('heart', modality)
+    names = phantom.REGIONS['heart'].classes
+    value, middle = {}, {}
+    for index, name in enumerate(names[1:], 1):
+        inside = binary_erosion(labels == index, iterations=2 if name != 'myocardium' else 1)
+        value[name] = {m: np.median(images[m][inside]) for m in MODALITIES}
+        middle[name] = affine[:3, :3] @ np.argwhere(labels == index).mean(0) + affine[:3, 3]
+    x, y, z = range(3)
+    assert middle['right atrium'][x] > middle['left ventricle'][x] + 30  # RAS: x grows to the right
+    assert middle['left atrium'][y] < middle['right ventricle'][y] - 20  # behind
+    assert middle['left ventricle'][z] < middle['left atrium'][z]
+    shell = binary_dilation(labels == 1, iterations=2) & (labels != 1)
+    assert np.mean(labels[shell] == names.index('myocardium')) > 0.6  # the wall is around the left ventricle
+    for m in MODALITIES:
+        assert value['left ventricle'][m] > 1.8 * value['myocardium'][m]
+        assert value['left atrium'][m] == pytest.approx(value['left ventricle'][m], rel=0.15)
+    assert value['left ventricle']['CT'] > value['right ventricle']['CT'] + 20  # the contrast medium has passed
+
+
+def test_tumours_shrink_from_week_to_week():
+    volumes, people = [], []
+    for week in (0, 2, 6):
+        image, labels, affine = phantom.scan('MR', 0, 3, 'thorax', week=week)
+        volumes.append((labels == 1).sum() * abs(np.linalg.det(affine[:3, :3])))
+        people.append(phantom.subject('thorax', 'MR', 0, 3, week)[0])
+        lung = np.median(
+            image[binary_dilation(labels == 1, iterations=6) & ~binary_dilation(labels == 1, iterations=2)]
+        )
+        assert np.median(image[labels == 1]) > 3 * lung
+    assert volumes[0] > 1.1 * volumes[1] > 1.2 * volumes[2] > 0
+    assert len({person.half_widths_mm for person in people}) == 1 and len({person.breath for person in people}) == 3
+    ct, truth, labels, _ = phantom.paired('CT', 'MR', 0, 3, 'thorax', week=2)
+    muscle = np.median(ct[(truth > 60) & (truth < 250) & (ct > 20) & (ct < 90)])
+    assert abs(np.median(ct[labels == 1]) - muscle) < 40  # soft tissue, as all around it but lung
 
 
 def test_planes_are_views_of_one_person():
@@ -240,6 +282,18 @@ def test_interrupted_dataset_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         phantom.write_dataset(tmp_path / 'set', 'MR', 1, seed=0, progress=interrupt)
     assert not list(tmp_path.iterdir())
+
+
+def test_dataset_over_weeks(tmp_path):
+    counted = []
+    phantom.write_dataset(
+        tmp_path / 'set', 'MR', 2, 0, first=4, region='thorax', weeks=(0, 3), progress=lambda *n: counted.append(n)
+    )
+    names = [f'thorax_mr_{number:03d}_w{week}' for number in (4, 5) for week in (0, 3)]
+    assert sorted(path.name for path in (tmp_path / 'set' / 'labelsTr').iterdir()) == [f'{n}.nii.gz' for n in names]
+    assert counted == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    labels = nib.load(tmp_path / 'set' / 'labelsTr' / f'{names[3]}.nii.gz')
+    np.testing.assert_array_equal(labels.get_fdata(), phantom.scan('MR', 0, 5, 'thorax', week=3)[1])
 
 
 @pytest.mark.parametrize('region', phantom.REGIONS)

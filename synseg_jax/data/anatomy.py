@@ -49,6 +49,7 @@ class Region:
     layers: Callable[[Person, Float[np.ndarray, '3 n']], Iterator[Layer]]  # everything, in the order of painting
     tissues: dict[str, Tissue]
     protocols: dict[str, Protocol]
+    later: Callable[[Person, int, np.random.Generator], Person] = lambda person, weeks, rng: person  # seen again
 
     @property
     def modalities(self) -> tuple[str, ...]:

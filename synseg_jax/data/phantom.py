@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +13,7 @@ from jaxtyping import Float, UInt8
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from synseg_jax.data import abdomen, head, pelvis, tissues
+from synseg_jax.data import abdomen, head, heart, pelvis, thorax, tissues
 from synseg_jax.data.anatomy import Person, Protocol, Region
 from synseg_jax.data.shapes import Waves
 from synseg_jax.errors import InputError, known
@@ -42,6 +43,16 @@ REGIONS = {
             {'CT': replace(ABDOMEN_CT, phase=(0.85, 1.0)), 'MR': replace(ABDOMEN_MR, noise=(6, 16))},  # portal venous
         ),
         Region('head', head.CLASSES, head.person, head.layers, tissues.HEAD, {'CT': head.CT, 'MR': head.MR}),
+        Region('heart', heart.CLASSES, heart.person, heart.layers, tissues.HEART, {'CT': heart.CT, 'MR': heart.MR}),
+        Region(
+            'thorax',
+            thorax.CLASSES,
+            thorax.person,
+            thorax.layers,
+            tissues.THORAX,
+            {'CT': thorax.CT, 'MR': thorax.MR},
+            thorax.later,
+        ),
     )
 }
 
@@ -139,37 +150,41 @@ def echo(image, points, noise, rng) -> np.ndarray:
 
 
 def subject(
-    region: str, modality: str, seed: int, number: int
+    region: str, modality: str, seed: int, number: int, week: int = 0
 ) -> tuple[Person, Grid, np.random.Generator, np.random.Generator]:
-    """The person of one scan, its grid, and the chance of its image and of a paired one.
+    """The person of one scan, its grid, and the chance of its image and of a paired one; some weeks after the first.
 
-    No two scans of a seed, of any region and modality, share a person.
+    But for weeks, no two scans of a seed, of any region and modality, share a person.
     """
     about = REGIONS[known('region', region, REGIONS)]
     kind = about.modalities.index(known('modality', modality, about.modalities))
     chances = np.random.default_rng((seed, kind, number, tuple(REGIONS).index(region))).spawn(3)
     person = about.person(chances[0])
+    if week:
+        since = np.random.default_rng((seed, kind, number, tuple(REGIONS).index(region), week)).spawn(4)
+        person, chances = about.later(person, week, since[0]), since[1:]
+        return person, Grid.random(person, about.protocols[modality], chances[0]), *chances[1:]
     return person, Grid.random(person, about.protocols[modality], chances[1]), *chances[1:]
 
 
 def scan(
-    modality: str, seed: int, number: int, region: str = 'abdomen', plane: str = 'axial'
+    modality: str, seed: int, number: int, region: str = 'abdomen', plane: str = 'axial', week: int = 0
 ) -> tuple[np.ndarray, UInt8[np.ndarray, 'x y z'], Float[np.ndarray, '4 4']]:
     """Scan `number` of a modality: int16 intensities (CT in HU, MR from 0), labels, and the RAS affine in mm."""
-    person, grid, chance, _ = subject(region, modality, seed, number)
+    person, grid, chance, _ = subject(region, modality, seed, number, week)
     grid = grid.acquired(plane)
     edge_mm = REGIONS[region].protocols[modality].edge_mm
     return *render(REGIONS[region], person, modality, grid, edge_mm, chance), grid.affine
 
 
 def paired(
-    modality: str, other: str, seed: int, number: int, region: str = 'abdomen', plane: str = 'axial'
+    modality: str, other: str, seed: int, number: int, region: str = 'abdomen', plane: str = 'axial', week: int = 0
 ) -> tuple[np.ndarray, np.ndarray, UInt8[np.ndarray, 'x y z'], Float[np.ndarray, '4 4']]:
     """Scan `number` of a modality, the same person at the same voxels in the other one, labels and RAS affine in mm.
 
     For measuring synthesis: the data sets of one seed hold no such pairs.
     """
-    person, grid, chance, another = subject(region, modality, seed, number)
+    person, grid, chance, another = subject(region, modality, seed, number, week)
     about, grid = REGIONS[region], grid.acquired(plane)
     known('modality', other, about.modalities)
     edge_mm = about.protocols[modality].edge_mm
@@ -187,10 +202,12 @@ def write_dataset(
     region: str = 'abdomen',
     labelled: bool = True,
     plane: str = 'axial',
+    weeks: tuple[int, ...] = (),
 ) -> None:
     """An nnU-Net raw folder of scans `first` to `first + subjects - 1` of the seed; complete or absent, never partial.
 
-    Not `labelled`, it has no labelsTr; `plane` is that of acquisition, across which voxels are thick.  A folder that
+    Not `labelled`, it has no labelsTr; `plane` is that of acquisition, across which voxels are thick; with `weeks`,
+    everybody is scanned in each of them, case 003 in week 2 as 003_w2; week 0 is that of a scan without.  A folder that
     already holds this request is left alone; any other existing folder is an InputError.  `progress(done, subjects)`
     is called after each scan.
     """
@@ -198,6 +215,7 @@ def write_dataset(
     known('modality', modality, about.modalities)
     request = {'region': region, 'modality': modality, 'subjects': subjects, 'seed': seed, 'first': first,
                'labelled': labelled, 'plane': plane, 'version': 3}  # fmt: skip
+    request |= {'weeks': list(weeks)} if weeks else {}
     if folder.exists():
         description = folder / 'dataset.json'
         if description.is_file() and json.loads(description.read_text()).get('phantom') == request:
@@ -209,18 +227,19 @@ def write_dataset(
         (unfinished / 'imagesTr').mkdir(parents=True)
         if labelled:
             (unfinished / 'labelsTr').mkdir()
-        for done in range(subjects):
-            case = f'{"phantom" if region == "abdomen" else region}_{modality.lower()}_{first + done:03d}'
-            image, labels, affine = scan(modality, seed, first + done, region, plane)
+        for done, (number, week) in enumerate(product(range(first, first + subjects), weeks or (0,)), 1):
+            case = f'{"phantom" if region == "abdomen" else region}_{modality.lower()}_{number:03d}'
+            case += f'_w{week}' if weeks else ''
+            image, labels, affine = scan(modality, seed, number, region, plane, week)
             save(image, affine, unfinished / 'imagesTr' / f'{case}_0000.nii.gz')
             if labelled:
                 save(labels, affine, unfinished / 'labelsTr' / f'{case}.nii.gz')
             if progress:
-                progress(done + 1, subjects)
+                progress(done, subjects * max(1, len(weeks)))
         description = {
             'channel_names': {'0': modality},
             'labels': {name: value for value, name in enumerate(about.classes)},
-            'numTraining': subjects,
+            'numTraining': subjects * max(1, len(weeks)),
             'file_ending': '.nii.gz',
             'phantom': request,
         }

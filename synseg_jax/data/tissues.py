@@ -98,3 +98,51 @@ HEAD: dict[str, Tissue] = {
     'dura': (54, 54, 6, 250, 25),
     'vein': (60, 60, 4, 190, 30),
 }
+
+# Contrast CT from the arterial phase on; MR with balanced steady-state free precession: blood and fat bright.
+HEART: dict[str, Tissue] = {
+    'air': (-1000, -1000, 0, 0, 0),
+    'couch': (20, 20, 30, 0, 0),
+    'skin': (-10, 0, 15, 300, 30),
+    'fat': (-104, -102, 9, 640, 40),
+    'muscle': (56, 62, 10, 200, 22),
+    'cartilage': (110, 110, 20, 260, 40),
+    'cortical bone': (620, 620, 100, 30, 10),
+    'marrow': (230, 230, 60, 330, 45),
+    'disc': (88, 88, 9, 260, 30),
+    'cerebrospinal fluid': (12, 12, 6, 900, 50),
+    'cord': (38, 40, 5, 430, 30),
+    'lung': (-850, -850, 45, 45, 16),
+    'lung vessel': (150, 180, 25, 420, 90),
+    'fissure': (-700, -700, 30, 60, 15),
+    'node': (60, 80, 12, 300, 40),
+    'gut wall': (55, 75, 14, 280, 40),
+    'chyme': (60, 60, 35, 520, 140),
+    'gas': (-970, -970, 20, 10, 6),
+    'liver': (66, 100, 9, 290, 22),
+    'vein': (70, 150, 10, 560, 60),
+    'arterial blood': (390, 270, 9, 760, 55),
+    'venous blood': (150, 240, 22, 700, 70),
+    'myocardium': (96, 116, 9, 265, 28),
+}
+
+# T2-weighted turbo spin echo of the chest, where flowing blood is dark; CT in a late phase.
+THORAX: dict[str, Tissue] = HEART | {
+    'skin': (-10, 0, 15, 240, 30),
+    'fat': (-104, -102, 9, 560, 36),
+    'muscle': (56, 62, 10, 130, 18),
+    'marrow': (230, 230, 60, 330, 40),
+    'lung': (-840, -840, 50, 40, 16),
+    'lung vessel': (60, 110, 25, 90, 60),
+    'node': (50, 70, 12, 420, 50),
+    'liver': (62, 100, 9, 190, 20),
+    'vein': (60, 140, 10, 260, 60),
+    'arterial blood': (230, 160, 9, 50, 20),
+    'venous blood': (120, 150, 12, 60, 25),
+    'myocardium': (80, 105, 9, 200, 24),
+    'gut wall': (50, 70, 14, 220, 36),
+    'tumour': (48, 72, 16, 560, 80),
+    'core': (30, 36, 12, 800, 90),
+    'collapsed lung': (35, 75, 22, 400, 70),
+    'strand': (-320, -300, 120, 160, 60),
+}

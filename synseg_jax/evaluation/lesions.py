@@ -1,0 +1,50 @@
+"""Whether tumours survive translation: are they found one by one, and do they look as real ones do."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from synseg_jax.evaluation.metrics import check_shapes
+
+TOUCHED = 0.1  # share of a lesion's voxels that a prediction must cover to have found it
+BINS = 64
+
+
+class Lesions(NamedTuple):
+    """Lesions of one scan: how many of the reference's are found, how many it has, how many are found beside them."""
+
+    found: int
+    total: int
+    false: int
+
+
+def lesions(
+    prediction: Bool[np.ndarray, '*space'], reference: Bool[np.ndarray, '*space'], touched: float = TOUCHED
+) -> Lesions:
+    """Counts lesion by lesion; a lesion is what hangs together by faces, edges or corners.
+
+    One of the reference is found if at least the share `touched` of its voxels is predicted; one of the prediction
+    that touches no voxel of the reference is false.
+    """
+    check_shapes(prediction, reference)
+    connected = np.ones((3,) * reference.ndim, bool)
+    whole, total = ndimage.label(reference, connected)
+    predicted, count = ndimage.label(prediction, connected)
+    covered = ndimage.mean(prediction.astype(float), whole, np.arange(1, total + 1)) if total else np.zeros(0)
+    touching = np.unique(predicted[reference & prediction])
+    return Lesions(int((np.asarray(covered) >= touched).sum()), total, count - len(touching))
+
+
+def histogram_divergence(synthetic: Float[np.ndarray, ' n'], real: Float[np.ndarray, ' m'], bins: int = BINS) -> float:
+    """Kullback-Leibler divergence in nats of the intensities of synthetic voxels from those of real ones, in [0, 1].
+
+    D(real || synthetic) of histograms with `bins` equal bins, half a voxel added to each so that none is empty; 0 for
+    equal distributions.  nan where there is no voxel.  Values outside [0, 1] count in the outermost bins.
+    """
+    if not synthetic.size or not real.size:
+        return float('nan')
+    counts = [np.histogram(np.clip(values, 0, 1), bins, (0, 1))[0] + 0.5 for values in (real, synthetic)]
+    p, q = (count / count.sum() for count in counts)
+    return float(np.sum(p * np.log(p / q)))
