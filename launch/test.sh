@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Lints and tests the project in a virtual environment of its own (.venv; PYTHON chooses the interpreter).
+# Lints and tests the project in a virtual environment of its own (.venv; PYTHON chooses the interpreter), in JOBS
+# processes, default 2.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -8,4 +9,4 @@ venv=${VENV:-.venv}
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
-exec "$venv/bin/python" -m pytest "$@"
+exec "$venv/bin/python" -m pytest --numprocesses="${JOBS:-2}" --dist=loadfile "$@"
