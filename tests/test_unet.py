@@ -267,6 +267,25 @@ def test_one_logit_for_two_classes():
         system_of(classes=tiny.CLASSES, **binary).networks  # noqa: B018
 
 
+def test_twins_vote_through_the_layer_they_share():
+    config = tiny.config('records', method='tumor_aware', data__size=(16, 16))
+    config.systems = {'twins': {'segmentor': {**SMALL, 'extra': 0, 'dropout': 0.0}}}
+    system = System(configure(config, 'twins'), ('background', 'tumour'))
+    shapes = system.abstract_state(parallel.mesh(1)).params
+    random = np.random.RandomState(0)
+    params = jax.tree.map(lambda p: jnp.asarray(random.normal(0, 0.4, p.shape), p.dtype), shapes)
+    stack = random.uniform(size=(3, 16, 16, 1)).astype(np.float32)
+    votes = {d: Networks(system, params, batch=2).votes(stack, d) for d in 'ab'}
+    for domain, found in votes.items():
+        features = system.apply[f's_{domain}'](params[f's_{domain}'], jnp.asarray(2 * stack - 1))
+        kernel, bias = params['s_shared']['conv']['kernel'], params['s_shared']['conv']['bias']
+        layout = ('NHWC', 'HWIO', 'NHWC')
+        shared = nn.relu(lax.conv_general_dilated(features, kernel, (1, 1), 'SAME', dimension_numbers=layout) + bias)
+        head = params[f's_head_{domain}']['conv']
+        np.testing.assert_allclose(found, jax.nn.softmax(shared @ head['kernel'][0, 0] + head['bias']), rtol=1e-4)
+    assert not np.allclose(votes['a'], votes['b'])
+
+
 def test_networks_draw_on_their_own():
     config = tiny.config('records', method='cyclegan')
     config.systems = {'unet': {'generator': SMALL}}
