@@ -98,6 +98,17 @@ def test_split_by_subject_and_place_of_the_test_part(sets, tmp_path):
     assert not manifest.role('source', 'test')['labelled'] and manifest.role('source', 'train')['labelled']
 
 
+def test_a_subject_in_two_roles(sets, tmp_path):
+    """Refused, unless the set is said to show the same patients at another time."""
+    again = [*sets, Scans('later', sets[1].folder, 'b', 'test')]
+    with pytest.raises(
+        InputError, match=r'subject c\d is in (train|test) of target, test of later; put it in one role'
+    ):
+        prepare(again, tmp_path / 'out', SETTINGS)
+    manifest = prepare(again, tmp_path / 'out', replace(SETTINGS, same_patients=('later',)))
+    assert set(_roles(manifest, 'later')['test']) >= set(_roles(manifest, 'target')['train'])
+
+
 def test_deterministic(sets, tmp_path):
     for name in ('a', 'b'):
         prepare(sets, tmp_path / name, SETTINGS)
