@@ -19,7 +19,7 @@ def get_config(data: str = '') -> ConfigDict:
     # builds on (by, start, sets), and the last one that trains a segmentor is evaluated.
     c.stages = ConfigDict({'train': {}})
     # What a stage does: train; or make a set, of its own name, out of the one set that its sets name: synthesize, in
-    # the other domain, or reconstruct, there and back.
+    # the other domain, or reconstruct, there and back; or atlases: registers labelled scans of domain b to others.
     c.do = 'train'
     c.by = ''  # synthesize, reconstruct: the earlier stage whose generators do it
     # train: begin with the weights of these stages, of all networks or those named; a later stage's come first.
@@ -106,6 +106,8 @@ def get_config(data: str = '') -> ConfigDict:
     c.train.log_every = 50  # steps
     c.train.save_every = 1000  # steps; every checkpoint is validated first, and pictures are drawn
     c.train.keep = 2  # latest checkpoints kept beside the best
+
+    c.atlases = ConfigDict({'spacing_mm': 3.0})  # of the voxels in which atlases are registered
 
     # Prediction.
     c.predict = ConfigDict({'batch': 8, 'resample': 'nearest'})  # labels to the scan's grid: nearest, or linear votes

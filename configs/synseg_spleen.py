@@ -26,6 +26,7 @@ def get_config(data: str = '') -> ConfigDict:
         'cyclegan_seg': variants.two_stages(translate=held, segment=short),
         'target_labels': {**variants.target_labels(folds=19 if data else 4), **long},
         'target_labels_all': {**variants.target_labels(), **long},
+        'multi_atlas': variants.multi_atlas(folds=19 if data else 8),
         's_score_cyclegan': variants.s_score({'method': 'cyclegan', **held}, long),
         's_score_synseg': variants.s_score(held, long),
         'source_only': {**variants.source_only(), **short},
@@ -36,6 +37,7 @@ def get_config(data: str = '') -> ConfigDict:
         c.loss.class_weights = (1.0, 1.0, 10.0, 10.0, 1.0, 10.0, 1.0)
         c.train.balanced = True  # the paper names the bias of drawing slices over all scans
         return c
+    c.atlases.spacing_mm = 5.0
     c.data.target_split = (0.75, 0.0, 0.25)
     c.train.steps, c.train.decay_steps, c.train.save_every = 1400, 700, 350
     for number, plane in enumerate(('axial', 'coronal', 'sagittal')):  # another cohort, acquired in three planes

@@ -49,6 +49,12 @@ def target_labels(folds: int = 0) -> ConfigDict:
     return ConfigDict({**own, 'fold': {'set': 'target', 'of': folds}} if folds else own)
 
 
+def multi_atlas(folds: int) -> ConfigDict:
+    """Labelled target scans registered to each test scan, those of some test subjects among them, left out in turn."""
+    own = {'do': 'atlases', 'sets': {'b': ('target',)}, 'data': {'target_labels': True}}
+    return ConfigDict({**own, 'fold': {'set': 'target', 'of': folds}})
+
+
 def table(title: str, source: str, rows: dict, sets: dict | None = None, counted: str = '', **fields) -> ConfigDict:
     """What `compare` reads: rows (key -> system, set, name, reported cells, perhaps a count to plot against), organs,
     measures, the name of the row that others are tested against, the folder under runs/ that tables may share, and

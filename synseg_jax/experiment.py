@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from synseg_jax import fitting, results, stages
+from synseg_jax.atlases import Atlases
 from synseg_jax.data import phantom
 from synseg_jax.data.preparation import prepare, prepare_again
 from synseg_jax.data.records import Manifest
@@ -90,7 +91,10 @@ class Experiment:
             stage = self._stage(name, one, fold, made, earlier)
             place = self._place(stage.key())
             with stages.alone(place, self.console.print, self.signals):
-                if stage.does != 'train':
+                if stage.does == 'atlases':
+                    fitted.append((stage, Atlases.gathered(stage, place)))
+                    costs.append({'stage': place.name, 'steps': 0, 'seconds': 0.0, 'peak_memory_gib': 0.0})
+                elif stage.does in stages.MAKES:
                     by = Trained(Run.load(self._place(stage.before(stage.config.by))))
                     made[one] = synthesize(stage, by, place, self.signals.leave)
                 else:
@@ -114,7 +118,7 @@ class Experiment:
         config = configure(self.config, system, name)
         manifest = self._records(config)
         sets = ChainMap(dict(made), dict.fromkeys(manifest.sets, manifest))
-        stage = Stage(name, config, manifest, sets, fold if config.do == 'train' else Fold(), dict(earlier))
+        stage = Stage(name, config, manifest, sets, Fold() if config.do in stages.MAKES else fold, dict(earlier))
         read = [scans.manifest for domain in 'ab' for scans in stage.scans(domain)]
         if len({of.size for of in read}) > 1:
             raise InputError(f'stage {name} of {system} reads sets of different sizes; make one of them anew')
@@ -157,8 +161,9 @@ class Experiment:
             config = configure(self.config, name, one)
             for text in (*config.sets.a, *config.sets.b):
                 known(f'set ({name}, {one})', text.partition(':')[0], known_sets)
-            if config.do != 'train':
+            if config.do in stages.MAKES:
                 known_sets.add(one)
+            if config.do != 'train':
                 continue
             System(config, self.manifest.classes).step(1, parallel.mesh(config.train.devices))
             if first is None:

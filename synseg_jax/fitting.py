@@ -78,14 +78,7 @@ class Fit:
         return Trained(described, trained_params(best)), cost
 
     def _describe(self) -> Run:
-        channels, typical = {}, {}
-        for manifest in {id(m): m for m in self.stage.sets.values()}.values():
-            for entry in manifest.sets.values():
-                cases = [case for role in entry['roles'].values() for case in role['cases']]
-                channels.setdefault(entry['domain'], entry['channel'])
-                middle = tuple(float(np.median([case[bound] for case in cases])) for bound in ('low', 'high'))
-                typical.setdefault(entry['domain'], middle)
-        described = Run(self.folder, self.config, self.stage.manifest.classes, channels, typical)
+        described = Run.of(self.stage, self.folder)
         described.save()
         return described
 

@@ -23,7 +23,7 @@ def measure(trained: Trained, cases: Sequence[dict]) -> dict[str, dict[str, floa
     Only voxels that the truth shows above the lower end of the window count for MAE and PSNR.  Empty where the scans
     are none of the phantom's or no generator makes domain b.
     """
-    if 'g_ab' not in trained.networks.system.networks or trained.config.masked:
+    if not trained.translates or trained.config.masked:
         return {}
     found = {}
     for case in cases[:MOST]:

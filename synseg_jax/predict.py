@@ -20,7 +20,7 @@ from synseg_jax.errors import known
 
 
 def predict(
-    trained: scans.Trained,
+    trained: scans.Segmenter,
     files: dict[str, Path],
     output: Path,
     domain: str = 'b',

@@ -22,7 +22,7 @@ from synseg_jax.errors import known
 from synseg_jax.evaluate import evaluate_pairs
 from synseg_jax.evaluation import figures, ranking, summary
 from synseg_jax.predict import predict
-from synseg_jax.scans import Run, Trained
+from synseg_jax.scans import Run, Segmenter, Trained
 from synseg_jax.stages import Stage
 
 MEASURES = 'measures.json'
@@ -30,7 +30,7 @@ ROC_POINTS = 200  # of the curve over all scans of a set
 
 
 def evaluate(
-    fitted: Sequence[tuple[Stage, Trained]],
+    fitted: Sequence[tuple[Stage, Segmenter]],
     sets: Mapping[str, Manifest],
     costs: Sequence[Mapping],
     fold: Fold,
@@ -41,7 +41,7 @@ def evaluate(
     What was measured before with the same weights on the same scans is not measured again.  The scans of a set that
     a stage made are made anew on their own grid: of a segmentor that was trained on real scans, that is the S-score.
     """
-    segmenting = [one for one in fitted if one[1].networks.system.segmentor('b')]
+    segmenting = [one for one in fitted if one[1].segments('b')]
     stage, trained = (segmenting or fitted)[-1]
     path = folder / MEASURES
     before = _before(path)
@@ -50,7 +50,7 @@ def evaluate(
     for name in stage.config.tests or _targets(stage):
         entry = sets[known('set (tests)', name, sets)].sets[name]
         cases = [case for case in cases_to_test(name, sets, fold, stage.manifest) if case['label']]
-        if not cases or trained.networks.system.segmentor(entry['domain']) is None:
+        if not cases or not trained.segments(entry['domain']):
             continue
         key = stages.digest(weights, [_identity(case) for case in cases])
         measured[name] = before['sets'].get(name, {})
@@ -117,7 +117,7 @@ def _targets(stage) -> list[str]:
 
 def _reads_target_labels(stage, trained) -> bool:
     """Whether it trained on labels of domain b, be it of scans that generators made of them."""
-    read = [scans for d in 'ab' if f'label_{d}' in trained.networks.system.arrays for scans in stage.scans(d)]
+    read = [scans for d in 'ab' if f'label_{d}' in trained.arrays for scans in stage.scans(d)]
     entries = [scans.manifest.sets[scans.set] for scans in read]
     return any(entry.get('from', entry['domain']) == 'b' for entry in entries)
 
@@ -145,7 +145,7 @@ def _synthesis(fitted) -> dict:
     """{measure: statistics} of synthetic scans against the truth: held-out source scans or, without any, others."""
     for stage, trained in reversed(fitted):
         held_out = [scans for role in ('val', 'train') for scans in stage.scans('a', role)][:1]
-        if held_out and 'g_ab' in trained.networks.system.networks:
+        if held_out and trained.translates:
             measured = pairs.measure(trained, held_out[0].described).values()
             names = ('mae', 'psnr', 'ssim') if measured else ()
             return {name: summary.statistics(of[name] for of in measured) for name in names}

@@ -1,9 +1,10 @@
 """Trained networks on whole scans: labels on a scan's own grid, and synthetic scans in the other modality."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
@@ -14,6 +15,7 @@ from synseg_jax.data.frames import Frame
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
+from synseg_jax.stages import Stage
 from synseg_jax.training import parallel
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.inference import Networks
@@ -51,6 +53,25 @@ class Run:
         classes = tuple(content['classes'])
         return cls(Path(folder), ConfigDict(content['config']), classes, content['channels'], typical)
 
+    @classmethod
+    def of(cls, stage: Stage, folder: Path) -> 'Run':
+        """What a stage says of itself."""
+        channels, typical = {}, {}
+        for manifest in {id(m): m for m in stage.sets.values()}.values():
+            for entry in manifest.sets.values():
+                cases = [case for role in entry['roles'].values() for case in role['cases']]
+                channels.setdefault(entry['domain'], entry['channel'])
+                middle = tuple(float(np.median([case[bound] for case in cases])) for bound in ('low', 'high'))
+                typical.setdefault(entry['domain'], middle)
+        return cls(folder, stage.config, stage.manifest.classes, channels, typical)
+
+    def frame(self, scan: Volume, domain: str, size: tuple[int, ...], spacing_mm: float) -> Frame:
+        """The scan in [0, 1], as far as it is looked at."""
+        data = self.config.data
+        channel, share = self.channels[domain], data.target_center if domain == 'b' else 1.0
+        window = intensity.for_channel(channel, scan.array, tuple(data.window_hu), tuple(data.percentiles))
+        return Frame.of(scan, window, data.slice_axis, size, share, spacing_mm)
+
     @property
     def system(self) -> System:
         """The networks that were trained."""
@@ -70,7 +91,7 @@ def _content(path, fields) -> dict:
     return content
 
 
-def find(workdir: str | Path, system: str = '', network: str = 's') -> 'Trained':
+def find(workdir: str | Path, system: str = '', network: str = 's') -> 'Segmenter':
     """The last stage of a system of the workdir, its chosen one unless named, that trained a network of this kind."""
     workdir = Path(workdir)
     content = _content(workdir / RUN, ('config', 'systems'))
@@ -79,10 +100,29 @@ def find(workdir: str | Path, system: str = '', network: str = 's') -> 'Trained'
         raise InputError(f'{workdir}: {system} is not trained yet; run synseg_jax.main')
     for folder in reversed(content['systems'][system]):
         run = Run.load(workdir / folder)
+        if run.config.do == 'atlases' and network == 's':
+            from synseg_jax.atlases import Atlases  # which is built on this file
+
+            return Atlases(run)
         if any(name.startswith(network) for name in run.system.networks):
             return Trained(run)
     kind = {'s': 'segmentor', 'g': 'generator'}[network]
     raise InputError(f'system {system} trains no {kind}; choose another --system')
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """A stage that segments whole scans: trained networks, or atlases."""
+
+    run: Run
+    config: ConfigDict
+    arrays: Collection[str]  # of a batch, that it learnt from
+    translates: bool  # whether it makes scans of domain b out of those of a
+
+    def segments(self, domain: str) -> bool: ...
+    def uncut(self) -> 'Segmenter': ...
+    def segment(self, scan: Volume, domain: str) -> np.ndarray: ...
+    def probability(self, scan: Volume, domain: str, label: int) -> np.ndarray: ...
 
 
 class Trained:
@@ -95,6 +135,20 @@ class Trained:
             like = system.abstract_state(parallel.mesh(1))
             params = trained_params(Checkpoints(run.folder / 'checkpoints').best(like))
         self.networks = Networks(system, params, self.config.predict.batch)
+
+    @property
+    def arrays(self) -> set[str]:
+        """The arrays of a batch that it was trained on."""
+        return self.networks.system.arrays
+
+    @property
+    def translates(self) -> bool:
+        """Whether it makes scans of domain b out of those of a."""
+        return 'g_ab' in self.networks.system.networks
+
+    def segments(self, domain: str) -> bool:
+        """Whether it segments scans of a domain."""
+        return self.networks.system.segmentor(domain) is not None
 
     def uncut(self) -> 'Trained':
         """The same networks, for scans of the target that show no more than those of the source."""
@@ -129,12 +183,7 @@ class Trained:
         return self.networks.votes(frame.images(context.slices, context.spacing_mm), domain)
 
     def _frame(self, scan, domain) -> Frame:
-        """The scan in [0, 1], as far as the networks look at it."""
-        data = self.config.data
-        channel = self.run.channels[domain]
-        window = intensity.for_channel(channel, scan.array, tuple(data.window_hu), tuple(data.percentiles))
-        share = data.target_center if domain == 'b' else 1.0
-        return Frame.of(scan, window, data.slice_axis, self.networks.system.size, share, data.spacing_mm)
+        return self.run.frame(scan, domain, self.networks.system.size, self.config.data.spacing_mm)
 
 
 def inputs(path: str | Path) -> dict[str, Path]:

@@ -40,7 +40,8 @@ ELSEWHERE = (
 )
 ELSEWHERE += ('table.',)
 SHOWN = ('run', 'chosen', 'tests', 'table.')  # decide what is run and shown, not what comes out
-DO = ('train', 'synthesize', 'reconstruct')
+MAKES = ('synthesize', 'reconstruct')  # what makes a set
+DO = ('train', 'atlases', *MAKES)
 
 
 class Done(NamedTuple):
@@ -79,7 +80,7 @@ class Stage:
         """The name of its folder: its own name and a digest of its fields, its scans and the stages it builds on."""
         fields = {k: v for k, v in flat(json.loads(self.config.to_json_best_effort())).items()
                   if not k.startswith(EXTENDABLE + ELSEWHERE)}  # fmt: skip
-        roles = ('train', 'val') if self.does == 'train' else ('train', 'val', 'test')
+        roles = ('train', 'val', 'test') if self.does in MAKES else ('train', 'val')
         read = {d: [scans.key() for r in roles for scans in self.scans(d, r)] for d in 'ab'}
         built_on = [
             (self.before(name), self.earlier[name].steps)

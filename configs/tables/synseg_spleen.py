@@ -10,6 +10,7 @@ from configs import synseg_spleen, variants
 ROWS = {
     # system: the paper's name, DSC, ASD mm
     'source_only': ('SSNet (here: no adaptation)', '.630 ± .269', '18.34 ± 27.99'),
+    'multi_atlas': ('AGMM MAS (here: locally weighted voting)', '.861 ± .101', '6.73 ± 7.71'),
     'target_labels': ('Seg.', '.911 ± .040', '3.00 ± 2.80'),
     'half_cycle': ('SynSeg-Net-HC', '.605 ± .084', '14.38 ± 4.52'),
     'cyclegan_seg': ('CycleGAN+Seg.', '.878 ± .056', '5.60 ± 3.62'),
@@ -18,7 +19,7 @@ ROWS = {
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The rows of Table 1; the paper's AGMM MAS (.861 ± .101, 6.73 ± 7.71) registers atlases and trains nothing."""
+    """The rows of Table 1."""
     c = synseg_spleen.get_config(data)
     c.run = tuple(ROWS)
     c.table = variants.table(
