@@ -8,9 +8,10 @@ of the modality under test, CT / MR: Dice .678 / .703 on real scans alone (basel
 added offline (ada), .744 / .732 trained jointly (joint).  S-score of the synthetic scans .668 / .675 without and .692 /
 .696 with shape consistency.  Silent in the paper: widths, weights of the segmentors' terms (1 each), batch (1).
 
-Bare: phantom hearts at demonstration scale, where 'few' is the share of real CT that joint, ada and baseline read.
---config.run="('scratch',)" trains another system: baseline, ada, joint, scratch (all networks from the start together),
-in_turn (generators move first, as the paper says), s_score_without, s_score_with.
+Bare: phantom hearts at demonstration scale.  Systems end in the modality of which few real scans are read, the other's
+are read whole.  --config.run="('scratch_ct',)" trains another one: baseline, ada, joint, scratch (all networks from the
+start together) and in_turn (generators move first, as the paper says), each with _ct or _mr; all_real, s_score_without,
+s_score_with.
 """
 
 from ml_collections import ConfigDict
@@ -18,72 +19,71 @@ from ml_collections import ConfigDict
 from configs import base, variants
 
 CLASSES = ('background', 'left ventricle', 'myocardium', 'left atrium', 'right ventricle', 'right atrium')
-FEW = {'': 'target:14%', 'demonstration': 'target:20%'}
 
 
 def get_config(data: str = '') -> ConfigDict:
     """The paper's schedule: segmentors alone, generators and discriminators alone, then all together."""
     c = base.get_config(data)
-    few = FEW['' if data else 'demonstration']
-    both = {'pays': {'seg': {'seg_a': 1.0, 'seg_b': 1.0}}}
+    share = '14%' if data else '20%'
     lengths = {
         'segment': {'epochs': 100} if data else {'steps': 400, 'decay_steps': 200},
         'translate': {'epochs': 60} if data else {'steps': 300},
         'joint': {'epochs': 50, 'decay_epochs': 50, 'patience': 5} if data else {'steps': 300, 'decay_steps': 150},
     }
+    whole = {'a': ('source',), 'b': ('target',)}
+    few = {'ct': whole | {'b': (f'target:{share}',)}, 'mr': whole | {'a': (f'source:{share}',)}}
 
-    def real(part):
-        return {'sets': {'a': ('source',), 'b': (part,)}}
+    def segment(sets, stage='segment', **more):
+        pays = {'seg': {'seg_a': 1.0, 'seg_b': 1.0}}
+        return {'method': 'supervised', 'pays': pays, 'sets': sets, 'train': lengths[stage], **more}
 
-    def segment(part):
-        return {'method': 'supervised', **both, **real(part), 'train': lengths['segment']}
+    def joint(sets, *before, **more):
+        start = {'stages': before}
+        return {'method': 'shape_consistency', 'sets': sets, 'start': start, 'train': lengths['joint'], **more}
 
-    def joint(part, *before):
-        return {'method': 'shape_consistency', **real(part), 'start': {'stages': before}, 'train': lengths['joint']}
+    def translate(**more):
+        return {'method': 'cyclegan', 'sets': whole, 'train': lengths['translate'], **more}
 
     def made(by, does, domain):
-        name = 'source' if domain == 'a' else 'target'
-        return {'do': does, 'by': by, 'sets': {'a': (name,), 'b': ()} if domain == 'a' else {'a': (), 'b': (name,)}}
+        names = {'a': {'a': ('source',), 'b': ()}, 'b': {'a': (), 'b': ('target',)}}
+        return {'do': does, 'by': by, 'sets': names[domain]}
 
-    translate = {'method': 'cyclegan', **real('target'), 'train': lengths['translate']}
-    offline = {
-        'ct': made('translate', 'synthesize', 'a'),
-        'mr': made('translate', 'synthesize', 'b'),
-        'mr_back': made('translate', 'reconstruct', 'a'),
-        'ct_back': made('translate', 'reconstruct', 'b'),
-    }
-    tune = segment(few) | {
-        'start': {'stages': ('segment',)},
-        'sets': {'a': ('source', 'mr', 'mr_back'), 'b': (few, 'ct', 'ct_back')},
-        'train': {**lengths['joint'], 'mixed': True, 'batch': 2},
-    }
-
-    def s_score(by, **stages):
+    def offline(sets):
+        mixed = {'a': (*sets['a'], 'mr', 'mr_back'), 'b': (*sets['b'], 'ct', 'ct_back')}
+        tune = segment(mixed, 'joint', start={'stages': ('segment',)})
+        tune['train'] = {**tune['train'], 'mixed': True, 'batch': 2}
         return {
-            'stages': {
-                'segment': segment(few),
-                'translate': translate,
-                **stages,
-                'ct': made(by, 'synthesize', 'a'),
-                'mr': made(by, 'synthesize', 'b'),
-                'judge': segment('target'),
-            },
-            'tests': ('ct', 'mr'),
+            'segment': segment(sets),
+            'translate': translate(),
+            'ct': made('translate', 'synthesize', 'a'),
+            'mr': made('translate', 'synthesize', 'b'),
+            'mr_back': made('translate', 'reconstruct', 'a'),
+            'ct_back': made('translate', 'reconstruct', 'b'),
+            'tune': tune,
         }
 
+    def together(sets, **more):
+        before = {'segment': segment(sets), 'translate': translate(**more)}
+        return {**before, 'joint': joint(sets, 'segment', 'translate', **more)}
+
+    def s_score(by, stages):
+        made_sets = {'ct': made(by, 'synthesize', 'a'), 'mr': made(by, 'synthesize', 'b')}
+        return {'stages': {**stages, **made_sets, 'judge': segment(whole)}, 'tests': ('ct', 'mr')}
+
     c.systems = variants.systems(**{
-        'joint': {'stages': {'segment': segment(few), 'translate': translate,
-                             'joint': joint(few, 'segment', 'translate')}},
-        'baseline': {'stages': {'segment': segment(few)}},
-        'ada': {'stages': {'segment': segment(few), 'translate': translate, **offline, 'tune': tune}},
-        'scratch': {'stages': {'joint': joint(few)}},
-        'in_turn': {'stages': {'segment': segment(few), 'translate': {**translate, 'order': 'in turn'},
-                               'joint': {**joint(few, 'segment', 'translate'), 'order': 'in turn'}}},
-        'all_real': {'stages': {'segment': segment('target')}},
-        's_score_without': s_score('translate'),
-        's_score_with': s_score('joint', joint=joint(few, 'segment', 'translate')),
+        'all_real': {'stages': {'segment': segment(whole)}},
+        's_score_without': s_score('translate', {'translate': translate()}),
+        's_score_with': s_score('joint', together(whole)),
     })  # fmt: skip
-    c.chosen, c.run, c.tests = 'joint', ('joint', 'baseline'), ('target', 'source')
+    for modality, sets in few.items():
+        c.systems.update(variants.systems(**{
+            f'joint_{modality}': {'stages': together(sets)},
+            f'baseline_{modality}': {'stages': {'segment': segment(sets)}},
+            f'ada_{modality}': {'stages': offline(sets)},
+            f'scratch_{modality}': {'stages': {'joint': joint(sets)}},
+            f'in_turn_{modality}': {'stages': together(sets, order='in turn')},
+        }))  # fmt: skip
+    c.chosen, c.run, c.tests = 'joint_ct', ('joint_ct', 'baseline_ct'), ('target', 'source')
     unet = {'architecture': 'unet', 'width': 32 if data else 8, 'levels': 3, 'extra': 0, 'dropout': 0.0, 'up_width': 3}
     c.segmentor = ConfigDict(unet)
     c.generator = ConfigDict({**unet, 'norm': True, 'strided': True, 'tanh': True})

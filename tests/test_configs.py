@@ -86,7 +86,7 @@ def test_volumes_at_the_scale_of_the_paper():
     assert (config.data.size, config.data.spacing_mm) == ((86, 112, 112), 1.5)
     assert (config.dtype, config.remat, config.train.batch) == ('bfloat16', True, 1)
     lengths = {stage: (own.train.epochs, own.train.decay_epochs, own.train.patience)
-               for system, stage, own in _stages(config) if system == 'joint'}  # fmt: skip
+               for system, stage, own in _stages(config) if system == 'joint_ct'}  # fmt: skip
     assert lengths == {'segment': (100, 0, 0), 'translate': (60, 0, 0), 'joint': (50, 50, 5)}
     assert set(config.rate.to_dict().values()) == {2e-4}
 
