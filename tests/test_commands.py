@@ -32,7 +32,7 @@ MISTAKES = {
     'unknown method': (
         'main',
         TINY + ':{records} --config.method=synsge',
-        "unknown method 'synsge'; known: cyclegan, supervised, synseg, synseg_hc",
+        "unknown method 'synsge'; known: cyclegan, shape_consistency, supervised, synseg, synseg_hc, ",
     ),
     'unknown loss': (
         'main',

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -13,27 +14,20 @@ from synseg_jax.errors import InputError
 from synseg_jax.prepare import settings_of
 
 SIZE, SPACING = (8, 16, 16), 4.5
-UNET = {'architecture': 'unet', 'width': 2, 'levels': 2, 'extra': 0, 'dropout': 0.0, 'up_width': 3}
+UNET = {'architecture': 'unet', 'width': 2, 'levels': 1, 'extra': 0, 'dropout': 0.0, 'up_width': 3}
 VOLUMES = {'data__size': SIZE, 'data__spacing_mm': SPACING}
-BOTH = {'pays': {'seg': {'seg_a': 1.0, 'seg_b': 1.0}}, 'sets': {'a': ('source',), 'b': ('target',)}}
 REAL = {'sets': {'a': ('source',), 'b': ('target',)}}
 STAGES = {
-    'segment': {'method': 'supervised', **BOTH},
     'translate': {'method': 'cyclegan', **REAL},
     'made_b': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': ('source',), 'b': ()}},
     'back_b': {'do': 'reconstruct', 'by': 'translate', 'sets': {'a': (), 'b': ('target',)}},
     'made_a': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': (), 'b': ('target',)}},
-    'tune': {
+    'segment': {
         'method': 'supervised',
-        'start': {'stages': ('segment',)},
         'pays': {'seg': {'seg_a': 1.0, 'seg_b': 1.0}},
         'sets': {'a': ('source', 'made_a'), 'b': ('target', 'made_b', 'back_b')},
         'train': {'mixed': True},
     },
-}
-JOINT = {
-    'segment': STAGES['segment'],
-    'translate': STAGES['translate'],
     'joint': {'method': 'shape_consistency', 'start': {'stages': ('segment', 'translate')}, **REAL},
 }
 
@@ -42,8 +36,7 @@ def config(data, **changes):
     c = tiny.config(data, **{**VOLUMES, **changes}, train__steps=2, train__decay_steps=0, train__save_every=2)
     c.generator = {**UNET, 'norm': True, 'strided': True, 'tanh': True}
     c.segmentor = dict(UNET)
-    c.systems = {'offline': {'stages': STAGES}, 'joint': {'stages': JOINT}}
-    c.chosen = 'joint'
+    c.systems, c.chosen = {'joint': {'stages': STAGES}}, 'joint'
     c.tests = ('target', 'source')
     c.data.target_labels, c.data.source_split = True, (0.6, 0.2, 0.2)
     return c
@@ -88,23 +81,35 @@ def finished(records, tmp_path_factory):
 
 def test_results(finished):
     workdir, results = finished
-    for name in ('offline', 'joint'):
-        assert results['systems'][name].keys() == {'target', 'source'}
-        found = json.loads((workdir / name / 'results.json').read_text())
-        assert found['reads_target_labels'] and all(found['cases'][name] for name in ('target', 'source'))
-    assert results['systems']['joint']['target']['mean']['dice']['n'] == 1
-    shared = [(workdir / name / 'translate').resolve() for name in ('offline', 'joint')]
-    assert shared[0] == shared[1]
+    assert results['systems']['joint'].keys() == {'target', 'source'}
+    found = json.loads((workdir / 'joint' / 'results.json').read_text())
+    assert found['reads_target_labels'] and all(found['cases'][name] for name in ('target', 'source'))
+    assert results['systems']['joint']['target']['mean']['dice']['n'] == 1 and found['steps'] == 3 * 2
+
+
+def test_a_stage_begins_with_the_weights_of_several(finished, records):
+    """Each network's from the stage that trained it; two steps have moved them a little."""
+    workdir, _ = finished
+    params = {
+        name: scans.Trained(scans.Run.load((workdir / 'joint' / name).resolve())).networks.params
+        for name in ('segment', 'translate', 'joint')
+    }
+    assert params['joint'].keys() == params['segment'].keys() | params['translate'].keys()
+    for stage in ('segment', 'translate'):
+        for name in params[stage]:
+            pairs = zip(jax.tree.leaves(params['joint'][name]), jax.tree.leaves(params[stage][name]), strict=True)
+            moved = [float(np.abs(x - y).max()) for x, y in pairs]
+            assert 0 < max(moved) < 0.01, (stage, name)
 
 
 def test_made_sets(finished, records):
     workdir, _ = finished
-    sets = {name: Manifest.load(workdir / 'offline' / name / 'records') for name in ('made_b', 'back_b', 'made_a')}
+    sets = {name: Manifest.load(workdir / 'joint' / name / 'records') for name in ('made_b', 'back_b', 'made_a')}
     found = {name: [m.sets[name][field] for field in ('domain', 'of', 'from', 'channel')] for name, m in sets.items()}
     assert found['made_b'] == ['b', 'source', 'a', 'CT']
     assert found['back_b'] == ['b', 'target', 'b', 'CT']
     assert found['made_a'] == ['a', 'target', 'b', 'MR']
-    trained = scans.Trained(scans.Run.load((workdir / 'offline' / 'translate').resolve()))
+    trained = scans.Trained(scans.Run.load((workdir / 'joint' / 'translate').resolve()))
     for name, manifest in sets.items():
         record = manifest.records(name, 'train')[0]
         assert record['image'].shape == (*SIZE, 1) and 'label' in record
