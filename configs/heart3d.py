@@ -49,7 +49,9 @@ def get_config(data: str = '') -> ConfigDict:
         return {'do': does, 'by': by, 'sets': names[domain]}
 
     def offline(sets):
-        mixed = {'a': (*sets['a'], 'mr', 'mr_back'), 'b': (*sets['b'], 'ct', 'ct_back')}
+        # What is made of few real scans is as few: the same part of a set and of what is made of it are the same scans.
+        a, b = (sets[domain][0].removeprefix(name) for domain, name in (('a', 'source'), ('b', 'target')))
+        mixed = {'a': (*sets['a'], f'mr{b}', f'mr_back{a}'), 'b': (*sets['b'], f'ct{a}', f'ct_back{b}')}
         tune = segment(mixed, 'joint', start={'stages': ('segment',)})
         tune['train'] = {**tune['train'], 'mixed': True, 'batch': 2}
         return {

@@ -5,8 +5,9 @@
 
 Reported on 19 splenomegaly CT scans: spleen DSC .895+-.063, ASD 3.90 mm.  Bare: the phantom at demonstration scale.
 --config.run="('half_cycle',)" trains another of the paper's systems: half_cycle, cyclegan_seg, target_labels (each
-test subject left out in turn), target_labels_all (for scans of another cohort), source_only; s_score_cyclegan and
-s_score_synseg measure the generators: Dice of a segmentor trained on real CT labels on the synthetic CT.
+test subject left out in turn), target_labels_all (for scans of another cohort), multi_atlas, source_only;
+s_score_cyclegan and s_score_synseg measure the generators: Dice of a segmentor trained on real CT labels on the
+synthetic CT.
 """
 
 from ml_collections import ConfigDict

@@ -32,6 +32,8 @@ def synthesize(stage: Stage, trained: Trained, folder: Path, stop: Callable[[], 
     read = [scans for role in ('train', 'val', 'test') for scans in stage.scans(domain, role)]
     if not read:
         raise InputError(f'stage {stage.name}: sets.{domain} names no scans to {stage.does}')
+    if any(scans.part for scans in read):
+        raise InputError(f'stage {stage.name}: sets.{domain} names a part; make the whole set, and take a part of that')
     if len({scans.set for scans in read}) > 1:
         raise InputError(f'stage {stage.name}: sets.{domain} names several sets; make one stage of each')
     maker = Maker(trained, domain, stage.does == 'reconstruct', read[0].manifest)

@@ -10,6 +10,7 @@ import tiny
 from synseg_jax import experiment, scans
 from synseg_jax.data import volume
 from synseg_jax.data.records import Manifest
+from synseg_jax.data.selection import Fold, select
 from synseg_jax.errors import InputError
 from synseg_jax.prepare import settings_of
 
@@ -119,6 +120,15 @@ def test_made_sets(finished, records):
     for name, image in zip(('made_a', 'back_b'), expected, strict=True):
         made = sets[name].records(name, 'train')[0]['image']
         np.testing.assert_allclose(made, np.clip(image[0], 0, 1), atol=2e-5)
+
+
+def test_a_part_of_a_set_is_the_same_scans_in_what_is_made_of_it(finished, records):
+    sets = {'target': Manifest.load(records)}
+    sets['back_b'] = Manifest.load(finished[0] / 'joint' / 'back_b' / 'records')
+    chosen = [select([f'{name}:34%'], 'b', sets, 'train', Fold(), sets['target'])[0].open() for name in sets]
+    assert len(chosen[0]) == 1 < len(chosen[0].records)
+    np.testing.assert_array_equal(chosen[0].rows, chosen[1].rows)
+    np.testing.assert_array_equal(chosen[0][0]['label'], chosen[1][0]['label'])
 
 
 def test_predictions_lie_on_the_scans_own_grid(finished, records):
