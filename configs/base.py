@@ -28,6 +28,8 @@ def get_config(data: str = '') -> ConfigDict:
     # `made:35%` for a share; empty: every set of the domain.
     c.sets = ConfigDict({'a': (), 'b': ()})
     c.tests = ()  # the sets that the system is measured on; empty: those of domain b that have test scans
+    c.tested = ''  # the stage whose segmentor is measured; empty: the last that trains one
+    c.lesions = ()  # classes that are also counted lesion by lesion
     c.fold = ConfigDict(
         {'set': '', 'of': 0}
     )  # cross validation: the subjects of a set dealt into so many parts; 0: none

@@ -70,7 +70,7 @@ def get_config(data: str = '') -> ConfigDict:
 
     def s_score(by, stages):
         made_sets = {'ct': made(by, 'synthesize', 'a'), 'mr': made(by, 'synthesize', 'b')}
-        return {'stages': {**stages, **made_sets, 'judge': segment(whole)}, 'tests': ('ct', 'mr')}
+        return {'stages': {**stages, **made_sets, 'judge': segment(whole)}, 'tested': 'judge', 'tests': ('ct', 'mr')}
 
     c.systems = variants.systems(**{
         'all_real': {'stages': {'segment': segment(whole)}},

@@ -12,7 +12,8 @@ again, as the paper's validation does, so it is optimistic; `test` shows others.
 every MR.
 
 Bare: phantom chests at demonstration scale.  --config.run="('cyclegan',)" trains another system: week_one, cyclegan,
-masked_cyclegan, unsupervised.
+masked_cyclegan, unsupervised; mr_labels, on the labels of every MR; kept_tumor_aware, kept_cyclegan and
+kept_masked_cyclegan, whether tumours are still found in synthetic MR.
 """
 
 from ml_collections import ConfigDict
@@ -35,13 +36,19 @@ def get_config(data: str = '') -> ConfigDict:
             **variants.on_target(*sets),
         }
 
-    def system(translate, *sets):
-        stages = {
+    def made(translate):
+        return {
             'translate': {'sets': {'a': ('source',), 'b': ('target',)}, **translate},
             'synthesis': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': ('source',)}},
-            'segment': segment('synthesis', *sets),
         }
-        return {'stages': stages}
+
+    def system(translate, *sets):
+        return {'stages': {**made(translate), 'segment': segment('synthesis', *sets)}}
+
+    def kept(translate):
+        # Are the tumours still there?  A segmentor of real MR looks for them in what is made of test scans.
+        stages = {**made(translate), 'judge': segment('target')}
+        return {'stages': stages, 'tested': 'judge', 'tests': ('synthesis',)}
 
     aware, cyclegan = {'method': 'tumor_aware'}, {'method': 'cyclegan'}
     masked = {**cyclegan, 'masked': True, 'data': {'target_labels': True, 'target_margin': 1}}
@@ -51,6 +58,10 @@ def get_config(data: str = '') -> ConfigDict:
         'cyclegan': system(cyclegan, 'week_one'),
         'masked_cyclegan': system(masked, 'week_one'),
         'week_one': segment('week_one'),
+        'mr_labels': segment('target'),
+        'kept_tumor_aware': kept(aware),
+        'kept_cyclegan': kept(cyclegan),
+        'kept_masked_cyclegan': kept(masked),
     })  # fmt: skip
     c.chosen, c.run, c.tests = 'tumor_aware', ('tumor_aware', 'week_one'), ('test', 'later')
     c.segmentor = ConfigDict(unet)
@@ -60,14 +71,15 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.source_margin = 0
     c.data.window_hu = (-1000.0, 500.0)
     c.data.same_patients = ('later',)
-    c.data.target_split = (1.0, 0.0, 0.0)
+    c.data.source_split, c.data.target_split = (0.65, 0.1, 0.25), (1.0, 0.0, 0.0)
+    c.lesions = ('tumour',)
     if data:
         return c
     c.rate = ConfigDict({'generator': 4e-4, 'discriminator': 4e-4, 'segmentor': 1e-3})
     c.data.size = (96, 96)
     c.phantom.region = 'thorax'
     c.phantom.sets = ConfigDict({
-        'source': base.phantom_set('CT', 'a', 48),
+        'source': base.phantom_set('CT', 'a', 60),
         'target': base.phantom_set('MR', 'b', 6, role='train', weeks=(0, 1, 2, 3, 4, 5, 6)),
         'week_one': base.phantom_set('MR', 'b', 6, role='train'),
         'later': base.phantom_set('MR', 'b', 6, role='test', weeks=(2, 4, 6)),

@@ -35,7 +35,7 @@ def s_score(translate: dict, segment: dict | None = None, source: str = 'source'
         'synthesis': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': (source,)}},
         'train': {'method': 'supervised', **on_target('target'), 'data': {'target_labels': True}, **(segment or {})},
     }
-    return ConfigDict({'stages': stages, 'tests': ('synthesis',)})
+    return ConfigDict({'stages': stages, 'tested': 'train', 'tests': ('synthesis',)})
 
 
 def on_target(*sets: str) -> dict:

@@ -28,7 +28,17 @@ from synseg_jax.training import parallel
 from synseg_jax.training.signals import Interrupted, Signals
 from synseg_jax.training.system import System, configure
 
-FREE = (*stages.EXTENDABLE, 'predict.', 'chosen', 'run', 'tests', 'data_dir', 'table.')  # may change in a workdir
+FREE = (
+    *stages.EXTENDABLE,
+    'predict.',
+    'chosen',
+    'run',
+    'tests',
+    'tested',
+    'lesions',
+    'data_dir',
+    'table.',
+)  # may change in a workdir
 
 
 def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> dict:
@@ -205,6 +215,8 @@ def _check(config) -> tuple[str, ...]:
         for stage in stages.names(config, name):
             own = configure(config, name, stage)
             known(f'do of stage {stage}', own.do, stages.DO)
+            if own.tested:
+                known(f'stage (tested of {name})', own.tested, stages.names(config, name))
             system = System(own, ('background', 'organ'))
             parallel.rows_per_device(own.train.batch, parallel.mesh(own.train.devices))
             _ = system.networks, system.optimizers, system.augmentation, system.choices

@@ -5,6 +5,7 @@ import platform
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 
 import synseg_jax
-from synseg_jax import pairs, stages
+from synseg_jax import pairs, preserved, stages
 from synseg_jax.data import slices, volume
 from synseg_jax.data.intensity import Normalisation
 from synseg_jax.data.records import Manifest
@@ -38,14 +39,15 @@ def evaluate(
 ) -> dict:
     """What the last of a system's stages with a segmentor achieves on each set that it tests; see `_measure`.
 
-    What was measured before with the same weights on the same scans is not measured again.  The scans of a set that
-    a stage made are made anew on their own grid: of a segmentor that was trained on real scans, that is the S-score.
+    `tested` names another stage than the last.  What was measured before with the same weights on the same scans is not
+    measured again.  The scans of a set that a stage made are made anew on their own grid: of a segmentor that was
+    trained on real scans, that is the S-score.
     """
-    segmenting = [one for one in fitted if one[1].segments('b')]
-    stage, trained = (segmenting or fitted)[-1]
+    stage, trained = _tested(fitted)
     path = folder / MEASURES
     before = _before(path)
     weights = [trained.run.folder.name, [cost['steps'] for cost in costs], stage.config.predict.to_dict()]
+    weights += [list(stage.config.lesions)] if stage.config.lesions else []
     measured = {}
     for name in stage.config.tests or _targets(stage):
         entry = sets[known('set (tests)', name, sets)].sets[name]
@@ -55,13 +57,21 @@ def evaluate(
         key = stages.digest(weights, [_identity(case) for case in cases])
         measured[name] = before['sets'].get(name, {})
         if measured[name].get('key') != key:
-            measured[name] = {'key': key, **_measure(trained, name, entry, cases, folder)}
+            measured[name] = {'key': key, **_measure(trained, name, sets, cases, folder)}
     found = {'sets': measured, 'costs': list(costs), 'seed': stage.config.seed, 'weights': stages.digest(weights)}
     same = found['weights'] == before['weights']
     found['synthesis'] = before['synthesis'] if same else _synthesis(fitted)
     found['reads_target_labels'] = any(_reads_target_labels(*one) for one in fitted)
     summary.write_json(path, {**found, 'sets': {**before['sets'], **measured}})
     return found
+
+
+def _tested(fitted) -> tuple[Stage, Segmenter]:
+    """The stage that is measured."""
+    by_name = {stage.name: (stage, trained) for stage, trained in fitted}
+    if wanted := fitted[-1][0].config.tested:
+        return by_name[known('stage (tested)', wanted, by_name)]
+    return ([one for one in fitted if one[1].segments('b')] or fitted)[-1]
 
 
 def _before(path) -> dict:
@@ -128,15 +138,18 @@ def _identity(case):
     return [case['id'], case['image'], stats]
 
 
-def _reader(trained, entry) -> Callable[[Path], Volume]:
+def _reader(trained, entry, cases) -> Callable[[Path], Volume]:
     """How the scans of a set are read: from disk, or made from those on disk by the stage that made the set."""
     if 'by' not in entry:
         return volume.read
     maker = Trained(Run.load(trained.run.folder.parent / entry['by']))
+    labels = {Path(case['image']): Path(case['label']) for case in cases}
 
+    @lru_cache(maxsize=4)
     def read(path):
         scan = volume.read(path)
-        return replace(scan, array=maker.synthesize(scan, entry['from']).astype(np.float32))
+        mask = volume.read_labels(labels[path]).array > 0 if maker.config.masked else None
+        return replace(scan, array=maker.synthesize(scan, entry['from'], mask).astype(np.float32))
 
     return read
 
@@ -152,12 +165,14 @@ def _synthesis(fitted) -> dict:
     return {}
 
 
-def _measure(trained, name, entry, cases, folder) -> dict:
+def _measure(trained, name, sets, cases, folder) -> dict:
     """{'cases': {case: {organ: {measure: value}}}} of the scans of one set; predictions and pictures in `folder`.
 
-    Of two classes the AUC is measured too, and the ROC curve over all scans.
+    Of two classes the AUC is measured too, and the ROC curve over all scans; of lesions, whether each is found; of
+    synthetic scans, how far their intensities lie from those of real ones.
     """
-    read = _reader(trained, entry)
+    entry = sets[name].sets[name]
+    read = _reader(trained, entry, cases)
     trained = trained.uncut() if 'by' in entry else trained
     files = {case['id']: Path(case['image']) for case in cases}
     written = predict(trained, files, folder / 'predictions' / name, entry['domain'], read)
@@ -167,6 +182,10 @@ def _measure(trained, name, entry, cases, folder) -> dict:
     found = {'cases': measured}
     if len(classes) == 2:
         found['roc'] = _rank(trained, entry, files, labelled, read, measured)
+    preserved.count(measured, labelled, entry['labels'], classes, trained.config.lesions)
+    if 'by' in entry:
+        real = preserved.real_intensities(sets, entry['domain'])
+        preserved.compare_intensities(measured, cases, read, entry['labels'], real)
     summary.write_csv(folder / f'{name}.csv', summary.rows(measured))
     scans = _outlined(trained, cases, labelled, measured, entry, read)
     figures.overlays(folder / f'{name}.png', scans, classes)

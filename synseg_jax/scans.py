@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Bool, Float, Integer, Shaped
 from ml_collections import ConfigDict
 
-from synseg_jax.data import intensity, volume
+from synseg_jax.data import intensity, slices, volume
 from synseg_jax.data.frames import Frame
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
@@ -166,12 +166,20 @@ class Trained:
         frame = self._frame(scan, domain)
         return frame.place(frame.values(self._votes(frame, domain)[..., label]))
 
-    def synthesize(self, scan: Volume, domain: str) -> Shaped[np.ndarray, 'x y z']:
-        """The scan in the other modality's intensities (HU for CT), int16, on its own grid and axes."""
-        if self.config.masked:
-            raise InputError('masked generators see labels beside the image; a stage that synthesizes gives them')
+    def synthesize(
+        self, scan: Volume, domain: str, mask: Bool[np.ndarray, 'x y z'] | None = None
+    ) -> Shaped[np.ndarray, 'x y z']:
+        """The scan in the other modality's intensities (HU for CT), int16, on its own grid and axes.
+
+        `mask`, where anything is labelled, is what masked generators see beside the image; InputError without it.
+        """
         frame, window = self._frame(scan, domain), self.normalisation({'a': 'b', 'b': 'a'}[domain])
-        fakes = self.networks.translate(frame.images(), domain)[..., 0]
+        images = frame.images()
+        if self.config.masked:
+            if mask is None:
+                raise InputError('masked generators see labels beside the image; give scans that have some')
+            images = slices.with_mask(images, frame.nearest(mask))
+        fakes = self.networks.translate(images, domain)[..., 0]
         return frame.place(np.rint(window.invert(frame.values(fakes))).astype(np.int16), round(window.low))
 
     def normalisation(self, domain: str) -> intensity.Normalisation:

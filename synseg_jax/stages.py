@@ -33,6 +33,8 @@ ELSEWHERE = (
     'phantom.',
     'predict.',
     'tests',
+    'tested',
+    'lesions',
     'fold.',
     'sets.',
     'by',

@@ -1,6 +1,7 @@
-"""Masked CycleGAN: labels of both domains are translated beside the image, and only a stage can do so."""
+"""Masked CycleGAN: labels of both domains are translated beside the image; and what is still found afterwards."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ import tiny
 
 from synseg_jax import experiment, scans
 from synseg_jax.data import volume
+from synseg_jax.data.intensity import Normalisation
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.slices import fitted, with_mask
 from synseg_jax.errors import InputError
+from synseg_jax.evaluation import lesions, metrics
 
 LABELS = {'data': {'target_labels': True}}
 STAGES = {
@@ -22,13 +25,17 @@ STAGES = {
         'sets': {'a': (), 'b': ('synthesis',)},
     },
 }
+ON_TARGET = {'method': 'supervised', 'pays': STAGES['segment']['pays'], 'sets': {'a': (), 'b': ('target',)}, **LABELS}
+# a stage before those that it judges, by name and in order
+KEPT = {'a_judge': ON_TARGET, 'translate': STAGES['translate'], 'synthesis': STAGES['synthesis']}
 
 
 @pytest.fixture(scope='module')
 def finished(tiny_records, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('masked')
     config = tiny.config(tiny_records, train__steps=2, train__decay_steps=0, train__save_every=2)
-    config.systems, config.chosen = {'masked': {'stages': STAGES}}, 'masked'
+    kept = {'stages': KEPT, 'tested': 'a_judge', 'tests': ('synthesis', 'target'), 'lesions': ('spleen',)}
+    config.systems, config.chosen = {'masked': {'stages': STAGES}, 'kept': kept}, 'masked'
     experiment.run(config, workdir, tiny.quiet())
     return workdir, scans.Trained(scans.Run.load((workdir / 'masked' / 'translate').resolve()))
 
@@ -65,3 +72,53 @@ def test_it_reads_target_labels_and_says_so(finished):
     )
     with pytest.raises(InputError, match='masked generators see labels beside the image'):
         trained.synthesize(scan, 'a')
+
+
+def test_a_scan_is_made_whole_as_its_records_are(finished, tiny_records):
+    workdir, trained = finished
+    made = Manifest.load(workdir / 'masked' / 'synthesis' / 'records')
+    case = made.role('synthesis', 'train')['cases'][0]
+    scan, mask = volume.read(case['image']), volume.read_labels(case['label']).array > 0
+    frame = trained.run.frame(scan, 'a', (32, 32), 0.0)
+    label = made.records('synthesis', 'train')[0]['label']
+    np.testing.assert_array_equal(frame.nearest(mask)[case['kept'][0]], label > 0)
+    with_labels = trained.synthesize(scan, 'a', mask)
+    assert with_labels.shape == scan.array.shape and np.ptp(with_labels) > 0
+    assert (with_labels != trained.synthesize(scan, 'a', np.zeros_like(mask))).any()
+
+
+def test_what_survives_translation_is_measured_by_the_stage_that_is_named(finished, tiny_records):
+    workdir, trained = finished
+    found = json.loads((workdir / 'kept' / 'results.json').read_text())
+    made = Manifest.load(workdir / 'kept' / 'synthesis' / 'records')
+    cases = {case['id']: case for role in made.sets['synthesis']['roles'].values() for case in role['cases']}
+    assert found['cases']['synthesis'].keys() == cases.keys() and found['cases']['target']
+    judge = scans.Trained(scans.Run.load((workdir / 'kept' / 'a_judge').resolve()))
+    case = next(iter(cases))
+    scan, label = volume.read(cases[case]['image']), volume.read_labels(cases[case]['label']).array
+    fake = replace(scan, array=trained.synthesize(scan, 'a', label > 0).astype(np.float32))
+    measured = found['cases']['synthesis'][case]['spleen']
+    expected = metrics.case_measures(judge.segment(fake, 'b'), label, tiny.CLASSES, scan.spacing_mm)['spleen']
+    assert expected == {name: measured[name] for name in expected}
+    seen = lesions.lesions(judge.segment(fake, 'b') == 2, label == 2)
+    assert (measured['lesions'], measured['false_lesions']) == (seen.found / seen.total, seen.false)
+    real = []
+    for role in Manifest.load(tiny_records).sets['target']['roles'].values():
+        for one in role['cases']:
+            window = Normalisation(one['low'], one['high'])
+            inside = volume.read_labels(one['label']).array == 2
+            real.append(window.apply(volume.read(one['image']).array)[inside])
+    voxels = trained.normalisation('b').apply(fake.array)[label == 2]
+    assert measured['kl'] == pytest.approx(lesions.histogram_divergence(voxels, np.concatenate(real)))
+    on_real = next(iter(found['cases']['target'].values()))
+    assert 'kl' not in on_real['spleen'] and 'lesions' in on_real['spleen'] and 'lesions' not in on_real['liver']
+    head = (workdir / 'kept' / 'synthesis.csv').read_text().splitlines()[0]
+    assert head == 'case,organ,dice,iou,asd_mm,hd95_mm,kl,lesions,false_lesions'
+
+
+def test_a_tested_stage_that_is_not_there(tiny_records, tmp_path):
+    config = tiny.config(tiny_records)
+    config.systems, config.chosen = {'kept': {'stages': KEPT, 'tested': 'judge'}}, 'kept'
+    with pytest.raises(InputError, match='stage.*judge'):
+        experiment.run(config, tmp_path, tiny.quiet())
+    assert not (tmp_path / 'stages').exists()

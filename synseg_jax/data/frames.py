@@ -1,6 +1,6 @@
 """How a scan becomes what networks look at, slices or one volume, and how what they find comes back to its grid."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
@@ -53,6 +53,12 @@ class Frame:
             return images[..., None]
         slice_mm = slices.stack_spacing(volume.canonical(self.scan).spacing_mm, self.axis)[0]
         return slices.with_neighbours(images, context, context_mm / slice_mm if context_mm else 1.0)
+
+    def nearest(self, found: Shaped[np.ndarray, 'x y z']) -> Shaped[np.ndarray, 'n *space']:
+        """Something else on the scan's grid, such as a mask, as the networks look at it, by the nearest sample."""
+        upright = volume.canonical(replace(self.scan, array=found)).array
+        stack = slices.to_stack(upright, self.axis)[:, *self.seen]
+        return slices.resize_nearest(stack[None] if self.whole else stack, self.size)
 
     def labels(self, votes: Float[np.ndarray, 'n *space k'], resample: str) -> Integer[np.ndarray, 'x y z']:
         """The class with the most votes on the scan's own grid: by the nearest vote, or by votes interpolated."""

@@ -81,9 +81,9 @@ def rows(cases: Mapping[str, Case]) -> list[dict]:
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
-    """Writes rows under the keys of the first (`case, organ, dice, ...`); None and NaN are empty cells."""
+    """Writes rows under all of their keys (`case, organ, dice, ...`); None and NaN are empty cells."""
     with replacing(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else COLUMNS)
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)) or COLUMNS)
         writer.writeheader()
         writer.writerows({key: None if value != value else value for key, value in row.items()} for row in rows)
 

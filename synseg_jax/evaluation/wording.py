@@ -8,6 +8,7 @@ from synseg_jax.evaluation.statistics import MIN_PAIRS, MIN_VALUES, RESAMPLES
 
 _NAMES = {'dice': 'Dice', 'iou': 'IoU', 'asd_mm': 'ASD mm', 'hd95_mm': 'HD95 mm', 'auc': 'AUC', 'ssim': 'SSIM'}
 _NAMES |= {'psnr': 'PSNR dB', 'mae': 'MAE', 'kl': 'KL divergence'}
+_NAMES |= {'lesions': 'lesions found', 'false_lesions': 'false lesions'}
 _DIGITS = {'asd_mm': 2, 'hd95_mm': 1, 'psnr': 1}
 
 

@@ -1,0 +1,34 @@
+"""Do tumours survive translation?  Intensities within them and, by a segmentor of real MR, how many are found.
+
+python -m synseg_jax.compare --table=configs/tables/tumor_kept.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tumor_lung, variants
+
+ROWS = {
+    'kept_cyclegan': ('CycleGAN', '1.69'),
+    'kept_masked_cyclegan': ('masked CycleGAN', '.32'),
+    'kept_tumor_aware': ('tumour-aware', '.069'),
+}
+
+
+def get_config(data: str = '') -> ConfigDict:
+    """The KL divergences that the paper prints beside its figure of histograms; Dice is the S-score."""
+    c = tumor_lung.get_config(data)
+    rows = {
+        system: {'system': system, 'set': 'synthesis', 'name': name, 'reported': {'kl': kl}}
+        for system, (name, kl) in ROWS.items()
+    }
+    c.run = tuple(ROWS)
+    c.table = variants.table(
+        'Lung tumours in synthetic MR',
+        'Jiang et al., MICCAI 2018, section 4 (KL divergence of intensities within tumours)',
+        runs='tumor_lung',
+        organs=('tumour',),
+        measures=('kl', 'lesions', 'false_lesions', 'dice', 'hd95_mm'),
+        reference='tumour-aware',
+        rows=rows,
+    )
+    return c
