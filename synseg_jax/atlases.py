@@ -7,7 +7,8 @@ scan's.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +19,7 @@ from jaxtyping import Float, Integer, UInt8
 from ml_collections import ConfigDict
 from scipy.ndimage import gaussian_filter
 
-from synseg_jax.data import slices, volume
-from synseg_jax.data.dataset import check_pair
+from synseg_jax.data import label_maps, slices, volume
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
@@ -49,12 +49,26 @@ def register(
 
     Points are in mm from the middle of the first voxel.  The same volumes give the same transform.
     """
-    one, other = _image(fixed, spacing_mm), _image(moving, spacing_mm)
+    with _one_thread():
+        return _registered(_image(fixed, spacing_mm), _image(moving, spacing_mm))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in another order are other numbers; how many threads ITK takes is set for the whole process alone."""
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def _registered(one, other) -> sitk.Transform:
     affine = sitk.CenteredTransformInitializer(
         one, other, sitk.AffineTransform(3), sitk.CenteredTransformInitializerFilter.GEOMETRY
     )
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # sums in another order are other numbers
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(SAMPLED, seed=1)
@@ -67,7 +81,6 @@ def register(
     method.Execute(one, other)
     moved = sitk.Resample(other, one, affine, sitk.sitkLinear, 0.0)
     demons = sitk.FastSymmetricForcesDemonsRegistrationFilter()
-    demons.SetNumberOfThreads(1)
     demons.SetNumberOfIterations(ITERATIONS)
     demons.SetStandardDeviations(STIFF)
     field = sitk.Cast(demons.Execute(one, moved), sitk.sitkVectorFloat64)
@@ -158,15 +171,12 @@ class Atlases:
 
     @cached_property
     def _atlases(self) -> list[Atlas]:
-        table = np.zeros(1 + max(self.values.values()), np.uint8)
-        for index, name in enumerate(self.run.classes):
-            table[self.values[name]] = index
         found = []
         for case in self.cases:
-            scan, labels = volume.read(case['image']), volume.read_labels(case['label'])
-            check_pair(scan, labels, self.values.values(), case['label'])
+            scan = volume.read(case['image'])
+            labels = label_maps.read(case['label'], case['image'], self.values, self.run.classes, scan)
             frame, image = self._seen(scan)
-            upright = volume.canonical(Volume(table[labels.array], scan.affine)).array
+            upright = volume.canonical(labels).array
             stack = slices.to_stack(upright, frame.axis)[:, *frame.seen]
             found.append(
                 Atlas(image, slices.resize_nearest(stack[None], frame.size)[0], self.config.atlases.spacing_mm)

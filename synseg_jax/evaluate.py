@@ -113,16 +113,7 @@ def match(predictions: str | Path, references: str | Path, *, partial: bool = Fa
 def _label_maps(folder: str | Path) -> dict[str, Path]:
     if not Path(folder).is_dir():
         raise InputError(f'{folder} is not a folder')
-    found: dict[str, Path] = {}
-    for path in sorted(Path(folder).iterdir()):
-        suffix = next((suffix for suffix in volume.READERS if path.name.lower().endswith(suffix)), None)
-        if suffix is None or path.name.startswith('.'):
-            continue
-        case = path.name[: -len(suffix)]
-        if case in found:
-            raise InputError(f'{found[case]} and {path} are the same case; keep one')
-        found[case] = path
-    return found
+    return volume.found(Path(folder))
 
 
 def _named_labels(folders: Sequence[str | Path]) -> dict[str, int]:

@@ -4,12 +4,23 @@ Usage:
     python -m synseg_jax.prepare --config=configs/synseg_abdomen.py \\
         --source=Dataset101_AbdomenMR --target=Dataset102_AbdomenCT --output=records/abdomen
 
---source is the labelled modality, --target the other; both are nnU-Net raw folders and are split into train, val
-and test by subject.  --set=name=FOLDER:domain:role (repeatable; domain a or b) adds a whole folder in one role.
+--source is the labelled modality, --target the other; both are split into train, val and test by subject.
+--set=name=FOLDER:domain:role (repeatable; domain a or b) adds a whole folder in one role.
 Target labels are not opened unless data.target_labels is True.
+
+A folder may be nnU-Net raw, a task of the Medical Segmentation Decathlon, images/ beside labels/ or masks/, or a
+download of CHAOS, PROSTATEx, NCI-ISBI 2013, NSCLC-Radiomics, MM-WHS 2017 or BTCV as it unpacks; a wrong one is told
+which trees are expected.  Where it holds several sequences, FOLDER#word names one, e.g. Train_Sets/MR#T2SPIR.
+Scans are NIfTI, NRRD, MetaImage or folders of DICOM, labels these or RTSTRUCT.
+
+Classes are matched by name, whatever numbers each set gives them.  Where nothing in the folder names them, or
+otherwise than wanted (each flag repeatable, for every set):
+
+    --channel=target=CT --labels=source=background:0,liver:6,kidneys:2+3 --labels=target=tumour:GTV-1*
 """
 
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
 from absl import flags
@@ -18,6 +29,7 @@ from rich.table import Table
 
 from synseg_jax import command
 from synseg_jax.data.dataset import ROLES
+from synseg_jax.data.layouts import class_values
 from synseg_jax.data.preparation import prepare
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.roles import Scans
@@ -47,6 +59,18 @@ def parse_set(text: str) -> Scans:
     return Scans(name, Path(parts[0]), parts[1], known('role', parts[2], ROLES))
 
 
+def described(sets: Sequence[Scans], channels: Sequence[str], labels: Sequence[str]) -> list[Scans]:
+    """The sets with what `--channel=name=CT` and `--labels=name=liver:6` say of them."""
+    told = {scans.name: {} for scans in sets}
+    for flag, texts, read in (('channel', channels, str), ('labels', labels, class_values.parsed)):
+        for text in texts:
+            name, _, value = text.partition('=')
+            if not value or flag in told[known(f'set in --{flag}', name, told)]:
+                raise InputError(f'--{flag}={text}: give SET=..., once for every set; --help shows an example')
+            told[name][flag] = read(value)
+    return [replace(scans, **told[scans.name]) for scans in sets]
+
+
 def settings_of(config) -> Settings:
     """The settings in a configuration: `data` and `seed`; InputError where a field is missing or of another type."""
     given = {**config.data, 'seed': config.seed}
@@ -57,10 +81,12 @@ def settings_of(config) -> Settings:
 
 if __name__ == '__main__':
     CONFIG = command.config_flag()
-    SOURCE = flags.DEFINE_string('source', None, 'nnU-Net raw folder of the labelled modality.')
-    TARGET = flags.DEFINE_string('target', None, 'nnU-Net raw folder of the other modality.')
+    SOURCE = flags.DEFINE_string('source', None, 'Folder of the labelled modality.')
+    TARGET = flags.DEFINE_string('target', None, 'Folder of the other modality.')
     OUTPUT = flags.DEFINE_string('output', None, 'Folder to write.')
     SETS = flags.DEFINE_multi_string('set', [], 'name=FOLDER:domain:role, a further folder in one role.')
+    CHANNELS = flags.DEFINE_multi_string('channel', [], 'name=CT, the modality of a set.')
+    LABELS = flags.DEFINE_multi_string('labels', [], 'name=liver:6,kidneys:2+3, the classes of a set by their values.')
     OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace other records in the output folder.')
 
 
@@ -71,6 +97,7 @@ def main() -> None:
     sets += [parse_set(text) for text in SETS.value]
     if not sets:
         raise InputError('no scans: give --source=FOLDER and --target=FOLDER; --help shows an example')
+    sets = described(sets, CHANNELS.value, LABELS.value)
     manifest = prepare(sets, OUTPUT.value, settings_of(CONFIG.value), OVERWRITE.value)
     Console().print(table(manifest))
 

@@ -3,9 +3,7 @@
 import json
 import platform
 import resource
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,21 +11,17 @@ import jax
 import numpy as np
 
 import synseg_jax
-from synseg_jax import pairs, preserved, stages
-from synseg_jax.data import slices, volume
-from synseg_jax.data.intensity import Normalisation
+from synseg_jax import pairs, stages
+from synseg_jax.data import volume
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.selection import Fold, cases_to_test
-from synseg_jax.data.volume import Volume
 from synseg_jax.errors import known
-from synseg_jax.evaluate import evaluate_pairs
-from synseg_jax.evaluation import figures, ranking, summary
-from synseg_jax.predict import predict
-from synseg_jax.scans import Run, Segmenter, Trained
+from synseg_jax.evaluation import summary
+from synseg_jax.measuring import Tested, measure
+from synseg_jax.scans import Segmenter
 from synseg_jax.stages import Stage
 
 MEASURES = 'measures.json'
-ROC_POINTS = 200  # of the curve over all scans of a set
 
 
 def evaluate(
@@ -37,7 +31,7 @@ def evaluate(
     fold: Fold,
     folder: Path,
 ) -> dict:
-    """What the last of a system's stages with a segmentor achieves on each set that it tests; see `_measure`.
+    """What the last of a system's stages with a segmentor achieves on each set that it tests; see `measuring.measure`.
 
     `tested` names another stage than the last.  What was measured before with the same weights on the same scans is not
     measured again.  The scans of a set that a stage made are made anew on their own grid: of a segmentor that was
@@ -57,7 +51,7 @@ def evaluate(
         key = stages.digest(weights, [_identity(case) for case in cases])
         measured[name] = before['sets'].get(name, {})
         if measured[name].get('key') != key:
-            measured[name] = {'key': key, **_measure(trained, name, sets, cases, folder)}
+            measured[name] = {'key': key, **measure(Tested(trained, name, sets, cases), folder)}
     found = {'sets': measured, 'costs': list(costs), 'seed': stage.config.seed, 'weights': stages.digest(weights)}
     same = found['weights'] == before['weights']
     found['synthesis'] = before['synthesis'] if same else _synthesis(fitted)
@@ -134,24 +128,8 @@ def _reads_target_labels(stage, trained) -> bool:
 
 def _identity(case):
     """What tells a scan and its reference from others."""
-    stats = [(path.stat().st_size, path.stat().st_mtime_ns) for path in (Path(case['image']), Path(case['label']))]
+    stats = [volume.stamp(Path(case[part])) for part in ('image', 'label')]
     return [case['id'], case['image'], stats]
-
-
-def _reader(trained, entry, cases) -> Callable[[Path], Volume]:
-    """How the scans of a set are read: from disk, or made from those on disk by the stage that made the set."""
-    if 'by' not in entry:
-        return volume.read
-    maker = Trained(Run.load(trained.run.folder.parent / entry['by']))
-    labels = {Path(case['image']): Path(case['label']) for case in cases}
-
-    @lru_cache(maxsize=4)
-    def read(path):
-        scan = volume.read(path)
-        mask = volume.read_labels(labels[path]).array > 0 if maker.config.masked else None
-        return replace(scan, array=maker.synthesize(scan, entry['from'], mask).astype(np.float32))
-
-    return read
 
 
 def _synthesis(fitted) -> dict:
@@ -163,75 +141,6 @@ def _synthesis(fitted) -> dict:
             names = ('mae', 'psnr', 'ssim') if measured else ()
             return {name: summary.statistics(of[name] for of in measured) for name in names}
     return {}
-
-
-def _measure(trained, name, sets, cases, folder) -> dict:
-    """{'cases': {case: {organ: {measure: value}}}} of the scans of one set; predictions and pictures in `folder`.
-
-    Of two classes the AUC is measured too, and the ROC curve over all scans; of lesions, whether each is found; of
-    synthetic scans, how far their intensities lie from those of real ones.
-    """
-    entry = sets[name].sets[name]
-    read = _reader(trained, entry, cases)
-    trained = trained.uncut() if 'by' in entry else trained
-    files = {case['id']: Path(case['image']) for case in cases}
-    written = predict(trained, files, folder / 'predictions' / name, entry['domain'], read)
-    labelled = {case['id']: (written[case['id']], Path(case['label'])) for case in cases}
-    classes = trained.run.classes
-    measured, _ = evaluate_pairs(labelled, classes, reference_values=entry['labels'])
-    found = {'cases': measured}
-    if len(classes) == 2:
-        found['roc'] = _rank(trained, entry, files, labelled, read, measured)
-    preserved.count(measured, labelled, entry['labels'], classes, trained.config.lesions)
-    if 'by' in entry:
-        real = preserved.real_intensities(sets, entry['domain'])
-        preserved.compare_intensities(measured, cases, read, entry['labels'], real)
-    summary.write_csv(folder / f'{name}.csv', summary.rows(measured))
-    scans = _outlined(trained, cases, labelled, measured, entry, read)
-    figures.overlays(folder / f'{name}.png', scans, classes)
-    telling = figures.telling_cases(measured)
-    best = [scan._replace(title=f'{words}: {scan.title}') for words, case in telling.items()
-            for scan in scans if scan.title.startswith(f'{case}, ')]  # fmt: skip
-    figures.overlays(folder / f'{name}_cases.png', best, classes)
-    return found
-
-
-def _rank(trained, entry, files, labelled, read, measured) -> dict[str, list[float]]:
-    """Adds every scan's AUC to what is measured; the ROC curve over all of them."""
-    organ, value = trained.run.classes[1], entry['labels'][trained.run.classes[1]]
-    probabilities, references = [], []
-    for case, path in files.items():
-        scan = read(path)
-        probabilities.append(trained.probability(scan, entry['domain'], 1).ravel())
-        references.append((volume.read_labels(labelled[case][1]).array == value).ravel())
-        area = ranking.auc(probabilities[-1], references[-1])
-        measured[case][organ]['auc'] = None if np.isnan(area) else area
-    fpr, tpr, _ = ranking.roc_curve(np.concatenate(probabilities), np.concatenate(references))
-    at = np.concatenate([[0], np.geomspace(1e-5, 1, ROC_POINTS)])
-    return {'fpr': at.tolist(), 'tpr': np.interp(at, fpr, tpr).tolist()}
-
-
-def _outlined(trained, cases, labelled, measured, entry, read):
-    """The telling slices of the test scans, from best to worst."""
-    axis, known_classes = trained.config.data.slice_axis, trained.run.classes
-    index = np.zeros(1 + max(entry['labels'].values()), np.uint8)  # the set's label values -> classes
-    for name, value in entry['labels'].items():
-        index[value] = known_classes.index(name) if name in known_classes else 0
-    organ = summary.organ_means(measured, 'dice')
-    paths = {case['id']: case for case in cases}
-    shown = []
-    for case in sorted(organ, key=organ.get, reverse=True):
-        scan = volume.canonical(read(Path(paths[case]['image'])))
-        prediction, reference = (
-            slices.to_stack(volume.canonical(volume.read_labels(path)).array, axis) for path in labelled[case]
-        )
-        reference = index[reference]
-        at = figures.telling_slice(reference, 0)
-        image = Normalisation(paths[case]['low'], paths[case]['high']).apply(slices.to_stack(scan.array, axis)[at])
-        spacing = slices.stack_spacing(scan.spacing_mm, axis)[1:]
-        title = f'{case}, Dice {organ[case]:.2f}'
-        shown.append(figures.Scan(title, image, reference[at], prediction[at], spacing))
-    return shown
 
 
 def peak_memory_gib() -> float:

@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from configs import variants
-from synseg_jax import experiment, fitting, scans, stages
+from synseg_jax import experiment, fitting, measuring, scans, stages
 from synseg_jax.data.preparation import prepare
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.roles import Scans
@@ -137,9 +137,8 @@ def test_synthetic_scans_are_measured_whole(finished, records, tmp_path):
         patch.setattr(scans, 'Trained', Seeing)
         trained = Seeing(scans.Run.load(_place(finished[0], 'half', 'segment')))
         trained.config.data.target_center = 0.5
-        entry = manifest.sets['synthesis']
-        cases = entry['roles']['train']['cases'][:1]
-        found = experiment.results._measure(trained, 'synthesis', entry, cases, tmp_path)
+        cases = manifest.role('synthesis', 'train')['cases'][:1]
+        found = measuring.measure(measuring.Tested(trained, 'synthesis', {'synthesis': manifest}, cases), tmp_path)
     assert seen == [1.0] and trained.config.data.target_center == 0.5
     assert found['cases'].keys() == {cases[0]['id']}
 
@@ -160,7 +159,7 @@ def test_again_nothing_is_trained_nor_measured(finished, records, monkeypatch):
         yield
 
     monkeypatch.setattr(fitting.pipeline, 'batches', refuse)
-    monkeypatch.setattr(experiment.results, 'predict', refuse)
+    monkeypatch.setattr(measuring, 'predict', refuse)
     assert experiment.run(_config(records), workdir, tiny.quiet())['systems'] == results['systems']
 
 

@@ -1,22 +1,18 @@
-"""nnU-Net raw folders as lists of cases, and the checks that a case must pass."""
+"""Folders of scans as lists of cases, their split by subject, and the checks that a case must pass."""
 
-import difflib
 import itertools
-import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 from jaxtyping import Shaped
 
-from synseg_jax.data.volume import READERS, Volume
+from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
 
 ROLES = ('train', 'val', 'test')
-TREE = 'expected: dataset.json, imagesTr/<case>_0000.nii.gz and, where labelled, labelsTr/<case>.nii.gz'
 TOLERANCE_MM = 1e-2  # of a voxel's place: headers round, registrations do not come this close
 
 
@@ -28,39 +24,24 @@ class Case:
     subject: str
     image: Path
     label: Path | None
+    expected: Path | None = None  # where a label is looked for, as far as one place can be named
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder as described by its dataset.json; `test_cases` are those of imagesTs."""
+    """What a folder holds; `test_cases` are those that its layout sets aside for testing."""
 
     folder: Path
     channel_names: tuple[str, ...]
-    labels: dict[str, int]
+    labels: dict[str, int | str | tuple[int | str, ...]]  # see label_maps.Values
     cases: tuple[Case, ...]
     test_cases: tuple[Case, ...] = ()
+    named_in: str = ''  # where its labels have their names
 
     @property
     def channel(self) -> str:
         """The name of the channel that is read, the first."""
         return self.channel_names[0]
-
-
-def read_dataset(folder: str | Path, subject: str = '(.+)') -> Dataset:
-    """The dataset in `folder`; group 1 of the expression `subject`, searched in a case id, names the person.
-
-    Raises InputError naming the first path that is not as nnU-Net lays it out.
-    """
-    folder = Path(folder).resolve()
-    if not folder.is_dir():
-        raise InputError(f'{folder}: no such folder; {TREE}')
-    channel_names, labels = _description(folder / 'dataset.json')
-    if len(channel_names) > 1:
-        logging.warning('%s: of %d channels only the first, %r, is read', folder, len(channel_names), channel_names[0])
-    cases, test_cases = (_cases(folder, part, len(channel_names), subject) for part in ('Tr', 'Ts'))
-    if not cases and not test_cases:
-        raise InputError(f'{folder / "imagesTr"}: {_emptiness(folder / "imagesTr")}; {TREE}')
-    return Dataset(folder, channel_names, labels, cases, test_cases)
 
 
 def checked_id(case_id: str) -> str:
@@ -96,11 +77,8 @@ def split(cases: Sequence[Case], shares: Sequence[float], seed: int) -> dict[str
     return {role: sorted((c for c in cases if role_of[c.subject] == role), key=lambda c: c.id) for role in ROLES}
 
 
-def check_pair(image: Volume, label: Volume, allowed_values: Iterable[int], name: str = 'the label map') -> None:
-    """InputError, unless the label map has the image's grid and only values that dataset.json names.
-
-    Grids that differ by less than a hundredth of a millimetre count as equal.
-    """
+def check_grid(image: Volume, label: Volume, name: str = 'the label map') -> None:
+    """InputError, unless the label map has the image's grid; less than a hundredth of a millimetre counts as equal."""
     if image.array.shape != label.array.shape:
         raise InputError(
             f'{name}: label map has shape {label.array.shape}, its image {image.array.shape}; resample it to the image'
@@ -108,12 +86,6 @@ def check_pair(image: Volume, label: Volume, allowed_values: Iterable[int], name
     gap = _gap_mm(image, label)
     if gap > TOLERANCE_MM:
         raise InputError(f'{name}: {_difference(image, label, gap)}; copy the affine that is right or resample')
-    unknown = sorted(set(label_values(label.array)) - set(allowed_values))
-    if unknown:
-        raise InputError(
-            f'{name}: label values {", ".join(map(str, unknown[:10]))} are not in dataset.json; '
-            'name them there or remove them'
-        )
 
 
 def label_values(array: Shaped[np.ndarray, '*space']) -> list[int]:
@@ -123,89 +95,6 @@ def label_values(array: Shaped[np.ndarray, '*space']) -> list[int]:
     present = np.zeros(2 ** (8 * array.dtype.itemsize), bool)
     present[array] = True
     return np.flatnonzero(present).tolist()
-
-
-def _description(path):
-    """Channel names and label values of a dataset.json, of version 2 or 1 of nnU-Net."""
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        raise InputError(f'{path}: no such file; {TREE}') from None
-    except (ValueError, OSError) as error:
-        raise InputError(f'{path}: not readable as JSON ({error}); repair it') from error
-    try:
-        channels = content.get('channel_names') or content['modality']
-        labels = dict(content.get('labels') or {})
-        if any(name.isdigit() for name in labels):  # version 1: {'0': 'background'}
-            labels = {name: int(value) for value, name in labels.items()}
-        names = tuple(str(channels[key]) for key in sorted(channels, key=int))
-        values = {str(name): int(value) for name, value in labels.items()}
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(
-            f'{path}: needs "channel_names", e.g. {{"0": "CT"}}, and "labels", e.g. {{"background": 0, "liver": 1}} '
-            f'(whole numbers, no regions), but: {type(error).__name__} {error}'
-        ) from error
-    if not names or len(set(values.values())) != len(values) or min(values.values(), default=0) < 0:
-        raise InputError(f'{path}: needs a channel, and labels with different values from 0 up')
-    return names, values
-
-
-def _cases(folder, part, channels, subject):
-    """Cases of one part (Tr or Ts), sorted by id; none where the part is not there."""
-    images, labels = folder / f'images{part}', folder / f'labels{part}'
-    image_of = _image_of(images, channels)
-    label_of = _scans(labels)
-    # labels that carry the channel's number too are understood
-    label_of = {key if key in image_of else key.removesuffix('_0000'): path for key, path in label_of.items()}
-    for orphan in sorted(set(label_of) - set(image_of)):
-        hint = _hint(orphan, set(image_of) - set(label_of) or image_of)
-        raise InputError(f'{label_of[orphan]}: no image for it in {images.name}{hint}')
-    return tuple(
-        Case(checked_id(key), subject_of(key, subject), image_of[key], label_of.get(key)) for key in sorted(image_of)
-    )
-
-
-def _image_of(images, channels):
-    """The first channel's file of every case id; names without `_0000` are taken as they are, if all are."""
-    scans = _scans(images)
-    if not any(key.endswith('_0000') for key in scans):
-        return scans
-    first, others = {}, {}
-    for key, path in scans.items():
-        case_id, _, number = key.rpartition('_')
-        if not case_id or not re.fullmatch(r'\d{4}', number) or int(number) >= channels:
-            raise InputError(f'{path}: not one of the {channels} channels in dataset.json; did you mean {key}_0000?')
-        (others if int(number) else first)[case_id] = path
-    for case_id in set(others) - set(first):
-        raise InputError(f'{others[case_id]}: no first channel for it; did you mean {case_id}_0000?')
-    return first
-
-
-def _scans(folder):
-    """Readable scans of a folder by name without suffix, sorted; nothing where the folder is not there."""
-    found = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        suffix = max((s for s in READERS if path.name.lower().endswith(s)), key=len, default=None)
-        if suffix is None or path.name.startswith('.'):
-            continue
-        key = path.name[: -len(suffix)]
-        if key in found:
-            raise InputError(f'{path}: the same case as {found[key].name}; keep one of the two')
-        found[key] = path
-    return found
-
-
-def _emptiness(images):
-    """What is wrong with a folder of images that gave none."""
-    if not images.is_dir():
-        near = [path.name for path in images.parent.iterdir() if path.is_dir()]
-        return f'no such folder{_hint(images.name, near)}'
-    return f'no scans in it (known kinds: {", ".join(sorted(READERS))})'
-
-
-def _hint(word, candidates):
-    near = difflib.get_close_matches(word, sorted(candidates), n=1)
-    return f'; did you mean {near[0]}?' if near else ''
 
 
 def _counts(total, shares):
@@ -234,8 +123,8 @@ def _gap_mm(image: Volume, label: Volume) -> float:
 def _difference(image, label, gap):
     """In words: how two affines differ."""
     shift = np.linalg.norm(image.affine[:3, 3] - label.affine[:3, 3])
-    spacing, other = (tuple(round(mm, 4) for mm in volume.spacing_mm) for volume in (image, label))
-    directions = (volume.affine[:3, :3] / volume.spacing_mm for volume in (image, label))
+    spacing, other = (tuple(round(mm, 4) for mm in one.spacing_mm) for one in (image, label))
+    directions = (one.affine[:3, :3] / one.spacing_mm for one in (image, label))
     parts = [f'voxels lie up to {gap:.3g} mm from those of its image']
     parts += [f'spacing {other} against {spacing}'] if spacing != other else []
     parts += ['axes point elsewhere'] if not np.allclose(*directions, atol=1e-4) else []

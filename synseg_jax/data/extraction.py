@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from synseg_jax.data import intensity, slices, tiles, volume
-from synseg_jax.data.dataset import Case, check_pair
+from synseg_jax.data import intensity, label_maps, slices, tiles, volume
+from synseg_jax.data.dataset import Case
 from synseg_jax.data.records import encode
 from synseg_jax.data.roles import Role
 from synseg_jax.data.settings import Settings
@@ -76,10 +76,7 @@ def _all_dropped(kept, settings) -> str:
 
 def _label_stack(case, image, role, settings) -> np.ndarray:
     """Class indices of a case as upright slices."""
-    label = volume.read_labels(case.label)
-    check_pair(image, label, role.dataset.labels.values(), str(case.label))
-    # the image's own affine: the two agree, and both must be turned the same way
-    upright = volume.canonical(volume.Volume(role.classes[label.array], image.affine))
+    upright = volume.canonical(label_maps.read(case.label, case.image, role.dataset.labels, role.classes, image))
     return _central(slices.to_stack(upright.array, settings.slice_axis), role, settings)
 
 

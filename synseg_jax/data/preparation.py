@@ -17,10 +17,12 @@ from absl import logging
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import synseg_jax
+from synseg_jax.data import volume
 from synseg_jax.data.extraction import records_of
 from synseg_jax.data.records import FORMAT, MANIFEST, Manifest, RecordWriter
 from synseg_jax.data.roles import Scans, plan, recast
 from synseg_jax.data.settings import READING, Settings
+from synseg_jax.data.verification import require_headers
 from synseg_jax.errors import InputError
 
 WORKERS = 2
@@ -32,7 +34,8 @@ def prepare(
     """The manifest of the records in `output`, which are written unless they are there already.
 
     The same request gives the same bytes.  `output` appears whole or not at all.  Raises InputError for a
-    scan, label or setting that will not do, and where `output` holds something else and `overwrite` is False.
+    scan, label or setting that will not do (all that headers tell at once), and where `output` holds something else and
+    `overwrite` is False.
     """
     roles, classes = plan(sets, settings)
     return _prepare(roles, classes, output, settings, overwrite, progress)
@@ -54,6 +57,7 @@ def _prepare(roles, classes, output, settings, overwrite, progress) -> Manifest:
         if progress:
             print(f'{output} is up to date')
         return existing
+    require_headers(roles)
     with whole_folder(output) as folder:
         manifest = Manifest(
             folder=folder,
@@ -80,7 +84,7 @@ def _request(roles, settings) -> str:
     for role in roles:
         read = [case.image for case in role.cases]
         read += [case.label for case in role.cases] if role.classes is not None else []
-        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in read]
+        stats = [(str(path), *volume.stamp(path)) for path in read]
         named = [(case.id, case.subject, str(case.label)) for case in role.cases]
         entries.append([role.file, role.domain, role.dataset.channel_names, role.dataset.labels, stats, named])
     content = [FORMAT, synseg_jax.__version__, asdict(settings), entries]

@@ -1,39 +1,45 @@
 """Which scans train, validate and test, and how their labels become classes; every check that needs no voxels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from absl import logging
 
 from synseg_jax.data import intensity, slices
-from synseg_jax.data.dataset import ROLES, Case, Dataset, read_dataset, split
-from synseg_jax.data.records import Manifest
+from synseg_jax.data.dataset import ROLES, Case, Dataset, split
+from synseg_jax.data.label_maps import Values, several
+from synseg_jax.data.layouts import class_values, read_dataset
+from synseg_jax.data.records import MANIFEST, Manifest
 from synseg_jax.data.settings import Settings
 from synseg_jax.errors import InputError, known
 
 
 @dataclass(frozen=True)
 class Scans:
-    """A folder to prepare; without a role its cases are split by subject."""
+    """A folder to prepare; without a role its cases are split by subject.
+
+    `channel` and `labels` take the place of what the folder says.
+    """
 
     name: str
     folder: Path
     domain: str
     role: str | None = None
+    channel: str = ''
+    labels: Values | None = None
 
 
 @dataclass(frozen=True)
 class Role:
-    """The cases of one set and role, and how their labels become classes (None: labels stay unopened)."""
+    """The cases of one set and role, and the classes of their labels (None: labels stay unopened)."""
 
     name: str
     role: str
     domain: str
     dataset: Dataset
     cases: Sequence[Case]
-    classes: np.ndarray | None
+    classes: tuple[str, ...] | None
 
     @property
     def file(self) -> str:
@@ -51,7 +57,7 @@ def plan(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], tuple[s
             'side of their voxels in mm, and slices have none'
         )
     intensity.window(*settings.window_hu)
-    datasets = {scans.name: read_dataset(scans.folder, settings.subject) for scans in sets}
+    datasets = {s.name: read_dataset(s.folder, settings.subject, s.channel, s.labels) for s in sets}
     if len(datasets) < len(sets):
         raise InputError(f'sets {", ".join(scans.name for scans in sets)}: each name may occur once; rename one')
     classes = tuple(settings.classes) or _classes_of(sets, datasets)
@@ -59,11 +65,11 @@ def plan(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], tuple[s
         raise InputError(f'data.classes {classes}: at most 256 different names, the background first')
     roles = []
     for scans in sets:
-        dataset = datasets[scans.name]
+        dataset = _spelt(datasets[scans.name], classes)
         for role, cases in _cast(scans, dataset, settings).items():
             opened = _labels_opened(scans, role, cases, settings)
-            table = _class_table(dataset, classes, bool(settings.classes)) if opened else None
-            roles.append(Role(scans.name, role, scans.domain, dataset, cases, table))
+            read = _checked(classes, dataset, bool(settings.classes)) if opened else None
+            roles.append(Role(scans.name, role, scans.domain, dataset, cases, read))
     _check_subjects([role for role in roles if role.name not in settings.same_patients])
     return roles, classes
 
@@ -77,20 +83,31 @@ def recast(manifest: Manifest, settings: Settings) -> list[Role]:
                 Case(case['id'], case['subject'], Path(case['image']), case['label'] and Path(case['label']))
                 for case in content['cases']
             ]
-            dataset = Dataset(cases[0].image.parents[1], (entry['channel'],), entry['labels'], tuple(cases))
+            dataset = _spelt(_recalled(manifest, entry, cases), manifest.classes)
             opened = _labels_opened(Scans(name, dataset.folder, entry['domain']), role, cases, settings)
-            table = _class_table(dataset, manifest.classes, chosen=True) if opened else None
-            roles.append(Role(name, role, entry['domain'], dataset, cases, table))
+            read = _checked(manifest.classes, dataset, chosen=True) if opened else None
+            roles.append(Role(name, role, entry['domain'], dataset, cases, read))
     return roles
+
+
+def _recalled(manifest, entry, cases) -> Dataset:
+    """A set as the manifest of its records remembers it."""
+    named_in = str(manifest.folder / MANIFEST)
+    return Dataset(cases[0].image.parent, (entry['channel'],), entry['labels'], tuple(cases), named_in=named_in)
+
+
+def _spelt(dataset, classes) -> Dataset:
+    """The same with its labels under the names of the classes."""
+    return replace(dataset, labels=class_values.spelt(dataset.labels, classes))
 
 
 def _classes_of(sets, datasets):
     """Label names of the source, or of the first folder of domain a, ordered by their values."""
     chosen = min(sets, key=lambda scans: (scans.name != 'source', scans.domain))
-    labels = datasets[chosen.name].labels
-    if not labels:
-        raise InputError(f'{datasets[chosen.name].folder / "dataset.json"}: "labels" names no classes; name them')
-    return tuple(sorted(labels, key=labels.get))
+    dataset = datasets[chosen.name]
+    if not dataset.labels:
+        raise InputError(f'{dataset.named_in}: no classes; name them, --labels={chosen.name}=background:0,liver:1')
+    return class_values.apart(dataset.labels)
 
 
 def _cast(scans, dataset, settings) -> dict[str, list[Case]]:
@@ -117,32 +134,29 @@ def _labels_opened(scans, role, cases, settings) -> bool:
     missing = [case for case in cases if case.label is None]
     needed = scans.name == 'source' and role != 'test'
     if missing and (needed or len(missing) < len(cases)):
-        raise InputError(
-            f'no labels for the {scans.name} scan {missing[0].image} ({len(missing)} of {len(cases)} in {role}); '
-            f'expected {missing[0].image.parents[1] / "labelsTr"}/{missing[0].id}.nii.gz'
-        )
+        first, count = missing[0], f'{len(missing)} of {len(cases)} in {role}'
+        place = f'expected {first.expected}' if first.expected else 'add them, or leave it out'
+        raise InputError(f'no labels for the {scans.name} scan {first.image} ({count}); {place}')
     return not missing
 
 
-def _class_table(dataset, classes, chosen: bool) -> np.ndarray:
-    """Index into `classes` by label value; labels outside `classes` become background only if it was `chosen`."""
-    path = dataset.folder / 'dataset.json'
+def _checked(classes, dataset, chosen: bool) -> tuple[str, ...]:
+    """The classes, all of which the labels must know; others become background only if it was `chosen`."""
+    path = dataset.named_in
     extra = [name for name in dataset.labels if name not in classes]
     absent = [name for name in classes if name not in dataset.labels]
     if absent:
-        raise InputError(f'{path}: no label {", ".join(absent)}; it has {", ".join(dataset.labels)}; set data.classes')
+        has, near = ', '.join(dataset.labels) or 'none', class_values.alike(absent[0], extra)
+        raise InputError(f'{path}: no label {", ".join(absent)}; it has {has}{near}; set data.classes or --labels')
     if extra and not chosen:
         raise InputError(f'{path}: labels {", ".join(extra)} are not among the classes; name data.classes explicitly')
-    if dataset.labels[classes[0]] != 0:
+    if 0 not in several(dataset.labels[classes[0]]):
         raise InputError(
             f'data.classes: the first, {classes[0]}, has value {dataset.labels[classes[0]]} in {path}, not 0'
         )
     if extra:
         logging.warning('%s: labels %s become %s', path, ', '.join(extra), classes[0])
-    table = np.zeros(max(dataset.labels.values()) + 1, np.uint8)
-    for index, name in enumerate(classes):
-        table[dataset.labels[name]] = index
-    return table
+    return tuple(classes)
 
 
 def _check_subjects(roles) -> None:

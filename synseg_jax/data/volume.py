@@ -1,6 +1,6 @@
 """Scans on disk and in memory: an array with the affine that places it in the patient.
 
-This is the only file that opens scans; a further format is one more entry in `READERS`.
+Every scan is opened here: NIfTI, NRRD and MetaImage files, and DICOM series as folders.
 """
 
 import gzip
@@ -12,16 +12,13 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from absl import logging
 from jaxtyping import Float, Integer, Shaped
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
+from synseg_jax.data import dicom, itk, nifti
 from synseg_jax.errors import InputError
 
-MAX_VOXELS = 2**30  # a whole-body CT of 512 x 512 x 4096; more is a broken header
-MAX_OFFSET = 2**26  # bytes of header extensions in front of the voxels
-GZIP_RATIO = 1100  # deflate cannot do better than 1032:1, so a larger claim is a truncated file
 LPS = axcodes2ornt(('L', 'P', 'S'))
 
 
@@ -44,10 +41,19 @@ def read(path: str | os.PathLike) -> Volume:
 
     Raises InputError for files that are missing, damaged, not 3-D or not finite.
     """
-    raw, affine, header = _open(path)
-    array = _scaled(raw, header).astype(np.float32, copy=False)
+    array, affine, header = _open(path, READERS)
+    array = array.astype(np.float32, copy=False)
     _require_finite(path, array)
     return Volume(array, affine, header)
+
+
+def grid(path: str | os.PathLike) -> Volume:
+    """The grid of a scan by its header alone: a volume of zeros that take no memory.
+
+    Raises InputError for what `read` would refuse without having seen a voxel.
+    """
+    shape, affine = _open(path, GRIDS)
+    return Volume(np.broadcast_to(np.uint8(0), shape), affine)
 
 
 def read_labels(path: str | os.PathLike) -> Volume:
@@ -55,8 +61,8 @@ def read_labels(path: str | os.PathLike) -> Volume:
 
     Values within 1e-3 of a whole number are snapped to it; others and negative ones raise InputError.
     """
-    raw, affine, header = _open(path)
-    array = _whole(path, _scaled(raw, header))
+    array, affine, header = _open(path, READERS)
+    array = _whole(path, array)
     if array.min() < 0:
         raise InputError(f'{path}: labels are negative (lowest {array.min()}); number them from 0')
     return Volume(array.astype(np.min_scalar_type(array.max())), affine, header)
@@ -120,108 +126,60 @@ def _image(array, like, intent):
     return (nib.Nifti2Image if version_2 else nib.Nifti1Image)(array, header.get_best_affine(), header)
 
 
-def _open(path):
-    """(raw voxels, affine, header) by whichever reader knows the suffix; InputError for whatever is wrong with it."""
+def kind(path: str | os.PathLike) -> str:
+    """The suffix by which a file is read, `/` of a folder (a DICOM series), or '' where it is no scan by its name."""
     path = Path(path)
-    reader = next((READERS[suffix] for suffix in READERS if path.name.lower().endswith(suffix)), None)
-    if reader is None:
-        raise InputError(f'{path}: unknown kind of scan; known: {", ".join(sorted(READERS))}')
-    if not path.is_file():
+    if path.is_dir() or dicom.chosen(path)[0].is_dir():
+        return '/'
+    return max((suffix for suffix in READERS if path.name.lower().endswith(suffix)), key=len, default='')
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder, or a folder of which one series is meant."""
+    return dicom.chosen(path)[0].exists()
+
+
+def stamp(path: Path) -> list[int]:
+    """Sizes and times of a file, or of those in a folder, by which a changed scan is known."""
+    place = dicom.chosen(path)[0]
+    inside = sorted(place.iterdir()) if place.is_dir() else [place]
+    return [number for file in inside for number in (file.stat().st_size, file.stat().st_mtime_ns)]
+
+
+def name(path: Path) -> str:
+    """A scan's name without suffix."""
+    return path.name if kind(path) == '/' else path.name[: len(path.name) - len(kind(path))]
+
+
+def found(folder: Path) -> dict[str, Path]:
+    """{name without suffix: scan} of the files in a folder and of the DICOM series in it or one level below, sorted."""
+    scans: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith('.') or path.is_file() and kind(path) in ('', '.dcm'):
+            continue
+        named = dicom.series_in(path) if path.is_dir() else {name(path): path}
+        for key, scan in named.items():
+            if key in scans:
+                raise InputError(f'{scan}: the same case as {scans[key].name}; keep one of the two')
+            scans[key] = scan
+    return scans or dicom.series_in(folder)
+
+
+def _open(path, readers):
+    """What the reader of its kind returns; InputError for whatever is wrong."""
+    path = Path(path)
+    if not exists(path):
         raise InputError(f'{path}: no such file')
+    if not kind(path):
+        raise InputError(f'{path}: unknown kind of scan; known: {KINDS}')
     try:
-        return reader(path)
+        return readers[kind(path)](path)
     except InputError:
         raise
     except PermissionError as error:
         raise InputError(f'{path}: may not be read; check its permissions') from error
     except (OSError, EOFError, zlib.error, ValueError, HeaderDataError, MemoryError) as error:
         raise InputError(f'{path}: damaged or not a scan ({error}); replace the file') from error
-
-
-def _read_nifti(path):
-    """Raw voxels, affine and header of a NIfTI-1 or NIfTI-2 file, never reading more than its header claims."""
-    size = path.stat().st_size
-    zipped = path.name.lower().endswith('.gz')
-    if size == 0:
-        raise InputError(f'{path}: the file is empty; replace it')
-    with path.open('rb') as file:
-        if (file.read(2) == b'\x1f\x8b') != zipped:
-            raise InputError(f'{path}: {"not gzip" if zipped else "gzip"}, whatever its name says; rename the file')
-        file.seek(0)
-        with gzip.GzipFile(fileobj=file) if zipped else file as stream:
-            header = _nifti_header(path, stream)
-            claim = int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize
-            offset = int(header.get_data_offset()) or 352
-            if claim + offset > size * (GZIP_RATIO if zipped else 1):
-                raise InputError(f'{path}: truncated, its header promises {claim} bytes of voxels; replace the file')
-            stream.seek(offset)
-            voxels = _bytes(path, stream, claim)
-    raw = voxels.view(header.get_data_dtype()).reshape(header.get_data_shape(), order='F')
-    return raw.reshape((*raw.shape, 1, 1)[:3], order='F'), _affine(path, header), header
-
-
-def _nifti_header(path, stream):
-    """The header, once its claims are believable."""
-    block = stream.read(348)
-    lengths = {int.from_bytes(block[:4], order) for order in ('little', 'big')}
-    if len(block) < 348 or not lengths & {348, 540}:
-        raise InputError(f'{path}: not a NIfTI file; replace it')
-    header = nib.Nifti2Header(block + stream.read(540 - 348)) if 540 in lengths else nib.Nifti1Header(block)
-    shape, dtype = header.get_data_shape(), header.get_data_dtype()
-    if dtype.fields or dtype.kind not in 'iuf':
-        kind = 'colour (RGB)' if dtype.fields else f'{dtype} numbers'
-        raise InputError(f'{path}: holds {kind}, not one intensity per voxel; convert it to a grey-value scan')
-    if len(shape) < 2 or any(length > 1 for length in shape[3:]):
-        raise InputError(f'{path}: has {len(shape)} dimensions {shape}; extract the one 3-D volume that is meant')
-    if min(shape) < 1 or np.prod([float(length) for length in shape]) > MAX_VOXELS:
-        raise InputError(f'{path}: its header claims {" x ".join(map(str, shape))} voxels; replace the file')
-    if not 0 <= float(header['vox_offset']) <= MAX_OFFSET:
-        raise InputError(f'{path}: its header puts the voxels at byte {header["vox_offset"]}; replace the file')
-    return header
-
-
-def _bytes(path, stream, count):
-    """Exactly `count` bytes of the stream, whose checksum is verified where the voxels end the stream."""
-    buffer = np.empty(count, np.uint8)
-    view, filled = memoryview(buffer), 0
-    while filled < count:
-        piece = stream.read(min(count - filled, 2**22))
-        if not piece:
-            raise InputError(f'{path}: truncated, {filled} of {count} bytes of voxels; replace the file')
-        view[filled : filled + len(piece)] = piece
-        filled += len(piece)
-    try:
-        stream.read(1)
-    except gzip.BadGzipFile as error:
-        if 'Not a gzipped' not in str(error):  # bytes after the end of a sound stream do no harm
-            raise
-    return buffer
-
-
-def _affine(path, header):
-    """The header's affine: sform before qform, as everybody does, saying so where the two disagree."""
-    affine = np.asarray(header.get_best_affine(), np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise InputError(f'{path}: its affine is singular or not finite; repair the header')
-    sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
-    if sform is not None and qform is not None:
-        gap = np.abs(sform - qform).max()
-        if gap > 0.01 * np.linalg.norm(affine[:3, :3], axis=0).min():
-            logging.warning('%s: sform and qform disagree by up to %.3g mm; the sform is used', path, gap)
-    return affine
-
-
-def _scaled(raw, header):
-    """Voxels times slope plus intercept, in float32 where that is exact enough; unscaled ones as they are."""
-    slope, inter = header.get_slope_inter()
-    slope, inter = 1.0 if slope is None else slope, 0.0 if inter is None else inter
-    native = raw.astype(raw.dtype.newbyteorder('='), copy=False)
-    if (slope, inter) == (1.0, 0.0):
-        return native
-    scaled = native.astype(np.float32 if raw.dtype.itemsize <= 2 else np.float64)
-    scaled *= slope
-    scaled += inter
-    return scaled
 
 
 def _require_finite(path, array):
@@ -241,4 +199,8 @@ def _whole(path, array: np.ndarray) -> Integer[np.ndarray, '...']:
     return whole.astype(np.int64)
 
 
-READERS: dict[str, Callable] = {'.nii': _read_nifti, '.nii.gz': _read_nifti}
+READERS: dict[str, Callable] = {'.nii': nifti.read, '.nii.gz': nifti.read, '.dcm': dicom.read, '/': dicom.read}
+READERS |= dict.fromkeys(itk.SUFFIXES, itk.read)
+GRIDS: dict[str, Callable] = {'.nii': nifti.grid, '.nii.gz': nifti.grid, '.dcm': dicom.grid, '/': dicom.grid}
+GRIDS |= dict.fromkeys(itk.SUFFIXES, itk.grid)
+KINDS = '.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, folders of DICOM'

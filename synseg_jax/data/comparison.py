@@ -1,0 +1,125 @@
+"""What is wrong between cases: persons and scans in two places, classes that no label shows, sets that are mirrored."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+
+from synseg_jax.data import sides
+from synseg_jax.data.verification import Checked, Problem, classes_of
+
+ENOUGH = 3  # labels of a set below which its being mirrored is no more than a suspicion
+EXAMPLES = 3  # files named where many have the same
+
+
+def problems(checked: Sequence[Checked], same_patients: Sequence[str] = ()) -> list[Problem]:
+    """All of them; the sets `same_patients` may show people of other roles again."""
+    found = [*subjects([one for one in checked if one.role.name not in same_patients]), *duplicates(checked)]
+    for group in _grouped(checked, lambda one: (one.role.name, one.role.role)):
+        found += [*_missing(group), *_unused(group)]
+    return found + mirrored(checked)
+
+
+def subjects(checked: Sequence[Checked]) -> list[Problem]:
+    """Persons in two roles of a domain; between domains the name may be chance, which is a warning for all of them."""
+    found, across = [], []
+    for subject, group in _by(checked, lambda one: one.case.subject).items():
+        places = list({(one.role.role, one.role.name): one.role for one in group}.values())
+        clashes = [pair for pair in combinations(places, 2) if pair[0].role != pair[1].role]
+        if within := [pair for pair in clashes if pair[0].domain == pair[1].domain]:
+            words = ', '.join(f'{role.role or "all"} of {role.name}' for role in places)
+            remedy = 'put it in one role, or tell subjects apart with data.subject'
+            found.append(Problem(f'subject {subject} is in {words}; {remedy}', within[0][1].name, within[0][1].role))
+        elif clashes:
+            across.append(subject)
+    if across:
+        text = f'{len(across)} subject names occur in different roles of source and target, e.g. {across[0]}'
+        found.append(Problem(f'{text}; are they the same people?', error=False))
+    return found
+
+
+def duplicates(checked: Sequence[Checked]) -> list[Problem]:
+    """Scans with the same voxels: wrong in two roles or domains, odd within one."""
+    found = []
+    for first, *others in _grouped([one for one in checked if one.digest], lambda one: one.digest):
+        for one in others:
+            wrong = (first.role.role, first.role.domain) != (one.role.role, one.role.domain)
+            places = ' and '.join(f'{each.role.role or "all"} of {each.role.name}' for each in (first, one))
+            text = f'{one.case.image}: the same voxels as {first.case.image} ({places}); keep one of the two'
+            found.append(Problem(text, one.role.name, one.role.role, wrong))
+    return found
+
+
+def mirrored(checked: Sequence[Checked]) -> list[Problem]:
+    """Sets whose organs lie on the wrong side, or on another than in another set; and such scans within a set."""
+    groups = _grouped([one for one in checked if one.centres], lambda one: one.role.name)
+    found, single = {}, []  # what is exchanged shows along several axes, and is told once
+    for axis, (words, *_) in enumerate(sides.AXES):
+        odd = set()
+        for group in groups:
+            placed, name = [_places(one) for one in group], group[0].role.name
+            if lies := sides.misplaced(placed, axis):
+                odd.add(name)
+                problem = _mirrored(group, f'has {lies[0]}', 'it', words, lies[1], len(group))
+                found.setdefault((name, words if lies[1] else ''), problem)
+            single += [_stray(group[i], words) for i in sides.strays(placed, axis)]
+        for group, other in combinations(groups, 2):
+            names = (group[0].role.name, other[0].role.name)
+            lies = sides.opposed(*([_places(one) for one in each] for each in (group, other)), axis)
+            if lies and not odd & set(names):
+                text = f'has {lies[0]}, but {other[0].role.dataset.folder} {lies[1]}'
+                problem = _mirrored(group, text, 'one of them', words, lies[2], min(len(group), len(other)))
+                found.setdefault((*names, words if lies[2] else ''), problem)
+    return [*found.values(), *single]
+
+
+def _mirrored(group, text, which, words, every, count) -> Problem:
+    """A set, or one of two, in which every pair of organs lies the wrong way round, or some do."""
+    role = group[0].role
+    if every:
+        text += f': {which} is stored mirrored {words} against its affine; look at a scan, and mirror voxels or affines'
+    else:
+        text += f': are values exchanged in {which}? Look at a label, and name its values with --labels'
+    return Problem(f'{role.dataset.folder}: {text}', role.name, '', count >= ENOUGH)
+
+
+def _stray(one, words) -> Problem:
+    text = f'{one.case.label}: its organs lie mirrored {words}, unlike those of the other scans; look at it'
+    return Problem(text, one.role.name, one.role.role, error=False)
+
+
+def _places(one) -> sides.Places:
+    return one.centres if one.body is None else {**one.centres, sides.BODY: one.body}
+
+
+def _missing(group) -> Iterator[Problem]:
+    """Classes that no label of a role shows, an error where they are to be learnt, or that some do not."""
+    role, labels = group[0].role, [one for one in group if one.centres is not None]
+    for name in classes_of(role)[1:] if labels else ():
+        without = [one for one in labels if name not in one.centres]
+        files = ', '.join(str(one.case.label) for one in without[:EXAMPLES])
+        if len(without) == len(labels):
+            learnt = role.classes is not None and role.role == 'train'
+            text = (
+                f'{role.dataset.folder}: no label of {role.role or "all"} shows {name}; add some, or set data.classes'
+            )
+            yield Problem(text, role.name, role.role, learnt)
+        elif without:
+            text = f'{files}: without {name} ({len(without)} of {len(labels)} labels); is it out of view?'
+            yield Problem(text, role.name, role.role, error=False)
+
+
+def _unused(group) -> Iterator[Problem]:
+    """The first of the scans whose values leave most of the window empty."""
+    if odd := [one for one in group if one.unused]:
+        more = f' (and {len(odd) - 1} more scans)' if len(odd) > 1 else ''
+        yield Problem(f'{odd[0].case.image}: {odd[0].unused}{more}', odd[0].role.name, odd[0].role.role, error=False)
+
+
+def _grouped(checked, key: Callable) -> list[list[Checked]]:
+    return list(_by(checked, key).values())
+
+
+def _by(checked, key: Callable) -> dict:
+    groups: dict = {}
+    for one in checked:
+        groups.setdefault(key(one), []).append(one)
+    return groups

@@ -1,0 +1,92 @@
+"""Folders of scans as people have them, read as lists of cases: one small adapter for each way of laying them out."""
+
+import re
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from synseg_jax.data import dicom
+from synseg_jax.data.dataset import Dataset
+from synseg_jax.data.label_maps import Values
+from synseg_jax.data.layouts.described import JSON, Decathlon, NnUNet
+from synseg_jax.data.layouts.downloads import DOWNLOADS
+from synseg_jax.data.layouts.layout import Layout, hint
+from synseg_jax.data.layouts.patients import COLLECTIONS
+from synseg_jax.data.layouts.plain import Plain
+from synseg_jax.errors import InputError
+
+LAYOUTS: tuple[Layout, ...] = (NnUNet(), Decathlon(), Plain(), *DOWNLOADS, *COLLECTIONS)
+DEPTH, BREADTH = 3, 200  # levels and folders below a wrong one that are looked at for what was meant
+
+
+def read_dataset(folder: str | Path, subject: str = '(.+)', channel: str = '', labels: Values | None = None) -> Dataset:
+    """The dataset in `folder`; `FOLDER#word` where it can be read in several ways.
+
+    Group 1 of the expression `subject`, searched in a case id, names the person; the public downloads know theirs.
+    `channel` and `labels` take the place of what the folder says.  Raises InputError naming the first path that is
+    not as the layout has it.
+    """
+    folder, word = dicom.chosen(Path(folder).absolute())
+    folder = folder.resolve()
+    if not folder.is_dir():
+        raise InputError(f'{folder}: no such folder; {_expected()}')
+    layout = _layout(folder, word)
+    dataset = layout.read(folder, subject)
+    if channel:
+        dataset = replace(dataset, channel_names=(channel,))
+    if labels is not None:
+        dataset = replace(dataset, labels=dict(labels), named_in='--labels')
+    if not dataset.channel_names:
+        raise InputError(
+            f'{folder / JSON}: no such file; expected: {layout.tree}; --channel=SET=CT, and --labels, take its place'
+        )
+    return dataset
+
+
+def _layout(folder, word) -> Layout:
+    """The one that fits, and has the word if one is given."""
+    fitting = [layout for layout in LAYOUTS if layout.fits(folder)]
+    meant = [layout for layout in fitting if word in ('', layout.word)]
+    if len(meant) == 1:
+        return meant[0]
+    if fitting:
+        raise InputError(
+            f'{folder}{"#" if word else ""}{word}: holds {" and ".join(layout.word for layout in fitting)}; '
+            f'name one: {", ".join(_named(folder, layout, folder.parent) for layout in fitting)}'
+        )
+    if below := _below(folder):
+        raise InputError(f'{folder}: lies above what is meant; name one: {", ".join(below)}')
+    raise InputError(f'{_wrong(folder)}; {_expected()}')
+
+
+def _below(folder) -> list[str]:
+    """Folders below one that fit a layout, with its word where they fit several."""
+    named, level = [], [folder]
+    for _ in range(DEPTH):
+        level = list(islice((path for above in level for path in sorted(above.iterdir()) if path.is_dir()), BREADTH))
+        for path in level:
+            fitting = [layout for layout in LAYOUTS if layout.fits(path)]
+            named += [_named(path, layout, folder, alone=len(fitting) == 1) for layout in fitting]
+        if named:
+            break
+    return named[:10]
+
+
+def _named(path, layout, above, alone=False) -> str:
+    """How a flag names a folder, from the one `above` it."""
+    return f'{path.relative_to(above)}{"" if alone else f"#{layout.word}"}'
+
+
+def _wrong(folder) -> str:
+    """The first path that begins no layout, and the word of a tree that it may have been meant to be."""
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith('.'))
+    if not inside:
+        return f'{folder}: empty'
+    near = hint(inside[0].name, set(re.findall(r'\w+', _expected())))
+    return f'{inside[0]}: begins no known layout{near}'
+
+
+def _expected() -> str:
+    """All trees in one line."""
+    trees = {layout.word: layout.tree for layout in LAYOUTS}
+    return f'expected: {"; ".join(f"{tree} ({word})" for word, tree in trees.items())}'

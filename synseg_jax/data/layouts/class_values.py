@@ -1,0 +1,72 @@
+"""Names and values of classes: as a flag writes them, and as two sets spell the same name."""
+
+import difflib
+import re
+from collections.abc import Sequence
+
+from synseg_jax.data.label_maps import Values, several
+from synseg_jax.errors import InputError
+
+EXAMPLE = 'background:0,liver:6,kidneys:2+3, or contours, tumour:GTV-1*'
+
+
+def parsed(text: str) -> Values:
+    """The values that `liver:6,kidneys:2+3,tumour:GTV-1*` means; the background is 0 unless it is named."""
+    found = {}
+    for part in text.split(','):
+        name, colon, value = (piece.strip() for piece in part.partition(':'))
+        values = [int(v) if v.isdecimal() else v for v in map(str.strip, value.split('+'))]
+        if not name or not colon or '' in values or name in found:
+            raise InputError(f'--labels: {part!r} in {text!r}; give every class once, e.g. {EXAMPLE}')
+        found[name] = tuple(values) if len(values) > 1 else values[0]
+    if not any(0 in several(value) for value in found.values()):
+        found = {'background': 0, **found}
+    check(found, '--labels')
+    return found
+
+
+def check(values: Values, where: str) -> None:
+    """InputError, unless values are not negative, and no two classes have the same one."""
+    single = [one for value in values.values() for one in several(value)]
+    if len(set(single)) < len(single) or any(isinstance(one, int) and one < 0 for one in single):
+        raise InputError(f'{where}: needs labels with different values from 0 up')
+
+
+def apart(values: Values) -> tuple[str, ...]:
+    """The names in the order of their values, without those that unite or overlap others before them."""
+    if any(isinstance(one, str) for value in values.values() for one in several(value)):
+        return tuple(values)  # contours have no numbers
+    names, taken = [], set()
+    for name in sorted(values, key=lambda name: several(values[name])):
+        if taken.isdisjoint(several(values[name])):
+            names.append(name)
+            taken |= set(several(values[name]))
+    return tuple(names)
+
+
+def spelt(values: Values, classes: Sequence[str]) -> Values:
+    """The values under the names that `classes` have for them, and under their own those that no class claims.
+
+    Case, spaces, hyphens and underscores make no difference.
+    """
+    own = {_plain(name): name for name in values} | {name: name for name in values}
+    found = {name: own.get(name, own.get(_plain(name))) for name in classes}
+    claimed = {name: values[other] for name, other in found.items() if other is not None}
+    taken = {one for value in claimed.values() for one in several(value)}
+    left = {
+        name: tuple(one for one in several(values[name]) if one not in taken)
+        for name in values
+        if name not in found.values()
+    }
+    return claimed | {name: v if len(v) > 1 else v[0] for name, v in left.items() if v and name not in claimed}
+
+
+def alike(name: str, names: Sequence[str]) -> str:
+    """`; did you mean ...?`, if one of the names has about the same words in any order."""
+    words = {' '.join(sorted(_plain(other).split())): other for other in names}
+    near = difflib.get_close_matches(' '.join(sorted(_plain(name).split())), words, n=1, cutoff=0.7)
+    return f'; did you mean {words[near[0]]}?' if near else ''
+
+
+def _plain(name) -> str:
+    return re.sub(r'[\s_-]+', ' ', name).strip().lower()

@@ -1,0 +1,143 @@
+"""What a segmenter achieves on the scans of one set: measures of every case, predictions and pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from synseg_jax import preserved
+from synseg_jax.data import label_maps, slices, volume
+from synseg_jax.data.intensity import Normalisation
+from synseg_jax.data.records import Manifest
+from synseg_jax.data.volume import Volume
+from synseg_jax.evaluation import figures, metrics, ranking, summary
+from synseg_jax.predict import predict
+from synseg_jax.scans import Run, Segmenter, Trained
+
+ROC_POINTS = 200  # of the curve over all scans of a set
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """The labelled scans of a set and what segments them."""
+
+    segmenter: Segmenter
+    name: str
+    sets: Mapping[str, Manifest]
+    cases: Sequence[Mapping]  # as the manifest describes them
+
+    @property
+    def entry(self) -> Mapping:
+        return self.sets[self.name].sets[self.name]
+
+    @property
+    def classes(self) -> list[str]:
+        """Those of the segmenter that the set's labels name, the background first."""
+        own = self.segmenter.run.classes
+        return [own[0], *(name for name in own[1:] if name in self.entry['labels'])]
+
+    def predicted(self, path: Path) -> UInt8[np.ndarray, 'x y z']:
+        """The classes of a label map that the segmenter wrote, as indices into `classes`."""
+        own = self.segmenter.run.classes
+        table = np.array([self.classes.index(name) if name in self.classes else 0 for name in own], np.uint8)
+        return table[volume.read_labels(path).array]
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        return {case['id']: Path(case['image']) for case in self.cases}
+
+    def scan(self, path: Path) -> Volume:
+        """A scan of the set: from disk, or made from one on disk by the stage that made the set."""
+        return volume.read(path) if 'by' not in self.entry else self._made(path)
+
+    def reference(self, case: Mapping) -> Volume:
+        """The true class of every voxel, as an index into `classes`."""
+        return label_maps.read(case['label'], case['image'], self.entry['labels'], self.classes)
+
+    @cached_property
+    def _made(self):
+        """Makes scans of the set, and remembers the last few."""
+        maker = Trained(Run.load(self.segmenter.run.folder.parent / self.entry['by']))
+        case_of = {Path(case['image']): case for case in self.cases}
+
+        @lru_cache(maxsize=4)
+        def made(path):
+            mask = self.reference(case_of[path]).array > 0 if maker.config.masked else None
+            scan = volume.read(path)
+            return replace(scan, array=maker.synthesize(scan, self.entry['from'], mask).astype(np.float32))
+
+        return made
+
+
+def measure(tested: Tested, folder: Path) -> dict:
+    """{'cases': {case: {organ: {measure: value}}}} of a set; predictions, CSV and pictures in `folder`.
+
+    Of two classes the AUC is measured too, and the ROC curve over all scans; of lesions, whether each is found and,
+    of synthetic ones, how far their intensities lie from those of real ones.
+    """
+    segmenter, entry = tested.segmenter, tested.entry
+    if 'by' in entry:
+        tested = replace(tested, segmenter=segmenter.uncut())
+    written = predict(
+        tested.segmenter, tested.paths, folder / 'predictions' / tested.name, entry['domain'], tested.scan
+    )
+    lesions = [name for name in tested.classes[1:] if name in segmenter.config.lesions]
+    made = 'by' in entry and lesions  # only then are labels of real scans opened
+    real = preserved.real_voxels(tested.sets, entry['domain'], tested.classes) if made else {}
+    measured, ranked, shown = {}, [], []
+    for case in tested.cases:
+        reference, prediction = tested.reference(case), tested.predicted(written[case['id']])
+        scan, name = tested.scan(Path(case['image'])), case['id']
+        found = metrics.case_measures(prediction, reference.array, tested.classes, reference.spacing_mm)
+        preserved.count(found, prediction, reference.array, tested.classes, lesions)
+        if made:
+            preserved.compare(found, preserved.voxels(scan, reference, case, tested.classes), real, lesions)
+        if len(segmenter.run.classes) == 2:
+            ranked.append(_ranked(tested, scan, reference, found))
+        measured[name] = found
+        shown.append(_outlined(tested, case, scan, prediction, reference, found))
+    summary.write_csv(folder / f'{tested.name}.csv', summary.rows(measured))
+    _draw(folder, tested, measured, shown)
+    return {'cases': measured, **({'roc': _curve(ranked)} if ranked else {})}
+
+
+def _ranked(tested, scan, reference, found) -> tuple[np.ndarray, np.ndarray]:
+    """The probability of the organ and whether it is there, voxel by voxel; adds the scan's AUC to what is found."""
+    probability = tested.segmenter.probability(scan, tested.entry['domain'], 1).ravel()
+    there = (reference.array == 1).ravel()
+    area = ranking.auc(probability, there)
+    found[tested.classes[1]]['auc'] = None if np.isnan(area) else area
+    return probability, there
+
+
+def _curve(ranked) -> dict[str, list[float]]:
+    """The ROC curve over the voxels of all scans."""
+    fpr, tpr, _ = ranking.roc_curve(*(np.concatenate(parts) for parts in zip(*ranked, strict=True)))
+    at = np.concatenate([[0], np.geomspace(1e-5, 1, ROC_POINTS)])
+    return {'fpr': at.tolist(), 'tpr': np.interp(at, fpr, tpr).tolist()}
+
+
+def _outlined(tested, case, scan, prediction, reference, found) -> tuple[float | None, figures.Scan]:
+    """The mean Dice of a scan, and the slice of it that tells most."""
+    axis = tested.segmenter.config.data.slice_axis
+    upright = [volume.canonical(replace(scan, array=array)) for array in (scan.array, reference.array, prediction)]
+    image, true, predicted = (slices.to_stack(one.array, axis) for one in upright)
+    at = figures.telling_slice(true, 0)
+    seen = Normalisation(case['low'], case['high']).apply(image[at])
+    dice = summary.organ_means({'': found}, 'dice').get('')
+    title = f'{case["id"]}, Dice {dice:.2f}' if dice is not None else case['id']
+    spacing_mm = slices.stack_spacing(upright[0].spacing_mm, axis)[1:]
+    return dice, figures.Scan(title, seen, true[at], predicted[at], spacing_mm)
+
+
+def _draw(folder, tested, measured, shown) -> None:
+    """The scans from best to worst, and the best, median and worst of them."""
+    scans = [scan for _, scan in sorted((pair for pair in shown if pair[0] is not None), key=lambda pair: -pair[0])]
+    figures.overlays(folder / f'{tested.name}.png', scans, tested.classes)
+    telling = figures.telling_cases(measured)
+    best = [scan._replace(title=f'{words}: {scan.title}') for words, case in telling.items()
+            for scan in scans if scan.title.startswith(f'{case}, ')]  # fmt: skip
+    figures.overlays(folder / f'{tested.name}_cases.png', best, tested.classes)

@@ -1,0 +1,86 @@
+"""Check folders of scans before anything is trained on them.
+
+Usage:
+    python -m synseg_jax.verify --config=configs/synseg_abdomen.py \\
+        --source=Dataset101_AbdomenMR --target=Dataset102_AbdomenCT
+
+The flags are those of synseg_jax.prepare; what is checked is what it would read, and more: whether files are whole,
+labels lie on their scans and hold what is named, whether a scan or a person is in two places, and whether organs lie
+on the same side of the body in all sets.  Target labels are opened as well, for checking alone.  Every problem is a
+line that names the file and the remedy; exit code 1 if training would be wrong, 0 with warnings alone.
+
+--repair writes, for every set, a folder --output/SET in the layout of nnU-Net: scans as links, and labels of another
+grid brought onto that of their scan by nearest neighbour.  It says what it changed; the originals stay as they are.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from synseg_jax import command
+from synseg_jax.data.repair import repair
+from synseg_jax.data.roles import Scans
+from synseg_jax.data.survey import survey
+from synseg_jax.data.verification import Checked, Problem
+from synseg_jax.errors import InputError
+from synseg_jax.prepare import described, parse_set, settings_of
+
+
+def table(checked: Sequence[Checked], problems: Sequence[Problem]) -> Table:
+    """How many scans, labels, snapped labels, warnings and errors every set and role has."""
+    result = Table('set', 'role', 'scans', 'labelled', 'snapped', 'warnings', 'errors')
+    places = dict.fromkeys(
+        [*((one.role.name, one.role.role) for one in checked), *((p.name, p.role) for p in problems)]
+    )
+    for place in places:
+        cases = [one for one in checked if (one.role.name, one.role.role) == place]
+        found = [problem.error for problem in problems if (problem.name, problem.role) == place]
+        labelled, snapped = sum(one.case.label is not None for one in cases), sum(one.snapped for one in cases)
+        counts = map(str, (len(cases), labelled, snapped)) if cases else ('', '', '')
+        result.add_row(place[0] or 'all', place[1] or 'all', *counts, str(found.count(False)), str(found.count(True)))
+    return result
+
+
+if __name__ == '__main__':
+    CONFIG = command.config_flag()
+    SOURCE = flags.DEFINE_string('source', None, 'Folder of the labelled modality.')
+    TARGET = flags.DEFINE_string('target', None, 'Folder of the other modality.')
+    SETS = flags.DEFINE_multi_string('set', [], 'name=FOLDER:domain:role, a further folder in one role.')
+    CHANNELS = flags.DEFINE_multi_string('channel', [], 'name=CT, the modality of a set.')
+    LABELS = flags.DEFINE_multi_string('labels', [], 'name=liver:6,kidneys:2+3, the classes of a set by their values.')
+    REPAIR = flags.DEFINE_bool('repair', False, 'Write repaired copies of the folders to --output.')
+    OUTPUT = flags.DEFINE_string('output', None, 'Folder to write, with --repair.')
+
+
+def main() -> None:
+    """Checks what the flags name, and prints the table and the problems."""
+    named = [('source', SOURCE.value, 'a'), ('target', TARGET.value, 'b')]
+    sets = [Scans(name, Path(folder), domain) for name, folder, domain in named if folder]
+    sets += [parse_set(text) for text in SETS.value]
+    if not sets:
+        raise InputError('no scans: give --source=FOLDER and --target=FOLDER; --help shows an example')
+    if REPAIR.value != bool(OUTPUT.value):
+        raise InputError('--repair and --output=FOLDER belong together')
+    sets = described(sets, CHANNELS.value, LABELS.value)
+    console = Console()
+    with console.status('') as status:
+        checked, problems = survey(
+            sets, settings_of(CONFIG.value), lambda done, of: status.update(f'{done} of {of} scans')
+        )
+    console.print(table(checked, problems))
+    for problem in sorted(problems, key=lambda problem: not problem.error):
+        print(f'{"error" if problem.error else "warning"}: {problem.text}')
+    if REPAIR.value:
+        for line in repair(checked, OUTPUT.value):
+            print(f'repair: {line}')
+    if any(problem.error for problem in problems):
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    given = [flag for flag in ('source', 'target', 'set') if any(a.startswith(f'--{flag}=') for a in sys.argv)]
+    command.run(main, required=('config',), data=given[0] if given else '')

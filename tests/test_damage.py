@@ -1,0 +1,207 @@
+"""Damaged files of every format: refused in a line, told of, or as good as whole; never a hang or a traceback."""
+
+import os
+import re
+import struct
+import time
+import tracemalloc
+import zlib
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_files import write_rtstruct, write_series
+
+from synseg_jax.data import label_maps, volume
+from synseg_jax.errors import InputError
+
+AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0, 0, 1]])
+
+KINDS = ('truncated', 'flipped', 'header', 'sprinkled', 'cut out', 'inserted', 'zeroed')
+
+
+def _damaged(content, kind, rng):
+    """`content` with one thing wrong with it."""
+    bytes_ = bytearray(content)
+    at, length = int(rng.integers(len(bytes_))), int(rng.integers(1, 40))
+    if kind == 'truncated':
+        del bytes_[at:]
+    elif kind == 'flipped':
+        bytes_[at] ^= 1 << int(rng.integers(8))
+    elif kind == 'header':
+        bytes_[at % min(400, len(bytes_))] = int(rng.integers(256))
+    elif kind == 'sprinkled':
+        for place in rng.integers(len(bytes_), size=length):
+            bytes_[place] = int(rng.integers(256))
+    elif kind == 'cut out':
+        del bytes_[at : at + length]
+    elif kind == 'inserted':
+        bytes_[at:at] = rng.bytes(length)
+    else:
+        bytes_[at : at + length] = bytes(len(bytes_[at : at + length]))
+    return bytes(bytes_)
+
+
+def _replace(file, content):
+    file.unlink()  # file systems wait for the disk where a file is written over
+    file.write_bytes(content)
+
+
+def _oblique(rng, shape, dtype):
+    """An image of SimpleITK with any orientation."""
+    q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    q = q[:, rng.permutation(3)] * rng.choice([-1, 1], 3)
+    image = sitk.GetImageFromArray(rng.integers(0, 200, shape[::-1]).astype(dtype))
+    image.SetDirection(q.ravel().tolist())
+    image.SetSpacing(rng.uniform(0.5, 5, 3).tolist())
+    image.SetOrigin(rng.uniform(-300, 300, 3).tolist())
+    return image
+
+
+def _write(folder, name):
+    """A tiny scan, named by its suffix and whether it is packed."""
+    rng, (suffix, _, packed) = np.random.default_rng(0), name.partition(' ')
+    array = rng.integers(-900, 900, (12, 10, 6)).astype(np.int16)
+    if suffix == '.dcm':
+        return write_series(folder, array[..., :1], AFFINE)[0]
+    path = folder / f'scan{suffix}'
+    if suffix.startswith('.nii'):
+        nib.save(nib.Nifti1Image(array, AFFINE), path)
+    else:
+        sitk.WriteImage(_oblique(rng, (12, 10, 6), np.int16), str(path), bool(packed))
+    return path
+
+
+DAMAGED = {  # whether a checksum guards the voxels
+    '.nii': False,
+    '.nii.gz': True,
+    '.nrrd': False,
+    '.nrrd packed': True,
+    '.mha': False,
+    '.mha packed': True,
+    '.nhdr': False,
+    '.mhd packed': True,
+    '.dcm': False,
+}
+
+
+@pytest.mark.parametrize('name', DAMAGED)
+def test_damaged_files(tmp_path, name, caplog):
+    """Refused in one line that names the file, told of, or as good as whole; never a hang, never a traceback."""
+    path, rng = _write(tmp_path, name), np.random.default_rng(3)
+    good, files = volume.read(path), sorted(tmp_path.iterdir())
+    refused = 0
+    for number in range(200):
+        kind, file = KINDS[number % len(KINDS)], files[number % len(files)]
+        content = file.read_bytes()
+        _replace(file, _damaged(content, kind, rng))
+        caplog.clear()
+        start = time.monotonic()
+        try:
+            read = volume.read(path)
+            told = bool(caplog.records)
+            assert told or read.array.shape == good.array.shape, kind
+            if DAMAGED[name] or kind == 'truncated':
+                assert told or np.array_equal(read.array, good.array), kind
+        except InputError as error:
+            assert str(error).startswith(str(path)) and '\n' not in str(error)
+            refused += 1
+        assert time.monotonic() - start < 5, kind
+        _replace(file, content)
+    assert refused > 40
+
+
+SIZES = {
+    '.nii': (b'\x0c\x00\x0a\x00\x06\x00', '<3h'),
+    '.nrrd': (b'sizes: 12 10 6', 'sizes: {} {} {}'),
+    '.nrrd packed': (b'sizes: 12 10 6', 'sizes: {} {} {}'),
+    '.mha': (b'DimSize = 12 10 6', 'DimSize = {} {} {}'),
+    '.mha packed': (b'DimSize = 12 10 6', 'DimSize = {} {} {}'),
+    '.dcm': (b'\x0a\x00', '<H'),
+}
+
+
+@pytest.mark.parametrize('name', SIZES)
+def test_wrong_sizes_in_a_header(tmp_path, name, caplog):
+    """More than there is gets refused; less is told."""
+    path = _write(tmp_path, name)
+    content, (said, form) = path.read_bytes(), SIZES[name]
+    if name == '.dcm':
+        said = content[content.index(b'\x28\x00\x10\x00US') :][:10]  # the element of rows
+    for size in ((12, 10, 7), (12, 11, 6), (3000, 3000, 3000), (12, 9, 6), (1, 1, 1), (0, 10, 6), (-1, 10, 6)):
+        if name == '.dcm':
+            wrong = said[:8] + struct.pack(form, max(size[1], 0))
+        else:
+            wrong = struct.pack(form, *size) if name == '.nii' else form.format(*size).encode()
+        changed = content.replace(said, wrong, 1)
+        if changed == content:
+            continue
+        path.write_bytes(changed)
+        caplog.clear()
+        try:
+            assert volume.read(path).array.size < 720
+            assert 'more follows the' in caplog.text and str(path) in caplog.text
+        except InputError as error:
+            assert str(error).startswith(str(path))
+            caplog.clear()
+
+
+@pytest.mark.parametrize('suffix', ['.nrrd', '.mha'])
+def test_a_bomb_is_not_unpacked(tmp_path, suffix, caplog):
+    """A stream that would unpack to a thousand times what its header promises."""
+    path = _write(tmp_path, f'{suffix} packed')
+    pack = zlib.compressobj(9, zlib.DEFLATED, 31 if suffix == '.nrrd' else 15)
+    bomb = b''.join([*(pack.compress(bytes(2**20)) for _ in range(30)), pack.flush()])
+    head = path.read_bytes()
+    end = head.index(b'\n\n') + 2 if suffix == '.nrrd' else head.index(b'LOCAL\n') + 6
+    head = re.sub(rb'CompressedDataSize = \d+', b'CompressedDataSize = %d' % len(bomb), head[:end])
+    path.write_bytes(head + bomb)
+    tracemalloc.start()
+    read = volume.read(path)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    assert not read.array.any() and 'more follows the 1440 bytes' in caplog.text
+
+
+def test_damaged_contours(tmp_path):
+    files = write_series(tmp_path / 'ct', np.zeros((24, 20, 4)), AFFINE)
+    square = np.array([[2.2, 3.3], [9.1, 3.3], [9.1, 12.2], [2.2, 12.2]])
+    path = write_rtstruct(tmp_path / 'rt.dcm', files, {'liver': [(1, square), (2, square)], 'spleen': [(0, square)]})
+    scan, content = volume.read(tmp_path / 'ct'), path.read_bytes()
+    classes, rng, refused = ('background', 'liver', 'spleen'), np.random.default_rng(0), 0
+    values = {name: name for name in classes}
+    good = label_maps.read(path, tmp_path / 'ct', values, classes, scan).array
+    for number in range(200):
+        kind = KINDS[number % len(KINDS)]
+        _replace(path, _damaged(content, kind, rng))
+        os.utime(path, ns=(number, number))
+        try:
+            found = label_maps.read(path, tmp_path / 'ct', values, classes, scan).array
+            assert found.shape == good.shape and (kind != 'truncated' or np.array_equal(found, good))
+        except InputError as error:
+            assert str(path) in str(error) and '\n' not in str(error)
+            refused += 1
+    assert refused > 40
+
+
+def test_damaged_pictures(tmp_path):
+    write_series(tmp_path / 'ct', np.zeros((24, 20, 2)), AFFINE)
+    (tmp_path / 'masks').mkdir()
+    masks = np.random.default_rng(0).integers(0, 2, (2, 20, 24)).astype(np.uint8)
+    for k in range(2):
+        sitk.WriteImage(sitk.GetImageFromArray(masks[k]), str(tmp_path / f'masks/{k}.png'))
+    scan, path, rng, refused = volume.read(tmp_path / 'ct'), tmp_path / 'masks/1.png', np.random.default_rng(0), 0
+    content = path.read_bytes()
+    for number in range(200):
+        _replace(path, _damaged(content, KINDS[number % len(KINDS)], rng))
+        try:
+            found = label_maps.read(path.parent, tmp_path / 'ct', {'liver': 1}, ('background', 'liver'), scan)
+            np.testing.assert_array_equal(found.array, masks.transpose(2, 1, 0))
+        except InputError as error:
+            assert str(path.parent) in str(error) and '\n' not in str(error)
+            refused += 1
+    assert refused > 100
+    sitk.WriteImage(sitk.GetImageFromArray(masks[1, :, :7]), str(path))
+    with pytest.raises(InputError, match=r'1.png: mask of \(7, 20\) pixels, its slice has \(24, 20\)'):
+        label_maps.read(path.parent, tmp_path / 'ct', {'liver': 1}, ('background', 'liver'), scan)

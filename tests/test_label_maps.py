@@ -1,0 +1,84 @@
+"""Labels by name: values, lists of values and odd ones become the same classes, and what has no name is refused."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from synseg_jax.data import label_maps
+from synseg_jax.data.label_maps import several
+from synseg_jax.errors import InputError
+
+AFFINE = np.diag([-2.0, 2, 3, 1])
+SHAPE = (4, 5, 3)
+
+
+def _save(path, array, affine=AFFINE):
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+@pytest.fixture
+def image(tmp_path):
+    return _save(tmp_path / 'image.nii.gz', np.arange(60, dtype=np.int16).reshape(SHAPE))
+
+
+def _labels(*values):
+    array = np.zeros(SHAPE)
+    for i, value in enumerate(values):
+        array[i] = value
+    return array
+
+
+CLASSES = ('background', 'liver', 'kidneys')
+
+
+@pytest.mark.parametrize(
+    ('array', 'values'),
+    [
+        (_labels(6, 2, 3).astype(np.uint8), {'background': 0, 'kidneys': [2, 3], 'liver': 6}),
+        (_labels(500, 200, 600), {'background': 0, 'liver': 500, 'kidneys': (200, 600)}),
+        (_labels(1 - 5e-4, 2, 2 + 5e-4), {'background': 0, 'liver': 1, 'kidneys': 2}),
+        (_labels(70000, 3, 3).astype(np.int32), {'background': 0, 'liver': 70000, 'kidneys': 3, 'spleen': 9}),
+    ],
+    ids=['several', 'odd', 'floats', 'large'],
+)
+def test_values_become_classes(tmp_path, image, array, values):
+    found = label_maps.read(_save(tmp_path / 'l.nii.gz', array), image, values, CLASSES)
+    assert found.array.dtype == np.uint8
+    np.testing.assert_array_equal(found.array, _labels(1, 2, 2))
+    np.testing.assert_array_equal(found.affine, nib.load(image).affine)
+
+
+def test_classes_that_are_not_asked_for_are_background(tmp_path, image):
+    path = _save(tmp_path / 'l.nii.gz', _labels(6, 2, 3).astype(np.uint8))
+    values = {'background': 0, 'kidneys': [2, 3], 'liver': 6}
+    found = label_maps.read(path, image, values, ('background', 'kidneys'))
+    np.testing.assert_array_equal(found.array, _labels(0, 1, 1))
+
+
+def test_unnamed_values_and_other_grids(tmp_path, image):
+    values = {'background': 0, 'liver': 6}
+    path = _save(tmp_path / 'l.nii.gz', _labels(6, 7, 9).astype(np.uint8))
+    with pytest.raises(InputError, match=r'l\.nii\.gz: label values 7, 9 are not named'):
+        label_maps.read(path, image, values, CLASSES[:2])
+    moved = AFFINE.copy()
+    moved[0, 3] = 5e-3
+    near = _save(tmp_path / 'near.nii.gz', _labels(6, 6, 0).astype(np.uint8), moved)
+    found = label_maps.read(near, image, values, CLASSES[:2])
+    assert found.affine[0, 3] == 0  # lies where its image lies
+    moved[0, 3] = 2
+    far = _save(tmp_path / 'far.nii.gz', _labels(6, 6, 0).astype(np.uint8), moved)
+    with pytest.raises(InputError, match=r'far\.nii\.gz: voxels lie up to 2 mm'):
+        label_maps.read(far, image, values, CLASSES[:2])
+
+
+def test_pictures_need_a_series(tmp_path, image):
+    (tmp_path / 'masks').mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((5, 4), np.uint8)), str(tmp_path / 'masks' / '1.png'))
+    with pytest.raises(InputError, match='PNG masks belong to the files of a DICOM series'):
+        label_maps.read(tmp_path / 'masks', image, {'background': 0, 'liver': 63}, CLASSES[:2])
+
+
+def test_several():
+    assert several(3) == (3,) and several('GTV') == ('GTV',) and several([1, 2]) == (1, 2)

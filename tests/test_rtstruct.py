@@ -1,0 +1,117 @@
+"""Contours are filled as an independent library fills them, on the slices that they were drawn on."""
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import write_rtstruct, write_series
+from skimage.draw import polygon2mask
+
+from synseg_jax.data import label_maps, rtstruct, volume
+from synseg_jax.errors import InputError
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0, 0, 1]])
+
+
+def _star(centre, radius, corners=17, seed=0):
+    angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    lengths = radius * np.random.default_rng(seed).uniform(0.5, 1, corners)
+    return np.stack([centre[0] + lengths * np.cos(angles), centre[1] + lengths * np.sin(angles)], 1)
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """A series, and contours on it: a star, one with a hole, a small one on two slices."""
+    array = np.zeros((40, 36, 4))
+    files = write_series(tmp_path / 'ct', array, AFFINE)
+    hole = _star((20, 18), 5, seed=3)
+    contours = {
+        'Liver': [(1, _star((20, 18), 15)), (2, _star((20, 18), 16, seed=1)), (2, hole)],
+        'GTV 1': [(0, _star((8, 9), 5, seed=4))],
+        'GTV 2': [(3, _star((31.3, 28.8), 6, seed=5))],
+    }
+    return tmp_path / 'ct', write_rtstruct(tmp_path / 'rt.dcm', files, contours), contours
+
+
+def _masked(contours, shape):
+    """Even-odd filling by scikit-image."""
+    expected = np.zeros(shape, bool)
+    for k, polygon in contours:
+        expected[:, :, k] ^= polygon2mask(shape[:2], polygon)
+    return expected
+
+
+@pytest.mark.parametrize('turned', [False, True])
+def test_contours_against_scikit_image(tmp_path, drawn, turned):
+    folder, path, contours = drawn
+    if turned:  # oblique, and stored from above
+        c, s = np.cos(0.4), np.sin(0.4)
+        affine = AFFINE.copy()
+        affine[:3, :3] = np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ AFFINE[:3, :3] @ np.diag([1, 1, -1])
+        folder = tmp_path / 'turned'
+        path = write_rtstruct(tmp_path / 'turned.dcm', write_series(folder, np.zeros((40, 36, 4)), affine), contours)
+    scan = volume.read(folder)
+    names = rtstruct.named(path)
+    assert names == {1: 'Liver', 2: 'GTV 1', 3: 'GTV 2'}
+    order = range(4)[::-1] if turned else range(4)  # slices are stacked along the normal of their axes
+    for number, name in names.items():
+        expected = _masked(contours[name], scan.array.shape)[:, :, order]
+        np.testing.assert_array_equal(rtstruct.mask(path, number, folder, scan), expected)
+    assert not rtstruct.mask(path, 1, folder, scan)[20, 18, order[2]]  # the hole
+
+
+def test_contours_as_classes(drawn):
+    folder, path, contours = drawn
+    values = {'background': 0, 'organ': 'liver', 'tumour': 'GTV*'}
+    read = label_maps.read(path, folder, values, ('background', 'organ', 'tumour'))
+    shape = read.array.shape
+    np.testing.assert_array_equal(read.array == 1, _masked(contours['Liver'], shape))
+    np.testing.assert_array_equal(read.array == 2, _masked(contours['GTV 1'] + contours['GTV 2'], shape))
+    with pytest.raises(InputError, match='rt.dcm: no contours of spleen; it has Liver, GTV 1, GTV 2'):
+        label_maps.read(path, folder, {'spleen': 'spleen'}, ('background', 'spleen'))
+
+
+def test_a_contour_with_points_left_out(drawn):
+    folder, path, _ = drawn
+    read = pydicom.dcmread(path)
+    contour = read.ROIContourSequence[0].ContourSequence[0]
+    contour.ContourData = contour.ContourData[:-3]
+    read.save_as(path)
+    with pytest.raises(InputError, match='rt.dcm: a contour of 16 points says that it has others'):
+        rtstruct.mask(path, 1, folder, volume.read(folder))
+
+
+def test_contours_of_another_series(tmp_path, drawn):
+    folder, path, _ = drawn
+    write_series(tmp_path / 'other', np.zeros((40, 36, 4)), AFFINE)
+    with pytest.raises(InputError, match=r'rt.dcm: contours refer to \d images that .*other lacks'):
+        rtstruct.mask(path, 1, tmp_path / 'other', volume.read(tmp_path / 'other'))
+    between = pydicom.dcmread(path)
+    contour = between.ROIContourSequence[0].ContourSequence[0]
+    points = np.reshape(np.array(contour.ContourData, float), (-1, 3)) + [0, 0, 2]
+    contour.ContourData = [f'{v:.6g}' for v in points.ravel()]
+    between.save_as(path)
+    with pytest.raises(InputError, match='rt.dcm: contour 1 lies beside the slices'):
+        rtstruct.mask(path, 1, folder, volume.read(folder))
+
+
+def test_rtstruct_files_as_users_have_them(shared):
+    folder = shared / 'data/formats/rtstruct/two_slices'
+    scan = volume.read(folder)
+    mask = rtstruct.mask(folder / 'rt.dcm', 1, folder, scan)
+    outer, inner = pydicom.dcmread(folder / 'rt.dcm').ROIContourSequence[0].ContourSequence
+    inverse, expected = np.linalg.inv(LPS @ scan.affine), np.zeros(scan.array.shape[:2], bool)
+    for contour in (outer, inner):
+        points = np.c_[
+            np.reshape(np.array(contour.ContourData, float), (-1, 3)), np.ones(len(contour.ContourData) // 3)
+        ]
+        expected ^= polygon2mask(expected.shape, (points @ inverse.T)[:, :2])
+    np.testing.assert_array_equal(mask[:, :, 0], expected)
+    assert not mask[:, :, 1].any() and mask.sum() == 1443
+    for name in ('invalid_reference_rt', 'non_existent_reference_rt'):
+        with pytest.raises(InputError, match=f'{name}.dcm: contours refer to 1 images'):
+            rtstruct.mask(folder / f'{name}.dcm', 1, folder, scan)
+    whole = shared / 'data/formats/rtstruct/full_rtss'
+    assert rtstruct.named(whole)[6] == 'Lt Lung'
+    with pytest.raises(InputError, match='contours refer to 80 images that .* lacks; bring the whole series'):
+        rtstruct.mask(whole, 6, whole, volume.read(whole))
