@@ -1,0 +1,155 @@
+"""How fast a system trains and segments on the devices at hand, and what one step costs."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from synseg_jax.data import pipeline
+from synseg_jax.data.records import Records, RecordWriter, encode
+from synseg_jax.networks import dtype
+from synseg_jax.training import parallel
+from synseg_jax.training.inference import Networks
+from synseg_jax.training.memory import estimate
+from synseg_jax.training.state import LAYOUT
+from synseg_jax.training.system import System
+
+WARM_UP = 3
+RECORDED = 64  # random records that the pipeline reads over and over
+GIB = 2**30
+
+
+class Timing:
+    """One system with random weights on random images."""
+
+    def __init__(self, system: System):
+        self.system, self.over = system, parallel.mesh(system.config.train.devices)
+        self.batch = system.config.train.batch
+        rng = np.random.default_rng(0)
+        self.data = {name: self._random(rng, name) for name in sorted(system.arrays)}
+
+    def _random(self, rng, name):
+        shape = (self.batch, *self.system.size)
+        if name.startswith('label'):
+            return rng.integers(0, len(self.system.classes), shape).astype(np.int32)
+        return rng.random((*shape, 1 + 2 * self.system.config.context.slices), np.float32)
+
+    @cached_property
+    def step(self) -> Callable:
+        """The compiled train step."""
+        state = self.system.abstract_state(self.over)
+        placed = parallel.place(self.data, self.over, parallel.SHARDED)
+        began = time.perf_counter()
+        compiled = self.system.step(1000, self.over).lower(state, placed).compile()
+        self.compile_seconds = time.perf_counter() - began
+        return compiled
+
+    def cost(self) -> dict[str, float]:
+        """Seconds to compile a step, its FLOPs as XLA counts them, and the memory it needs, GiB on each device."""
+        analysis, memory = self.step.cost_analysis() or {}, self.step.memory_analysis()
+        needed = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+        needed -= memory.alias_size_in_bytes
+        guess = estimate(self.system)
+        return {
+            'compile_s': round(self.compile_seconds, 1),
+            'gflop': analysis.get('flops', 0.0) / 1e9 * self.over.size,
+            'compiled_gib': needed / GIB,
+            'estimated_gib': guess.peak / GIB,
+            'estimated_at_once_gib': guess.at_once / GIB,
+        }
+
+    def rounds(self, steps: int) -> Iterator[dict[str, float]]:
+        """Without end: median seconds of a train step on a batch that is there, and with batches from records."""
+        state, held = self._first(), parallel.place(self.data, self.over, parallel.SHARDED)
+        state, _ = _run(self.step, state, [held] * WARM_UP)
+        with tempfile.TemporaryDirectory() as folder:
+            incoming = self._batches(Path(folder))
+            fed = (parallel.place(batch, self.over, parallel.SHARDED) for batch in incoming)
+            while True:
+                state, alone = _run(self.step, state, [held] * steps)
+                state, fed_times = _run(self.step, state, (next(fed) for _ in range(steps)))
+                yield {'step_s': alone, 'fed_step_s': fed_times}
+
+    def segmenting(self, rows: int, steps: int) -> Iterator[float]:
+        """Without end: median seconds in which the segmentor sees `rows` images, from and to the host's memory."""
+        networks = Networks(self.system, self._first().params, rows)
+        domain = 'b' if self.system.segmentor('b') else 'a'
+        images = np.resize(self.data[sorted(self.data)[0]], (rows, *self.system.size, self.system.channels))
+        for _ in range(WARM_UP):
+            networks.votes(images, domain)
+        while True:
+            yield _median(lambda: networks.votes(images, domain), steps)
+
+    def pipeline_rate(self, seconds: float = 3.0) -> float:
+        """Rows a second that the pipeline alone delivers."""
+        with tempfile.TemporaryDirectory() as folder:
+            incoming = self._batches(Path(folder))
+            next(incoming)
+            began, count = time.perf_counter(), 0
+            while time.perf_counter() - began < seconds:
+                next(incoming)
+                count += self.batch
+            return count / (time.perf_counter() - began)
+
+    def _first(self):
+        return parallel.place(self.system.first_state(self.over), self.over, LAYOUT)
+
+    def _batches(self, folder) -> Iterator[dict[str, np.ndarray]]:
+        """Batches of random records, read and decoded as in training."""
+        pools = {}
+        for domain in self.system.domains:
+            with RecordWriter(folder / f'{domain}.array_record') as writer:
+                for i in range(RECORDED):
+                    row = {name: self.data[name][i % self.batch] for name in self.data if name[-1] == domain}
+                    label = row.get(f'label_{domain}')
+                    image = row[domain][..., :1] if domain in row else np.zeros((*self.system.size, 1), np.float32)
+                    writer.write(encode(image, None if label is None else label.astype(np.uint8), 0, i))
+            pools[domain] = pipeline.Pool([Records(folder / f'{domain}.array_record')], [RECORDED])
+        workers = self.system.config.train.workers
+        return pipeline.batches(pools, self.batch, 0, 0, 10**6, workers, self.system.arrays)
+
+
+def matrix_peak(kind: str) -> float:
+    """FLOP/s of a large matrix product on one device, the best of ten."""
+    size = 8192 if jax.default_backend() != 'cpu' else 1024
+    product = jax.jit(lambda x, y: jnp.dot(x, y, preferred_element_type=x.dtype))
+    x = jnp.ones((size, size), dtype(kind))
+    jax.block_until_ready(product(x, x))
+    times = []
+    for _ in range(10):
+        began = time.perf_counter()
+        jax.block_until_ready(product(x, x))
+        times.append(time.perf_counter() - began)
+    return 2 * size**3 / min(times)
+
+
+def peak_memory_gib() -> float | None:
+    """The most that a device has held, where it tells."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    return max((s['peak_bytes_in_use'] for s in stats if 'peak_bytes_in_use' in s), default=0) / GIB or None
+
+
+def _run(step, state, batches) -> tuple:
+    """The state after a step on each batch, and the median seconds of one."""
+    times = []
+    for batch in batches:
+        began = time.perf_counter()
+        state, metrics = step(state, batch)
+        jax.block_until_ready((state, metrics))
+        times.append(time.perf_counter() - began)
+    return state, statistics.median(times)
+
+
+def _median(function, steps) -> float:
+    times = []
+    for _ in range(steps):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)

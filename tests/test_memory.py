@@ -1,0 +1,46 @@
+"""The estimate of memory counts what JAX says it saves, grows with the batch and shrinks with remat."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from jax.ad_checkpoint import print_saved_residuals
+
+from synseg_jax.training import memory, parallel
+from synseg_jax.training.system import System, configure
+from synseg_jax.training.terms import TERMS, View
+
+
+def _system(**changes) -> System:
+    return System(configure(tiny.config(**changes), 'synseg'), tiny.CLASSES)
+
+
+def test_it_counts_what_jax_says_it_saves(capsys):
+    system = _system(method='supervised', history=0)
+    params = system.abstract_state(parallel.mesh(1)).params
+
+    def bill(params, a, label_a):
+        return TERMS['seg_a'].value(View(system.apply, params, {'a': a, 'label_a': label_a}, system.choices))
+
+    image, label = jax.ShapeDtypeStruct((2, 32, 32, 1), jnp.float32), jax.ShapeDtypeStruct((2, 32, 32), jnp.int32)
+    print_saved_residuals(bill, params, image, label)
+    sizes = {'f32': 4, 'i32': 4, 'bool': 1}
+    said = re.findall(r'^(f32|i32|bool)\[([\d,]*)\]', capsys.readouterr().out, re.MULTILINE)
+    expected = sum(sizes[kind] * int(np.prod([int(n) for n in shape.split(',') if n])) for kind, shape in said)
+    found = memory.estimate(system)
+    assert found.kept['seg'] == pytest.approx(expected, rel=0.02)
+    count = sum(np.prod(x.shape) for x in jax.tree.leaves(params))
+    assert found.gradients == 4 * count
+    assert found.state >= 3 * found.gradients  # weights and two moments
+
+
+def test_it_grows_with_the_batch_and_shrinks_with_remat():
+    one, two = (memory.estimate(_system(train__batch=batch)) for batch in (2, 4))
+    images = {player: two.kept[player] / one.kept[player] for player in one.kept}
+    assert all(1.8 < ratio <= 2.0 for ratio in images.values()), images
+    less = memory.estimate(_system(train__batch=2, remat=True))
+    assert less.kept['gen'] < one.kept['gen'] and less.kept['dis'] == one.kept['dis']
+    assert one.state < one.peak < one.at_once
