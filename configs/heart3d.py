@@ -8,30 +8,34 @@ of the modality under test, CT / MR: Dice .678 / .703 on real scans alone (basel
 added offline (ada), .744 / .732 trained jointly (joint).  S-score of the synthetic scans .668 / .675 without and .692 /
 .696 with shape consistency.  Silent in the paper: widths, weights of the segmentors' terms (1 each), batch (1).
 
-Bare: phantom hearts at demonstration scale.  Systems end in the modality of which few real scans are read, the other's
-are read whole.  --config.run="('scratch_ct',)" trains another one: baseline, ada, joint, scratch (all networks from the
-start together) and in_turn (generators move first, as the paper says), each with _ct or _mr; all_real, s_score_without,
-s_score_with.
+Bare: phantom hearts at demonstration scale.  Systems end in the modality of which few real scans are read, and in how
+many percent; the other modality is read whole.  --config.run="('scratch_ct_14',)" trains another one: baseline, ada and
+joint with _ct or _mr and 14, 35, 60 or 85; scratch (all networks from the start together) and in_turn (generators move
+first, as the paper says) with 14; more, ada_made and joint_made, what so many percent of further real or synthetic
+scans add to that; all_real, s_score_without, s_score_with.
 """
 
 from ml_collections import ConfigDict
 
 from configs import base, variants
 
+SHARES = (14, 35, 60, 85)  # percent of the real scans
+LEAST = SHARES[0]
 CLASSES = ('background', 'left ventricle', 'myocardium', 'left atrium', 'right ventricle', 'right atrium')
 
 
 def get_config(data: str = '') -> ConfigDict:
     """The paper's schedule: segmentors alone, generators and discriminators alone, then all together."""
     c = base.get_config(data)
-    share = '14%' if data else '20%'
     lengths = {
         'segment': {'epochs': 100} if data else {'steps': 400, 'decay_steps': 200},
         'translate': {'epochs': 60} if data else {'steps': 300},
         'joint': {'epochs': 50, 'decay_epochs': 50, 'patience': 5} if data else {'steps': 300, 'decay_steps': 150},
     }
     whole = {'a': ('source',), 'b': ('target',)}
-    few = {'ct': whole | {'b': (f'target:{share}',)}, 'mr': whole | {'a': (f'source:{share}',)}}
+
+    def few(modality, share):
+        return whole | ({'b': (f'target:{share}%',)} if modality == 'ct' else {'a': (f'source:{share}%',)})
 
     def segment(sets, stage='segment', **more):
         pays = {'seg': {'seg_a': 1.0, 'seg_b': 1.0}}
@@ -48,9 +52,9 @@ def get_config(data: str = '') -> ConfigDict:
         names = {'a': {'a': ('source',), 'b': ()}, 'b': {'a': (), 'b': ('target',)}}
         return {'do': does, 'by': by, 'sets': names[domain]}
 
-    def offline(sets):
+    def offline(sets, a='', b=''):
         # What is made of few real scans is as few: the same part of a set and of what is made of it are the same scans.
-        a, b = (sets[domain][0].removeprefix(name) for domain, name in (('a', 'source'), ('b', 'target')))
+        a, b = (sets[d][0].removeprefix(name) or part for d, name, part in (('a', 'source', a), ('b', 'target', b)))
         mixed = {'a': (*sets['a'], f'mr{b}', f'mr_back{a}'), 'b': (*sets['b'], f'ct{a}', f'ct_back{b}')}
         tune = segment(mixed, 'joint', start={'stages': ('segment',)})
         tune['train'] = {**tune['train'], 'mixed': True, 'batch': 2}
@@ -64,8 +68,8 @@ def get_config(data: str = '') -> ConfigDict:
             'tune': tune,
         }
 
-    def together(sets, **more):
-        before = {'segment': segment(sets), 'translate': translate(**more)}
+    def together(sets, begin=None, **more):
+        before = {'segment': segment(begin or sets), 'translate': translate(**more)}
         return {**before, 'joint': joint(sets, 'segment', 'translate', **more)}
 
     def s_score(by, stages):
@@ -77,15 +81,30 @@ def get_config(data: str = '') -> ConfigDict:
         's_score_without': s_score('translate', {'translate': translate()}),
         's_score_with': s_score('joint', together(whole)),
     })  # fmt: skip
-    for modality, sets in few.items():
+    for modality in ('ct', 'mr'):
+        for share in SHARES:
+            sets, of = few(modality, share), f'{modality}_{share}'
+            c.systems.update(variants.systems(**{
+                f'joint_{of}': {'stages': together(sets)},
+                f'baseline_{of}': {'stages': {'segment': segment(sets)}},
+                f'ada_{of}': {'stages': offline(sets)},
+            }))  # fmt: skip
+        sets, of = few(modality, LEAST), f'{modality}_{LEAST}'
         c.systems.update(variants.systems(**{
-            f'joint_{modality}': {'stages': together(sets)},
-            f'baseline_{modality}': {'stages': {'segment': segment(sets)}},
-            f'ada_{modality}': {'stages': offline(sets)},
-            f'scratch_{modality}': {'stages': {'joint': joint(sets)}},
-            f'in_turn_{modality}': {'stages': together(sets, order='in turn')},
+            f'scratch_{of}': {'stages': {'joint': joint(sets)}},
+            f'in_turn_{of}': {'stages': together(sets, order='in turn')},
         }))  # fmt: skip
-    c.chosen, c.run, c.tests = 'joint_ct', ('joint_ct', 'baseline_ct'), ('target', 'source')
+        # The gap: what as many more real, or synthetic, scans add to a segmentor of few.
+        for more in SHARES[1:]:
+            boosted = segment(few(modality, more), 'joint', start={'stages': ('segment',)})
+            part, other = {'ct': ('a', 'source'), 'mr': ('b', 'target')}[modality]
+            c.systems.update(variants.systems(**{
+                f'more_{modality}_{more}': {'stages': {'segment': segment(sets), 'tune': boosted}},
+                f'ada_made_{modality}_{more}': {'stages': offline(sets, **{part: f':{more}%'})},
+                f'joint_made_{modality}_{more}': {'stages': together(sets | {part: (f'{other}:{more}%',)}, sets)},
+            }))  # fmt: skip
+    c.chosen, c.run = f'joint_ct_{LEAST}', (f'joint_ct_{LEAST}', f'baseline_ct_{LEAST}')
+    c.tests = ('target', 'source')
     unet = {'architecture': 'unet', 'width': 32 if data else 8, 'levels': 3, 'extra': 0, 'dropout': 0.0, 'up_width': 3}
     c.segmentor = ConfigDict(unet)
     c.generator = ConfigDict({**unet, 'norm': True, 'strided': True, 'tanh': True})
@@ -101,6 +120,6 @@ def get_config(data: str = '') -> ConfigDict:
     c.rate = ConfigDict({'generator': 1e-3, 'discriminator': 1e-3, 'segmentor': 2e-3})
     c.discriminator.layers, c.discriminator.width = 2, 8
     c.phantom.region = 'heart'
-    c.phantom.sets = ConfigDict({'source': base.phantom_set('MR', 'a', 24), 'target': base.phantom_set('CT', 'b', 24)})
+    c.phantom.sets = ConfigDict({'source': base.phantom_set('MR', 'a', 30), 'target': base.phantom_set('CT', 'b', 30)})
     c.train.batch, c.train.decay_steps, c.train.save_every, c.train.log_every = 1, 0, 100, 25
     return c

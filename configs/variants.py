@@ -56,11 +56,11 @@ def multi_atlas(folds: int) -> ConfigDict:
 
 
 def table(title: str, source: str, rows: dict, sets: dict | None = None, counted: str = '', **fields) -> ConfigDict:
-    """What `compare` reads: rows (key -> system, set, name, reported cells, perhaps a count to plot against), organs,
-    measures, the name of the row that others are tested against, the folder under runs/ that tables may share, and
-    the words for sets.
+    """What `compare` reads: rows (key -> system, set, name, reported cells, perhaps a count to plot against and its
+    line), organs, measures, the name of the row that others are tested against, the folder under runs/ that
+    tables may share, and the words for sets.
     """
-    rows = {key: ConfigDict({'count': -1, **row}) for key, row in rows.items()}
+    rows = {key: ConfigDict({'count': -1, 'line': '', **row}) for key, row in rows.items()}
     order = tuple(rows)  # a ConfigDict sorts its keys
     return ConfigDict(
         {

@@ -128,7 +128,8 @@ def pictures(config: ConfigDict, made: Sequence[Row], workdir: Path, folder: Pat
         lines: dict[str, dict] = {}
         for wanted, row in counted:
             own = values(row, table.organs[0], table.measures[0])
-            lines.setdefault(row.set or table.organs[0], {})[wanted.count] = list(own.values())
+            line = wanted.line or row.set or table.organs[0]
+            lines.setdefault(line, {})[wanted.count] = list(own.values())
         drawn[f'Against the number of {table.counted}'] = folder / 'counts.png'
         measure = wording.heading(table.measures[0])
         comparison_plots.against(folder / 'counts.png', lines, count=table.counted, measure=measure)

@@ -86,10 +86,10 @@ def test_volumes_at_the_scale_of_the_paper():
     assert (config.data.size, config.data.spacing_mm) == ((86, 112, 112), 1.5)
     assert (config.dtype, config.remat, config.train.batch) == ('bfloat16', True, 1)
     lengths = {stage: (own.train.epochs, own.train.decay_epochs, own.train.patience)
-               for system, stage, own in _stages(config) if system == 'joint_ct'}  # fmt: skip
+               for system, stage, own in _stages(config) if system == 'joint_ct_14'}  # fmt: skip
     assert lengths == {'segment': (100, 0, 0), 'translate': (60, 0, 0), 'joint': (50, 50, 5)}
     assert set(config.rate.to_dict().values()) == {2e-4}
-    for system, a, b in (('ada_ct', '', ':14%'), ('ada_mr', ':14%', '')):  # no label of the scans that are kept back
+    for system, a, b in (('ada_ct_14', '', ':14%'), ('ada_mr_14', ':14%', '')):  # no label of the scans that are kept back
         tune = configure(config, system, 'tune').sets
         assert tune.a == (f'source{a}', f'mr{b}', f'mr_back{a}') and tune.b == (f'target{b}', f'ct{a}', f'ct_back{b}')
 
@@ -178,7 +178,7 @@ def test_tables(name):
         config = importlib.import_module(f'configs.tables.{name}').get_config(data)
         table = config.table
         wanted = compare.in_order(table)
-        assert len(wanted) >= 4 and table.reference in {row.name for row in wanted}
+        assert len(wanted) >= 3 and table.reference in {'', *(row.name for row in wanted)}
         assert {row.system for row in wanted} == set(config.run) <= set(config.systems)
         assert len({(row.name, row.set) for row in wanted}) == len(wanted)
         text = importlib.import_module(f'configs.tables.{name}').__doc__
@@ -196,7 +196,7 @@ def test_tables_that_share_a_folder_share_a_configuration(tmp_path):
     for name in TABLES:
         config = importlib.import_module(f'configs.tables.{name}').get_config()
         shared.setdefault(config.table.runs, []).append(config)
-    assert {len(configs) for configs in shared.values()} == {1, 2}
+    assert {len(configs) for configs in shared.values()} == {1, 2, 4}
     for runs, configs in shared.items():
         fields = [{k: v for k, v in stages.flat(json.loads(c.to_json_best_effort())).items()
                    if not k.startswith(stages.SHOWN)} for c in configs]  # fmt: skip

@@ -21,7 +21,7 @@ def get_config(data: str = '') -> ConfigDict:
     rows = {}
     for modality, set_name, column in (('ct', 'target', 1), ('mr', 'source', 2)):
         for system, cells in ROWS.items():
-            row = {'system': f'{system}_{modality}', 'set': set_name, 'name': cells[0]}
+            row = {'system': f'{system}_{modality}_{heart3d.LEAST}', 'set': set_name, 'name': cells[0]}
             rows[f'{system}_{modality}'] = row | {'reported': {'dice': cells[column]}}
         rows[f'all_{modality}'] = {'system': 'all_real', 'set': set_name, 'name': 'all real scans', 'reported': {}}
     c.run = tuple(dict.fromkeys(row['system'] for row in rows.values()))
