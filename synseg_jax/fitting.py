@@ -56,11 +56,11 @@ class Fit:
         checkpoints = Checkpoints(self.folder / 'checkpoints', train.keep, journal.say)
         validate = Validation(self, journal, signals)
         step = self.system.step(self.per_epoch, over)
-        finished = False
+        finished, trained = False, self.plan.steps
         try:
             state = self._first_state(over)
             state = loop.train(state, step, self._batches, self.plan, over, checkpoints, journal, signals, validate)
-            finished = True
+            finished, trained = True, int(state.step)
         except jax.errors.JaxRuntimeError as error:
             if 'RESOURCE_EXHAUSTED' not in str(error):
                 raise
@@ -69,7 +69,7 @@ class Fit:
             ) from error
         finally:
             journal.end()
-            cost = self._cost(time.monotonic() - began, finished)
+            cost = self._cost(time.monotonic() - began, finished, trained)
         best = checkpoints.best(state)
         checkpoints.close()
         if (self.folder / 'metrics.csv').is_file():
@@ -131,9 +131,10 @@ class Fit:
         path = self.folder / COST
         return json.loads(path.read_text()) if path.is_file() else {'seconds': 0.0, 'steps': 0, 'finished': False}
 
-    def _cost(self, seconds, finished) -> dict:
-        """Seconds, steps and memory of the stage so far, kept beside it."""
+    def _cost(self, seconds, finished, trained) -> dict:
+        """Seconds, steps (planned, and trained where patience ends early) and memory so far, kept beside the stage."""
         cost = {'seconds': round(self._cost_so_far()['seconds'] + seconds, 1), 'steps': self.plan.steps}
+        cost['trained'] = trained
         cost |= {'peak_memory_gib': round(peak_memory_gib(), 3), 'finished': finished}
         summary.write_json(self.folder / COST, cost)
         return cost

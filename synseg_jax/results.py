@@ -91,7 +91,7 @@ def pool(parts: Sequence[Mapping]) -> dict:
         'sets': {name: summary.summarise(measured) for name, measured in cases.items()},
         'cases': cases,
         'synthesis': parts[0]['synthesis'],
-        'steps': sum(cost['steps'] for cost in once.values()),
+        'steps': sum(cost.get('trained', cost['steps']) for cost in once.values()),
         'seconds': round(sum(cost['seconds'] for cost in once.values()), 1),
         'peak_memory_gib': max((cost['peak_memory_gib'] for cost in once.values()), default=0.0),
         'seed': parts[0]['seed'],
