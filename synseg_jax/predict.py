@@ -1,22 +1,30 @@
 """Segment scans with a trained system, on each scan's own grid.
 
 Usage:
-    python -m synseg_jax.predict --workdir=runs/abdomen --input=scans/imagesTs --output=labels
+    python -m synseg_jax.predict --workdir=runs/abdomen --input=scans/imagesTs --output=labels --volumes --overlays
 
---input is a scan, a folder of scans or an nnU-Net dataset.  Labels carry the affine of their scan; dataset.json
-beside them names the classes.  --domain=a segments scans of the labelled modality instead of the target.
+--input is a scan, a folder of scans, a DICOM series, or an nnU-Net dataset.  Labels carry the affine of their scan;
+dataset.json beside them names the classes.  --domain=a segments scans of the labelled modality instead of the target.
+
+--flips=lr is for networks that were trained with augment.flip; --components=largest drops an organ's stray pieces.
+
+Beside the labels, if asked for: --volumes, volumes.csv with the millilitres of every organ; --overlays, a picture of
+each scan with contours; --probabilities, one float32 scan for each class; --dicom_seg, for DICOM series, a DICOM SEG
+object in their study (needs highdicom: pip install -e '.[dicom]').
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 from rich.progress import track
 
 from synseg_jax import command, scans
 from synseg_jax.data import volume
-from synseg_jax.errors import known
+from synseg_jax.errors import InputError, known
+from synseg_jax.evaluation import organs, summary
+from synseg_jax.extras import EXTRAS, Segmented, check_dicom
 
 
 def predict(
@@ -25,35 +33,86 @@ def predict(
     output: Path,
     domain: str = 'b',
     read: Callable[[Path], volume.Volume] = volume.read,
+    extras: Collection[str] = (),
 ) -> dict[str, Path]:
-    """{case: label map} of {case: scan}, written to `output` with a dataset.json that names the classes."""
+    """{case: label map} of {case: scan}, written to `output` with a dataset.json that names the classes.
+
+    `extras` are written beside them: 'volumes', 'overlays', 'probabilities', 'dicom_seg'.
+    """
     known('domain', domain, ('a', 'b'))
+    if (pieces := trained.config.predict.components) not in ('', 'largest'):
+        raise InputError(f"predict.components {pieces!r}: give '' or 'largest'")
+    if 'dicom_seg' in extras:
+        check_dicom(files)
     output.mkdir(parents=True, exist_ok=True)
-    written = {}
+    written, rows = {}, []
     for case, file in track(files.items(), 'segmenting', disable=len(files) < 2):
         scan = read(file)
+        labels = trained.segment(scan, domain)
+        one = Segmented(case, file, scan, _largest(labels, trained) if pieces else labels, trained, domain)
         written[case] = output / f'{case}.nii.gz'
-        volume.write(written[case], trained.segment(scan, domain), scan, intent='label')
-    labels = {name: value for value, name in enumerate(trained.run.classes)}
-    description = {'channel_names': {'0': trained.run.channels[domain]}, 'labels': labels, 'file_ending': '.nii.gz'}
-    partial = output / '.dataset.json.partial'
-    partial.write_text(json.dumps({**description, 'numTraining': len(written)}, indent=1) + '\n', encoding='utf-8')
-    partial.replace(output / 'dataset.json')
+        volume.write(written[case], one.labels, scan, intent='label')
+        for write in (EXTRAS[name] for name in extras if name in EXTRAS):
+            write(one, output)
+        volumes = organs.volumes_ml(one.labels, scan.affine, one.classes)
+        rows += [{'case': case, 'organ': name, 'mL': round(ml, 3)} for name, ml in volumes.items()]
+    if 'volumes' in extras:
+        summary.write_csv(output / 'volumes.csv', rows)
+    _describe(output, trained.run, domain, len(written))
     return written
+
+
+def _largest(labels, trained):
+    """The labels with the largest piece of each class but lesions."""
+    classes = trained.run.classes
+    lesions = {classes.index(name) for name in trained.config.lesions if name in classes}
+    return organs.largest_pieces(labels, lesions)
+
+
+def _describe(output, run, domain, count):
+    labels = {name: value for value, name in enumerate(run.classes)}
+    description = {'channel_names': {'0': run.channels[domain]}, 'labels': labels, 'file_ending': '.nii.gz'}
+    with summary.replacing(output / 'dataset.json') as temporary:
+        temporary.write_text(json.dumps({**description, 'numTraining': count}, indent=1) + '\n', encoding='utf-8')
 
 
 def main() -> None:
     """Segments what --input names."""
     files = scans.inputs(INPUT.value)
     trained = scans.find(WORKDIR.value, SYSTEM.value or '', 's')
-    written = predict(trained, files, Path(OUTPUT.value), DOMAIN.value)
+    for flag in (FLIPS, COMPONENTS):
+        if flag.value is not None:
+            trained.config.predict[flag.name] = flag.value
+    _check_flips(trained)
+    extras = [flag.name for flag in (PROBABILITIES, VOLUMES, OVERLAYS, DICOM_SEG) if flag.value]
+    written = predict(trained, files, Path(OUTPUT.value), DOMAIN.value, extras=extras)
     print(f'{len(written)} label maps in {OUTPUT.value}')
+
+
+def _check_flips(trained) -> None:
+    """Says where mirror images do no good."""
+    if not trained.config.predict.flips:
+        return
+    if not isinstance(trained, scans.Trained):
+        raise InputError(f'--flips={trained.config.predict.flips}: atlases are not mirrored; leave it out')
+    data, flipped = trained.config.data, trained.config.augment.flip
+    if data.slice_axis != 'sagittal' and 'c' not in flipped:
+        logging.warning(
+            'networks that never saw mirror images (augment.flip %r) take left for right: --flips is likely to harm',
+            flipped,
+        )
 
 
 if __name__ == '__main__':
     WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that synseg_jax.main trained in.')
-    INPUT = flags.DEFINE_string('input', None, 'A scan, a folder of scans, or an nnU-Net dataset.')
+    INPUT = flags.DEFINE_string('input', None, 'A scan, a folder of scans, a DICOM series, or an nnU-Net dataset.')
     OUTPUT = flags.DEFINE_string('output', None, 'Folder to write label maps to.')
     SYSTEM = flags.DEFINE_string('system', None, 'Which system of the run; default: config.chosen.')
     DOMAIN = flags.DEFINE_string('domain', 'b', 'Modality of the scans: b, the target, or a, the source.')
+    FLIPS = flags.DEFINE_string('flips', None, "'lr': mean of the votes on the scan and its left-right mirror image.")
+    COMPONENTS = flags.DEFINE_string('components', None, "'largest': the largest piece of each class but lesions.")
+    PROBABILITIES = flags.DEFINE_bool('probabilities', False, 'Also write the probability of each class.')
+    VOLUMES = flags.DEFINE_bool('volumes', False, 'Also write the volume of every organ in mL.')
+    OVERLAYS = flags.DEFINE_bool('overlays', False, 'Also draw contours on slices of each scan.')
+    DICOM_SEG = flags.DEFINE_bool('dicom_seg', False, 'Also write a DICOM SEG object for each DICOM series.')
     command.run(main, required=('workdir', 'input', 'output'))

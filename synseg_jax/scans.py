@@ -23,6 +23,8 @@ from synseg_jax.training.system import System, trained_params
 
 RUN = 'run.json'  # what a workdir says of itself: its configuration, and the stages of each system
 STAGE = 'stage.json'  # what a trained stage says of itself
+FLIPS = ('', 'lr')  # what predict.flips may be
+LATER = {'flips': '', 'components': ''}  # fields of predict that the stages of earlier versions lack
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ class Run:
         """What a stage's folder says; InputError where it says nothing."""
         content = _content(Path(folder) / STAGE, ('config', 'classes', 'channels', 'typical'))
         typical = {domain: tuple(pair) for domain, pair in content['typical'].items()}
-        classes = tuple(content['classes'])
-        return cls(Path(folder), ConfigDict(content['config']), classes, content['channels'], typical)
+        classes, config = tuple(content['classes']), ConfigDict(content['config'])
+        config.predict.update({field: value for field, value in LATER.items() if field not in config.predict})
+        return cls(Path(folder), config, classes, content['channels'], typical)
 
     @classmethod
     def of(cls, stage: Stage, folder: Path) -> 'Run':
@@ -91,22 +94,28 @@ def _content(path, fields) -> dict:
     return content
 
 
-def find(workdir: str | Path, system: str = '', network: str = 's') -> 'Segmenter':
-    """The last stage of a system of the workdir, its chosen one unless named, that trained a network of this kind."""
+def find(workdir: str | Path, system: str = '', network: str = 's', stage: str = '') -> 'Segmenter':
+    """The last stage of a system of the workdir, its chosen one unless named, that trained a network of this kind.
+
+    `network` is the first letter of its name, '' for any; `stage` a stage by name, not the last one.
+    """
     workdir = Path(workdir)
     content = _content(workdir / RUN, ('config', 'systems'))
     system = known('system', system or content['config']['chosen'], content['config']['systems'])
     if system not in content['systems']:
         raise InputError(f'{workdir}: {system} is not trained yet; run synseg_jax.main')
-    for folder in reversed(content['systems'][system]):
+    by_name = {Path(folder).name.rpartition('-')[0]: folder for folder in content['systems'][system]}
+    named = [by_name[known(f'trained stage of {system}', stage, by_name)]] if stage else content['systems'][system]
+    for folder in reversed(named):
         run = Run.load(workdir / folder)
-        if run.config.do == 'atlases' and network == 's':
-            from synseg_jax.atlases import Atlases  # which is built on this file
+        if run.config.do == 'atlases':
+            if network == 's':
+                from synseg_jax.atlases import Atlases  # which is built on this file
 
-            return Atlases(run)
-        if any(name.startswith(network) for name in run.system.networks):
+                return Atlases(run)
+        elif any(name.startswith(network) for name in run.system.networks):
             return Trained(run)
-    kind = {'s': 'segmentor', 'g': 'generator'}[network]
+    kind = {'s': 'segmentor', 'g': 'generator', '': 'network'}[network]
     raise InputError(f'system {system} trains no {kind}; choose another --system')
 
 
@@ -135,6 +144,7 @@ class Trained:
             like = system.abstract_state(parallel.mesh(1))
             params = trained_params(Checkpoints(run.folder / 'checkpoints').best(like))
         self.networks = Networks(system, params, self.config.predict.batch)
+        self._seen: tuple = ((), None, None)  # what was asked for last, the frame and the votes there
 
     @property
     def arrays(self) -> set[str]:
@@ -158,13 +168,13 @@ class Trained:
 
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
         """Class indices on the scan's own grid and axes; the scan is of the modality of `domain`."""
-        frame = self._frame(scan, domain)
-        return frame.labels(self._votes(frame, domain), self.config.predict.resample)
+        frame, votes = self._votes(scan, domain)
+        return frame.labels(votes, self.config.predict.resample)
 
     def probability(self, scan: Volume, domain: str, label: int) -> Float[np.ndarray, 'x y z']:
         """The probability of one class on the scan's own grid and axes, 0 where the networks do not look."""
-        frame = self._frame(scan, domain)
-        return frame.place(frame.values(self._votes(frame, domain)[..., label]))
+        frame, votes = self._votes(scan, domain)
+        return frame.place(frame.values(votes[..., label]))
 
     def synthesize(
         self, scan: Volume, domain: str, mask: Bool[np.ndarray, 'x y z'] | None = None
@@ -186,9 +196,27 @@ class Trained:
         """What [0, 1] stands for in the synthetic scans of a domain."""
         return intensity.Normalisation(*self.run.typical[domain])
 
-    def _votes(self, frame, domain):
-        context = self.config.context
-        return self.networks.votes(frame.images(context.slices, context.spacing_mm), domain)
+    def _votes(self, scan, domain) -> tuple[Frame, np.ndarray]:
+        """A scan as it is seen, and the votes there; of one scan, labels and probabilities are asked for in turn."""
+        asked, context = (scan, domain, self.config.predict.flips), self.config.context
+        if asked[2] not in FLIPS:
+            raise InputError(f"predict.flips {asked[2]!r}: give '' or 'lr'")
+        if self._seen[0] != asked:
+            self._seen = ((), None, None)  # makes room
+            frame = self._frame(scan, domain)
+            images = frame.images(context.slices, context.spacing_mm)
+            votes = self.networks.votes(images, domain)
+            if asked[2]:
+                votes = (votes + self._mirrored(images, frame, domain)) / 2
+            self._seen = (asked, frame, votes)
+        return self._seen[1:]
+
+    def _mirrored(self, images, frame, domain):
+        """Votes on the scan with left and right exchanged, exchanged back."""
+        across = slices.VIEWS[frame.axis][0].index(0) + frame.whole
+        # sagittal slices come in the other order, and with them the neighbours that are their channels
+        mirrored = np.flip(images, across if across else (0, -1))
+        return np.flip(self.networks.votes(mirrored, domain), across)
 
     def _frame(self, scan, domain) -> Frame:
         return self.run.frame(scan, domain, self.networks.system.size, self.config.data.spacing_mm)
@@ -197,19 +225,10 @@ class Trained:
 def inputs(path: str | Path) -> dict[str, Path]:
     """{case: file} of a scan or of the scans in a folder (an nnU-Net dataset's imagesTs or imagesTr included)."""
     path = Path(path)
-    if not path.exists():
+    if not volume.exists(path):
         raise InputError(f'--input={path}: no such file or folder')
-    if path.is_file():
-        files = [path]
-    else:
-        folder = next((path / part for part in ('imagesTs', 'imagesTr') if (path / part).is_dir()), path)
-        files = sorted(f for f in folder.iterdir() if f.name.endswith(tuple(volume.READERS)) and f.name[0] != '.')
-    if not files:
-        raise InputError(f'--input={path}: holds no scan; known: {", ".join(sorted(volume.READERS))}')
-    return {case_name(file): file for file in files}
-
-
-def case_name(file: Path) -> str:
-    """A scan's name without suffix and without nnU-Net's channel number."""
-    suffix = next((s for s in volume.READERS if file.name.lower().endswith(s)), '')
-    return file.name[: len(file.name) - len(suffix)].removesuffix('_0000')
+    folder = next((path / part for part in ('imagesTs', 'imagesTr') if (path / part).is_dir()), path)
+    found = {volume.name(path): path} if path.is_file() or '#' in path.name else volume.found(folder)
+    if not found:
+        raise InputError(f'--input={path}: holds no scan; known: {volume.KINDS}')
+    return {name.removesuffix('_0000'): file for name, file in found.items()}

@@ -1,14 +1,17 @@
 """Turn scans into the other modality: synthetic target scans that carry the source's labels.
 
 Usage:
-    python -m synseg_jax.synthesize --workdir=runs/abdomen --input=Dataset101_AbdomenMR --output=synthetic_ct
+    python -m synseg_jax.synthesize --workdir=runs/abdomen --input=Dataset101_AbdomenMR --output=Dataset201_SyntheticCT
+    nnUNetv2_plan_and_preprocess -d 201 --verify_dataset_integrity
 
---input is a scan, a folder of scans or an nnU-Net dataset of the source modality; its labels come along.  Synthetic
-scans lie on the grid of their source, in Hounsfield units where the target is CT; the output is an nnU-Net raw folder.
+--input is an nnU-Net dataset of the source modality, or scans in one; their labels come along, numbered as the
+system's classes are.  --real=FOLDER adds the labelled scans of a dataset of the target modality.  Synthetic scans lie
+on the grid of their source, in Hounsfield units where the target is CT; the output is a raw dataset for nnU-Net v2.
+
+--format=scans writes the scans alone, CASE.nii.gz, of any scan, folder or DICOM series: no labels are needed.
 """
 
-import json
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from absl import flags
@@ -16,43 +19,90 @@ from rich.progress import track
 
 from synseg_jax import command, scans
 from synseg_jax.data import volume
-from synseg_jax.errors import known
+from synseg_jax.data.dataset import Dataset
+from synseg_jax.data.preparation import whole_folder
+from synseg_jax.errors import InputError, known
+from synseg_jax.interop import nnunet
+
+OTHER = {'a': 'b', 'b': 'a'}
 
 
-def synthesize(trained: scans.Trained, files: dict[str, Path], output: Path, domain: str = 'a') -> None:
-    """An nnU-Net raw folder of the scans' translations, with the labels of those that have any."""
-    known('domain', domain, ('a', 'b'))
-    other = {'a': 'b', 'b': 'a'}[domain]
-    (output / 'imagesTr').mkdir(parents=True, exist_ok=True)
-    description = None
-    for case, file in track(files.items(), 'synthesizing', disable=len(files) < 2):
-        scan = volume.read(file)
-        volume.write(output / 'imagesTr' / f'{case}_0000.nii.gz', trained.synthesize(scan, domain), scan)
-        label = file.parent.parent / file.parent.name.replace('images', 'labels') / f'{case}.nii.gz'
-        if label.is_file():
-            (output / 'labelsTr').mkdir(exist_ok=True)
-            shutil.copyfile(label, output / 'labelsTr' / label.name)
-            own = label.parent.parent / 'dataset.json'
-            description = json.loads(own.read_text(encoding='utf-8')) if own.is_file() else description
-    labels = (description or {}).get('labels', {name: i for i, name in enumerate(trained.run.classes)})
-    content = {'channel_names': {'0': trained.run.channels[other]}, 'labels': labels, 'numTraining': len(files)}
-    partial = output / '.dataset.json.partial'
-    partial.write_text(json.dumps({**content, 'file_ending': '.nii.gz'}, indent=1) + '\n', encoding='utf-8')
-    partial.replace(output / 'dataset.json')
+def synthesize(
+    trained: scans.Trained, source: Dataset, output: Path, domain: str = 'a', real: Dataset | None = None
+) -> int:
+    """Writes a raw dataset for nnU-Net of the translations of labelled scans, and of `real` ones; how many it holds.
+
+    Both datasets are as `nnunet.labelled` finds them.  `output` appears whole or not at all.
+    """
+    channel, classes = trained.run.channels[OTHER[known('domain', domain, OTHER)]], trained.run.classes
+    if real:
+        _check_real(real, source, channel)
+    with nnunet.writing(output, channel, classes) as raw:
+        for case in track(source.cases, 'synthesizing', disable=len(source.cases) < 2):
+            scan, labels = nnunet.read(source, case, classes)
+            raw.add(case.id, trained.synthesize(scan, domain, labels > 0), labels, scan)
+        for case in real.cases if real else ():
+            raw.add_real(case, *nnunet.read(real, case, classes))
+        told = f' and real ones of {real.folder.name}' if real else ''
+        raw.describe(f'synthetic {channel} scans made of {source.folder.name}{told}')
+        return len(raw.kinds)
+
+
+def translate(
+    trained: scans.Trained,
+    files: Mapping[str, Path],
+    output: Path,
+    domain: str = 'a',
+    labels: Dataset | None = None,
+) -> int:
+    """Writes the translations of {case: scan} alone; masked generators need the `labels` of a dataset that they are of.
+
+    `output` appears whole or not at all.
+    """
+    known('domain', domain, OTHER)
+    nnunet.check_free(output)
+    labelled = {case.id: case for case in labels.cases} if labels else {}
+    with whole_folder(output.absolute()) as folder:
+        for case, file in track(files.items(), 'synthesizing', disable=len(files) < 2):
+            if labels:
+                scan, found = nnunet.read(labels, labelled[case], trained.run.classes)
+            else:
+                scan, found = volume.read(file), None
+            fake = trained.synthesize(scan, domain, None if found is None else found > 0)
+            volume.write(folder / f'{case}.nii.gz', fake, scan)
+    return len(files)
+
+
+def _check_real(real, source, channel) -> None:
+    """InputError for real scans that are of another modality, or named as synthetic ones are."""
+    if real.channel.casefold() != channel.casefold():
+        raise InputError(f'--real={real.folder}: its channel is {real.channel}, that of the synthetic scans {channel}')
+    if both := sorted({case.id for case in real.cases} & {case.id for case in source.cases}):
+        raise InputError(f'--real={real.folder}: case {both[0]} is also in {source.folder} ({len(both)} such); rename')
 
 
 def main() -> None:
     """Translates what --input names."""
-    files = scans.inputs(INPUT.value)
-    trained = scans.find(WORKDIR.value, SYSTEM.value or '', 'g')
-    synthesize(trained, files, Path(OUTPUT.value), DOMAIN.value)
-    print(f'{len(files)} synthetic scans in {OUTPUT.value}')
+    raw = known('format', FORMAT.value, ('nnunet', 'scans')) == 'nnunet'
+    if REAL.value and not raw:
+        raise InputError('--real adds to a dataset for nnU-Net; leave --format=scans out')
+    trained, output = scans.find(WORKDIR.value, SYSTEM.value or '', 'g'), Path(OUTPUT.value)
+    labels = nnunet.labelled(INPUT.value, trained.run.classes) if raw or trained.config.masked else None
+    if raw:
+        real = nnunet.labelled(REAL.value, trained.run.classes) if REAL.value else None
+        count = synthesize(trained, labels, output, DOMAIN.value, real)
+        print(f'{count} labelled scans in {output}')
+    else:
+        files = {case.id: case.image for case in labels.cases} if labels else scans.inputs(INPUT.value)
+        print(f'{translate(trained, files, output, DOMAIN.value, labels)} synthetic scans in {output}')
 
 
 if __name__ == '__main__':
     WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that synseg_jax.main trained in.')
-    INPUT = flags.DEFINE_string('input', None, 'A scan, a folder of scans, or an nnU-Net dataset.')
-    OUTPUT = flags.DEFINE_string('output', None, 'Folder to write the synthetic dataset to.')
+    INPUT = flags.DEFINE_string('input', None, 'An nnU-Net dataset or scans in one; with --format=scans, any scans.')
+    OUTPUT = flags.DEFINE_string('output', None, 'Folder to write to; for nnU-Net named DatasetNNN_Name.')
+    FORMAT = flags.DEFINE_string('format', 'nnunet', 'nnunet: a raw dataset with labels; scans: the scans alone.')
+    REAL = flags.DEFINE_string('real', None, 'nnU-Net dataset of the other modality whose labelled scans are added.')
     SYSTEM = flags.DEFINE_string('system', None, 'Which system of the run; default: config.chosen.')
     DOMAIN = flags.DEFINE_string('domain', 'a', 'Modality of the scans: a, the source, or b, the target.')
     command.run(main, required=('workdir', 'input', 'output'))

@@ -89,7 +89,8 @@ def test_volumes_at_the_scale_of_the_paper():
                for system, stage, own in _stages(config) if system == 'joint_ct_14'}  # fmt: skip
     assert lengths == {'segment': (100, 0, 0), 'translate': (60, 0, 0), 'joint': (50, 50, 5)}
     assert set(config.rate.to_dict().values()) == {2e-4}
-    for system, a, b in (('ada_ct_14', '', ':14%'), ('ada_mr_14', ':14%', '')):  # no label of the scans that are kept back
+    # no label of the scans that are kept back
+    for system, a, b in (('ada_ct_14', '', ':14%'), ('ada_mr_14', ':14%', '')):
         tune = configure(config, system, 'tune').sets
         assert tune.a == (f'source{a}', f'mr{b}', f'mr_back{a}') and tune.b == (f'target{b}', f'ct{a}', f'ct_back{b}')
 

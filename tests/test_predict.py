@@ -1,19 +1,27 @@
 """Labels and synthetic scans lie where their scan lies, whatever its axes; what cannot be done is said in one line."""
 
+import csv
 import itertools
 import json
+import logging
+import re
 
+import jax
 import nibabel as nib
 import numpy as np
 import pytest
 import tiny
-from nibabel.orientations import apply_orientation, inv_ornt_aff
+import untrained
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
+from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 
 from synseg_jax import scans
 from synseg_jax.data import volume
 from synseg_jax.errors import InputError
+from synseg_jax.evaluation import figures, organs
+from synseg_jax.extras import spread
 from synseg_jax.predict import predict
-from synseg_jax.synthesize import synthesize
 from synseg_jax.training import parallel
 from synseg_jax.training.system import configure
 
@@ -204,9 +212,8 @@ def test_a_folder_of_scans(trained, tmp_path):
     assert description['channel_names'] == {'0': 'CT'}
 
 
-@pytest.mark.parametrize('do', [predict, synthesize])
 @pytest.mark.parametrize('broken', ['truncated', 'vanished', 'not finite', '4-D'])
-def test_a_broken_scan_is_named(trained, tmp_path, do, broken):
+def test_a_broken_scan_is_named(trained, tmp_path, broken):
     folder = tiny.write_dataset(tmp_path / 'set', 'CT', 2)
     files = scans.inputs(folder)
     path = files['ct_1']
@@ -218,30 +225,11 @@ def test_a_broken_scan_is_named(trained, tmp_path, do, broken):
         shape = (*tiny.SHAPE, 2) if broken == '4-D' else tiny.SHAPE
         _save(path, np.full(shape, np.nan, np.float32))
     with pytest.raises(InputError, match='ct_1_0000.nii.gz') as refused:
-        do(trained(), files, tmp_path / 'out')
+        predict(trained(), files, tmp_path / 'out')
     assert '\n' not in str(refused.value)
     left = sorted(str(p.relative_to(tmp_path / 'out')) for p in (tmp_path / 'out').rglob('*') if p.is_file())
-    first = ['ct_0.nii.gz'] if do is predict else ['imagesTr/ct_0_0000.nii.gz', 'labelsTr/ct_0.nii.gz']
-    assert left == first  # whole, and no dataset.json that would promise the rest
-    for name in left:
-        volume.read(tmp_path / 'out' / name)
-
-
-def test_synthetic_scans_are_a_dataset(trained, tmp_path):
-    source = tiny.write_dataset(tmp_path / 'set', 'MR', 2)
-    synthesize(trained(), scans.inputs(source), tmp_path / 'ct')
-    description = json.loads((tmp_path / 'ct' / 'dataset.json').read_text())
-    assert description['channel_names'] == {'0': 'CT'} and description['numTraining'] == 2
-    assert description['labels'] == {name: i for i, name in enumerate(tiny.CLASSES)}
-    for case in ('mr_0', 'mr_1'):
-        image = nib.load(tmp_path / 'ct' / 'imagesTr' / f'{case}_0000.nii.gz')
-        stored = nib.load(source / 'imagesTr' / f'{case}_0000.nii.gz')
-        np.testing.assert_array_equal(image.affine, stored.affine)
-        assert image.get_data_dtype() == np.int16 and image.shape == tiny.SHAPE
-        values = np.asarray(image.dataobj)
-        assert -200 <= values.min() < values.max() <= 300 and values.std() > 1  # HU of the window
-        label = tmp_path / 'ct' / 'labelsTr' / f'{case}.nii.gz'
-        assert label.read_bytes() == (source / 'labelsTr' / f'{case}.nii.gz').read_bytes()
+    assert left == ['ct_0.nii.gz']  # whole, and no dataset.json that would promise the rest
+    volume.read(tmp_path / 'out' / left[0])
 
 
 def test_synthetic_intensities_are_restored(trained, monkeypatch):
@@ -265,9 +253,8 @@ def test_synthetic_scans_follow_the_axes(trained):
 
 
 def test_unknown_domain(trained, tmp_path):
-    for do in (predict, synthesize):
-        with pytest.raises(InputError, match="unknown domain 'c'; known: a, b"):
-            do(trained(), {}, tmp_path / 'out', 'c')
+    with pytest.raises(InputError, match="unknown domain 'c'; known: a, b"):
+        predict(trained(), {}, tmp_path / 'out', 'c')
 
 
 def test_a_system_without_the_network(tmp_path):
@@ -282,6 +269,229 @@ def test_a_system_without_the_network(tmp_path):
 def _run(folder, **changes):
     config = configure(tiny.config(**changes), 'synseg')
     return scans.Run(folder, config, tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 9.5), 'b': (1.0, 2.0)})
+
+
+ALONE = {'method': 'supervised'}  # a segmentor is all that is drawn
+WHOLE = {**ALONE, 'data__size': (8, 32, 32), 'data__spacing_mm': 3.0}
+VIEWS = {
+    'axial': ALONE,
+    'coronal': {**ALONE, 'data__slice_axis': 'coronal'},
+    'sagittal': {**ALONE, 'data__slice_axis': 'sagittal', 'context__slices': 1},
+    'the centre alone': {**ALONE, 'data__target_center': 0.5},
+    'whole volumes': WHOLE,
+}
+
+
+@pytest.mark.parametrize('view', VIEWS)
+def test_flips_are_the_mean_over_the_scan_and_its_mirror_image(tmp_path, view):
+    """The mirror image is made of the file's voxels here, whatever axes they have."""
+    plain = untrained.trained(tmp_path, **VIEWS[view])
+    flipped = scans.Trained(untrained.run(tmp_path, **VIEWS[view], predict__flips='lr'), plain.networks.params)
+    orientation, array = ORIENTATIONS[13], _scan()
+    scan, mirror = (_stored(a, _affine((12, -7, 20)), orientation) for a in (array, array[::-1]))
+    for label in range(len(tiny.CLASSES)):
+        one, other = (_upright(plain.probability(v, 'b', label), orientation) for v in (scan, mirror))
+        assert np.abs(one - other[::-1]).max() > 1e-3
+        found = _upright(flipped.probability(scan, 'b', label), orientation)
+        np.testing.assert_allclose(found, (one + other[::-1]) / 2, atol=2e-6)
+    np.testing.assert_array_equal(
+        _upright(flipped.segment(scan, 'b'), orientation), _upright(flipped.segment(mirror, 'b'), orientation)[::-1]
+    )
+
+
+def _upright(array, orientation):
+    return apply_orientation(array, ornt_transform(orientation, ORIENTATIONS[0]))
+
+
+def test_one_scan_after_another(tmp_path):
+    """What is remembered of one scan is not told of another, nor of the same one with other fields."""
+    trained = untrained.trained(tmp_path, **ALONE)
+    one, other = (volume.Volume(a, _affine()) for a in (_scan(), _scan('MR')))
+    first, second = trained.segment(one, 'b'), trained.segment(other, 'b')
+    assert (first != second).any()
+    for scan, expected in ((one, first), (other, second), (one, first)):
+        np.testing.assert_array_equal(trained.segment(scan, 'b'), expected)
+    before = trained.probability(one, 'b', 1)
+    trained.config.predict.flips = 'lr'
+    assert (trained.probability(one, 'b', 1) != before).any()
+
+
+@pytest.mark.parametrize('field, wrong', [('flips', 'ud'), ('components', 'two')])
+def test_unknown_fields(tmp_path, field, wrong):
+    trained = untrained.trained(tmp_path, **ALONE, **{f'predict__{field}': wrong})
+    path = _save(tmp_path / 'x.nii', _scan())
+    with pytest.raises(InputError, match=f"predict.{field} '{wrong}': give '' or '"):
+        predict(trained, {'x': path}, tmp_path / 'out')
+
+
+@pytest.mark.parametrize('resample', ['nearest', 'linear'])
+def test_probabilities(trained, tmp_path, resample):
+    files = {'x': _save(tmp_path / 'x.nii.gz', _scan(), _affine((12, -7, 20)))}
+    written = predict(trained(resample), files, tmp_path / 'out', extras=['probabilities'])
+    images = [nib.load(tmp_path / 'out' / 'probabilities' / name / 'x.nii.gz') for name in tiny.CLASSES]
+    found = np.stack([np.asarray(image.dataobj) for image in images], -1)
+    assert found.dtype == np.float32 and 0 <= found.min() and found.max() <= 1
+    np.testing.assert_allclose(found.sum(-1), 1, atol=5e-5)
+    assert not (found * 2**16 % 1).any()  # finer steps would be noise in large files
+    labels = nib.load(written['x'])
+    for image in images:
+        np.testing.assert_array_equal(image.affine, labels.affine)
+    agreement = (found.argmax(-1) == np.asarray(labels.dataobj)).mean()
+    assert agreement > 0.999 if resample == 'linear' else 0.7 < agreement < 0.999
+
+
+def test_probabilities_where_nobody_looked(tmp_path):
+    trained = untrained.trained(tmp_path, **ALONE, data__target_center=0.5)
+    files = {'x': _save(tmp_path / 'x.nii.gz', _scan())}
+    predict(trained, files, tmp_path / 'out', extras=['probabilities'])
+    total = sum(volume.read(path).array for path in (tmp_path / 'out' / 'probabilities').rglob('*.nii.gz'))
+    inside = np.zeros(SHAPE, bool)
+    inside[SHAPE[0] // 4 : -SHAPE[0] // 4, 1 + SHAPE[1] // 4 : -(SHAPE[1] // 4)] = True
+    np.testing.assert_allclose(total, inside, atol=5e-5)
+
+
+def test_class_names_that_are_no_file_names(tmp_path):
+    run = untrained.run(tmp_path, **ALONE)
+    run = scans.Run(run.folder, run.config, ('background', 'left/right kidney', '../spleen'), run.channels, run.typical)
+    trained = scans.Trained(run, untrained.trained(tmp_path, **ALONE).networks.params)
+    predict(trained, {'x': _save(tmp_path / 'x.nii', _scan())}, tmp_path / 'out', extras=['probabilities'])
+    folders = {path.name for path in (tmp_path / 'out' / 'probabilities').iterdir()}
+    assert folders == {'background', 'left_right kidney', '.._spleen'}
+
+
+def test_volumes(trained, tmp_path):
+    """By the determinant: the scan is oblique and sheared."""
+    affine = _affine((12, -7, 20)) @ (np.eye(4) + 0.3 * np.eye(4, k=1) * [[0], [1], [0], [0]])
+    files = {case: _save(tmp_path / f'{case}.nii', tiny.scan(i, 'CT', SHAPE)[0], affine) for i, case in enumerate('xy')}
+    written = predict(trained(), files, tmp_path / 'out', extras=['volumes'])
+    with (tmp_path / 'out' / 'volumes.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ['case', 'organ', 'mL'] and len(rows) == 2 * 2
+    for row in rows:
+        labels = np.asarray(nib.load(written[row['case']]).dataobj)
+        expected = (labels == tiny.CLASSES.index(row['organ'])).sum() * 2.0 * 1.5 * 5.0 / 1000
+        assert float(row['mL']) == pytest.approx(expected, abs=6e-4)
+
+
+def test_overlays(trained, tmp_path):
+    files = {case: _save(tmp_path / f'{case}.nii', tiny.scan(i, 'CT', SHAPE)[0]) for i, case in enumerate('xy')}
+    written = predict(trained(), files, tmp_path / 'out', extras=['overlays'])
+    pictures = sorted((tmp_path / 'out' / 'overlays').iterdir())
+    assert [path.name for path in pictures] == ['x.png', 'y.png']
+    for path in pictures:
+        present = set(np.unique(volume.read_labels(written[path.stem]).array)) - {0}
+        drawn = {label for label in (1, 2) if _has_colour(imread(path), figures.colour(label))}
+        assert drawn == present and drawn
+
+
+def test_contours_lie_where_the_organs_are(tmp_path, monkeypatch):
+    """Whatever the axes of the file: upright, the centre alone, in millimetres."""
+    trained = untrained.trained(tmp_path, **ALONE, data__target_center=0.5)
+    monkeypatch.setattr(figures, 'overlays', lambda path, shown, classes: drawn.extend(shown))
+    array = _scan()
+    labels = trained.segment(volume.Volume(array, _affine()), 'b')
+    for orientation in ORIENTATIONS[::11]:
+        drawn = []
+        stored = _stored(array, _affine(), orientation)
+        path = _save(tmp_path / 'x.nii', stored.array, stored.affine)
+        predict(trained, {'x': path}, tmp_path / 'out', extras=['overlays'])
+        assert len(drawn) == np.count_nonzero(labels.any((0, 1)))
+        for scan in drawn:
+            at = int(scan.title.split()[1]) - 1
+            # from right to left and from front to back; _affine runs to the right and to the front
+            seen = (slice(6, 19), slice(5, 15))
+            np.testing.assert_array_equal(scan.prediction, labels[::-1, ::-1, at].T[seen])
+            window = np.clip((array[::-1, ::-1, at].T[seen] + 200) / 500, 0, 1)
+            np.testing.assert_allclose(scan.image, window, atol=1e-5)
+            assert scan.spacing_mm == pytest.approx((1.5, 2.0)) and scan.reference is None
+
+
+def _has_colour(picture, colour):
+    return (np.abs(picture[..., :3] - to_rgb(colour)).max(-1) < 0.02).any()
+
+
+def test_slices_are_spread_over_what_is_marked():
+    marked = np.zeros(40, bool)
+    assert spread(marked, 4) == [5, 15, 25, 35]
+    marked[[3, 10, 11, 12, 30]] = True
+    assert spread(marked, 8) == [3, 10, 11, 12, 30]
+    assert spread(marked, 2) == [10, 12] and spread(marked, 1) == [11]
+
+
+@pytest.mark.parametrize('lesions', [(), ('spleen',)])
+def test_components(tmp_path, lesions):
+    plain = untrained.trained(tmp_path, **ALONE)
+    chosen = untrained.run(tmp_path, **ALONE, predict__components='largest', lesions=lesions)
+    files = {'x': _save(tmp_path / 'x.nii', _scan())}
+    before = volume.read_labels(predict(plain, files, tmp_path / 'plain')['x']).array
+    written = predict(scans.Trained(chosen, plain.networks.params), files, tmp_path / 'out', extras=['volumes'])
+    spared = [tiny.CLASSES.index(name) for name in lesions]
+    found = volume.read_labels(written['x']).array
+    np.testing.assert_array_equal(found, organs.largest_pieces(before, spared))
+    assert ((found == 2) == (before == 2)).all() == bool(lesions)
+    with (tmp_path / 'out' / 'volumes.csv').open() as file:
+        measured = {row['organ']: float(row['mL']) for row in csv.DictReader(file)}
+    assert measured['spleen'] == pytest.approx((found == 2).sum() * 0.015)
+
+
+@pytest.mark.parametrize('flips', ['', 'lr'])
+@pytest.mark.parametrize('fields', [ALONE, {**WHOLE, 'data__size': (8, 16, 16)}])
+def test_scans_of_all_shapes_compile_once(tmp_path, fields, flips, caplog):
+    """Smaller and larger than what the networks see, of one slice and of many."""
+    trained = untrained.trained(tmp_path, **fields, predict__flips=flips)
+    shapes = [(20, 26, 5), (9, 8, 1), (40, 33, 11), (70, 30, 3)]
+    files = {str(i): _save(tmp_path / f'{i}.nii', tiny.scan(i, 'CT', s)[0]) for i, s in enumerate(shapes)}
+    compiled = []
+    for case, file in files.items():
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level(logging.WARNING):
+            predict(trained, {case: file}, tmp_path / 'out')
+        compiled.append(sum('ompiling' in record.getMessage() for record in caplog.records))
+    assert compiled[0] > 0 and compiled[1:] == [0, 0, 0]
+
+
+def test_the_command(tmp_path):
+    workdir = untrained.workdir(tmp_path / 'work', **ALONE)
+    source = tiny.write_dataset(tmp_path / 'set', 'CT', 2)
+    flags = ('--volumes', '--overlays', '--probabilities', '--flips=lr', '--components=largest')
+    done = tiny.command('predict', f'--workdir={workdir}', f'--input={source}', f'--output={tmp_path / "out"}', *flags)
+    assert done.returncode == 0, done.stderr
+    assert '2 label maps in' in done.stdout
+    assert '--flips is likely to harm' in done.stderr
+    files = {str(path.relative_to(tmp_path / 'out')) for path in (tmp_path / 'out').rglob('*') if path.is_file()}
+    each = [f'probabilities/{name}/{{}}.nii.gz' for name in tiny.CLASSES] + ['overlays/{}.png', '{}.nii.gz']
+    expected = {text.format(case) for text in each for case in ('ct_0', 'ct_1')}
+    assert files == expected | {'dataset.json', 'volumes.csv'}
+    trained = scans.find(workdir)
+    trained.config.predict.flips = 'lr'
+    trained.config.predict.components = 'largest'
+    written = predict(trained, scans.inputs(source), tmp_path / 'again')
+    for case, path in written.items():
+        assert path.read_bytes() == (tmp_path / 'out' / f'{case}.nii.gz').read_bytes()
+
+
+def test_flags_that_do_not_fit(tmp_path):
+    workdir = untrained.workdir(tmp_path / 'work', **ALONE)
+    source = tiny.write_dataset(tmp_path / 'set', 'CT', 1)
+    flags = (f'--workdir={workdir}', f'--input={source}', f'--output={tmp_path / "out"}')
+    for flag, said in {
+        '--flips=ud': "predict.flips 'ud': give '' or 'lr'",
+        '--dicom_seg': 'is no DICOM series',
+    }.items():
+        done = tiny.command('predict', *flags, flag)
+        assert done.returncode == 2 and re.search(said, done.stderr), done.stderr
+        assert done.stderr.splitlines()[-1].startswith('error: ')
+        assert not [path for path in (tmp_path / 'out').rglob('*') if path.is_file()]
+
+
+def test_a_stage_of_an_earlier_version(tmp_path):
+    """Fields of predict that it does not have are as they were: nothing."""
+    _run(tmp_path).save()
+    content = json.loads((tmp_path / 'stage.json').read_text())
+    content['config']['predict'] = {'batch': 3, 'resample': 'linear'}
+    (tmp_path / 'stage.json').write_text(json.dumps(content))
+    found = scans.Run.load(tmp_path).config.predict
+    assert found.to_dict() == {'batch': 3, 'resample': 'linear', 'flips': '', 'components': ''}
 
 
 def test_a_run_round_trips(tmp_path):

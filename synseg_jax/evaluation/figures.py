@@ -41,7 +41,7 @@ class Scan(NamedTuple):
 
     title: str
     image: Float[np.ndarray, 'h w']  # [0, 1]
-    reference: Integer[np.ndarray, 'h w']
+    reference: Integer[np.ndarray, 'h w'] | None
     prediction: Integer[np.ndarray, 'h w']
     spacing_mm: tuple[float, float] = (1.0, 1.0)
 
@@ -129,7 +129,10 @@ def panel(
 
 
 def overlays(path: str | Path, scans: Sequence[Scan], classes: Sequence[str], *, per_row: int = 4) -> None:
-    """Outlines the organs on slices: the reference as a pale broad band, the prediction as a thin line over it."""
+    """Outlines the organs on slices: the reference as a pale broad band, the prediction as a thin line over it.
+
+    Where no scan has a reference, the lines need no explanation.
+    """
     per_row = min(per_row, len(scans))
     n_rows = -(-len(scans) // per_row)
     with matplotlib.rc_context(STYLE):
@@ -141,13 +144,15 @@ def overlays(path: str | Path, scans: Sequence[Scan], classes: Sequence[str], *,
         for axes, scan in zip(grid.flat, scans, strict=False):
             axes.imshow(scan.image, cmap='gray', vmin=0, vmax=1, aspect=scan.spacing_mm[0] / scan.spacing_mm[1])
             axes.set_title(scan.title)
-            shown |= _outline(axes, scan.reference, linewidths=3.2, alpha=0.5)
+            if scan.reference is not None:
+                shown |= _outline(axes, scan.reference, linewidths=3.2, alpha=0.5)
             shown |= _outline(axes, scan.prediction, linewidths=0.9)
         strokes = [
             Line2D([], [], color='0.4', linewidth=3.2, alpha=0.5, label='reference'),
             Line2D([], [], color='0.2', linewidth=0.9, label='prediction'),
         ]
-        _class_legend(figure, sorted(shown), classes, strokes)
+        compared = any(scan.reference is not None for scan in scans)
+        _class_legend(figure, sorted(shown), classes, strokes if compared else ())
         save(figure, path)
 
 

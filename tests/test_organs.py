@@ -1,0 +1,70 @@
+"""Volumes and largest pieces of organs, against counts by hand, another library, and slow searches."""
+
+import numpy as np
+import pytest
+from skimage import measure
+
+from synseg_jax.evaluation.organs import largest_pieces, volumes_ml
+
+CLASSES = ('background', 'liver', 'spleen', 'tumour')
+
+
+def _labels(seed=0, shape=(14, 12, 9), share=0.75):
+    """Crumbs and a few larger pieces of three classes."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(4, shape, p=[share, *[(1 - share) / 3] * 3]).astype(np.uint8)
+    labels[2:6, 3:7, 2:5] = 1
+    return labels
+
+
+def test_volumes_by_hand():
+    labels = np.zeros((10, 10, 10), np.uint8)
+    labels[:5, :4, :3], labels[9, 9, 9] = 1, 3
+    affine = np.diag([2.0, -2.5, 4.0, 1.0])
+    assert volumes_ml(labels, affine, CLASSES) == pytest.approx({'liver': 1.2, 'spleen': 0.0, 'tumour': 0.02})
+
+
+def test_volumes_do_not_depend_on_how_the_scan_lies():
+    """Turned, the spacing tells the volume; sheared by a tilted gantry, the distance of the slices is shorter."""
+    labels, (turn, _) = _labels(), np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+    straight, oblique, sheared = np.eye(4), np.eye(4), np.eye(4)
+    straight[:3, :3] = np.diag([0.7, 0.7, 5.0])
+    oblique[:3, :3] = turn @ straight[:3, :3]
+    sheared[:3, :3] = oblique[:3, :3] @ np.array([[1, 0, 0.0], [0, 1, 2.5], [0, 0, 1]])
+    expected = {name: (labels == value).sum() * 0.7 * 0.7 * 5 / 1000 for value, name in enumerate(CLASSES) if value}
+    for affine in (straight, oblique, sheared):
+        assert volumes_ml(labels, affine, CLASSES) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_largest_pieces_against_another_library(seed):
+    labels = _labels(seed)
+    expected = np.zeros_like(labels)
+    for value in (1, 2, 3):
+        regions = measure.regionprops(measure.label(labels == value, connectivity=3))
+        best = max(regions, key=lambda region: region.area)
+        expected[tuple(best.coords.T)] = value
+    before = labels.copy()
+    np.testing.assert_array_equal(largest_pieces(labels), expected)
+    np.testing.assert_array_equal(labels, before)
+
+
+def test_corners_connect_and_the_first_of_equals_stays():
+    labels = np.zeros((5, 5, 2), np.uint8)
+    labels[0, 0, 0] = labels[1, 1, 1] = 1  # by a corner
+    labels[4, 4] = 1  # as large, and later
+    kept = largest_pieces(labels)
+    assert np.argwhere(kept).tolist() == [[0, 0, 0], [1, 1, 1]]
+
+
+def test_spared_classes_keep_their_crumbs():
+    labels = _labels()
+    kept = largest_pieces(labels, spared=(3,))
+    np.testing.assert_array_equal(kept == 3, labels == 3)
+    assert (kept == 1).sum() < (labels == 1).sum()
+
+
+def test_nothing_labelled():
+    empty = np.zeros((3, 4, 5), np.uint8)
+    np.testing.assert_array_equal(largest_pieces(empty), empty)
+    assert volumes_ml(empty, np.eye(4), CLASSES) == {'liver': 0.0, 'spleen': 0.0, 'tumour': 0.0}

@@ -1,0 +1,156 @@
+"""Synthetic scans as datasets for nnU-Net, with their labels and real scans beside them; and as scans alone."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import test_nnunet
+import tiny
+import untrained
+
+from synseg_jax import scans
+from synseg_jax.data import volume
+from synseg_jax.errors import InputError
+from synseg_jax.interop import nnunet
+from synseg_jax.synthesize import synthesize, translate
+
+NAME = 'Dataset201_SyntheticCT'
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    return untrained.trained(tmp_path_factory.mktemp('run'))
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Two labelled MR scans whose dataset.json numbers the classes in another order than the system, with gaps."""
+    folder = tiny.write_dataset(tmp_path / 'mr', 'MR', 2)
+    return test_nnunet.relabelled(folder, {'background': 0, 'spleen': 2, 'liver': 7})
+
+
+def labelled(folder):
+    return nnunet.labelled(folder, tiny.CLASSES)
+
+
+def test_a_dataset_for_nnunet(trained, source, tmp_path):
+    assert synthesize(trained, labelled(source), tmp_path / NAME) == 2
+    content = test_nnunet.check(tmp_path / NAME)
+    assert content['channel_names'] == {'0': 'CT'} and content['synthetic'] == ['mr_0', 'mr_1']
+    assert content['labels'] == {name: i for i, name in enumerate(tiny.CLASSES)}
+    for case in ('mr_0', 'mr_1'):
+        image = nib.load(tmp_path / NAME / 'imagesTr' / f'{case}_0000.nii.gz')
+        stored = nib.load(source / 'imagesTr' / f'{case}_0000.nii.gz')
+        np.testing.assert_array_equal(image.affine, stored.affine)
+        assert image.get_data_dtype() == np.int16 and image.shape == tiny.SHAPE
+        scan = volume.read(source / 'imagesTr' / f'{case}_0000.nii.gz')
+        values = np.asarray(image.dataobj)
+        np.testing.assert_array_equal(values, trained.synthesize(scan, 'a'))
+        assert -200 <= values.min() < values.max() <= 300 and values.std() > 1  # HU of the window
+        label = nib.load(tmp_path / NAME / 'labelsTr' / f'{case}.nii.gz')
+        given = np.asarray(nib.load(source / 'labelsTr' / f'{case}.nii.gz').dataobj)
+        np.testing.assert_array_equal(np.asarray(label.dataobj), np.choose(given, [0, 0, 2, 0, 0, 0, 0, 1]))
+        for field in ('sform_code', 'qform_code', 'pixdim', 'srow_x', 'srow_y', 'srow_z', 'quatern_b', 'qoffset_x'):
+            np.testing.assert_array_equal(label.header[field], image.header[field])
+        assert label.get_data_dtype() == np.uint8
+
+
+def test_with_real_scans(trained, source, tmp_path):
+    real = tiny.write_dataset(tmp_path / 'ct', 'CT', 3)
+    (real / 'labelsTr' / 'ct_1.nii.gz').unlink()
+    assert synthesize(trained, labelled(source), tmp_path / NAME, real=labelled(real)) == 4
+    content = test_nnunet.check(tmp_path / NAME)
+    assert (content['synthetic'], content['real']) == (['mr_0', 'mr_1'], ['ct_0', 'ct_2'])
+    name = 'imagesTr/ct_0_0000.nii.gz'
+    found, stored = (np.asarray(nib.load(folder / name).dataobj) for folder in (tmp_path / NAME, real))
+    np.testing.assert_array_equal(found, stored)
+
+
+def test_real_scans_that_do_not_fit(trained, source, tmp_path):
+    with pytest.raises(InputError, match=r'--real=.*: its channel is MR, that of the synthetic scans CT'):
+        synthesize(trained, labelled(source), tmp_path / NAME, real=labelled(source))
+    real = tiny.write_dataset(tmp_path / 'ct', 'CT', 1)
+    for path in [*real.rglob('ct_0*')]:
+        path.rename(path.with_name(path.name.replace('ct_0', 'mr_1')))
+    with pytest.raises(InputError, match=r'--real=.*ct: case mr_1 is also in .*mr \(1 such\); rename'):
+        synthesize(trained, labelled(source), tmp_path / NAME, real=labelled(real))
+    assert not (tmp_path / NAME).exists()
+
+
+def test_scans_alone(trained, source, tmp_path):
+    files = scans.inputs(source)
+    assert translate(trained, files, tmp_path / 'ct') == 2
+    assert sorted(path.name for path in (tmp_path / 'ct').iterdir()) == ['mr_0.nii.gz', 'mr_1.nii.gz']
+    for case, file in files.items():
+        scan = volume.read(file)
+        found = nib.load(tmp_path / 'ct' / f'{case}.nii.gz')
+        np.testing.assert_array_equal(np.asarray(found.dataobj), trained.synthesize(scan, 'a'))
+        np.testing.assert_array_equal(found.affine, nib.load(file).affine)
+    with pytest.raises(InputError, match='ct: exists and is not empty; remove it or choose another --output'):
+        translate(trained, files, tmp_path / 'ct')
+
+
+@pytest.mark.parametrize('alone', [False, True])
+@pytest.mark.parametrize('broken', ['truncated', 'vanished', 'not finite', '4-D'])
+def test_a_broken_scan_is_named_and_nothing_written(trained, source, tmp_path, alone, broken):
+    cases, files = labelled(source), scans.inputs(source)
+    path = files['mr_1']
+    if broken == 'truncated':
+        path.write_bytes(path.read_bytes()[:2000])
+    elif broken == 'vanished':
+        path.unlink()
+    else:
+        shape = (*tiny.SHAPE, 2) if broken == '4-D' else tiny.SHAPE
+        nib.save(nib.Nifti1Image(np.full(shape, np.nan, np.float32), tiny.AFFINE), path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError, match='mr_1_0000.nii.gz') as refused:
+        translate(trained, files, tmp_path / 'ct') if alone else synthesize(trained, cases, tmp_path / NAME)
+    assert '\n' not in str(refused.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_label_on_another_grid_is_named(trained, source, tmp_path):
+    path = source / 'labelsTr' / 'mr_1.nii.gz'
+    moved = tiny.AFFINE + np.eye(4, k=3) * 2
+    nib.save(nib.Nifti1Image(np.asarray(nib.load(path).dataobj), moved), path)
+    with pytest.raises(InputError, match='mr_1.nii.gz: voxels lie up to 2 mm from those of its image'):
+        synthesize(trained, labelled(source), tmp_path / NAME)
+    assert not (tmp_path / NAME).exists()
+
+
+def test_unknown_domain(trained, source, tmp_path):
+    for do, what in ((synthesize, labelled(source)), (translate, {})):
+        with pytest.raises(InputError, match="unknown domain 'c'; known: a, b"):
+            do(trained, what, tmp_path / NAME, 'c')
+
+
+def test_masked_generators_see_the_labels(source, tmp_path):
+    """Whatever their values are; of scans alone too, and those without labels are refused."""
+    masked = untrained.trained(tmp_path / 'run', method='cyclegan', masked=True)
+    synthesize(masked, labelled(source), tmp_path / NAME)
+    translate(masked, scans.inputs(source), tmp_path / 'alone', labels=labelled(source))
+    for case, file in scans.inputs(source).items():
+        scan, labels = volume.read(file), np.asarray(nib.load(source / 'labelsTr' / f'{case}.nii.gz').dataobj)
+        expected = masked.synthesize(scan, 'a', labels > 0)
+        assert (expected != masked.synthesize(scan, 'a', labels == 7)).any()
+        for place in (tmp_path / NAME / 'imagesTr' / f'{case}_0000.nii.gz', tmp_path / 'alone' / f'{case}.nii.gz'):
+            np.testing.assert_array_equal(np.asarray(nib.load(place).dataobj), expected)
+    with pytest.raises(InputError, match='masked generators see labels beside the image; give scans that have some'):
+        translate(masked, scans.inputs(source), tmp_path / 'none')
+
+
+def test_the_command(source, tmp_path):
+    workdir = untrained.workdir(tmp_path / 'work')
+    real = tiny.write_dataset(tmp_path / 'ct', 'CT', 1)
+    flags = (f'--workdir={workdir}', f'--input={source}')
+    done = tiny.command('synthesize', *flags, f'--output={tmp_path / NAME}', f'--real={real}')
+    assert done.returncode == 0, done.stderr
+    assert f'3 labelled scans in {tmp_path / NAME}' in done.stdout
+    assert test_nnunet.check(tmp_path / NAME)['real'] == ['ct_0']
+    done = tiny.command('synthesize', *flags, f'--output={tmp_path / "alone"}', '--format=scans')
+    assert done.returncode == 0 and '2 synthetic scans in' in done.stdout
+    assert sorted(path.name for path in (tmp_path / 'alone').iterdir()) == ['mr_0.nii.gz', 'mr_1.nii.gz']
+    done = tiny.command('synthesize', *flags, f'--output={tmp_path / "alone"}')
+    assert done.returncode == 2 and 'named DatasetNNN_Name' in done.stderr and done.stderr.count('\n') == 1
+    assert json.loads((tmp_path / NAME / 'dataset.json').read_text())['numTraining'] == 3

@@ -1,0 +1,39 @@
+"""Systems that nobody has trained: random weights, as scans are given to them or as a workdir of `main` holds them."""
+
+import json
+from pathlib import Path
+
+import jax
+import tiny
+
+from synseg_jax import scans
+from synseg_jax.training import parallel
+from synseg_jax.training.checkpoint import Checkpoints
+from synseg_jax.training.system import configure
+
+CHANNELS = {'a': 'MR', 'b': 'CT'}
+TYPICAL = {'a': (0.0, 700.0), 'b': (-200.0, 300.0)}
+
+
+def run(folder: Path, **changes) -> scans.Run:
+    """A stage of the tiny configuration with fields changed, written `predict__flips='lr'`."""
+    return scans.Run(folder, configure(tiny.config(**changes), 'synseg'), tiny.CLASSES, CHANNELS, TYPICAL)
+
+
+def trained(folder: Path, **changes) -> scans.Trained:
+    """The same, with weights drawn anew."""
+    made = run(folder, **changes)
+    return scans.Trained(made, made.system.first_state(parallel.mesh(1)).params)
+
+
+def workdir(folder: Path, **changes) -> Path:
+    """A workdir with one system of one stage, and its checkpoint."""
+    stage = run(folder / 'stage', **changes)
+    stage.folder.mkdir(parents=True)
+    stage.save()
+    checkpoints = Checkpoints(stage.folder / 'checkpoints')
+    checkpoints.save(jax.block_until_ready(stage.system.first_state(parallel.mesh(1))), 0.5)
+    checkpoints.close()
+    described = {'config': {'systems': {'synseg': {}}, 'chosen': 'synseg'}, 'systems': {'synseg': ['stage']}}
+    (folder / 'run.json').write_text(json.dumps(described))
+    return folder
