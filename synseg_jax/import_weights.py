@@ -1,0 +1,133 @@
+"""Make a workdir for predict and synthesize out of weights: of our own export, or of the published PyTorch code.
+
+Usage:
+    python -m synseg_jax.import_weights --config=configs/base.py --weights=weights --workdir=runs/again
+    python -m synseg_jax.import_weights --config=configs/reference.py --weights=checkpoints/spleen --channels=MR,CT \\
+        --workdir=runs/theirs
+
+--weights is a folder that synseg_jax.export wrote, or one with files as SynSeg-Net and pytorch-CycleGAN-and-pix2pix
+name them: latest_net_G_A.pth, G_B, D_A, D_B and Seg_A, of which any may be absent, as .pth or .safetensors.  An export
+brings its card.json, which counts where the configuration says otherwise.  Without one the configuration says what the
+networks are, which classes they know (data.classes) and how scans become what they see, and --channels names the two
+modalities.  Of a .pth file nothing but tensors is read; that needs PyTorch.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from synseg_jax import command, stages
+from synseg_jax.data.preparation import whole_folder
+from synseg_jax.errors import InputError
+from synseg_jax.evaluation import summary
+from synseg_jax.interop import importing
+from synseg_jax.interop.card import CARD, PUBLISHED, Card, sha256
+from synseg_jax.interop.tensors import read_tensors
+from synseg_jax.interop.torch_weights import from_torch
+from synseg_jax.scans import RUN, Run
+from synseg_jax.training import parallel
+from synseg_jax.training.checkpoint import Checkpoints
+from synseg_jax.training.state import LAYOUT
+from synseg_jax.training.system import configure
+
+
+def import_weights(
+    config: ConfigDict,
+    weights: Path,
+    workdir: Path,
+    system: str = '',
+    stage: str = '',
+    epoch: str = '',
+    channels: tuple[str, ...] = (),
+    typical: tuple[float, float] = (0.0, 1000.0),
+) -> Run:
+    """The stage that holds the weights, in a workdir that appears whole or not at all.
+
+    It is `stage` of `system` in the configuration, its only one and the chosen one unless named.  Of a folder without
+    a card, `epoch` says which weights are meant, `channels` and `typical` are as importing.without_card takes them.
+    Raises InputError for whatever does not fit.
+    """
+    if workdir.exists():
+        raise InputError(f'{workdir}: exists; choose another --workdir')
+    system = system or config.chosen
+    own = configure(config, system, stage)
+    if own.do != 'train':
+        raise InputError(f'stage {stage} of {system} trains nothing; choose another --stage')
+    if (weights / CARD).is_file():
+        card = Card.load(weights)
+        files, run = {name: card.weights(name) for name in card.networks}, importing.with_card(own, card)
+    else:
+        files = importing.found(weights, epoch)
+        run = importing.without_card(own, files, channels, typical)
+    params = read(run, files, weights)
+    own.data_dir = ''
+    stage = stage or next(iter(config.systems[system].get('stages', config.stages)))
+    place = f'stages/{stage}-{stages.digest([sha256(files[name]) for name in sorted(files)])}'
+    with whole_folder(workdir) as folder:
+        run = replace(run, folder=folder / place)
+        run.folder.mkdir(parents=True)
+        run.save()
+        save(run, params)
+        described = json.loads(config.to_json_best_effort()) | {'chosen': system, 'data_dir': ''}
+        summary.write_json(folder / RUN, {'config': described, 'systems': {system: [place]}})
+    return replace(run, folder=workdir / place)
+
+
+def read(run: Run, files: Mapping[str, Path], weights: Path) -> dict[str, PyTree]:
+    """The parameters of the stage's networks; InputError where files are missing, too many, or of other networks."""
+    like = run.system.abstract_state(parallel.mesh(1)).params
+    for names, wrong in (like.keys() - files.keys(), 'missing'), (files.keys() - like.keys(), 'left over'):
+        if names:
+            listed = ', '.join(f'{PUBLISHED[name]} ({name})' for name in sorted(names))
+            raise InputError(f'{weights}: {wrong} for method {run.config.method}: {listed}')
+    params = {}
+    for name, file in files.items():
+        try:
+            found = from_torch(run.system.networks[name], read_tensors(file), like[name])
+        except InputError as error:
+            raise error if str(file) in str(error) else InputError(f'{file}: {error}') from error
+        params[name] = jax.tree.map(lambda wanted, x: x.astype(wanted.dtype), like[name], found)
+    return params
+
+
+def save(run: Run, params: Mapping[str, PyTree]) -> None:
+    """Writes the stage's checkpoint, of a state that has not been trained here."""
+    over = parallel.mesh(1)
+    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), run.system.abstract_state(over))
+    state = state.replace(params=dict(params), average=dict(params) if state.average else {})
+    checkpoints = Checkpoints(run.folder / 'checkpoints')
+    checkpoints.save(parallel.place(state, over, LAYOUT), score=0.0)  # it is the only one, and orbax warns without
+    checkpoints.close()
+
+
+def main() -> None:
+    """Imports what --weights names."""
+    channels = tuple(CHANNELS.value.split(',')) if CHANNELS.value else ()
+    try:
+        low, high = (float(bound) for bound in TYPICAL.value)
+    except ValueError:
+        raise InputError(f'--typical={",".join(TYPICAL.value)}: give two numbers, e.g. --typical=0,1000') from None
+    run = import_weights(
+        CONFIG.value, Path(WEIGHTS.value), Path(WORKDIR.value), SYSTEM.value or '', STAGE.value or '',
+        EPOCH.value or '', channels, (low, high),
+    )  # fmt: skip
+    print(f'{", ".join(run.system.networks)} in {WORKDIR.value}')
+
+
+if __name__ == '__main__':
+    CONFIG = command.config_flag(example='configs/base.py')
+    WEIGHTS = flags.DEFINE_string('weights', None, 'Folder of the weights.')
+    WORKDIR = flags.DEFINE_string('workdir', None, 'Folder to make.')
+    SYSTEM = flags.DEFINE_string('system', None, 'Which system of the configuration it becomes; default: chosen.')
+    STAGE = flags.DEFINE_string('stage', None, 'Which stage of the system, if it has several.')
+    CHANNELS = flags.DEFINE_string('channels', None, 'Without card.json: the modalities, source first, e.g. MR,CT.')
+    EPOCH = flags.DEFINE_string('epoch', None, 'Without card.json: which weights; default: latest, else the last.')
+    TYPICAL = flags.DEFINE_list('typical', '0,1000', 'Without card.json: the range of synthetic scans, but of CT.')
+    command.run(main, required=('config', 'weights', 'workdir'), data='weights')

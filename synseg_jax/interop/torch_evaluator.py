@@ -1,0 +1,138 @@
+"""Segment scans in PyTorch with what synseg_jax.export wrote; JAX is not needed.
+
+Usage:
+    python -m synseg_jax.interop.torch_evaluator --export=weights --input=scans/imagesTs --output=labels
+
+--input is a scan, a folder of scans or an nnU-Net dataset.  Labels carry the affine of their scan; dataset.json
+beside them names the classes.  --domain=a segments scans of the labelled modality instead of the target.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from jaxtyping import Float, Integer
+
+from synseg_jax import command
+from synseg_jax.data import intensity, slices, volume
+from synseg_jax.data.frames import Frame
+from synseg_jax.data.tiles import tiled
+from synseg_jax.data.volume import Volume
+from synseg_jax.errors import InputError, known
+from synseg_jax.evaluation import organs, summary
+from synseg_jax.interop.card import Card
+from synseg_jax.interop.tensors import pytorch, read_tensors
+
+BATCH = 8  # slices at a time
+
+
+class Evaluator:
+    """Exported networks, applied to scans."""
+
+    def __init__(self, folder: Path, device: str = 'cpu'):
+        """What the card in `folder` describes, computed on a device that PyTorch knows by this name."""
+        self.card, self.torch, self.device = Card.load(folder), pytorch('the evaluator cannot run'), device
+        self.functions: dict = {}
+
+    def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
+        """Class indices on the scan's own grid and axes; the scan is of the modality of `domain`."""
+        frame, context, wanted = self._frame(scan, domain), self.card.context, self.card.predict
+        images = frame.images(context['slices'], context['spacing_mm'])
+        votes = self.votes(images, domain)
+        if wanted['flips']:
+            votes = (votes + self._mirrored(images, frame, domain)) / 2
+        labels = frame.labels(votes, wanted['resample'])
+        spared = [self.card.classes.index(name) for name in wanted['lesions']]
+        return organs.largest_pieces(labels, spared) if wanted['components'] else labels
+
+    def votes(self, stack: Float[np.ndarray, 'n *space c'], domain: str) -> Float[np.ndarray, 'n *space k']:
+        """Class probabilities of slices or volumes of a domain, which hold values in [0, 1]."""
+        return self._map(self.function('segment', domain), stack)
+
+    def translate(self, stack: Float[np.ndarray, 'n *space c'], source: str) -> Float[np.ndarray, 'n *space c']:
+        """Slices or volumes of domain `source` as the other domain would show them, both in [0, 1]."""
+        return self._map(self.function('translate', source), stack)
+
+    def function(self, does: str, domain: str):
+        """The module that segments or translates images of a domain, channels first; InputError where there is none."""
+        from synseg_jax.interop import torch_networks  # which needs PyTorch
+
+        kind, names = {
+            'segment': (torch_networks.Segment, self.card.segments.get(domain)),
+            'translate': (torch_networks.Translate, [self.card.translates.get(domain)]),
+        }[does]
+        if not names or not names[0]:
+            raise InputError(f'{self.card.folder}: holds nothing to {does} domain {domain}; export another stage')
+        if (does, domain) not in self.functions:
+            module = kind(*(self._network(name, torch_networks.build) for name in names))
+            self.functions[does, domain] = module.eval().to(self.device)
+        return self.functions[does, domain]
+
+    def _network(self, name, build):
+        described, path = self.card.networks[name], self.card.weights(name)
+        network = build(len(self.card.size), described['channels'], described['fields'])
+        try:
+            network.load_state_dict({name: self.torch.from_numpy(of) for name, of in read_tensors(path).items()})
+        except RuntimeError as error:
+            told = ' '.join(str(error).split())
+            raise InputError(f'{path}: of another network than card.json says: {told}') from error
+        return network
+
+    def _mirrored(self, images, frame, domain):
+        """Votes on the scan with left and right exchanged, exchanged back."""
+        across = slices.VIEWS[frame.axis][0].index(0) + frame.whole
+        # sagittal slices come in the other order, and with them the neighbours that are their channels
+        return np.flip(self.votes(np.flip(images, across if across else (0, -1)), domain), across)
+
+    def _frame(self, scan, domain) -> Frame:
+        card, of = self.card, self.card.domains[known('domain', domain, self.card.domains)]
+        window = intensity.for_channel(of['channel'], scan.array, of.get('window_hu', ()), of.get('percentiles', ()))
+        return Frame.of(scan, window, card.slice_axis, card.size, of['center'], card.spacing_mm)
+
+    def _map(self, function, stack) -> np.ndarray:
+        """`function` over batches of slices or tiles of volumes."""
+
+        def run(part):
+            with self.torch.inference_mode():
+                images = self.torch.from_numpy(np.ascontiguousarray(np.moveaxis(part, -1, 1))).to(self.device)
+                return np.moveaxis(function(images).cpu().numpy(), 1, -1)
+
+        if stack.ndim == 5:
+            return np.stack([tiled(run, one, self.card.size) for one in stack])
+        return np.concatenate([run(stack[first : first + BATCH]) for first in range(0, len(stack), BATCH)])
+
+
+def predict(evaluator: Evaluator, files: dict[str, Path], output: Path, domain: str = 'b') -> None:
+    """A label map for each scan, and the dataset.json that names the classes, in `output`."""
+    output.mkdir(parents=True, exist_ok=True)
+    for case, file in files.items():
+        scan = volume.read(file)
+        volume.write(output / f'{case}.nii.gz', evaluator.segment(scan, domain), scan, intent='label')
+    labels = {name: value for value, name in enumerate(evaluator.card.classes)}
+    description = {'channel_names': {'0': evaluator.card.domains[domain]['channel']}, 'labels': labels}
+    summary.write_json(output / 'dataset.json', {**description, 'file_ending': '.nii.gz', 'numTraining': len(files)})
+
+
+def inputs(path: Path) -> dict[str, Path]:
+    """{case: file} of a scan or of the scans in a folder (an nnU-Net dataset's imagesTs or imagesTr included)."""
+    folder = next((path / part for part in ('imagesTs', 'imagesTr') if (path / part).is_dir()), path)
+    found = {volume.name(path): path} if path.is_file() else volume.found(folder)
+    if not found:
+        raise InputError(f'--input={path}: no scan there; known: {volume.KINDS}')
+    return {name.removesuffix('_0000'): file for name, file in found.items()}
+
+
+def main() -> None:
+    """Segments what --input names."""
+    files = inputs(Path(INPUT.value))
+    predict(Evaluator(Path(EXPORT.value), DEVICE.value), files, Path(OUTPUT.value), DOMAIN.value)
+    print(f'{len(files)} label maps in {OUTPUT.value}')
+
+
+if __name__ == '__main__':
+    EXPORT = flags.DEFINE_string('export', None, 'Folder that synseg_jax.export wrote.')
+    INPUT = flags.DEFINE_string('input', None, 'A scan, a folder of scans, or an nnU-Net dataset.')
+    OUTPUT = flags.DEFINE_string('output', None, 'Folder to write label maps to.')
+    DOMAIN = flags.DEFINE_string('domain', 'b', 'Modality of the scans: b, the target, or a, the source.')
+    DEVICE = flags.DEFINE_string('device', 'cpu', "PyTorch's name of the device, e.g. cuda.")
+    command.run(main, required=('export', 'input', 'output'))

@@ -1,0 +1,235 @@
+"""PyTorch finds what JAX finds: the same logits, and the same labels on scans, from an exported folder alone."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+import weights
+
+from synseg_jax import scans
+from synseg_jax.data import volume
+from synseg_jax.errors import InputError
+from synseg_jax.export import export
+from synseg_jax.interop.card import Card
+from synseg_jax.predict import predict
+
+torch = pytest.importorskip('torch', reason='PyTorch is not installed')
+
+from synseg_jax.interop import torch_evaluator, torch_networks  # noqa: E402
+from synseg_jax.interop.torch_evaluator import Evaluator  # noqa: E402
+
+KINDS = [kind for kind in weights.STAGES if kind != 'generators']
+SHAPE = (40, 44, 9)  # larger than the window of volumes, so that they are seen in tiles
+
+
+@pytest.fixture(scope='module')
+def both(tmp_path_factory):
+    """both(kind): a stage in JAX, and the folder that it is exported to."""
+    made = {}
+
+    def both(kind):
+        if kind not in made:
+            folder = tmp_path_factory.mktemp(kind)
+            trained = weights.workdir(folder / 'run', kind)
+            export(trained, folder / 'out')
+            made[kind] = trained, folder / 'out'
+        return made[kind]
+
+    return both
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+    """A folder of two scans, with axes of their own."""
+    folder = tmp_path_factory.mktemp('scans')
+    for case, modality in (('mr_1', 'MR'), ('ct_1', 'CT')):
+        image = tiny.scan(3, modality, SHAPE)[0].astype(np.float32)
+        volume.write(folder / f'{case}_0000.nii.gz', image, volume.Volume(image, tiny.AFFINE[[1, 0, 2, 3]]))
+    return folder
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_logits(both, kind):
+    trained, folder = both(kind)
+    system, card = trained.networks.system, Card.load(folder)
+    stack = np.random.default_rng(0).uniform(-1, 1, (2, *system.size, system.channels)).astype(np.float32)
+    for names in card.segments.values():
+        expected, found = jnp.asarray(stack), torch.from_numpy(np.moveaxis(stack, -1, 1).copy())
+        for name in names:
+            expected = system.apply[name](trained.networks.params[name], expected)
+            network = torch_networks.build(
+                len(card.size), card.networks[name]['channels'], card.networks[name]['fields']
+            )
+            network.load_state_dict({n: torch.from_numpy(t) for n, t in load(card, name).items()})
+            with torch.inference_mode():
+                found = network(found)
+        assert np.std(expected) > 0.1
+        np.testing.assert_allclose(np.moveaxis(found.numpy(), 1, -1), expected, atol=1e-4)
+
+
+def agree(found, expected):
+    """Whether labels are the same but for ties: 99.99 % of them."""
+    return (found == expected).mean() > 0.9999
+
+
+def load(card, name):
+    return torch_evaluator.read_tensors(card.weights(name))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_labels(both, kind, dataset, tmp_path):
+    """Of both domains, on the scans' own grids, by neighbours, tiles, mirror images and pieces as in predict."""
+    trained, folder = both(kind)
+    files, evaluator = scans.inputs(dataset), Evaluator(folder)
+    assert torch_evaluator.inputs(dataset) == files and len(files) == 2
+    for domain, case in (('a', 'mr_1'), ('b', 'ct_1')):
+        one = {case: files[case]}
+        predict(trained, one, tmp_path / 'jax' / domain, domain)
+        torch_evaluator.predict(evaluator, one, tmp_path / 'torch' / domain, domain)
+        names = [f'{case}.nii.gz', 'dataset.json']
+        assert sorted(path.name for path in (tmp_path / 'torch' / domain).iterdir()) == sorted(names)
+        ours, theirs = (volume.read_labels(tmp_path / made / domain / names[0]) for made in ('jax', 'torch'))
+        np.testing.assert_array_equal(theirs.affine, ours.affine)
+        assert len(np.unique(ours.array)) > 1 and agree(theirs.array, ours.array)
+        described = [json.loads((tmp_path / made / domain / names[1]).read_text()) for made in ('jax', 'torch')]
+        assert described[0] == described[1]
+
+
+@pytest.mark.parametrize('kind', ['published', 'resize', 'generators'])
+def test_translations(both, kind):
+    trained, folder = both(kind)
+    stack = np.random.default_rng(0).random((9, 32, 32, 1), np.float32)  # more than one batch
+    for domain in 'ab':
+        expected, found = (of.translate(stack, domain) for of in (trained.networks, Evaluator(folder)))
+        assert np.std(expected) > 0.01
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('size', [(6, 9), (7, 8, 5), (1, 1)])
+def test_sizes_that_do_not_fit_a_u_net(size):
+    """Their borders are continued and cut off as in JAX, on each axis alike; one pixel alone has a norm, too."""
+    from synseg_jax.interop.torch_weights import to_torch
+    from synseg_jax.networks import build
+
+    fields = {'channels': 2, 'width': 2, 'levels': 2, 'extra': 2, 'norm': True, 'up_width': 2}
+    ours, theirs = build('unet', **fields), torch_networks.build(len(size), 1, {'architecture': 'unet', **fields})
+    x = np.random.default_rng(0).normal(size=(1, *size, 1)).astype(np.float32)
+    params = ours.init(jax.random.key(0), jnp.asarray(x))['params']
+    theirs.load_state_dict({name: torch.tensor(tensor) for name, tensor in to_torch(ours, params).items()})
+    with torch.inference_mode():
+        found = theirs(torch.from_numpy(np.moveaxis(x, -1, 1).copy()))
+    expected = ours.apply({'params': params}, jnp.asarray(x))
+    np.testing.assert_allclose(np.moveaxis(found.numpy(), 1, -1), expected, atol=1e-5)
+
+
+WITHOUT_JAX = """
+import runpy, sys
+sys.modules['jax'] = sys.modules['flax'] = None
+runpy.run_module('synseg_jax.interop.torch_evaluator', run_name='__main__', alter_sys=True)
+"""
+
+
+def run(*arguments):
+    line = [sys.executable, '-c', WITHOUT_JAX, *map(str, arguments)]
+    return subprocess.run(line, env=tiny.environment(), capture_output=True, text=True, timeout=240)
+
+
+def test_the_command_runs_without_jax(both, dataset, tmp_path):
+    trained, folder = both('volumes')
+    done = run(f'--export={folder}', f'--input={dataset}', f'--output={tmp_path}/labels')
+    assert (done.returncode, done.stderr) == (0, '') and done.stdout == f'2 label maps in {tmp_path}/labels\n'
+    written = predict(trained, scans.inputs(dataset), tmp_path / 'jax')
+    for case, path in written.items():
+        found = volume.read_labels(tmp_path / 'labels' / f'{case}.nii.gz').array
+        assert agree(found, volume.read_labels(path).array)
+
+
+def test_the_command_answers_a_mistake_in_one_line(both, dataset, tmp_path):
+    done = run(f'--export={tmp_path}', f'--input={dataset}', f'--output={tmp_path}/labels')
+    assert (done.returncode, done.stdout) == (2, '') and done.stderr.count('\n') == 1
+    assert done.stderr == f'error: {tmp_path}/card.json: no such file; give the folder that synseg_jax.export wrote\n'
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def copy(both, tmp_path):
+    """A folder of two files that may be spoilt."""
+    _, folder = both('context')
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def spoil(folder, **changes):
+    content = json.loads((folder / 'card.json').read_text())
+    (folder / 'card.json').write_text(json.dumps(content | changes))
+
+
+SCAN = volume.Volume(tiny.scan(3, 'CT')[0].astype(np.float32), tiny.AFFINE)
+
+
+def test_files_that_are_not_what_the_card_says(copy):
+    file = copy / 'latest_net_Seg_A.safetensors'
+    content = file.read_bytes()
+    Evaluator(copy).segment(SCAN, 'b')
+    file.write_bytes(content[:-1] + b'x')
+    with pytest.raises(InputError, match='Seg_A.safetensors: damaged or changed, its sha256 is not that of card.json'):
+        Evaluator(copy).segment(SCAN, 'b')
+    file.unlink()
+    with pytest.raises(InputError, match='Seg_A.safetensors: no such file, and card.json promises it'):
+        Evaluator(copy).segment(SCAN, 'b')
+
+
+def test_a_card_that_leads_elsewhere(copy):
+    networks = json.loads((copy / 'card.json').read_text())['networks']
+    networks['s_b']['files'] = {'../weights.safetensors': ''}
+    spoil(copy, networks=networks)
+    with pytest.raises(InputError, match='card.json: s_b has no file that can be read'):
+        Evaluator(copy).segment(SCAN, 'b')
+
+
+def test_a_card_of_another_network(copy):
+    networks = json.loads((copy / 'card.json').read_text())['networks']
+    networks['s_b']['fields']['width'] = 5
+    spoil(copy, networks=networks)
+    with pytest.raises(InputError, match='of another network than card.json says: .*size mismatch for down0') as error:
+        Evaluator(copy).segment(SCAN, 'b')
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'changes, said',
+    [
+        ({'format': 2}, 'format 2, not 1; export again with this version'),
+        ({'size': 5}, "field 'size' is missing or wrong"),
+        ({'domains': {'b': {'channel': 'CT'}}}, 'field domains.b.center is missing or wrong'),
+        ({'networks': {'s_b': []}}, 'field networks.s_b.fields is missing or wrong'),
+    ],
+)
+def test_a_wrong_card(copy, changes, said):
+    spoil(copy, **changes)
+    with pytest.raises(InputError, match=said):
+        Evaluator(copy)
+
+
+@pytest.mark.parametrize('content', ['', '[1]'])
+def test_a_card_that_is_none(copy, content):
+    (copy / 'card.json').write_text(content)
+    with pytest.raises(InputError, match='card.json: not (a card|readable as JSON)'):
+        Evaluator(copy)
+
+
+def test_what_is_not_there(both, monkeypatch):
+    _, folder = both('context')
+    with pytest.raises(InputError, match='holds nothing to translate domain a; export another stage'):
+        Evaluator(folder).translate(np.zeros((1, 32, 32, 1), np.float32), 'a')
+    with pytest.raises(InputError, match="unknown domain 'c'; known: a, b"):
+        Evaluator(folder).segment(SCAN, 'c')
+    monkeypatch.setitem(sys.modules, 'torch', None)
+    with pytest.raises(InputError, match=r"PyTorch is not installed; pip install 'synseg_jax\[torch\]'"):
+        Evaluator(folder)
