@@ -241,6 +241,16 @@ def test_what_is_there_is_not_lost(tmp_path, monkeypatch):
     assert json.loads((tmp_path / 'out' / 'card.json').read_text())['format'] == 1
 
 
+@pytest.mark.parametrize('kind, said', [('stablehlo', r'\[stablehlo\]'), ('onnx', r'\[onnx\]')])
+def test_packages_that_are_not_installed(tmp_path, monkeypatch, kind, said):
+    if kind == 'onnx':
+        pytest.importorskip('torch', reason='PyTorch is not installed')
+    monkeypatch.setattr(f'synseg_jax.interop.{kind}.find_spec', lambda name: None)
+    with pytest.raises(InputError, match=f"cannot be written.*pip install 'synseg_jax{said}'"):
+        export(weights.workdir(tmp_path / 'run', 'context'), tmp_path / 'out', functions=(kind,))
+    assert not (tmp_path / 'out').exists()
+
+
 def test_a_mistake_is_one_line(trained, tmp_path):
     done = tiny.command('export', f'--workdir={trained}', f'--output={tmp_path}/x', '--stage=t')
     assert (done.returncode, done.stdout) == (2, '')
