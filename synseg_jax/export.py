@@ -20,6 +20,7 @@ from absl import flags
 
 import synseg_jax
 from synseg_jax import command, scans
+from synseg_jax.data import intensity
 from synseg_jax.data.preparation import whole_folder
 from synseg_jax.errors import InputError, known
 from synseg_jax.interop import onnx, stablehlo
@@ -122,7 +123,7 @@ WRITE = {'stablehlo': _stablehlo, 'onnx': _onnx}
 
 def _domain(run, domain) -> dict:
     data, channel = run.config.data, run.channels[domain]
-    field = 'window_hu' if channel.strip().lower() == 'ct' else 'percentiles'
+    field = 'window_hu' if intensity.is_ct(channel) else 'percentiles'
     typical = {'typical': run.typical[domain]} if domain in run.typical else {}
     return {'channel': channel, field: data[field], **typical, 'center': data.target_center if domain == 'b' else 1.0}
 

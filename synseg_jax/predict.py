@@ -78,7 +78,7 @@ def _describe(output, run, domain, count):
 
 def main() -> None:
     """Segments what --input names."""
-    files = scans.inputs(INPUT.value)
+    files = volume.inputs(INPUT.value)
     trained = scans.find(WORKDIR.value, SYSTEM.value or '', 's')
     for flag in (FLIPS, COMPONENTS):
         if flag.value is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
 from ml_collections import ConfigDict
 
-from synseg_jax.data import intensity, slices, volume
+from synseg_jax.data import intensity, slices
 from synseg_jax.data.frames import Frame
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
@@ -220,15 +220,3 @@ class Trained:
 
     def _frame(self, scan, domain) -> Frame:
         return self.run.frame(scan, domain, self.networks.system.size, self.config.data.spacing_mm)
-
-
-def inputs(path: str | Path) -> dict[str, Path]:
-    """{case: file} of a scan or of the scans in a folder (an nnU-Net dataset's imagesTs or imagesTr included)."""
-    path = Path(path)
-    if not volume.exists(path):
-        raise InputError(f'--input={path}: no such file or folder')
-    folder = next((path / part for part in ('imagesTs', 'imagesTr') if (path / part).is_dir()), path)
-    found = {volume.name(path): path} if path.is_file() or '#' in path.name else volume.found(folder)
-    if not found:
-        raise InputError(f'--input={path}: holds no scan; known: {volume.KINDS}')
-    return {name.removesuffix('_0000'): file for name, file in found.items()}

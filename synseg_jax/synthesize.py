@@ -93,7 +93,7 @@ def main() -> None:
         count = synthesize(trained, labels, output, DOMAIN.value, real)
         print(f'{count} labelled scans in {output}')
     else:
-        files = {case.id: case.image for case in labels.cases} if labels else scans.inputs(INPUT.value)
+        files = {case.id: case.image for case in labels.cases} if labels else volume.inputs(INPUT.value)
         print(f'{translate(trained, files, output, DOMAIN.value, labels)} synthetic scans in {output}')
 
 

@@ -10,7 +10,6 @@ import tiny
 import untrained
 
 import synseg_jax
-from synseg_jax import scans
 from synseg_jax.data import dicom, volume
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
@@ -239,7 +238,7 @@ def series(tmp_path):
 
 def test_predict_adds_them_to_the_study(tmp_path, series):
     trained = untrained.trained(tmp_path / 'run', method='supervised')
-    written = predict(trained, scans.inputs(series), tmp_path / 'out', extras=['dicom_seg'])
+    written = predict(trained, volume.inputs(series), tmp_path / 'out', extras=['dicom_seg'])
     found = hd.seg.segread(tmp_path / 'out' / 'dicom_seg' / 'ct.dcm')
     uids = [pydicom.dcmread(file).SOPInstanceUID for file in dicom.files(series)]
     masks = found.get_pixels_by_source_instance(uids, combine_segments=True)
@@ -248,7 +247,7 @@ def test_predict_adds_them_to_the_study(tmp_path, series):
     np.testing.assert_array_equal(masks.transpose(2, 1, 0), labels)
     assert [found.get_segment_description(n).segment_label for n in (1, 2)] == list(tiny.CLASSES[1:])
     assert found.DeviceSerialNumber == 'run'
-    assert scans.inputs(tmp_path / 'out') == {'ct': written['ct']}  # they are no scans themselves
+    assert volume.inputs(tmp_path / 'out') == {'ct': written['ct']}  # they are no scans themselves
 
 
 def test_other_scans_have_no_study(tmp_path, series):

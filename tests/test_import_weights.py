@@ -108,7 +108,7 @@ def test_published_files(made, published, tmp_path):
     same_weights(made, after)
     assert after.run.channels == {'a': 'MR', 'b': 'CT'} and after.run.classes == tiny.CLASSES
     assert after.run.typical == {'a': (0.0, 1000.0), 'b': (-200.0, 300.0)}
-    files = scans.inputs(tiny.write_dataset(tmp_path / 'set', 'CT', 1))
+    files = volume.inputs(tiny.write_dataset(tmp_path / 'set', 'CT', 1))
     assert predict(after, files, tmp_path / 'labels').keys() == {'ct_0'}
     np.testing.assert_array_equal(after.segment(SCAN, 'b'), made.segment(SCAN, 'b'))
     found = after.synthesize(SCAN, 'b')

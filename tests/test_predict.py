@@ -128,7 +128,7 @@ def test_labels_carry_the_header(trained, tmp_path, name, orientation):
     for field, value in header.items():
         image.header[field] = value
     nib.save(image, tmp_path / name)
-    written = predict(trained(), scans.inputs(tmp_path / name), tmp_path / 'labels')
+    written = predict(trained(), volume.inputs(tmp_path / name), tmp_path / 'labels')
     assert written == {'scan': tmp_path / 'labels' / 'scan.nii.gz'}
     label, stored = nib.load(written['scan']), nib.load(tmp_path / name)
     np.testing.assert_array_equal(label.affine, stored.affine)
@@ -191,21 +191,21 @@ def test_inputs(tmp_path):
     (tmp_path / 'set' / 'imagesTr' / 'notes.txt').touch()
     (tmp_path / 'set' / 'imagesTr' / '.hidden.nii').touch()
     expected = dict(zip('xy', files, strict=True))
-    assert scans.inputs(files[1]) == {'y': files[1]}
-    assert scans.inputs(tmp_path / 'set' / 'imagesTr') == expected
-    assert scans.inputs(tmp_path / 'set') == expected
+    assert volume.inputs(files[1]) == {'y': files[1]}
+    assert volume.inputs(tmp_path / 'set' / 'imagesTr') == expected
+    assert volume.inputs(tmp_path / 'set') == expected
     test = _save(tmp_path / 'set' / 'imagesTs' / 'z_0000.nii.gz', np.zeros((2, 2, 2), np.int16))
-    assert scans.inputs(tmp_path / 'set') == {'z': test}
+    assert volume.inputs(tmp_path / 'set') == {'z': test}
     with pytest.raises(InputError, match='none: no such file or folder'):
-        scans.inputs(tmp_path / 'none')
+        volume.inputs(tmp_path / 'none')
     (tmp_path / 'empty').mkdir()
     with pytest.raises(InputError, match='holds no scan; known: .nii, .nii.gz'):
-        scans.inputs(tmp_path / 'empty')
+        volume.inputs(tmp_path / 'empty')
 
 
 def test_a_folder_of_scans(trained, tmp_path):
     source = tiny.write_dataset(tmp_path / 'set', 'CT', 2)
-    written = predict(trained(), scans.inputs(source), tmp_path / 'labels')
+    written = predict(trained(), volume.inputs(source), tmp_path / 'labels')
     assert sorted(written) == ['ct_0', 'ct_1'] and all(path.is_file() for path in written.values())
     description = json.loads((tmp_path / 'labels' / 'dataset.json').read_text())
     assert description['labels'] == {name: i for i, name in enumerate(tiny.CLASSES)}
@@ -215,7 +215,7 @@ def test_a_folder_of_scans(trained, tmp_path):
 @pytest.mark.parametrize('broken', ['truncated', 'vanished', 'not finite', '4-D'])
 def test_a_broken_scan_is_named(trained, tmp_path, broken):
     folder = tiny.write_dataset(tmp_path / 'set', 'CT', 2)
-    files = scans.inputs(folder)
+    files = volume.inputs(folder)
     path = files['ct_1']
     if broken == 'truncated':
         path.write_bytes(path.read_bytes()[:2000])
@@ -465,7 +465,7 @@ def test_the_command(tmp_path):
     trained = scans.find(workdir)
     trained.config.predict.flips = 'lr'
     trained.config.predict.components = 'largest'
-    written = predict(trained, scans.inputs(source), tmp_path / 'again')
+    written = predict(trained, volume.inputs(source), tmp_path / 'again')
     for case, path in written.items():
         assert path.read_bytes() == (tmp_path / 'out' / f'{case}.nii.gz').read_bytes()
 

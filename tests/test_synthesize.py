@@ -9,7 +9,6 @@ import test_nnunet
 import tiny
 import untrained
 
-from synseg_jax import scans
 from synseg_jax.data import volume
 from synseg_jax.errors import InputError
 from synseg_jax.interop import nnunet
@@ -79,7 +78,7 @@ def test_real_scans_that_do_not_fit(trained, source, tmp_path):
 
 
 def test_scans_alone(trained, source, tmp_path):
-    files = scans.inputs(source)
+    files = volume.inputs(source)
     assert translate(trained, files, tmp_path / 'ct') == 2
     assert sorted(path.name for path in (tmp_path / 'ct').iterdir()) == ['mr_0.nii.gz', 'mr_1.nii.gz']
     for case, file in files.items():
@@ -94,7 +93,7 @@ def test_scans_alone(trained, source, tmp_path):
 @pytest.mark.parametrize('alone', [False, True])
 @pytest.mark.parametrize('broken', ['truncated', 'vanished', 'not finite', '4-D'])
 def test_a_broken_scan_is_named_and_nothing_written(trained, source, tmp_path, alone, broken):
-    cases, files = labelled(source), scans.inputs(source)
+    cases, files = labelled(source), volume.inputs(source)
     path = files['mr_1']
     if broken == 'truncated':
         path.write_bytes(path.read_bytes()[:2000])
@@ -129,15 +128,15 @@ def test_masked_generators_see_the_labels(source, tmp_path):
     """Whatever their values are; of scans alone too, and those without labels are refused."""
     masked = untrained.trained(tmp_path / 'run', method='cyclegan', masked=True)
     synthesize(masked, labelled(source), tmp_path / NAME)
-    translate(masked, scans.inputs(source), tmp_path / 'alone', labels=labelled(source))
-    for case, file in scans.inputs(source).items():
+    translate(masked, volume.inputs(source), tmp_path / 'alone', labels=labelled(source))
+    for case, file in volume.inputs(source).items():
         scan, labels = volume.read(file), np.asarray(nib.load(source / 'labelsTr' / f'{case}.nii.gz').dataobj)
         expected = masked.synthesize(scan, 'a', labels > 0)
         assert (expected != masked.synthesize(scan, 'a', labels == 7)).any()
         for place in (tmp_path / NAME / 'imagesTr' / f'{case}_0000.nii.gz', tmp_path / 'alone' / f'{case}.nii.gz'):
             np.testing.assert_array_equal(np.asarray(nib.load(place).dataobj), expected)
     with pytest.raises(InputError, match='masked generators see labels beside the image; give scans that have some'):
-        translate(masked, scans.inputs(source), tmp_path / 'none')
+        translate(masked, volume.inputs(source), tmp_path / 'none')
 
 
 def test_the_command(source, tmp_path):

@@ -50,6 +50,11 @@ def percentiles(
     return Normalisation(low, high)
 
 
+def is_ct(channel: str) -> bool:
+    """Whether a channel, as nnU-Net names it, holds Hounsfield units."""
+    return channel.strip().lower() == 'ct'
+
+
 def for_channel(
     channel: str,
     array: Float[np.ndarray, '*space'],
@@ -58,7 +63,7 @@ def for_channel(
     name: str = 'the scan',
 ) -> Normalisation:
     """The window for channel 'CT' (as nnU-Net names it), the percentiles for any other; InputError for no contrast."""
-    if channel.strip().lower() != 'ct':
+    if not is_ct(channel):
         return percentiles(array, shares, name)
     chosen = window(*window_hu)
     if min(array.max(), chosen.high) <= max(array.min(), chosen.low):

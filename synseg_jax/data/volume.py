@@ -165,6 +165,18 @@ def found(folder: Path) -> dict[str, Path]:
     return scans or dicom.series_in(folder)
 
 
+def inputs(path: str | Path) -> dict[str, Path]:
+    """{case: file} of a scan or of the scans in a folder (an nnU-Net dataset's imagesTs or imagesTr included)."""
+    path = Path(path)
+    if not exists(path):
+        raise InputError(f'--input={path}: no such file or folder')
+    folder = next((path / part for part in ('imagesTs', 'imagesTr') if (path / part).is_dir()), path)
+    named = {name(path): path} if path.is_file() or '#' in path.name else found(folder)
+    if not named:
+        raise InputError(f'--input={path}: holds no scan; known: {KINDS}')
+    return {key.removesuffix('_0000'): file for key, file in named.items()}
+
+
 def _open(path, readers):
     """What the reader of its kind returns; InputError for whatever is wrong."""
     path = Path(path)

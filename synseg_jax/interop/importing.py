@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from synseg_jax.data import intensity
 from synseg_jax.errors import InputError, known
 from synseg_jax.interop.card import PUBLISHED, Card
 from synseg_jax.interop.tensors import SUFFIXES
@@ -86,7 +87,7 @@ def without_card(
             """e.g. --config.data.classes="('background','liver')\""""
         )
     pay_for(config, set(names))
-    ct = [channel.strip().lower() == 'ct' for channel in channels]
+    ct = [intensity.is_ct(channel) for channel in channels]
     ranges = {d: tuple(config.data.window_hu) if is_ct else typical for d, is_ct in zip('ab', ct, strict=True)}
     classes = tuple(config.data.classes) or ('background',)
     return Run(Path(), config, classes, dict(zip('ab', channels, strict=True)), ranges)

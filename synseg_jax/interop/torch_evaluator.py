@@ -113,18 +113,9 @@ def predict(evaluator: Evaluator, files: dict[str, Path], output: Path, domain: 
     summary.write_json(output / 'dataset.json', {**description, 'file_ending': '.nii.gz', 'numTraining': len(files)})
 
 
-def inputs(path: Path) -> dict[str, Path]:
-    """{case: file} of a scan or of the scans in a folder (an nnU-Net dataset's imagesTs or imagesTr included)."""
-    folder = next((path / part for part in ('imagesTs', 'imagesTr') if (path / part).is_dir()), path)
-    found = {volume.name(path): path} if path.is_file() else volume.found(folder)
-    if not found:
-        raise InputError(f'--input={path}: no scan there; known: {volume.KINDS}')
-    return {name.removesuffix('_0000'): file for name, file in found.items()}
-
-
 def main() -> None:
     """Segments what --input names."""
-    files = inputs(Path(INPUT.value))
+    files = volume.inputs(INPUT.value)
     predict(Evaluator(Path(EXPORT.value), DEVICE.value), files, Path(OUTPUT.value), DOMAIN.value)
     print(f'{len(files)} label maps in {OUTPUT.value}')
 
