@@ -61,7 +61,7 @@ def get_config(data: str = '') -> ConfigDict:
         'cyclegan': system(cyclegan, 'week_one'),
         'masked_cyclegan': system(masked, 'week_one'),
         'week_one': segment('week_one'),
-        'mr_labels': segment('target'),
+        'mr_labels': {'stages': {'judge': segment('target')}},
         'kept_tumor_aware': kept(aware),
         'kept_cyclegan': kept(cyclegan),
         'kept_masked_cyclegan': kept(masked),

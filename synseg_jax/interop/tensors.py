@@ -34,7 +34,8 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         torch = pytorch(f'{path.name} cannot be written')
         torch.save({name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()}, path)
     else:
-        safetensors.numpy.save_file({name: np.ascontiguousarray(of) for name, of in tensors.items()}, path)
+        # not save_file, whose files nobody but their owner may read
+        path.write_bytes(safetensors.numpy.save({name: np.ascontiguousarray(of) for name, of in tensors.items()}))
 
 
 def pytorch(otherwise: str):
