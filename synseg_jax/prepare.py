@@ -71,6 +71,18 @@ def described(sets: Sequence[Scans], channels: Sequence[str], labels: Sequence[s
     return [replace(scans, **told[scans.name]) for scans in sets]
 
 
+def given(
+    source: str | None, target: str | None, further: Sequence[str], channels: Sequence[str], labels: Sequence[str]
+) -> list[Scans]:
+    """The folders that the flags name, with what they say of them; InputError for none."""
+    named = [('source', source, 'a'), ('target', target, 'b')]
+    sets = [Scans(name, Path(folder), domain) for name, folder, domain in named if folder]
+    sets += [parse_set(text) for text in further]
+    if not sets:
+        raise InputError('no scans: give --source=FOLDER and --target=FOLDER; --help shows an example')
+    return described(sets, channels, labels)
+
+
 def settings_of(config) -> Settings:
     """The settings in a configuration: `data` and `seed`; InputError where a field is missing or of another type."""
     given = {**config.data, 'seed': config.seed}
@@ -92,12 +104,7 @@ if __name__ == '__main__':
 
 def main() -> None:
     """Prepares what the flags name and prints the table."""
-    named = [('source', SOURCE.value, 'a'), ('target', TARGET.value, 'b')]
-    sets = [Scans(name, Path(folder), domain) for name, folder, domain in named if folder]
-    sets += [parse_set(text) for text in SETS.value]
-    if not sets:
-        raise InputError('no scans: give --source=FOLDER and --target=FOLDER; --help shows an example')
-    sets = described(sets, CHANNELS.value, LABELS.value)
+    sets = given(SOURCE.value, TARGET.value, SETS.value, CHANNELS.value, LABELS.value)
     manifest = prepare(sets, OUTPUT.value, settings_of(CONFIG.value), OVERWRITE.value)
     Console().print(table(manifest))
 

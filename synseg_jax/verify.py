@@ -15,7 +15,6 @@ grid brought onto that of their scan by nearest neighbour.  It says what it chan
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from rich.console import Console
@@ -23,11 +22,10 @@ from rich.table import Table
 
 from synseg_jax import command
 from synseg_jax.data.repair import repair
-from synseg_jax.data.roles import Scans
 from synseg_jax.data.survey import survey
 from synseg_jax.data.verification import Checked, Problem
 from synseg_jax.errors import InputError
-from synseg_jax.prepare import described, parse_set, settings_of
+from synseg_jax.prepare import given, settings_of
 
 
 def table(checked: Sequence[Checked], problems: Sequence[Problem]) -> Table:
@@ -58,14 +56,9 @@ if __name__ == '__main__':
 
 def main() -> None:
     """Checks what the flags name, and prints the table and the problems."""
-    named = [('source', SOURCE.value, 'a'), ('target', TARGET.value, 'b')]
-    sets = [Scans(name, Path(folder), domain) for name, folder, domain in named if folder]
-    sets += [parse_set(text) for text in SETS.value]
-    if not sets:
-        raise InputError('no scans: give --source=FOLDER and --target=FOLDER; --help shows an example')
     if REPAIR.value != bool(OUTPUT.value):
         raise InputError('--repair and --output=FOLDER belong together')
-    sets = described(sets, CHANNELS.value, LABELS.value)
+    sets = given(SOURCE.value, TARGET.value, SETS.value, CHANNELS.value, LABELS.value)
     console = Console()
     with console.status('') as status:
         checked, problems = survey(
@@ -82,5 +75,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    given = [flag for flag in ('source', 'target', 'set') if any(a.startswith(f'--{flag}=') for a in sys.argv)]
-    command.run(main, required=('config',), data=given[0] if given else '')
+    flag = next((f for f in ('source', 'target', 'set') if any(a.startswith(f'--{f}=') for a in sys.argv)), '')
+    command.run(main, required=('config',), data=flag)
