@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_files import write_rtstruct, write_series
+from test_itk import oblique
 
 from synseg_jax.data import label_maps, volume
 from synseg_jax.errors import InputError
@@ -48,17 +49,6 @@ def _replace(file, content):
     file.write_bytes(content)
 
 
-def _oblique(rng, shape, dtype):
-    """An image of SimpleITK with any orientation."""
-    q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    q = q[:, rng.permutation(3)] * rng.choice([-1, 1], 3)
-    image = sitk.GetImageFromArray(rng.integers(0, 200, shape[::-1]).astype(dtype))
-    image.SetDirection(q.ravel().tolist())
-    image.SetSpacing(rng.uniform(0.5, 5, 3).tolist())
-    image.SetOrigin(rng.uniform(-300, 300, 3).tolist())
-    return image
-
-
 def _write(folder, name):
     """A tiny scan, named by its suffix and whether it is packed."""
     rng, (suffix, _, packed) = np.random.default_rng(0), name.partition(' ')
@@ -69,7 +59,7 @@ def _write(folder, name):
     if suffix.startswith('.nii'):
         nib.save(nib.Nifti1Image(array, AFFINE), path)
     else:
-        sitk.WriteImage(_oblique(rng, (12, 10, 6), np.int16), str(path), bool(packed))
+        sitk.WriteImage(oblique(rng, (12, 10, 6), np.int16), str(path), bool(packed))
     return path
 
 

@@ -11,7 +11,7 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ITK_FILES = ('.nrrd', '.nhdr', '.mha', '.mhd')
 
 
-def _oblique(rng, shape, dtype):
+def oblique(rng, shape, dtype):
     """An image of SimpleITK with any orientation."""
     q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
     q = q[:, rng.permutation(3)] * rng.choice([-1, 1], 3)
@@ -28,7 +28,7 @@ def test_itk_files_of_any_orientation(tmp_path, suffix, packed):
     rng = np.random.default_rng(len(suffix) + packed)
     for number, dtype in enumerate((np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64)):
         path = tmp_path / f'{number}{suffix}'
-        image = _oblique(rng, (5, 4, 3), dtype)
+        image = oblique(rng, (5, 4, 3), dtype)
         sitk.WriteImage(image, str(path), packed)
         read, grid = volume.read(path), volume.grid(path)
         assert grid.array.shape == (5, 4, 3)

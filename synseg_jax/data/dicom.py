@@ -1,7 +1,6 @@
 """DICOM series: folders of single slices, or one multi-frame file, as volumes placed in the patient.
 
-`FOLDER` holds one series; of several, `FOLDER#7` is the
-one with series number 7.
+`FOLDER` holds one series; of several, `FOLDER#7` is the one with series number 7.
 """
 
 from collections.abc import Sequence
