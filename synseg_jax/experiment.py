@@ -24,7 +24,7 @@ from synseg_jax.prepare import settings_of
 from synseg_jax.scans import RUN, Run, Trained
 from synseg_jax.stages import Done, Stage, flat
 from synseg_jax.synthesis import synthesize
-from synseg_jax.training import parallel
+from synseg_jax.training import parallel, processes
 from synseg_jax.training.signals import Interrupted, Signals
 from synseg_jax.training.system import System, configure
 
@@ -43,7 +43,7 @@ FREE = (
 
 def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> dict:
     """The results of the systems that the configuration runs, also in results.json; see the README for its form."""
-    console = console or Console()
+    console = Console(quiet=True) if not processes.is_first() else console or Console()
     _compilation_cache()
     began = time.monotonic()
     names = _check(config)
@@ -63,7 +63,8 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
         'peak_memory_gib': round(results.peak_memory_gib(), 3),
         'versions': results.versions(),
     }
-    summary.write_json(workdir / 'results.json', told)
+    if processes.is_first():
+        summary.write_json(workdir / 'results.json', told)
     for set_name in sorted({name for of in found.values() for name in of['sets']}):
         measured = {name: of['sets'][set_name] for name, of in found.items() if set_name in of['sets']}
         console.print(summary.table(measured, f'{set_name}, test scans'))
@@ -89,7 +90,8 @@ class Experiment:
         """What a system achieves over all its folds: every case's measures, their summary, and what it took."""
         pooled = results.pool([self._fold(name, fold) for fold in stages.folds(self.config, name)])
         pooled['fields'] = stages.fields(self.config, name)
-        summary.write_json(self.workdir / name / 'results.json', pooled)
+        if processes.is_first():
+            summary.write_json(self.workdir / name / 'results.json', pooled)
         return pooled
 
     def _fold(self, name, fold) -> dict:
@@ -102,11 +104,13 @@ class Experiment:
             place = self._place(stage.key())
             with stages.alone(place, self.console.print, self.signals):
                 if stage.does == 'atlases':
-                    fitted.append((stage, Atlases.gathered(stage, place)))
+                    with processes.first_then_others(place.name):
+                        fitted.append((stage, Atlases.gathered(stage, place)))
                     costs.append({'stage': place.name, 'steps': 0, 'seconds': 0.0, 'peak_memory_gib': 0.0})
                 elif stage.does in stages.MAKES:
                     by = Trained(Run.load(self._place(stage.before(stage.config.by))))
-                    made[one] = synthesize(stage, by, place, self.signals.leave)
+                    with processes.first_then_others(place.name):
+                        made[one] = synthesize(stage, by, place, self.signals.leave)
                 else:
                     begin = [self._place(stage.before(start)) for start in stage.config.start.stages]
                     fit = fitting.Fit(stage, place, title if one == 'train' else f'{title}, {one}', begin)
@@ -115,7 +119,8 @@ class Experiment:
                     fitted.append((stage, trained))
                     costs.append({'stage': place.name, **cost})
             earlier[one] = Done(place.name, fit.plan.steps if stage.does == 'train' else 0)
-            _point(folder / one, place)
+            if processes.is_first():
+                _point(folder / one, place)
         if not fold.index:
             self._remember({name: [f'stages/{cost["stage"]}' for cost in costs]})
         sets = ChainMap(made, fitted[-1][0].sets)
@@ -147,14 +152,20 @@ class Experiment:
                 config.data[field] = changed.get(field, getattr(self.manifest, field))
         output = self.workdir / f'records-{stages.digest(changed, self.manifest.request)}'
         with stages.alone(self.workdir / 'stages', self.console.print, self.signals):
-            return prepare_again(self.manifest, output, settings_of(config), progress=self.console.is_terminal)
+            with processes.first_then_others(output.name):
+                return prepare_again(self.manifest, output, settings_of(config), progress=self.console.is_terminal)
 
     def _data(self) -> Manifest:
         """The records to train on: the folder that was given, or those of the phantom, made now."""
         config = self.config
         if config.data_dir:
             return Manifest.load(config.data_dir)
-        sets = []
+        with processes.first_then_others('the phantom'):
+            return self._phantom()
+
+    def _phantom(self) -> Manifest:
+        """The records of the phantom, made unless they are there."""
+        config, sets = self.config, []
         for number, (name, wanted) in enumerate(config.phantom.sets.items(), 1):
             fields = wanted.to_dict()
             modality, domain, role = (fields.pop(key) for key in ('modality', 'domain', 'role'))
@@ -189,6 +200,8 @@ class Experiment:
 
     def _remember(self, systems) -> None:
         """Writes run.json: the configuration, the records, and the trained stages of every system so far."""
+        if not processes.is_first():
+            return
         known_systems = {**_described(self.workdir).get('systems', {}), **systems}
         content = json.loads(self.config.to_json_best_effort())
         summary.write_json(

@@ -16,12 +16,11 @@ from synseg_jax.evaluation import figures, plots, summary
 from synseg_jax.results import peak_memory_gib
 from synseg_jax.scans import Run, Trained
 from synseg_jax.stages import Stage
-from synseg_jax.training import loop, parallel, validation
+from synseg_jax.training import loop, parallel, processes, validation
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.inference import Networks
-from synseg_jax.training.journal import Journal
+from synseg_jax.training.journal import Journal, Silence
 from synseg_jax.training.signals import Signals
-from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System, trained_params
 
 SHOWN = 4  # examples in a picture
@@ -48,7 +47,8 @@ class Fit:
             console.print(f'[bold]{self.title}[/bold]  done: {self.plan.steps} steps in {self.folder}', highlight=False)
             return Trained(described), done
         over = parallel.mesh(train.devices)
-        journal = Journal(self.folder, self.title, 'pairs' if len(self.pools) > 1 else 'images', console)
+        unit = 'pairs' if len(self.pools) > 1 else 'images'
+        journal = (Journal if processes.is_first() else Silence)(self.folder, self.title, unit, console)
         journal.say(
             f'{self.system.method.name}: {", ".join(self.system.networks)}; batch {train.batch} = '
             f'{over.size} x {parallel.rows_per_device(train.batch, over)}'
@@ -72,14 +72,15 @@ class Fit:
             cost = self._cost(time.monotonic() - began, finished, trained)
         best = checkpoints.best(state)
         checkpoints.close()
-        if (self.folder / 'metrics.csv').is_file():
+        if processes.is_first() and (self.folder / 'metrics.csv').is_file():
             plots.curves(self.folder / 'curves.png', self.folder / 'metrics.csv')
         journal.say(f'uses the weights of step {int(best.step)}')
-        return Trained(described, trained_params(best)), cost
+        return Trained(described, parallel.here(trained_params(best))), cost
 
     def _describe(self) -> Run:
         described = Run.of(self.stage, self.folder)
-        described.save()
+        if processes.is_first():
+            described.save()
         return described
 
     def _pool(self, domain) -> pipeline.Pool | pipeline.Mix:
@@ -124,8 +125,9 @@ class Fit:
             raise InputError(
                 f'start.stages {", ".join(self.config.start.stages)}: {", ".join(names)} are of another size or kind'
             )
+        params = parallel.place(params, over, parallel.REPLICATED)
         averaged = jax.tree.map(np.copy, params) if state.average else {}
-        return parallel.place(state.replace(params=params, average=averaged), over, LAYOUT)
+        return state.replace(params=params, average=parallel.place(averaged, over, parallel.REPLICATED))
 
     def _cost_so_far(self) -> dict:
         path = self.folder / COST
@@ -136,7 +138,8 @@ class Fit:
         cost = {'seconds': round(self._cost_so_far()['seconds'] + seconds, 1), 'steps': self.plan.steps}
         cost['trained'] = trained
         cost |= {'peak_memory_gib': round(peak_memory_gib(), 3), 'finished': finished}
-        summary.write_json(self.folder / COST, cost)
+        if processes.is_first():
+            summary.write_json(self.folder / COST, cost)
         return cost
 
 
@@ -155,14 +158,15 @@ class Validation:
 
     def __call__(self, state) -> dict[str, float]:
         """The scores of the held-out subjects."""
-        self.networks.params = trained_params(state)
-        if not self.signals.asked:
+        self.networks.params = parallel.here(trained_params(state))
+        if processes.is_first() and not self.signals.asked:
             rows = validation.both_paths(self.networks, self.pictured)
             second = 'real b' if self.fit.system.domains == ('a', 'b') else None
             path = self.fit.folder / 'panel.png'
             figures.panel(path, rows, self.fit.system.classes, gap_before=second)
             self.journal.picture(int(state.step), 'both paths', path)
-        scores = validation.score(self.networks, self.held_out, lambda: bool(self.signals.asked))
+        measured = validation.measure(self.networks, self.held_out, lambda: bool(self.signals.asked))
+        scores = validation.score(processes.gathered(measured, self.fit.folder, 'validation'))
         if scores.get('change', 1.0) < validation.UNCHANGED:
             self.journal.say(
                 'translation changes next to nothing: it has collapsed to identity; raise adv or lower cyc'

@@ -1,9 +1,11 @@
 """What a segmenter achieves on the scans of one set: measures of every case, predictions and pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,8 +16,9 @@ from synseg_jax.data.intensity import Normalisation
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.volume import Volume
 from synseg_jax.evaluation import figures, metrics, ranking, summary
-from synseg_jax.predict import predict
+from synseg_jax.predict import describe, predict
 from synseg_jax.scans import Run, Segmenter, Trained
+from synseg_jax.training import processes
 
 ROC_POINTS = 200  # of the curve over all scans of a set
 
@@ -81,27 +84,44 @@ def measure(tested: Tested, folder: Path) -> dict:
     segmenter, entry = tested.segmenter, tested.entry
     if 'by' in entry:
         tested = replace(tested, segmenter=segmenter.uncut())
-    written = predict(
-        tested.segmenter, tested.paths, folder / 'predictions' / tested.name, entry['domain'], tested.scan
-    )
+    share = replace(tested, cases=processes.share(tested.cases))
+    predictions = folder / 'predictions' / tested.name
+    written = predict(tested.segmenter, share.paths, predictions, entry['domain'], share.scan)
+    found = dict(ChainMap(*processes.gathered(dict(_cases(share, written)), folder, tested.name)))
+    found = {case['id']: found[case['id']] for case in tested.cases}
+    measured = {name: of.measures for name, of in found.items()}
+    if processes.is_first():
+        describe(predictions, segmenter.run, entry['domain'], len(found))
+        summary.write_csv(folder / f'{tested.name}.csv', summary.rows(measured))
+        _draw(folder, tested, measured, [of.shown for of in found.values()])
+    ranked = [of.ranked for of in found.values() if of.ranked]
+    return {'cases': measured, **({'roc': _curve(ranked)} if ranked else {})}
+
+
+class Case(NamedTuple):
+    """What is found of one scan."""
+
+    measures: dict  # {organ: {measure: value}}
+    shown: tuple[float | None, figures.Scan]  # its mean Dice, and the slice of it that tells most
+    ranked: tuple[np.ndarray, np.ndarray] | None  # of two classes: the organ's probability, and whether it is there
+
+
+def _cases(tested, written) -> Iterator[tuple[str, Case]]:
+    """Every case's name and what is found of it."""
+    segmenter, entry = tested.segmenter, tested.entry
     lesions = [name for name in tested.classes[1:] if name in segmenter.config.lesions]
     made = 'by' in entry and lesions  # only then are labels of real scans opened
     real = preserved.real_voxels(tested.sets, entry['domain'], tested.classes) if made else {}
-    measured, ranked, shown = {}, [], []
     for case in tested.cases:
         reference, prediction = tested.reference(case), tested.predicted(written[case['id']])
-        scan, name = tested.scan(Path(case['image'])), case['id']
+        scan = tested.scan(Path(case['image']))
         found = metrics.case_measures(prediction, reference.array, tested.classes, reference.spacing_mm)
         preserved.count(found, prediction, reference.array, tested.classes, lesions)
         if made:
             preserved.compare(found, preserved.voxels(scan, reference, case, tested.classes), real, lesions)
-        if len(segmenter.run.classes) == 2:
-            ranked.append(_ranked(tested, scan, reference, found))
-        measured[name] = found
-        shown.append(_outlined(tested, case, scan, prediction, reference, found))
-    summary.write_csv(folder / f'{tested.name}.csv', summary.rows(measured))
-    _draw(folder, tested, measured, shown)
-    return {'cases': measured, **({'roc': _curve(ranked)} if ranked else {})}
+        two = len(segmenter.run.classes) == 2
+        ranked = _ranked(tested, scan, reference, found) if two else None
+        yield case['id'], Case(found, _outlined(tested, case, scan, prediction, reference, found), ranked)
 
 
 def _ranked(tested, scan, reference, found) -> tuple[np.ndarray, np.ndarray]:

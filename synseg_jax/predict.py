@@ -54,11 +54,12 @@ def predict(
         volume.write(written[case], one.labels, scan, intent='label')
         for write in (EXTRAS[name] for name in extras if name in EXTRAS):
             write(one, output)
-        volumes = organs.volumes_ml(one.labels, scan.affine, one.classes)
-        rows += [{'case': case, 'organ': name, 'mL': round(ml, 3)} for name, ml in volumes.items()]
+        if 'volumes' in extras:
+            volumes = organs.volumes_ml(one.labels, scan.affine, one.classes)
+            rows += [{'case': case, 'organ': name, 'mL': round(ml, 3)} for name, ml in volumes.items()]
     if 'volumes' in extras:
         summary.write_csv(output / 'volumes.csv', rows)
-    _describe(output, trained.run, domain, len(written))
+    describe(output, trained.run, domain, len(written))
     return written
 
 
@@ -69,7 +70,8 @@ def _largest(labels, trained):
     return organs.largest_pieces(labels, lesions)
 
 
-def _describe(output, run, domain, count):
+def describe(output: Path, run: scans.Run, domain: str, count: int) -> None:
+    """Writes dataset.json beside `count` label maps of scans of a domain: it names the classes."""
     labels = {name: value for value, name in enumerate(run.classes)}
     description = {'channel_names': {'0': run.channels[domain]}, 'labels': labels, 'file_ending': '.nii.gz'}
     with summary.replacing(output / 'dataset.json') as temporary:

@@ -20,6 +20,7 @@ from synseg_jax.evaluation import summary
 from synseg_jax.measuring import Tested, measure
 from synseg_jax.scans import Segmenter
 from synseg_jax.stages import Stage
+from synseg_jax.training import processes
 
 MEASURES = 'measures.json'
 
@@ -56,7 +57,8 @@ def evaluate(
     same = found['weights'] == before['weights']
     found['synthesis'] = before['synthesis'] if same else _synthesis(fitted)
     found['reads_target_labels'] = any(_reads_target_labels(*one) for one in fitted)
-    summary.write_json(path, {**found, 'sets': {**before['sets'], **measured}})
+    if processes.is_first():
+        summary.write_json(path, {**found, 'sets': {**before['sets'], **measured}})
     return found
 
 
@@ -134,7 +136,7 @@ def _identity(case):
 
 def _synthesis(fitted) -> dict:
     """{measure: statistics} of synthetic scans against the truth: held-out source scans or, without any, others."""
-    for stage, trained in reversed(fitted):
+    for stage, trained in reversed(fitted) if processes.is_first() else ():
         held_out = [scans for role in ('val', 'train') for scans in stage.scans('a', role)][:1]
         if held_out and trained.translates:
             measured = pairs.measure(trained, held_out[0].described).values()

@@ -141,8 +141,8 @@ class Trained:
         """The best checkpoint of the stage, unless `params` are given."""
         self.run, self.config, system = run, run.config, run.system
         if params is None:
-            like = system.abstract_state(parallel.mesh(1))
-            params = trained_params(Checkpoints(run.folder / 'checkpoints').best(like))
+            like = system.abstract_state(parallel.own_device())
+            params = trained_params(Checkpoints(run.folder / 'checkpoints', alone=True).best(like))
         self.networks = Networks(system, params, self.config.predict.batch)
         self._seen: tuple = ((), None, None)  # what was asked for last, the frame and the votes there
 

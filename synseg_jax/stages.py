@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.selection import Chosen, Fold, select
 from synseg_jax.errors import InputError, known
+from synseg_jax.training import processes
 from synseg_jax.training.signals import Interrupted, Signals
 from synseg_jax.training.system import configure
 
@@ -115,8 +116,17 @@ def folds(config: ConfigDict, system: str) -> list[Fold]:
 
 @contextmanager
 def alone(folder: Path, say: Callable[[str], None], signals: Signals) -> Iterator[None]:
-    """Holds a folder against other processes, waiting while one is at work there; the kernel lets go when we end."""
+    """Holds a folder against other runs, waiting while one is at work there; the kernel lets go when we end."""
     folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        with processes.first_then_others(f'holding {folder}'):
+            if processes.is_first():
+                held.enter_context(_held(folder, say, signals))
+        yield
+
+
+@contextmanager
+def _held(folder, say, signals):
     with (folder / '.lock').open('w') as file:
         told = False
         while True:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -101,7 +102,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')  # keeps the suffix that names the format
+    temporary = path.with_name(
+        f'.{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}'
+    )  # keeps the suffix that names the format
     try:
         yield temporary
         os.replace(temporary, path)

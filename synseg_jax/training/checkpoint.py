@@ -11,26 +11,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from synseg_jax.errors import InputError
+from synseg_jax.training import parallel
 from synseg_jax.training.state import State
 
 
 class Checkpoints:
-    """The checkpoints of one system: the latest `keep` and the one with the highest score."""
+    """The checkpoints of one system: the latest `keep` and the one with the highest score.
 
-    def __init__(self, folder: Path, keep: int = 2, say: Callable[[str], None] = print):
+    All processes save and restore together, unless `alone`: then this one only reads.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2, say: Callable[[str], None] = print, alone: bool = False):
         # Orbax tells every save; a user wants to hear of trouble only.
         logging.getLogger('absl').setLevel(logging.WARNING)
+        logging.getLogger('absl').addFilter(_is_trouble)
         best = managers.BestN(get_metric_fn=lambda m: m['score'], n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(max(1, keep)), best]),
             save_decision_policy=managers.FixedIntervalPolicy(1),
             best_fn=lambda m: m['score'],  # orbax keeps metrics only where this is set
-            cleanup_tmp_directories=True,
+            create=not alone,
+            cleanup_tmp_directories=not alone,
+            multiprocessing_options=_only_here() if alone else ocp.options.MultiprocessingOptions(),
         )
         _drop_damaged_scores(folder)
         self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
@@ -104,13 +110,21 @@ class Checkpoints:
 
 
 def checksums(state: State) -> dict[str, int]:
-    """A CRC-32 for every array of the state that this process holds whole."""
+    """A CRC-32 for every array of the state; all processes ask for it together."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {
-        jax.tree_util.keystr(path): zlib.crc32(np.asarray(leaf).tobytes())
-        for path, leaf in leaves
-        if getattr(leaf, 'is_fully_addressable', True)
-    }
+    return {jax.tree_util.keystr(path): zlib.crc32(parallel.whole(leaf).tobytes()) for path, leaf in leaves}
+
+
+def _is_trouble(record):
+    """Not that a checkpoint has no score: there may be nobody to validate on."""
+    return 'tracked_metric' not in record.getMessage()
+
+
+def _only_here():
+    """This process is no part of a group: it waits for nobody."""
+    number = jax.process_index()
+    options = ocp.options.MultiprocessingOptions
+    return options(primary_host=number, active_processes={number}, barrier_sync_key_prefix=f'process{number}')
 
 
 def _drop_damaged_scores(folder):
@@ -119,7 +133,9 @@ def _drop_damaged_scores(folder):
         try:
             float(json.loads(path.read_bytes())['score'])
         except (ValueError, KeyError, TypeError):
-            path.unlink()
+            path.unlink(missing_ok=True)
+        except FileNotFoundError:  # another process was quicker
+            continue
 
 
 def _first_line(error):

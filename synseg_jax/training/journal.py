@@ -135,6 +135,25 @@ class Journal:
             self.board.close()
 
 
+class Silence(Journal):
+    """The journal of a process that is not the first: it writes nothing."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def begin(self, first: int, plan) -> None:
+        pass
+
+    def tick(self, done: int, waited: float) -> None:
+        pass
+
+    def log(self, done: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def score(self, done: int, scores: Mapping[str, float]) -> None:
+        pass
+
+
 def _duration(seconds):
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)

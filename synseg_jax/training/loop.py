@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from synseg_jax.errors import InputError
-from synseg_jax.training import parallel
+from synseg_jax.training import parallel, processes
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.journal import Journal
 from synseg_jax.training.signals import Interrupted, Signals
@@ -51,11 +51,12 @@ def train(
     restored = checkpoints.latest(state)
     state = state if restored is None else restored
     first = int(state.step)
+    agreement = processes.Agreement(parallel.summed(over))
     journal.begin(first, plan)
 
     def look(state, done):
         scores = validate(state) if validate else {}
-        if signals.asked:
+        if agreement.decide(bool(signals.asked)):
             _leave(state, checkpoints, signals)  # an interrupted validation does not count
         journal.score(done, scores)
         if int(state.streak) == 0:
@@ -86,7 +87,7 @@ def train(
                 state = _roll_back(state, checkpoints, journal, rollbacks)
             elif values['streak'] == 0:
                 rollbacks = 0
-        if signals.asked:
+        if agreement.poll(bool(signals.asked)):
             _leave(state, checkpoints, signals)
         if _due(done, plan):
             look(state, done)
@@ -125,4 +126,5 @@ def _roll_back(state, checkpoints, journal, rollbacks):
 def _leave(state, checkpoints, signals):
     checkpoints.save(state)
     checkpoints.wait()
-    raise Interrupted(f'{signals.asked}: saved step {int(state.step)}; the same command goes on from there')
+    why = signals.asked or 'a signal to another process'
+    raise Interrupted(f'{why}: saved step {int(state.step)}; the same command goes on from there')

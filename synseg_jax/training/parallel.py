@@ -1,10 +1,14 @@
-"""Devices: the mesh, what is sharded over it, and sums over it.  The only file that knows there are several."""
+"""Devices: the mesh, what is sharded over it, and sums over it.  The only file that knows there are several.
+
+Those of several processes stand in the order of their processes, so that each holds the rows that it read.
+"""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
@@ -15,12 +19,22 @@ SHARDED, REPLICATED = PartitionSpec(ROWS), PartitionSpec()
 
 
 def mesh(devices: int = 0) -> Mesh:
-    """All visible devices in a row, or the first `devices` of them."""
-    available = jax.devices()
+    """All devices of all processes in a row, or the first `devices` of them."""
+    available = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if devices > len(available):
         raise InputError(f'{devices} devices asked for, {len(available)} visible; lower train.devices')
-    chosen = available[: devices or len(available)]
-    return jax.make_mesh((len(chosen),), (ROWS,), axis_types=(AxisType.Auto,), devices=chosen)
+    if devices and jax.process_count() > 1 and devices != len(available):
+        raise InputError(f'train.devices={devices}: several processes use all of their {len(available)}; leave it 0')
+    return _row(available[: devices or len(available)])
+
+
+def own_device() -> Mesh:
+    """The first device of this process alone."""
+    return _row(jax.local_devices()[:1])
+
+
+def _row(devices) -> Mesh:
+    return Mesh(np.array(devices), (ROWS,), axis_types=(AxisType.Auto,))
 
 
 def rows_per_device(batch: int, over: Mesh) -> int:
@@ -33,6 +47,12 @@ def rows_per_device(batch: int, over: Mesh) -> int:
 def total(x: Array) -> Array:
     """The sum of `x` over all devices, inside a sharded function."""
     return jax.lax.psum(x, ROWS)
+
+
+def summed(over: Mesh) -> Callable[[float], Array]:
+    """A function that starts a sum over the devices, each of a process giving the same number."""
+    add = jax.jit(shard(lambda numbers: total(numbers.sum()), over, SHARDED, REPLICATED))
+    return lambda number: add(place(np.full(len(over.local_devices), number, np.int32), over, SHARDED))
 
 
 def row_keys(key: Key[Array, ''], rows: int) -> Key[Array, 'rows']:
@@ -52,3 +72,15 @@ def place(tree, over: Mesh, spec):
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
     return jax.make_array_from_process_local_data(shardings, jax.tree.map(np.asarray, tree))
+
+
+def here(tree):
+    """What every device holds whole, on the first one of this process."""
+    return jax.tree.map(lambda x: x.addressable_data(0) if isinstance(x, jax.Array) else x, tree)
+
+
+def whole(x: Array) -> np.ndarray:
+    """All of an array, wherever its parts are; all processes ask for it together."""
+    if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    return multihost_utils.process_allgather(x, tiled=True)

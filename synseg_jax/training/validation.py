@@ -12,18 +12,19 @@ from synseg_jax.data.slices import fitted, with_mask
 from synseg_jax.evaluation import figures
 from synseg_jax.evaluation.metrics import dice
 from synseg_jax.evaluation.summary import NOT_ORGANS
+from synseg_jax.training import processes
 from synseg_jax.training.inference import Networks
 
 UNCHANGED = 0.01  # mean |fake_b - a| below which translation counts as identity
 
 
-def score(
+def measure(
     networks: Networks, records: Mapping[str, Sequence], stop: Callable[[], bool] = lambda: False
-) -> dict[str, float]:
-    """Measures on the validation records of each domain; `score` is the mean Dice over organs of each scan's mean.
+) -> dict[int, tuple[float, float]]:
+    """{case: (mean Dice over organs, change)} of this process's share of the labelled validation scans.
 
-    `change` is the mean absolute change that translation makes, in [0, 1].  Empty where there is nothing to measure;
-    `stop()` is asked between scans and ends the validation early.
+    The change is the mean absolute one that translation makes, in [0, 1], NaN where there is none.  `stop()` is asked
+    between scans and ends the validation early.
     """
     nets, size, found = networks.system.networks, networks.system.size, {}
     segments = any(name.startswith('s_') for name in nets)
@@ -34,22 +35,28 @@ def score(
     if labelled:
         for record in records[domain]:
             scans.setdefault(int(record['case']), []).append(record)
-    scores, changes = [], []
-    for records_of in scans.values():
+    for case, records_of in processes.share(list(scans.items())):
         if stop():
             break
         images = shown = fitted(np.stack([r['image'] for r in records_of]), size)
+        change = np.nan
         if through != domain:
             shown = networks.translate(images, domain)
-            changes.append(float(np.abs(shown - images).mean()))
+            change = float(np.abs(shown - images).mean())
         predicted = networks.votes(shown, through).argmax(-1)
         reference = fitted(np.stack([r['label'] for r in records_of]), size)
-        scores.append(_mean_dice(predicted, reference, networks.system.classes))
-    if scores:
-        found['score'] = float(np.nanmean(scores))
-    if changes:
-        found['change'] = float(np.mean(changes))
+        found[case] = (float(_mean_dice(predicted, reference, networks.system.classes)), change)
     return found
+
+
+def score(shares: Sequence[Mapping[int, tuple[float, float]]]) -> dict[str, float]:
+    """The means of what `measure` found in each process: `score`, of Dice, and `change`, as far as there are any."""
+    measured = dict(sorted(pair for share in shares for pair in share.items()))
+    means = {}
+    for name, values in zip(('score', 'change'), zip(*measured.values(), strict=True), strict=False):
+        if not np.isnan(values).all():
+            means[name] = float(np.nanmean(values))
+    return means
 
 
 def _mean_dice(predicted, reference, classes):

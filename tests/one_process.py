@@ -1,0 +1,30 @@
+"""`synseg_jax.main`, which also appends a digest of every row of every batch it reads to the file that READ names."""
+
+import hashlib
+import os
+import runpy
+from pathlib import Path
+
+from synseg_jax.data import pipeline
+
+
+def digest(image) -> str:
+    """Stands for an image."""
+    return hashlib.sha256(image.tobytes()).hexdigest()[:16]
+
+
+def told(batches, read):
+    """`pipeline.batches`; every batch becomes a line of the file: its number, its rows of domain a, those of b."""
+
+    def noted(pools, batch, seed, start, *rest):
+        for number, rows in enumerate(batches(pools, batch, seed, start, *rest), start):
+            with read.open('a') as file:
+                print(number, *(digest(image) for domain in 'ab' for image in rows[domain]), file=file)
+            yield rows
+
+    return noted
+
+
+if __name__ == '__main__':
+    pipeline.batches = told(pipeline.batches, Path(os.environ['READ']))
+    runpy.run_module('synseg_jax.main', run_name='__main__')
