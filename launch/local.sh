@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Trains in N processes of this machine that work together, each on a GPU of its own or, where there are fewer GPUs than
+# N, on its share of the CPU cores:  bash launch/local.sh 2 --config=configs/quickstart.py
+# What follows N goes to synseg_jax.main.  Ctrl-C and SIGTERM let all of them save.  If one fails, the others end too.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+n=${1:-}
+[[ $n =~ ^[1-9][0-9]*$ ]] || { echo 'usage: bash launch/local.sh N --config=configs/quickstart.py' >&2; exit 2; }
+shift
+venv=${VENV:-.venv}
+grace=${GRACE_S:-10} # seconds for the others to end by themselves, and as many again when asked to
+if [ ! -x "$venv/bin/python" ]; then
+    "${PYTHON:-python3}" -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable .
+fi
+
+gpus=$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | grep -x '[0-9]*' | tr '\n' ',') || gpus=
+IFS=, read -r -a gpus <<<"${CUDA_VISIBLE_DEVICES-$gpus}"
+cores=()
+if command -v taskset >/dev/null; then # XLA starts a thread for each core it may use, whatever OMP_NUM_THREADS says
+    ranges=$(taskset --cpu-list --pid $$)
+    for range in $(tr ',' ' ' <<<"${ranges##*: }"); do
+        mapfile -t -O ${#cores[@]} cores < <(seq "${range%-*}" "${range#*-}")
+    done
+fi
+if ((${#gpus[@]} && ${#gpus[@]} < n)); then
+    echo "$n processes, ${#gpus[@]} GPU(s): training on the CPU" >&2
+fi
+
+place() { # the command that gives process $1 its part of the machine
+    local first=$(($1 * ${#cores[@]} / n)) end=$((($1 + 1) * ${#cores[@]} / n))
+    if ((${#gpus[@]} >= n)); then
+        echo "env CUDA_VISIBLE_DEVICES=${gpus[$1]}"
+    elif ((${#cores[@]} >= n)); then
+        echo "env JAX_PLATFORMS=cpu taskset --cpu-list $(IFS=,; echo "${cores[*]:first:end-first}")"
+    else
+        echo 'env JAX_PLATFORMS=cpu'
+    fi
+}
+
+port=$("$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+pids=''
+tell() { kill "-$1" $pids 2>/dev/null || true; }
+trap 'tell INT' INT
+trap 'tell TERM' TERM HUP
+set -m # each in a process group of its own: Ctrl-C would reach it twice, and the second time means without saving
+for ((i = 0; i < n; i++)); do
+    $(place "$i") "$venv/bin/python" -m synseg_jax.main "$@" \
+        "--coordinator=127.0.0.1:$port" "--processes=$n" "--process=$i" &
+    pids+=" $!"
+done
+
+code=0
+while [ "$pids" ]; do
+    sleep 1 &
+    wait $! || true # a signal ends it early
+    running=''
+    for pid in $pids; do
+        status=0
+        kill -0 "$pid" 2>/dev/null && running+=" $pid" || wait "$pid" || status=$?
+        if ((status && !code)); then
+            code=$status failed=$SECONDS
+        fi
+    done
+    pids=$running
+    ((code && SECONDS - failed > grace)) && tell TERM
+    ((code && SECONDS - failed > 2 * grace)) && tell KILL
+done
+exit "$code"
