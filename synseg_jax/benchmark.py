@@ -1,11 +1,22 @@
-"""Time training and segmenting on random images: with and without the data pipeline, beside a PyTorch peer if given.
+"""Time training, segmenting and handling scans, on random images; beside a PyTorch peer if given.
 
 Usage:
     python -m synseg_jax.benchmark --size=256 --width=64 --batch=16 --dtype=bfloat16
     python -m synseg_jax.benchmark --config=configs/heart3d.py:records/heart --system=joint_ct --stage=joint
     python -m synseg_jax.benchmark --size=64 --width=16 --batch=4 --peer=torch_peer.py --output=cpu.json
+    python -m synseg_jax.benchmark --config=configs/quickstart.py --parts=prepare,predict --scan=512,512,200
 
-Without --config SynSeg-Net is timed.  --peer is a script that takes --size --ngf --blocks --batch --steps --threads
+Without --config SynSeg-Net is timed.  --parts:
+
+    step       a train step on a batch that is there, and on batches from records
+    inference  the segmentor on a batch
+    pipeline   reading batches from records; `pipeline_over_step` says how many times what the step takes
+    prepare    what synseg_jax.prepare does, on an MR scan with labels and a CT scan of --scan voxels
+    predict    what synseg_jax.predict does once it has started, on a CT scan of --scan voxels
+
+What ends in `cpu_s` counts the seconds of all cores, whatever else they do.
+
+--peer is a script that takes --size --ngf --blocks --batch --steps --threads
 (and --infer, --best) and prints one JSON line with `seconds_per_step`; ours and the peer run in turn, --rounds times,
 so that a machine whose speed drifts is fair to both, and the ratio is the median of the rounds'.  --memory says what
 a step will hold, without compiling anything.
@@ -17,6 +28,7 @@ import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -27,7 +39,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from synseg_jax import command, timing
+from synseg_jax import command, scan_timing, timing
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
 from synseg_jax.networks.resnet import ResNet
@@ -36,7 +48,6 @@ from synseg_jax.stages import names
 from synseg_jax.training import memory
 from synseg_jax.training.system import System, configure
 
-PARTS = ('step', 'inference')
 CLASSES = 7  # of SynSeg-Net, where no configuration says
 
 
@@ -81,33 +92,58 @@ def measure(timed: System) -> dict:
         raise InputError(f'--peer={PEER.value}: no such file')
     if PEER.value and not isinstance(timed.networks.get('g_ab'), ResNet):
         raise InputError('--peer does the work of SynSeg-Net; leave out --config, or name one with ResNets')
-    best = ['--best'] if PEER_BEST.value else []
-    runner, batch = timing.Timing(timed), timed.config.train.batch
-    found: dict = {'measured': {}, **_described(timed)}
-    parts = {known('part (--parts)', part, PARTS) for part in PARTS_.value}
-    if 'step' in parts:
-        found |= runner.cost() | {'pipeline_rows_per_s': runner.pipeline_rate()}
-        rounds = []
-        for one in islice(runner.rounds(STEPS.value), ROUNDS.value):
-            rounds.append(one | _peer(timed, 'step_s', best))
-        found['measured'] |= _spread(rounds)
-        seconds = statistics.median(one['step_s'] for one in rounds)
-        peak = timing.matrix_peak(timed.config.dtype) * runner.over.size
-        found |= {'pairs_per_s': batch / seconds, 'matrix_peak_tflop_per_s': peak / 1e12}
-        found |= {'share_of_peak': found['gflop'] * 1e9 / seconds / peak, 'peak_memory_gib': timing.peak_memory_gib()}
-    if 'inference' in parts and (timed.segmentor('a') or timed.segmentor('b')):
-        rounds = []
-        for seconds in islice(runner.segmenting(batch, STEPS.value), ROUNDS.value):
-            rounds.append({'inference_s': seconds} | _peer(timed, 'inference_s', ['--infer', *best]))
-        found['measured'] |= _spread(rounds)
-        found['images_per_s'] = batch / statistics.median(one['inference_s'] for one in rounds)
+    parts = {known('part (--parts)', part, PARTS): PARTS[part] for part in PARTS_.value}
+    runner, measured = timing.Timing(timed), {}
+    for part, rounds in parts.items():
+        measured |= _spread([one | _peer(timed, part) for one in islice(rounds(runner), ROUNDS.value)])
+    found = {'measured': measured, **_described(timed)}
+    return found | (runner.cost() if 'step' in parts else {}) | _derived(measured, runner)
+
+
+PARTS: dict[str, Callable[[timing.Timing], Iterator[dict[str, float]]]] = {
+    'step': lambda runner: runner.rounds(STEPS.value),
+    'inference': lambda runner: runner.segmenting(runner.batch, STEPS.value),
+    'pipeline': lambda runner: runner.delivering(),
+    'prepare': lambda runner: scan_timing.preparing(runner.system, _scan()),
+    'predict': lambda runner: runner.predicting(_scan()),
+}
+
+
+def _derived(measured, runner) -> dict[str, float | None]:
+    """What follows from the medians."""
+    median = {name: spread['median'] for name, spread in measured.items()}
+    found = {}
+    if 'step_s' in median:
+        seconds, kind = median['step_s'], runner.system.config.dtype
+        peak = timing.matrix_peak(kind) * runner.over.size
+        found |= {'pairs_per_s': runner.batch / seconds, 'matrix_peak_tflop_per_s': peak / 1e12}
+        found['share_of_peak'] = runner.cost()['gflop'] * 1e9 / seconds / peak
+        found['peak_memory_gib'] = timing.peak_memory_gib()
+    if {'step_s', 'pipeline_rows_per_s'} <= median.keys():
+        found['pipeline_over_step'] = median['pipeline_rows_per_s'] / found['pairs_per_s']
+    if 'inference_s' in median:
+        found['images_per_s'] = runner.batch / median['inference_s']
+    if 'predict_s' in median:
+        found['network_share'] = median['predict_network_s'] / median['predict_s']
     return found
 
 
-def _peer(timed, part, more) -> dict:
-    if not PEER.value:
+def _scan() -> tuple[int, ...]:
+    """The voxels of a scan along its axes."""
+    try:
+        shape = tuple(int(length) for length in SCAN.value)
+    except ValueError:
+        shape = ()
+    if len(shape) != 3 or min(shape) < 1:
+        raise InputError(f'--scan={",".join(SCAN.value)}: give three lengths in voxels, e.g. 512,512,100')
+    return shape
+
+
+def _peer(timed, part) -> dict:
+    if not PEER.value or part not in ('step', 'inference'):
         return {}
-    return {f'peer_{part}': peer_seconds(PEER.value, timed, STEPS.value, *more)}
+    more = [flag for flag, on in (('--infer', part == 'inference'), ('--best', PEER_BEST.value)) if on]
+    return {f'peer_{part}_s': peer_seconds(PEER.value, timed, STEPS.value, *more)}
 
 
 def _spread(rounds) -> dict:
@@ -115,7 +151,7 @@ def _spread(rounds) -> dict:
     for one in rounds:
         for name in [name for name in one if f'peer_{name}' in one]:
             one[f'{name.removesuffix("_s")}_ratio'] = one[name] / one[f'peer_{name}']
-    columns = {name: [one[name] for one in rounds] for name in rounds[0]}
+    columns = {name: [one[name] for one in rounds] for name in (rounds[0] if rounds else ())}
     return {name: {'median': statistics.median(v), 'least': min(v), 'most': max(v)} for name, v in columns.items()}
 
 
@@ -190,7 +226,8 @@ if __name__ == '__main__':
     flags.DEFINE_integer('blocks', None, 'Residual blocks.')
     flags.DEFINE_integer('batch', None, 'Pairs in a batch.')
     flags.DEFINE_string('dtype', None, 'Computation in float32 or bfloat16.')
-    PARTS_ = flags.DEFINE_list('parts', list(PARTS), 'What to time.')
+    PARTS_ = flags.DEFINE_list('parts', ['step', 'inference', 'pipeline'], f'What to time: {", ".join(PARTS)}.')
+    SCAN = flags.DEFINE_list('scan', ['512', '512', '100'], 'Voxels of the scans that are prepared and segmented.')
     STEPS = flags.DEFINE_integer('steps', 10, 'Steps in a round.')
     ROUNDS = flags.DEFINE_integer('rounds', 3, 'Rounds.')
     PEER = flags.DEFINE_string('peer', None, 'A PyTorch script to time in turn.')

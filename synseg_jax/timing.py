@@ -3,7 +3,7 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synseg_jax import scan_timing
 from synseg_jax.data import pipeline
 from synseg_jax.data.records import Records, RecordWriter, encode
 from synseg_jax.networks import dtype
+from synseg_jax.scan_timing import clocked, smooth
 from synseg_jax.training import parallel
 from synseg_jax.training.inference import Networks
 from synseg_jax.training.memory import estimate
@@ -35,10 +37,10 @@ class Timing:
         self.data = {name: self._random(rng, name) for name in sorted(system.arrays)}
 
     def _random(self, rng, name):
-        shape = (self.batch, *self.system.size)
+        shape, classes = (self.batch, *self.system.size), len(self.system.classes)
         if name.startswith('label'):
-            return rng.integers(0, len(self.system.classes), shape).astype(np.int32)
-        return rng.random((*shape, 1 + 2 * self.system.config.context.slices), np.float32)
+            return np.minimum(smooth(rng, shape) * classes, classes - 1).astype(np.int32)
+        return smooth(rng, (*shape, 1 + 2 * self.system.config.context.slices))
 
     @cached_property
     def step(self) -> Callable:
@@ -76,26 +78,39 @@ class Timing:
                 state, fed_times = _run(self.step, state, (next(fed) for _ in range(steps)))
                 yield {'step_s': alone, 'fed_step_s': fed_times}
 
-    def segmenting(self, rows: int, steps: int) -> Iterator[float]:
-        """Without end: median seconds in which the segmentor sees `rows` images, from and to the host's memory."""
+    def segmenting(self, rows: int, steps: int) -> Iterator[dict[str, float]]:
+        """Without end: median seconds in which the segmentor sees `rows` images, from and to the host's memory.
+
+        Nothing where no segmentor is trained; so too `predicting`.
+        """
+        if not self.system.segmentor('b'):
+            return
         networks = Networks(self.system, self._first().params, rows)
-        domain = 'b' if self.system.segmentor('b') else 'a'
         images = np.resize(self.data[sorted(self.data)[0]], (rows, *self.system.size, self.system.channels))
         for _ in range(WARM_UP):
-            networks.votes(images, domain)
+            networks.votes(images, 'b')
         while True:
-            yield _median(lambda: networks.votes(images, domain), steps)
+            yield {'inference_s': _median(lambda: networks.votes(images, 'b'), steps)}
 
-    def pipeline_rate(self, seconds: float = 3.0) -> float:
-        """Rows a second that the pipeline alone delivers."""
+    def delivering(self, seconds: float = 3.0) -> Iterator[dict[str, float]]:
+        """Without end: rows a second that the pipeline alone delivers, and a CPU second if it reads in threads."""
         with tempfile.TemporaryDirectory() as folder:
             incoming = self._batches(Path(folder))
             next(incoming)
-            began, count = time.perf_counter(), 0
-            while time.perf_counter() - began < seconds:
-                next(incoming)
-                count += self.batch
-            return count / (time.perf_counter() - began)
+            while True:
+                began, count = time.perf_counter(), 0
+                with clocked() as spent:
+                    while time.perf_counter() - began < seconds:
+                        next(incoming)
+                        count += self.batch
+                if self.system.config.train.workers:
+                    del spent['cpu_s']  # of other processes it is not known
+                yield {f'pipeline_rows_per_{unit}': count / of for unit, of in spent.items()}
+
+    def predicting(self, shape: Sequence[int]) -> Iterator[dict[str, float]]:
+        """As `scan_timing.predicting`."""
+        if self.system.segmentor('b'):
+            yield from scan_timing.predicting(self.system, self._first().params, shape)
 
     def _first(self):
         return parallel.place(self.system.first_state(self.over), self.over, LAYOUT)
@@ -110,7 +125,9 @@ class Timing:
                     label = row.get(f'label_{domain}')
                     image = row[domain][..., :1] if domain in row else np.zeros((*self.system.size, 1), np.float32)
                     writer.write(encode(image, None if label is None else label.astype(np.uint8), 0, i))
-            pools[domain] = pipeline.Pool([Records(folder / f'{domain}.array_record')], [RECORDED])
+            # in a pool as large as real ones are: in a small one, grain spends most of its time on the shuffle
+            records = [Records(folder / f'{domain}.array_record')] * 32
+            pools[domain] = pipeline.Pool(records, [RECORDED] * len(records))
         workers = self.system.config.train.workers
         return pipeline.batches(pools, self.batch, 0, 0, 10**6, workers, self.system.arrays)
 

@@ -1,13 +1,16 @@
 """The benchmark times what it says, beside a peer in turn, and its costs are those of the step."""
 
+import gzip
 import json
+import time
 from itertools import islice
 
 import numpy as np
 import pytest
 import tiny
 
-from synseg_jax import benchmark, timing
+from synseg_jax import benchmark, predict, scan_timing, timing
+from synseg_jax.data import preparation, volume
 from synseg_jax.training.system import System, configure
 
 PEER = """
@@ -34,8 +37,65 @@ def test_a_step_is_timed_alone_and_fed_by_records():
     first = 2 * pixels * 49 * width / 1e9  # of the 7x7 layer alone, forward
     assert cost['gflop'] > 5 * first
     assert 0.5 < cost['estimated_gib'] / cost['compiled_gib'] < 2
-    assert runner.pipeline_rate(0.2) > 0
-    assert next(runner.segmenting(2, 1)) > 0
+    assert next(runner.segmenting(2, 1))['inference_s'] > 0
+
+
+def test_the_pipeline_delivers_rows(monkeypatch):
+    """Batches of 2 rows that take 50 ms each are 40 rows a second; what other processes take is not told."""
+
+    def slowly(folder):
+        while True:
+            time.sleep(0.05)
+            yield {}
+
+    runner = timing.Timing(_system(method='supervised', history=0))
+    monkeypatch.setattr(runner, '_batches', slowly)
+    for one in islice(runner.delivering(0.3), 2):
+        assert 22 < one['pipeline_rows_per_s'] <= 40 < one['pipeline_rows_per_cpu_s']
+    runner.system.config.train.workers = 1
+    assert next(runner.delivering(0.1)).keys() == {'pipeline_rows_per_s'}
+
+
+@pytest.mark.parametrize('changes', [{}, {'data__size': (8, 32, 32), 'data__spacing_mm': 2.0}])
+def test_scans_are_prepared_anew_in_every_round(monkeypatch, changes):
+    """Records of an MR scan with labels and of a CT scan; the rate counts the slices of both."""
+    read, spent = [], []
+
+    def prepare(*arguments, **named):
+        began = time.perf_counter()
+        manifest = preparation.prepare(*arguments, **named)
+        read.append({name: manifest.records(name, 'train')[0] for name in ('source', 'target')})
+        spent.append(time.perf_counter() - began)
+        return manifest
+
+    monkeypatch.setattr(scan_timing, 'prepare', prepare)
+    for one in islice(scan_timing.preparing(_system(**changes), tiny.SHAPE), 2):
+        assert one['prepare_slices_per_s'] == pytest.approx(2 * 6 / spent[-1], rel=0.3)
+        assert one['prepare_slices_per_cpu_s'] > 0
+        assert set(np.unique(read[-1]['source']['label'])) == {0, 1, 2} and 'label' not in read[-1]['target']
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize('changes', [{}, {'context__slices': 1}])
+def test_a_scan_is_segmented_from_file_to_file(monkeypatch, changes):
+    labels = []
+    monkeypatch.setattr(scan_timing, 'predict', lambda *a: labels.append(volume.read_labels(predict.predict(*a)['ct'])))
+    runner = timing.Timing(_system(method='supervised', history=0, **changes))
+    for one in islice(runner.predicting(tiny.SHAPE), 2):
+        assert 0 < one['predict_network_s'] < one['predict_s'] and one['predict_cpu_s'] > 0
+    assert [label.array.shape for label in labels] == [tiny.SHAPE, tiny.SHAPE]
+
+
+def test_nothing_is_segmented_without_a_segmentor():
+    runner = timing.Timing(_system(method='cyclegan'))
+    assert [*runner.segmenting(2, 1), *runner.predicting(tiny.SHAPE)] == [] and benchmark._spread([]) == {}
+
+
+def test_random_scans_pack_like_real_ones():
+    """To two thirds or half, as the gzipped scans that people have; white noise packs to nine tenths."""
+    image = np.rint(2000 * scan_timing.smooth(np.random.default_rng(0), (256, 256, 8))).astype(np.int16)
+    assert 0.45 < len(gzip.compress(image.tobytes('F'), 4)) / image.nbytes < 0.75
+    assert image.min() < 300 and image.max() > 1700
 
 
 def test_records_hold_what_the_step_reads(tmp_path):
@@ -74,10 +134,24 @@ def test_memory_is_said_without_compiling():
     assert said['memory_gib'].keys() >= {'state', 'kept for gen', 'players in turn', 'players at once'}
 
 
+def test_parts_are_chosen(tmp_path):
+    flags = ('--parts=pipeline,step,prepare,predict', '--scan=24,22,6', '--steps=1', '--rounds=1')
+    config = f'--config={tiny.ROOT}/tests/tiny.py'
+    done = tiny.command('benchmark', config, '--config.method=supervised', *flags, f'--output={tmp_path / "out.json"}')
+    assert done.returncode == 0, done.stderr
+    said = json.loads((tmp_path / 'out.json').read_text())
+    assert {name.split('_')[0] for name in said['measured']} == {'pipeline', 'step', 'fed', 'prepare', 'predict'}
+    median = {name: spread['median'] for name, spread in said['measured'].items()}
+    assert said['pairs_per_s'] == pytest.approx(2 / median['step_s'])
+    assert said['pipeline_over_step'] == pytest.approx(median['pipeline_rows_per_s'] / said['pairs_per_s'])
+    assert said['network_share'] == pytest.approx(median['predict_network_s'] / median['predict_s'])
+
+
 def test_mistakes(tmp_path):
     for flags, says in (
         (['--peer=none.py', '--parts=step'], 'none.py: no such file'),
         (['--parts=speed'], "unknown part (--parts) 'speed'"),
+        (['--parts=prepare', '--scan=24,22'], '--scan=24,22: give three lengths'),
         (['--system=other'], "unknown system 'other'"),
         ([f'--peer={__file__}', '--config.method=supervised'], '--peer does the work of SynSeg-Net'),
     ):

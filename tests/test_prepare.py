@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synseg_jax.data import intensity, slices, volume
+from synseg_jax.data import intensity, preparation, slices, volume
 from synseg_jax.data.preparation import prepare, prepare_again
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.roles import Scans
@@ -109,8 +109,10 @@ def test_a_subject_in_two_roles(sets, tmp_path):
     assert set(_roles(manifest, 'later')['test']) >= set(_roles(manifest, 'target')['train'])
 
 
-def test_deterministic(sets, tmp_path):
-    for name in ('a', 'b'):
+def test_deterministic(sets, tmp_path, monkeypatch):
+    """Twice the same, however many scans are read at the same time."""
+    for name, workers in (('a', 1), ('b', 5)):
+        monkeypatch.setattr(preparation, 'WORKERS', workers)
         prepare(sets, tmp_path / name, SETTINGS)
     assert _bytes(tmp_path / 'a') == _bytes(tmp_path / 'b') and len(_bytes(tmp_path / 'a')) == 5
     assert (tmp_path / 'a/manifest.json').read_bytes() == (tmp_path / 'b/manifest.json').read_bytes()

@@ -25,11 +25,11 @@ def _sliced(index, case, role, settings):
     stored = volume.read(case.image)
     upright = volume.canonical(stored)
     normalisation = intensity.for_channel(
-        role.dataset.channel, upright.array, settings.window_hu, settings.percentiles, str(case.image)
+        role.dataset.channel, stored.array, settings.window_hu, settings.percentiles, str(case.image)
     )
     stack = _central(slices.to_stack(upright.array, settings.slice_axis), role, settings)
     labels = None if role.classes is None else _label_stack(case, stored, role, settings)
-    odd = intensity.unused(normalisation, upright.array)
+    odd = intensity.unused(normalisation, stored.array)
     if len(settings.size) == 3:
         records = [_boxed(index, normalisation.apply(stack), labels, upright, settings)]
         return records, _description(case, stored, upright, stack, normalisation, [0], settings), [odd] if odd else []

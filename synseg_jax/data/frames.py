@@ -75,8 +75,8 @@ class Frame:
 
     def place(self, found: Shaped[np.ndarray, 'n r c'], outside: float = 0) -> Shaped[np.ndarray, 'x y z']:
         """What was found on the slices, on the scan's own grid and axes, and `outside` where nobody looked."""
-        shape = volume.canonical(self.scan).array.shape
-        whole = slices.to_stack(np.full(shape, outside, found.dtype), self.axis)
+        upright = slices.to_stack(volume.canonical(self.scan).array, self.axis)
+        whole = np.full(upright.shape, outside, found.dtype)  # in memory as NIfTI wants it, where slices are axial
         whole[:, *self.seen] = found
         return volume.restore(slices.from_stack(whole, self.axis), self.scan)
 

@@ -12,8 +12,7 @@ def volumes_ml(
 ) -> dict[str, float]:
     """Millilitres of every class but the background; `affine` takes voxels to mm, at right angles or not."""
     voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
-    counts = np.bincount(labels.ravel(), minlength=len(classes))
-    return {name: float(counts[value] * voxel_ml) for value, name in enumerate(classes) if value}
+    return {name: float(np.count_nonzero(labels == i) * voxel_ml) for i, name in enumerate(classes) if i}
 
 
 def largest_pieces(
