@@ -247,3 +247,27 @@ def test_sizes_that_do_not_fit(size):
         traced(build('resnet', channels=1, width=2, blocks=1), *size)
     with pytest.raises(InputError, match='too small'):
         traced(build('resnet', channels=1, width=2, blocks=1), 4, 4)
+
+
+@pytest.mark.parametrize(
+    ('width', 'few', 'padding'), [(7, 1, 0), (7, 2, 0), (7, 7, 0), (4, 1, 1), (4, 8, [(0, 1), (2, 0)])]
+)
+def test_many_channels_to_few(x64, width, few, padding):
+    """On CPU such convolutions go another way; values and both gradients are those of XLA's own."""
+    random = np.random.default_rng(0)
+    x, kernel = (jnp.asarray(random.normal(size=shape)) for shape in ((2, 12, 11, 32), (width, width, 32, few)))
+    pads = [(padding, padding)] * 2 if isinstance(padding, int) else padding
+
+    def plain(x, kernel):
+        return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+
+    assert 'conv_general_dilated' not in str(jax.make_jaxpr(lambda x, k: convolve(x, k, padding=padding))(x, kernel))
+    assert 'conv_general_dilated' in str(jax.make_jaxpr(convolve)(x[..., :16], kernel[:, :, :16]))
+
+    def slopes(function):
+        weights = np.cos(np.arange(plain(x, kernel).size)).reshape(plain(x, kernel).shape)
+        return jax.grad(lambda x, k: (function(x, k) * weights).sum(), (0, 1))(x, kernel)
+
+    np.testing.assert_allclose(convolve(x, kernel, padding=padding), plain(x, kernel), rtol=1e-10, atol=1e-10)
+    for found, expected in zip(slopes(lambda x, k: convolve(x, k, padding=padding)), slopes(plain), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)

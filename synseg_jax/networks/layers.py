@@ -26,6 +26,15 @@ def convolve(
     pads = [(padding, padding)] * rank if isinstance(padding, int) else list(padding)
     if rank == 3 and jax.default_backend() == 'cpu':
         return _convolve_by_depth(x, kernel, stride, pads)
+    wide, few = kernel.shape[-2:]
+    if rank == 2 and stride == 1 and kernel.shape[0] > 3 and wide >= 32 and few <= 8 and jax.default_backend() == 'cpu':
+        by_tap = _convolve_by_tap if few <= 2 else _convolve_by_tap_forward
+        return by_tap(jnp.pad(x, [(0, 0), *pads, (0, 0)]), kernel)
+    return _convolve(x, kernel, stride, pads)
+
+
+def _convolve(x, kernel, stride, pads):
+    rank = x.ndim - 2
     layout = ('NHWC', 'HWIO', 'NHWC') if rank == 2 else ('NDHWC', 'DHWIO', 'NDHWC')
     return lax.conv_general_dilated(x, kernel, (stride,) * rank, pads, dimension_numbers=layout)
 
@@ -42,6 +51,30 @@ def _convolve_by_depth(x, kernel, stride, pads):
 
     out = sum(tap(i) for i in range(kernel.shape[0]))
     return out.reshape(batch, slices, *out.shape[1:])
+
+
+def _convolve_by_tap(x, kernel):
+    """Every pixel's channels are first reduced to what they give at each tap, and that is summed over the taps.
+
+    XLA on CPU gathers all channels of a pixel's neighbours before it reduces them: of a 7-wide kernel from 32 channels
+    to 1, 128x128, 58 ms forward and 76 with gradients; this, 1 and 6.
+    """
+    rows, columns, _, few = kernel.shape
+    shape = (x.shape[1] - rows + 1, x.shape[2] - columns + 1)
+    given = jnp.einsum('rcio,bhwi->rcobhw', kernel, x).reshape(rows * columns * few, *x.shape[:-1])
+    taps = lax.split(given, [few] * (rows * columns))
+    out = sum(
+        taps[r * columns + c][:, :, r : r + shape[0], c : c + shape[1]] for r in range(rows) for c in range(columns)
+    )
+    return jnp.moveaxis(out, 0, -1)
+
+
+# To more than 2 channels XLA's own gradients are the faster ones: 32 to 7, 128x128, 115 ms, 156 by tap, 49 so mixed.
+_convolve_by_tap_forward = jax.custom_vjp(_convolve_by_tap)
+_convolve_by_tap_forward.defvjp(
+    lambda x, kernel: (_convolve_by_tap(x, kernel), (x, kernel)),
+    lambda seen, slope: jax.vjp(lambda x, kernel: _convolve(x, kernel, 1, [(0, 0)] * 2), *seen)[1](slope),
+)
 
 
 def reflect(x: Float[Array, 'b *space c'], width: int) -> Float[Array, 'b *padded c']:
