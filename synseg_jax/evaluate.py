@@ -1,88 +1,95 @@
 """Measures predicted label maps against references: Dice, surface distances in mm, tables and boxplots.
 
 Reads two folders of label maps that are named by case (`case_01.nii.gz` in both), on the same grid, and writes
-`cases.csv`, `summary.json` and `boxplots.png`.  Classes are named by nnU-Net's `dataset.json` in the folder of the
-predictions, or in that of the references or its parent; where both sides have one, classes match by name and those
-that only one side knows are left out.  Without any, classes are the numbers in the files.
+`cases.csv`, `summary.json` and `boxplots.png`.  The references may be an nnU-Net dataset too.  Classes are named by the
+`dataset.json` in the folder of the predictions, and in that of the references or its parent, or by --labels for the
+references; they match by name, whatever their values, and those that only one side knows are left out.  Where one
+side alone has names they are taken for both; without any, classes are the numbers in the files.
 
 Example:
   python -m synseg_jax.evaluate --predictions=runs/ct --references=/data/Dataset001_Abdomen/labelsTs --output=measures
+  python -m synseg_jax.evaluate --predictions=runs/ct --references=btcv --labels=liver:6,kidneys:2+3 --output=measures
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
 from absl import flags, logging
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt8
 from rich.console import Console
 
 from synseg_jax import command
 from synseg_jax.data import volume
 from synseg_jax.data.dataset import TOLERANCE_MM, label_values
+from synseg_jax.data.label_maps import Values, several
+from synseg_jax.data.layouts import class_values
+from synseg_jax.data.layouts.described import JSON, label_table
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import metrics, plots, summary
 
 LARGEST_LABEL = 255
+PARTS = ('labelsTs', 'labelsTr')  # of an nnU-Net dataset, by which of its images are predicted
 
 
 def main() -> None:
-    cases, summarised = evaluate_folder(_PREDICTIONS.value, _REFERENCES.value, partial=_PARTIAL.value)
+    labels = class_values.parsed(_LABELS.value) if _LABELS.value else None
+    cases, summarised = evaluate_folder(_PREDICTIONS.value, _REFERENCES.value, labels, partial=_PARTIAL.value)
     write(_OUTPUT.value, cases, summarised)
     Console().print(summary.table({'prediction': summarised}, title=f'{len(cases)} cases'))
 
 
 def evaluate_folder(
-    predictions: str | Path, references: str | Path, classes: Sequence[str] | None = None, *, partial: bool = False
+    predictions: str | Path, references: str | Path, labels: Values | None = None, *, partial: bool = False
 ) -> tuple[dict, dict]:
     """Measures of every case of two folders, and their summary; see `evaluate_pairs`.
 
-    `classes` names the predictions' labels 0, 1, 2, ...; without it they are named by `dataset.json`.  A reference
-    without prediction is an InputError unless `partial`.
+    `labels` names the references' values, in place of a `dataset.json`.  A reference without prediction is an
+    InputError unless `partial`.
     """
+    predictions, references = Path(predictions), Path(references)
+    references = next((references / part for part in PARTS if (references / part).is_dir()), references)
     pairs = match(predictions, references, partial=partial)
-    predicted = dict(zip(classes, range(len(classes)), strict=True)) if classes else _named_labels([predictions])
-    referred = _named_labels([references, Path(references).parent])
+    predicted, referred = _named([predictions]), labels or _named([references, references.parent])
+    if bool(predicted) != bool(referred):
+        nameless, named = (predictions, references) if referred else (references, predictions)
+        logging.warning('%s: nothing names its labels, so those of %s are taken for it', nameless, named)
     predicted, referred = predicted or referred, referred or predicted
     if not predicted:
-        return evaluate_pairs(pairs, _numbers(pairs))
-    names = sorted(predicted, key=predicted.__getitem__)
-    return evaluate_pairs(pairs, names, reference_values=referred, prediction_values=predicted)
+        predicted = referred = {str(value): value for value in range(1, _largest(pairs) + 1)}
+    return evaluate_pairs(pairs, predicted, referred)
 
 
 def evaluate_pairs(
-    pairs: Mapping[str, tuple[str | Path, str | Path]],
-    classes: Sequence[str],
-    *,
-    reference_values: Mapping[str, int] | None = None,
-    prediction_values: Mapping[str, int] | None = None,
+    pairs: Mapping[str, tuple[str | Path, str | Path]], predicted: Values, referred: Values
 ) -> tuple[dict, dict]:
     """Measures `{case: {class: {measure: value or None}}}` of (prediction, reference) files, and their summary.
 
-    `classes` names label values 0 (background), 1, 2, ...; a side that has other values for these names gives them
-    as `{name: value}`.  A class that one side's names lack is background on both and not measured.  Labels that
-    no name covers and pairs on different grids are InputErrors.
+    `predicted` and `referred` are the values of the classes on either side; a class that one side lacks, or whose
+    values hold 0, is not measured.  Labels that no name covers and pairs on different grids are InputErrors.
     """
-    own = {name: value for value, name in enumerate(classes)}
-    prediction_values, reference_values = prediction_values or own, reference_values or own
-    measured = [classes[0], *(n for n in classes[1:] if n in prediction_values and n in reference_values)]
-    if len(measured) == 1:
-        raise InputError(f'no class in common: {_listed(prediction_values)} against {_listed(reference_values)}')
-    named = [{name for name, value in values.items() if value} for values in (prediction_values, reference_values)]
-    if left_out := sorted(named[0] ^ named[1]):
+    ours, theirs = _organs(predicted), _organs(referred)
+    measured = {ours[key][0]: (ours[key][1], theirs[key][1]) for key in ours if key in theirs}
+    if not measured:
+        raise InputError(f'no class in common: {_listed(predicted)} against {_listed(referred)}; name them alike')
+    if left_out := sorted((ours | theirs)[key][0] for key in ours.keys() ^ theirs.keys()):
         logging.warning('named on one side only, not measured: %s', _listed(left_out))
-    cases = {}
-    for case, (prediction_path, reference_path) in pairs.items():
-        prediction, reference = volume.read_labels(prediction_path), volume.read_labels(reference_path)
-        _check_grid(prediction_path, prediction, reference)
-        cases[case] = metrics.case_measures(
-            _in_order(prediction_path, prediction.array, measured, prediction_values),
-            _in_order(reference_path, reference.array, measured, reference_values),
-            measured,
-            tuple(reference.spacing_mm),
-        )
+    cases = {case: _measures(paths, (predicted, referred), measured) for case, paths in pairs.items()}
     return cases, summary.summarise(cases)
+
+
+def _measures(paths, tables, measured) -> dict:
+    """The measures of one case, each class on its own, for nnU-Net's regions overlap."""
+    # upright, for the same grid may be stored from its other end
+    maps = [volume.canonical(volume.read_labels(path)) for path in paths]
+    _check_grid(paths[0], *maps)
+    for path, one, values in zip(paths, maps, tables, strict=True):
+        _check_values(path, one.array, values)
+    found = {}
+    for name, values in measured.items():
+        masks = (_mask(one.array, own) for one, own in zip(maps, values, strict=True))
+        found |= metrics.case_measures(*masks, ['', name], maps[1].spacing_mm)
+    return found
 
 
 def write(output: str | Path, cases: Mapping, summarised: Mapping) -> None:
@@ -116,41 +123,43 @@ def _label_maps(folder: str | Path) -> dict[str, Path]:
     return volume.found(Path(folder))
 
 
-def _named_labels(folders: Sequence[str | Path]) -> dict[str, int]:
-    """`{class name: label value}` of the first `dataset.json` in these folders; empty without one."""
-    path = next((p for p in (Path(folder) / 'dataset.json' for folder in folders) if p.is_file()), None)
-    if path is None:
-        return {}
-    try:
-        labels = dict(json.loads(path.read_text(encoding='utf-8'))['labels'])
-        if all(name.isdigit() for name in labels):  # the older order, {"1": "spleen"}
-            labels = {name: int(value) for value, name in labels.items()}
-        named = {name: int(value) for name, value in labels.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f'{path} holds no "labels" of the form {{"spleen": 1}}') from error
-    if 'ignore' in named or sorted(named.values())[:1] != [0] or len(set(named.values())) < len(named):
-        raise InputError(f'{path}: "labels" need one value each, 0 for the background and no "ignore"')
-    return named
+def _named(folders: Sequence[Path]) -> Values:
+    """The values of the classes by the first `dataset.json` in these folders; empty without one."""
+    path = next((path for folder in folders if (path := folder / JSON).is_file()), None)
+    return label_table(path) if path else {}
 
 
-def _numbers(pairs: Mapping[str, tuple[Path, Path]]) -> list[str]:
-    largest = 0
+def _organs(values: Values) -> dict[str, tuple[str, Set[int]]]:
+    """{name as it is compared: (name, values)} of the classes but the background, in the order of their values."""
+    for name, own in values.items():
+        if words := [one for one in several(own) if not isinstance(one, int)]:
+            raise InputError(f'class {name} has {words[0]!r}, which is no number, as label maps hold; give numbers')
+    order = sorted(values, key=lambda name: several(values[name]))
+    own = {name: set(several(values[name])) for name in order}
+    return {class_values.plain(name): (name, own[name]) for name in order if 0 not in own[name]}
+
+
+def _largest(pairs: Mapping[str, tuple[Path, Path]]) -> int:
+    """The largest value in all label maps, at least 1."""
+    largest = 1
     for path in (path for pair in pairs.values() for path in pair):
         largest = max(largest, int(volume.read_labels(path).array.max(initial=0)))
         if largest > LARGEST_LABEL:
             raise InputError(f'{path} has label {largest}, more than {LARGEST_LABEL}; is it a label map?')
-    return ['background', *map(str, range(1, max(1, largest) + 1))]
+    return largest
 
 
-def _in_order(path, labels: Integer[np.ndarray, '*space'], classes: Sequence[str], values: Mapping[str, int]):
-    """Labels numbered by the order of `classes`; what `values` names besides them becomes background."""
-    present = label_values(labels)
-    if unknown := sorted(set(present) - {0, *values.values()}):
-        raise InputError(
-            f'{path} has labels {_listed(unknown)} beside {_listed(f"{n} {v}" for n, v in values.items())}'
-        )
-    order = {values[name]: index for index, name in enumerate(classes) if index and name in values}
-    return np.array([order.get(value, 0) for value in range(max(present) + 1)], np.uint8)[labels]
+def _check_values(path, labels: Integer[np.ndarray, '*space'], values: Values) -> None:
+    if unknown := sorted(set(label_values(labels)) - {0, *(one for own in values.values() for one in several(own))}):
+        told = ', '.join(f'{name} {"+".join(map(str, several(own)))}' for name, own in values.items())
+        raise InputError(f'{path} has labels {_listed(unknown)} beside {told}; name them in {JSON} or --labels')
+
+
+def _mask(labels: Integer[np.ndarray, '*space'], values: Set[int]) -> UInt8[np.ndarray, '*space']:
+    """1 where any of the values is."""
+    lookup = np.zeros(int(labels.max(initial=0)) + 1, np.uint8)
+    lookup[[value for value in values if value < len(lookup)]] = 1
+    return lookup[labels]
 
 
 def _check_grid(path, prediction, reference) -> None:
@@ -173,5 +182,6 @@ if __name__ == '__main__':
     _PREDICTIONS = flags.DEFINE_string('predictions', None, 'Folder of predicted label maps.')
     _REFERENCES = flags.DEFINE_string('references', None, 'Folder of reference label maps.')
     _OUTPUT = flags.DEFINE_string('output', None, 'Folder for cases.csv, summary.json and boxplots.png.')
+    _LABELS = flags.DEFINE_string('labels', None, 'liver:6,kidneys:2+3, the classes of the references by their values.')
     _PARTIAL = flags.DEFINE_bool('partial', False, 'Measure the cases that are predicted; references may be without.')
     command.run(main, required=('predictions', 'references', 'output'))

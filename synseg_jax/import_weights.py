@@ -30,12 +30,13 @@ from synseg_jax.evaluation import summary
 from synseg_jax.interop import importing
 from synseg_jax.interop.card import CARD, PUBLISHED, Card, sha256
 from synseg_jax.interop.tensors import read_tensors
-from synseg_jax.interop.torch_weights import from_torch
+from synseg_jax.interop.torch_weights import fields, from_torch
+from synseg_jax.methods import OWNER
 from synseg_jax.scans import RUN, Run
 from synseg_jax.training import parallel
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.state import LAYOUT
-from synseg_jax.training.system import configure
+from synseg_jax.training.system import KIND, configure
 
 
 def import_weights(
@@ -89,12 +90,20 @@ def read(run: Run, files: Mapping[str, Path], weights: Path) -> dict[str, PyTree
             raise InputError(f'{weights}: {wrong} for method {run.config.method}: {listed}')
     params = {}
     for name, file in files.items():
+        tensors, network = read_tensors(file), run.system.networks[name]
         try:
-            found = from_torch(run.system.networks[name], read_tensors(file), like[name])
+            found = from_torch(network, tensors, like[name])
         except InputError as error:
-            raise error if str(file) in str(error) else InputError(f'{file}: {error}') from error
+            raise InputError(f'{file}: {error}{_remedy(name, network, fields(network, tensors))}') from error
         params[name] = jax.tree.map(lambda wanted, x: x.astype(wanted.dtype), like[name], found)
     return params
+
+
+def _remedy(name, network, found) -> str:
+    """The flags with which the configuration would describe such weights, as far as they differ."""
+    kind = KIND[OWNER[name[0]]]
+    flags_ = [f'--config.{kind}.{field}={value}' for field, value in found.items() if getattr(network, field) != value]
+    return f'; it would fit with {" ".join(flags_)}' if flags_ else ''
 
 
 def save(run: Run, params: Mapping[str, PyTree]) -> None:

@@ -4,9 +4,11 @@ Usage:
     python -m synseg_jax.synthesize --workdir=runs/abdomen --input=Dataset101_AbdomenMR --output=Dataset201_SyntheticCT
     nnUNetv2_plan_and_preprocess -d 201 --verify_dataset_integrity
 
---input is an nnU-Net dataset of the source modality, or scans in one; their labels come along, numbered as the
-system's classes are.  --real=FOLDER adds the labelled scans of a dataset of the target modality.  Synthetic scans lie
-on the grid of their source, in Hounsfield units where the target is CT; the output is a raw dataset for nnU-Net v2.
+--input is a labelled dataset of the source modality in any layout that synseg_jax.prepare reads, or scans of an nnU-Net
+dataset; their labels come along, numbered as the system's classes are.  Where nothing in it names its labels,
+--labels=liver:6,kidneys:2+3 does.  --real=FOLDER adds the labelled scans of a dataset of the target modality, whose
+labels --real_labels may name.  Synthetic scans lie on the grid of their source, in Hounsfield units where the target is
+CT; the output is a raw dataset for nnU-Net v2.
 
 --format=scans writes the scans alone, CASE.nii.gz, of any scan, folder or DICOM series: no labels are needed.
 """
@@ -18,8 +20,9 @@ from absl import flags
 from rich.progress import track
 
 from synseg_jax import command, scans
-from synseg_jax.data import volume
+from synseg_jax.data import intensity, volume
 from synseg_jax.data.dataset import Dataset
+from synseg_jax.data.layouts import class_values
 from synseg_jax.data.preparation import whole_folder
 from synseg_jax.errors import InputError, known
 from synseg_jax.interop import nnunet
@@ -86,10 +89,11 @@ def main() -> None:
     raw = known('format', FORMAT.value, ('nnunet', 'scans')) == 'nnunet'
     if REAL.value and not raw:
         raise InputError('--real adds to a dataset for nnU-Net; leave --format=scans out')
+    known('domain', DOMAIN.value, OTHER)
     trained, output = scans.find(WORKDIR.value, SYSTEM.value or '', 'g'), Path(OUTPUT.value)
-    labels = nnunet.labelled(INPUT.value, trained.run.classes) if raw or trained.config.masked else None
+    labels = _labelled(trained, INPUT, LABELS, DOMAIN.value) if raw or trained.config.masked else None
     if raw:
-        real = nnunet.labelled(REAL.value, trained.run.classes) if REAL.value else None
+        real = _labelled(trained, REAL, REAL_LABELS, OTHER[DOMAIN.value]) if REAL.value else None
         count = synthesize(trained, labels, output, DOMAIN.value, real)
         print(f'{count} labelled scans in {output}')
     else:
@@ -97,12 +101,23 @@ def main() -> None:
         print(f'{translate(trained, files, output, DOMAIN.value, labels)} synthetic scans in {output}')
 
 
+def _labelled(trained, flag, labels, domain) -> Dataset:
+    """The labelled scans of a domain that a flag names."""
+    channel, values = trained.run.channels[domain], class_values.parsed(labels.value) if labels.value else None
+    found = nnunet.labelled(flag.value, trained.run.classes, channel, values)
+    if intensity.is_ct(found.channel) != intensity.is_ct(channel):
+        raise InputError(f'--{flag.name}={flag.value}: its channel is {found.channel}, not {channel}; see --domain')
+    return found
+
+
 if __name__ == '__main__':
     WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that synseg_jax.main trained in.')
-    INPUT = flags.DEFINE_string('input', None, 'An nnU-Net dataset or scans in one; with --format=scans, any scans.')
+    INPUT = flags.DEFINE_string('input', None, 'A labelled dataset, or scans in one; with --format=scans, any scans.')
     OUTPUT = flags.DEFINE_string('output', None, 'Folder to write to; for nnU-Net named DatasetNNN_Name.')
     FORMAT = flags.DEFINE_string('format', 'nnunet', 'nnunet: a raw dataset with labels; scans: the scans alone.')
-    REAL = flags.DEFINE_string('real', None, 'nnU-Net dataset of the other modality whose labelled scans are added.')
+    REAL = flags.DEFINE_string('real', None, 'Dataset of the other modality whose labelled scans are added.')
+    LABELS = flags.DEFINE_string('labels', None, 'liver:6,kidneys:2+3, the classes of --input by their values.')
+    REAL_LABELS = flags.DEFINE_string('real_labels', None, 'The same of --real.')
     SYSTEM = flags.DEFINE_string('system', None, 'Which system of the run; default: config.chosen.')
     DOMAIN = flags.DEFINE_string('domain', 'a', 'Modality of the scans: a, the source, or b, the target.')
     command.run(main, required=('workdir', 'input', 'output'))

@@ -67,6 +67,8 @@ def main() -> None:
     console.print(table(checked, problems))
     for problem in sorted(problems, key=lambda problem: not problem.error):
         print(f'{"error" if problem.error else "warning"}: {problem.text}')
+    if any(one.beside for one in checked) and not REPAIR.value:
+        print('labels that lie on another grid than their scans: --repair --output=FOLDER writes copies that do not')
     if REPAIR.value:
         for line in repair(checked, OUTPUT.value):
             print(f'repair: {line}')

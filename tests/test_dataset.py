@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from synseg_jax.data.dataset import Case, check_grid, checked_id, label_values, split
-from synseg_jax.data.layouts import read_dataset
+from synseg_jax.data.layouts import class_values, read_dataset
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
 
@@ -91,12 +91,27 @@ def test_version_1_description(tmp_path):
         (('imagesTr/a_0000.nii.gz',), {'labels': {}}, 'needs "channel_names"'),
         (('imagesTr/a_0000.nii.gz',), DESCRIPTION | {'labels': {'x': {}}}, 'lists of them'),
         (('imagesTr/a_0000.nii.gz',), DESCRIPTION | {'labels': {'x': 1, 'y': 1}}, 'different values'),
+        (('imagesTr/a_0000.nii.gz',), DESCRIPTION | {'labels': {'x': [1, 2], 'y': [2, 3]}}, 'different values'),
+        (('imagesTr/a_0000.nii.gz',), DESCRIPTION | {'labels': {'x': []}}, 'lists of them'),
+        (('imagesTr/a_0000.nii.gz',), DESCRIPTION | {'labels': {'x': 1, 'ignore': 2}}, "'ignore' is for voxels that"),
+        (('imagesTr/a_0000.nii.gz',), [DESCRIPTION], 'dataset.json: describes no dataset'),
     ],
 )
 def test_bad_folders(tmp_path, files, description, message):
     with pytest.raises(InputError, match=message) as error:
         read_dataset(_folder(tmp_path, *files, description=description))
     assert '\n' not in str(error.value) and str(tmp_path) in str(error.value) or '-rf' in str(error.value)
+
+
+def test_regions_of_nnunet(tmp_path):
+    """Of classes that hold one another, those that do not can be chosen."""
+    regions = {'background': 0, 'tumour': [1, 2, 3], 'core': [2, 3], 'enhancing': 3}
+    read = read_dataset(_folder(tmp_path, 'imagesTr/a_0000.nii.gz', description=DESCRIPTION | {'labels': regions}))
+    assert read.labels == {'background': 0, 'tumour': (1, 2, 3), 'core': (2, 3), 'enhancing': 3}
+    assert class_values.apart(read.labels) == ('background', 'tumour')
+    assert class_values.spelt(read.labels, ('background', 'core')) == {'background': 0, 'core': (2, 3), 'tumour': 1}
+    with pytest.raises(InputError, match='classes tumour and core are the same voxels in part; name one of them'):
+        class_values.spelt(read.labels, ('background', 'tumour', 'core'))
 
 
 def test_missing_folder_and_broken_json(tmp_path):

@@ -1,12 +1,16 @@
 """DICOM series become volumes where the scanner was, whatever their files are called, or are refused."""
 
+import io
+import re
 import shutil
 
 import numpy as np
 import pydicom
 import pytest
 from dicom_files import write_rtstruct, write_series
-from pydicom.uid import SegmentationStorage, generate_uid
+from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless, RLELossless, SegmentationStorage, generate_uid
 
 from synseg_jax.data import volume
 from synseg_jax.errors import InputError
@@ -87,6 +91,71 @@ def test_a_file_without_meta_information(series):
     _check(folder, array)
 
 
+def _packed(folder):
+    """A series of one slice in run lengths, bright in its left half; its file."""
+    array = np.full((40, 30, 1), 100)
+    array[:10] = 700
+    (file,) = write_series(folder, array, AFFINE)
+    read = pydicom.dcmread(file)
+    read.compress(RLELossless)
+    read.save_as(file)
+    _check(folder, array)
+    return file
+
+
+def _frame(k):
+    """What an enhanced file says of one frame: where it lies, and its own slope."""
+    position, scale = pydicom.Dataset(), pydicom.Dataset()
+    position.ImagePositionPatient = [-40, -30, -20 + 4 * k]
+    scale.RescaleSlope, scale.RescaleIntercept = 0.5 + k, -7 * k
+    group = pydicom.Dataset()
+    group.PlanePositionSequence, group.PixelValueTransformationSequence = [position], [scale]
+    return group
+
+
+def test_packed_frames_of_one_file(tmp_path):
+    """JPEG 2000 by Pillow, every frame with its own slope."""
+    array = _scan(shape=(30, 40, 3)) + 1000
+    file, *others = write_series(tmp_path / 'mr', array, AFFINE, 'MR')
+    read, packed = pydicom.dcmread(file), []
+    for k in range(3):
+        picture = Image.fromarray(array[:, :, k].T.astype(np.uint16))
+        picture.save(stream := io.BytesIO(), 'JPEG2000', irreversible=False, no_jp2=True)
+        packed.append(stream.getvalue())
+    read.PixelData, read.file_meta.TransferSyntaxUID = encapsulate(packed), JPEG2000Lossless
+    read['PixelData'].VR = 'OB'
+    read.NumberOfFrames, read.PerFrameFunctionalGroupsSequence = 3, [_frame(k) for k in range(3)]
+    for path in (file, *others):
+        path.unlink()
+    read.save_as(tmp_path / 'mr' / 'all.dcm')
+    _check(tmp_path / 'mr', array * (np.arange(3) + 0.5) - 7 * np.arange(3))
+
+
+@pytest.mark.parametrize('change', ['lost', 'more'])
+def test_bytes_lost_in_packed_pixels(tmp_path, change):
+    """Which need not show when what is left is decoded."""
+    file = _packed(tmp_path / 'ct')
+    content = file.read_bytes()
+    at = content.rindex(bytes.fromhex('feffdde0')) - 60  # amid the pixels
+    file.write_bytes(content[:at] + (content[at + 8 :] if change == 'lost' else bytes(8) + content[at:]))
+    with pytest.raises(InputError, match='0001.dcm: damaged, its packed pixels are not in one piece; replace'):
+        volume.read(tmp_path / 'ct')
+
+
+def test_run_lengths_that_do_not_fill_the_slice(tmp_path, caplog):
+    file = _packed(tmp_path / 'ct')
+    content = file.read_bytes()
+    run = content.rindex(bytes.fromhex('feffdde0')) - 2  # the last run: 257 less its length, and its value
+    with caplog.at_level('WARNING', logger='absl'):
+        file.write_bytes(content[:run] + bytes([content[run] - 1]) + content[run + 1 :])
+        volume.read(tmp_path / 'ct')
+    assert re.search('0001.dcm: The decoded RLE .* 1201 vs. 1200 bytes expected; are its pixels right?', caplog.text)
+    file.write_bytes(content[:run] + bytes([content[run] + 1]) + content[run + 1 :])
+    with pytest.raises(InputError, match=r'0001.dcm: damaged or no DICOM \(pydicom: .* \(1199 vs.') as error:
+        volume.read(tmp_path / 'ct')
+    assert '\n' not in str(error.value)
+
+
 def test_two_series_in_a_folder(tmp_path):
     folder = tmp_path / 'both'
     for number, name in ((3, 'ct'), (7, 'mr')):
@@ -101,7 +170,7 @@ def test_two_series_in_a_folder(tmp_path):
     assert volume.kind(tmp_path / 'both#7') == '/' and volume.exists(tmp_path / 'both#7')
     for number in (3, 7):
         _check(tmp_path / f'both#{number}', _scan(number))
-    with pytest.raises(InputError, match='both#5: no DICOM images with series number 5'):
+    with pytest.raises(InputError, match='both#5: no DICOM images with series number 5 in it; it has #3, #7'):
         volume.read(tmp_path / 'both#5')
 
 
@@ -189,7 +258,10 @@ BAD_SERIES = {
     'no spacing': (lambda folder, files: _change(files[1], PixelSpacing=[0, 1]), '0002.dcm: spacing.* make no sense'),
     'slope of 0': (lambda folder, files: _change(files[1], RescaleSlope=0), '0002.dcm: spacing.* make no sense'),
     'frames without places': (lambda folder, files: _change(files[0], NumberOfFrames=2), '0001.dcm: its 2 frames say'),
-    'no images': (lambda folder, files: [_change(file, Rows=None) for file in files], 'ct: no DICOM images in it'),
+    'no images': (
+        lambda folder, files: [_change(file, Rows=None) for file in files],
+        'ct: no DICOM images in it; give the folder',
+    ),
 }
 
 

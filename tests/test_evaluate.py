@@ -11,6 +11,7 @@ from synseg_jax import evaluate
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import metrics
 
+PERFECT = {'dice': 1, 'iou': 1, 'asd_mm': 0, 'hd95_mm': 0}
 SPACING = (1.0, 2.0, 3.0)
 AFFINE = np.diag([*SPACING, 1.0])
 
@@ -67,18 +68,61 @@ def test_classes_match_by_name(tmp_path):
     predictions, references = tmp_path / 'p', tmp_path / 'r'
     write_labels(predictions / 'x.nii.gz', cube(1, 4, 7) + cube(5, 7, 2) + cube(7, 8, 3))
     write_labels(references / 'x.nii.gz', cube(1, 4, 1) + cube(5, 7, 9) + cube(7, 8, 4))
-    write_names(predictions, {'background': 0, 'liver': 2, 'body': 3, 'spleen': 7})
+    write_names(predictions, {'background': 0, 'spleen': 7, 'body': 3, 'liver': 2})
     write_names(references, {'background': 0, 'spleen': 1, 'pancreas': 4, 'liver': 9})
     cases, _ = evaluate.evaluate_folder(predictions, references)
-    perfect = {'dice': 1, 'iou': 1, 'asd_mm': 0, 'hd95_mm': 0}
-    assert cases == {'x': {'liver': perfect, 'spleen': perfect}}
-    pairs = {'x': (references / 'x.nii.gz', predictions / 'x.nii.gz')}
-    cases, _ = evaluate.evaluate_pairs(
-        pairs,
-        ['background', 'spleen', 'a', 'b', 'pancreas', *'cdef', 'liver'],
-        reference_values={'spleen': 7, 'liver': 2, 'body': 3},
-    )
-    assert cases == {'x': {'spleen': perfect, 'liver': perfect}}
+    assert cases == {'x': {'liver': PERFECT, 'spleen': PERFECT}}
+
+
+def test_lists_of_values_and_other_spellings(tmp_path):
+    """As prepare takes them; a background may have several too."""
+    predictions, references = tmp_path / 'p', tmp_path / 'r'
+    write_labels(predictions / 'x.nii.gz', cube(1, 4) + cube(5, 7, 2) + cube(7, 8, 3))
+    write_labels(references / 'x.nii.gz', cube(1, 3, 6) + cube(5, 7, 2) + cube(7, 8, 3) + cube(8, 9, 9))
+    write_names(predictions, {'background': [0, 8], 'right_kidney': 3, 'liver': 1, 'left_kidney': 2})
+    write_names(references, {'background': [0, 9], 'Liver': 6, 'Left Kidney': [2], 'right-kidney': [3]})
+    cases, _ = evaluate.evaluate_folder(predictions, references)
+    assert list(cases['x']) == ['liver', 'left_kidney', 'right_kidney']  # in the order of the predictions' values
+    assert cases['x']['left_kidney'] == cases['x']['right_kidney'] == PERFECT
+    assert cases['x']['liver']['dice'] == pytest.approx(2 * 8 / 35)
+    write_names(predictions, {'background': 0, 'liver': 1, 'kidneys': [2, 3]})
+    labels = {'background': (0, 9), 'kidneys': (2, 3), 'liver': 6}
+    cases, _ = evaluate.evaluate_folder(predictions, references, labels)
+    assert cases['x']['kidneys'] == PERFECT and cases['x']['liver']['dice'] == pytest.approx(2 * 8 / 35)
+    with pytest.raises(InputError, match="class liver has 'six', which is no number"):
+        evaluate.evaluate_folder(predictions, references, {'liver': 'six'})
+
+
+def test_regions_overlap(tmp_path):
+    """nnU-Net's are measured each as a whole."""
+    predictions, references = tmp_path / 'p', tmp_path / 'r'
+    for folder in (predictions, references):
+        write_labels(folder / 'x.nii.gz', cube(1, 4, 1) + cube(4, 7, 2))
+    write_names(references, {'background': 0, 'tumour': [1, 2], 'core': 2})
+    write_names(predictions, {'background': 0, 'tumour': 1, 'core': 2})
+    cases, _ = evaluate.evaluate_folder(predictions, references)
+    assert cases['x']['core'] == PERFECT and cases['x']['tumour']['dice'] == pytest.approx(2 * 27 / 81)
+
+
+def test_the_references_may_be_a_dataset(folders):
+    """The part of it that predict segments."""
+    predictions, references = folders
+    write_names(references.parent, {'background': 0, 'spleen': 1})
+    assert list(evaluate.evaluate_folder(predictions, references.parent)[0]['case 1']) == ['spleen']
+
+
+def test_names_of_one_side_are_taken_for_both_aloud(folders, caplog):
+    write_names(folders[0], {'background': 0, 'spleen': 1})
+    evaluate.evaluate_folder(*folders)
+    assert f'{folders[1]}: nothing names its labels, so those of {folders[0]} are taken for it' in caplog.text
+
+
+def test_the_same_grid_stored_from_its_other_end(folders):
+    predictions, _ = folders
+    turned = AFFINE @ np.array([[1.0, 0, 0, 0], [0, -1, 0, 8], [0, 0, 1, 0], [0, 0, 0, 1]])
+    before = evaluate.evaluate_folder(*folders)[0]
+    write_labels(predictions / 'case_2.nii.gz', cube(2, 5)[:, ::-1], turned)
+    assert evaluate.evaluate_folder(*folders)[0] == before
 
 
 def test_no_class_in_common(folders):
@@ -96,7 +140,7 @@ def test_labels_without_a_name(folders):
 
 
 @pytest.mark.parametrize(
-    'labels', [{'background': 0, 'ignore': 1}, {'spleen': 1}, {'background': 0, 'tumour': [1, 2]}, 3]
+    'labels', [{'background': 0, 'ignore': 1}, {'spleen': 1, 'liver': 1}, {'background': 0, 'tumour': [1, 'x']}, 3]
 )
 def test_names_that_do_not_serve(folders, labels):
     write_names(folders[0], labels)

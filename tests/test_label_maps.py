@@ -1,11 +1,13 @@
 """Labels by name: values, lists of values and odd ones become the same classes, and what has no name is refused."""
 
+import tracemalloc
+
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from synseg_jax.data import label_maps
+from synseg_jax.data import label_maps, volume
 from synseg_jax.data.label_maps import several
 from synseg_jax.errors import InputError
 
@@ -71,6 +73,41 @@ def test_unnamed_values_and_other_grids(tmp_path, image):
     far = _save(tmp_path / 'far.nii.gz', _labels(6, 6, 0).astype(np.uint8), moved)
     with pytest.raises(InputError, match=r'far\.nii\.gz: voxels lie up to 2 mm'):
         label_maps.read(far, image, values, CLASSES[:2])
+
+
+@pytest.mark.parametrize('largest', [300, 2**31 - 1])
+def test_many_unnamed_values(tmp_path, image, largest):
+    """None of which is waste of memory."""
+    array = np.arange(60).reshape(SHAPE)
+    array[0, 0, 0] = largest
+    path = _save(tmp_path / 'l.nii.gz', array.astype(np.int32))
+    tracemalloc.start()
+    with pytest.raises(InputError) as error:
+        label_maps.read(path, image, {'background': (0, 1), 'liver': 6}, CLASSES[:2])
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    assert 'label values 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, ... (58 in all) are not named; name' in str(error.value)
+    assert str(error.value).endswith('(background:0+2+3+... to leave them out)')
+
+
+def test_values_that_are_left_out(tmp_path, image):
+    path = _save(tmp_path / 'l.nii.gz', _labels(6, 7, 9).astype(np.uint8))
+    found = label_maps.read(path, image, {'background': (0, 7, 9), 'liver': 6}, CLASSES[:2])
+    np.testing.assert_array_equal(found.array, _labels(1))
+
+
+def test_a_class_without_a_number(tmp_path, image):
+    path = _save(tmp_path / 'l.nii.gz', _labels(6, 7).astype(np.uint8))
+    values = {'background': 0, 'liver': 6, 'kidneys': '7-8'}
+    with pytest.raises(InputError, match=r"l\.nii\.gz: a label map, in which kidneys has no number, but '7-8'"):
+        label_maps.read(path, image, values, CLASSES)
+    with pytest.raises(InputError, match='label values 7 are not named'):  # it is not asked for
+        label_maps.read(path, image, values, CLASSES[:2])
+
+
+def test_what_is_held(tmp_path, image):
+    path = _save(tmp_path / 'l.nii.gz', _labels(6, 500, 1 - 5e-4))
+    assert label_maps.held(path, image, volume.read(image)) == [1, 6, 500]
 
 
 def test_pictures_need_a_series(tmp_path, image):

@@ -170,7 +170,7 @@ def _tcia(folder, patient, number, description, affine=UPRIGHT, modality='MR', *
     return write_series(path, image, affine, modality, SeriesNumber=number, SeriesDescription=description, **tags)
 
 
-def test_prostatex(tmp_path):
+def test_prostatex(tmp_path, caplog):
     folder = tmp_path / 'PROSTATEx'
     for patient in ('ProstateX-0000', 'ProstateX-0001'):
         _tcia(folder, patient, 3, 't2_tse_sag')
@@ -178,7 +178,10 @@ def test_prostatex(tmp_path):
         _tcia(folder, patient, 11, 't2_tse_tra')
         _tcia(folder, patient, 12, 'ep2d_diff_tra_ADC')
     (folder / 'ProstateX-Findings.csv').touch()
-    dataset = read_dataset(folder)
+    with caplog.at_level('WARNING', logger='absl'):
+        dataset = read_dataset(folder)
+    chosen = "of several T2 MR the last is read, series 11 't2_tse_tra'; passed over: series 5 't2_tse_tra'"
+    assert caplog.messages == [f'{folder}/ProstateX-000{n}: {chosen}' for n in (0, 1)]
     assert [case.id for case in dataset.cases] == ['ProstateX-0000', 'ProstateX-0001']
     assert all('/11.000000-t2_tse_tra' in str(case.image) and case.label is None for case in dataset.cases)
     assert dataset.channel == 'T2 MR' and read_dataset(tmp_path).cases == dataset.cases
@@ -259,6 +262,18 @@ def test_nsclc_radiomics(tmp_path):
         InputError, match=r'no label liver; it has background, lungs, heart, .*tumour; set data.classes'
     ):
         _prepared(tmp_path, Scans('source', folder, 'a'), classes=('background', 'liver'))
+
+
+def test_the_series_that_contours_were_drawn_on(tmp_path, caplog):
+    folder, contours = tmp_path / 'NSCLC', {'GTV-1': [(2, _square((2, 6), (6, 9)))]}
+    planned, _ = (_tcia(folder, 'LUNG1-001', number, 'CT', TOP_DOWN, 'CT') for number in (2, 4))
+    for name in ('first', 'second'):
+        write_rtstruct(folder / 'LUNG1-001/study' / name / '1-1.dcm', planned, contours)
+    with caplog.at_level('WARNING', logger='absl'):
+        (case,) = read_dataset(folder).cases
+    assert case.image == planned[0].parent and case.label.parent.name == 'second'
+    last = 'of several RTSTRUCT the last is read, study/second/1-1.dcm; passed over: study/first/1-1.dcm'
+    assert caplog.messages == [f'{folder}/LUNG1-001: {last}']
 
 
 def test_mm_whs(tmp_path):
@@ -387,6 +402,47 @@ def test_plain(tmp_path):
         _prepared(tmp_path, replace(scans, labels=None))
     with pytest.raises(InputError, match='p1.nii.gz: label values 500 are not named'):
         _prepared(tmp_path / 'x', replace(scans, labels={'background': 0, 'liver': 200}))
+
+
+def test_scans_alone(tmp_path):
+    """As most people have those that nobody labelled."""
+    _nifti(tmp_path / 'ct/p1_image.nii.gz', IMAGE)
+    _nifti(tmp_path / 'ct/p 2.nii.gz', IMAGE)
+    write_series(tmp_path / 'ct/p3', IMAGE, TOP_DOWN)
+    (tmp_path / 'ct/notes.txt').touch()
+    dataset = read_dataset(tmp_path / 'ct', r'p.?(\d)', channel='CT')
+    assert [(case.id, case.subject) for case in dataset.cases] == [('p 2', '2'), ('p1', '1'), ('p3', '3')]
+    assert not dataset.labels and not any(case.label for case in dataset.cases)
+    series = read_dataset(tmp_path / 'ct/p3', channel='CT')
+    assert [(case.id, case.image) for case in series.cases] == [('p3', tmp_path / 'ct/p3')]
+    manifest = _prepared(tmp_path, Scans('target', tmp_path / 'ct', 'b', channel='CT'), classes=('background', 'x'),
+                         target_labels=False)  # fmt: skip
+    assert len(manifest.records('target', 'train')) == 3 * SHAPE[2]
+    with pytest.raises(InputError, match=r'no labels for the source scan .*p 2.nii.gz \(3 of 3 in train\); add them'):
+        _prepared(tmp_path, Scans('source', tmp_path / 'ct', 'a', channel='CT', labels=VALUES))
+
+
+@pytest.mark.parametrize(
+    ('files', 'message'),
+    [
+        (['a.nii.gz', 'a_Seg.nii.gz'], 'a_Seg.nii.gz: a label map by its name; put scans into images/'),
+        (['a.nii.gz', 'a.nrrd'], r'a\.nrrd: the same case as a\.nii\.gz'),
+        (['a_0000.nii.gz', 'a_0001.nii.gz'], 'a_0001.nii.gz: another channel of a_0000.nii.gz; leave'),
+    ],
+)
+def test_what_is_no_folder_of_scans(tmp_path, files, message):
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=message):
+        read_dataset(tmp_path, channel='CT')
+
+
+def test_a_part_of_what_is_meant(tmp_path):
+    folder = _msd(tmp_path / 'Task', {'0': 'background', '1': 'liver'})
+    with pytest.raises(InputError, match=f'Task/imagesTr: lies in what is meant; name {folder}$'):
+        read_dataset(folder / 'imagesTr', channel='CT')
+    with pytest.raises(InputError, match=r'/Tusk: no such folder; did you mean Task\?$'):
+        read_dataset(tmp_path / 'Tusk')
 
 
 def test_plain_with_contours_and_pictures(tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import untrained
+from dicom_files import write_series
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
@@ -201,6 +202,23 @@ def test_inputs(tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(InputError, match='holds no scan; known: .nii, .nii.gz'):
         volume.inputs(tmp_path / 'empty')
+
+
+def test_inputs_of_dicom(tmp_path):
+    """One series of several has the name that it has among all of them; and what lies deeper is found."""
+    for number in (3, 7):
+        for file in write_series(tmp_path / f'{number}', np.zeros((4, 4, 2)), tiny.AFFINE, SeriesNumber=number):
+            (tmp_path / 'exam' / 'both').mkdir(parents=True, exist_ok=True)
+            file.rename(tmp_path / 'exam' / 'both' / f'{number}_{file.name}')
+    all_of_them = volume.inputs(tmp_path / 'exam')
+    assert sorted(all_of_them) == ['both_3', 'both_7']
+    one = tmp_path / 'exam' / 'both#7'
+    assert volume.inputs(one) == {'both_7': one} == {'both_7': all_of_them['both_7']}
+    (tmp_path / 'exam').rename(tmp_path / 'patient')
+    (tmp_path / 'study').mkdir()
+    (tmp_path / 'patient').rename(tmp_path / 'study' / 'patient')
+    with pytest.raises(InputError, match='study: holds no scan; DICOM lies deeper, in .*study/patient/both; name the'):
+        volume.inputs(tmp_path / 'study')
 
 
 def test_a_folder_of_scans(trained, tmp_path):

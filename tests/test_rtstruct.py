@@ -60,6 +60,16 @@ def test_contours_against_scikit_image(tmp_path, drawn, turned):
     assert not rtstruct.mask(path, 1, folder, scan)[20, 18, order[2]]  # the hole
 
 
+def test_contours_that_cross_themselves_and_the_border(tmp_path):
+    rng, array = np.random.default_rng(0), np.zeros((20, 17, 4))
+    files = write_series(tmp_path / 'ct', array, AFFINE)
+    contours = {str(i): [(i % 4, rng.uniform(-6, 25, (rng.integers(3, 12), 2)))] for i in range(40)}
+    path, scan = write_rtstruct(tmp_path / 'rt.dcm', files, contours), volume.read(tmp_path / 'ct')
+    for number, name in rtstruct.named(path).items():
+        found = rtstruct.mask(path, number, tmp_path / 'ct', scan)
+        np.testing.assert_array_equal(found, _masked(contours[name], array.shape))
+
+
 def test_contours_as_classes(drawn):
     folder, path, contours = drawn
     values = {'background': 0, 'organ': 'liver', 'tumour': 'GTV*'}
@@ -67,8 +77,18 @@ def test_contours_as_classes(drawn):
     shape = read.array.shape
     np.testing.assert_array_equal(read.array == 1, _masked(contours['Liver'], shape))
     np.testing.assert_array_equal(read.array == 2, _masked(contours['GTV 1'] + contours['GTV 2'], shape))
-    with pytest.raises(InputError, match='rt.dcm: no contours of spleen; it has Liver, GTV 1, GTV 2'):
+    with pytest.raises(InputError, match='no contours are named spleen; it has Liver, GTV 1, GTV 2; name'):
         label_maps.read(path, folder, {'spleen': 'spleen'}, ('background', 'spleen'))
+
+
+def test_contours_of_classes_that_have_numbers(drawn):
+    """They go by the name of the class, as they do where label maps and contours lie side by side."""
+    folder, path, contours = drawn
+    values = {'background': 0, 'liver': 6, 'tumour': (7, 'gtv 2')}
+    read = label_maps.read(path, folder, values, ('background', 'liver', 'tumour'))
+    np.testing.assert_array_equal(read.array == 1, _masked(contours['Liver'], read.array.shape))
+    np.testing.assert_array_equal(read.array == 2, _masked(contours['GTV 2'], read.array.shape))
+    assert label_maps.held(path, folder, volume.read(folder)) == ['GTV 1', 'GTV 2', 'Liver']
 
 
 def test_a_contour_with_points_left_out(drawn):

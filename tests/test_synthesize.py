@@ -139,6 +139,26 @@ def test_masked_generators_see_the_labels(source, tmp_path):
         translate(masked, volume.inputs(source), tmp_path / 'none')
 
 
+def test_labels_that_nothing_names(source, tmp_path):
+    """A plain folder is read once flags name its labels; and scans of the wrong modality are not."""
+    plain, workdir = tmp_path / 'plain', untrained.workdir(tmp_path / 'work')
+    plain.mkdir()
+    for part, name in (('images', 'imagesTr'), ('labels', 'labelsTr')):
+        (source / name).rename(plain / part)
+    flags = (f'--workdir={workdir}', f'--output={tmp_path / NAME}')
+    done = tiny.command('synthesize', *flags, f'--input={plain}')
+    assert done.returncode == 2 and 'no classes; name them, e.g. --labels=liver:6' in done.stderr
+    done = tiny.command('synthesize', *flags, f'--input={plain}', '--labels=spleen:2,Liver:7')
+    assert done.returncode == 0, done.stderr
+    test_nnunet.check(tmp_path / NAME)
+    given = np.asarray(nib.load(plain / 'labels' / 'mr_0.nii.gz').dataobj)
+    found = np.asarray(nib.load(tmp_path / NAME / 'labelsTr' / 'mr_0.nii.gz').dataobj)
+    np.testing.assert_array_equal(found, np.choose(given, [0, 0, 2, 0, 0, 0, 0, 1]))
+    ct = tiny.write_dataset(tmp_path / 'ct', 'CT', 1)
+    done = tiny.command('synthesize', *flags, f'--input={ct}')
+    assert done.returncode == 2 and f'--input={ct}: its channel is CT, not MR; see --domain' in done.stderr
+
+
 def test_the_command(source, tmp_path):
     workdir = untrained.workdir(tmp_path / 'work')
     real = tiny.write_dataset(tmp_path / 'ct', 'CT', 1)

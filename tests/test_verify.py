@@ -262,6 +262,57 @@ def test_labels_without_names_are_read_all_the_same(sets):
     assert len(lines) == 1 and 'c1.nii.gz: labels must be whole numbers' in lines[0]
 
 
+def test_what_labels_without_names_hold(tmp_path):
+    """So that they can be named."""
+    mine = tmp_path / 'mine'
+    for part in ('images', 'labels'):
+        (mine / part).mkdir(parents=True)
+    for i, fill in enumerate((7, 500)):
+        image, label = _scan(i)
+        _save(mine / f'images/p{i}.nii.gz', image)
+        _save(mine / f'labels/p{i}.nii.gz', np.where(label == 7, fill, label.astype(np.int16)))
+    sets = [Scans('source', mine, 'a', channel='MR')]
+    named = f'{mine}: its labels hold 3, 7, 500; name them, --labels=source=NAME:3,NAME:7,NAME:500'
+    lines = _lines(sets)
+    assert lines[0].startswith('error: ') and 'no classes; name them' in lines[0] and lines[1:] == [f'warning: {named}']
+    series = write_series(mine / 'images/d', _scan(2)[0], AFFINE, 'MR')
+    write_rtstruct(mine / 'labels/d.dcm', series, {'GTV': [(2, [(2, 2), (6, 2), (6, 6)])]})
+    assert 'its labels hold 3, 7, 500, GTV; name them, ' in _lines(sets)[-1]
+
+
+def test_prepare_tells_of_all_headers_and_labels_at_once(sets, tmp_path):
+    """Each file with its values; those of the target, which stay closed, aside."""
+    mr, ct = (scans.folder for scans in sets)
+    _moved(array=np.where(_scan(2)[1] == 7, 9, 0).astype(np.uint8), origin=(0, 0, 8))(mr, ct)
+    _values(11)(mr, ct)
+    _values(6.5, np.float32, 'm1')(mr, ct)
+    _values(12, case='c1')(ct, None)
+    (mr / 'imagesTr/m0_0000.nii.gz').write_bytes(b'')
+    with pytest.raises(InputError) as error:
+        prepare(sets, tmp_path / 'records', SETTINGS, progress=False)
+    first, *lines = str(error.value).splitlines()
+    assert first == '5 problems; synseg_jax.verify tells more, and mends grids:' and len(lines) == 5
+    for said in (
+        'm0_0000.nii.gz: the file is empty',
+        'm1.nii.gz: labels must be whole numbers, found 6.5',
+        'm2.nii.gz: voxels lie up to 8 mm',
+        'm2.nii.gz: label values 9 are not named',
+        'm3.nii.gz: label values 11 are not named',
+    ):
+        assert sum(said in line for line in lines) == 1, said
+    assert not (tmp_path / 'records').exists()
+
+
+def test_prepare_says_what_is_wrong_between_cases(sets, tmp_path, caplog):
+    """A mirrored set, and a scan in two places, of what it opens."""
+    _flip(sets[0].folder, 0)
+    (sets[1].folder / 'imagesTs').mkdir()
+    shutil.copy(sets[1].folder / 'imagesTr/c0_0000.nii.gz', sets[1].folder / 'imagesTs/again_0000.nii.gz')
+    prepare(sets, tmp_path / 'records', replace(SETTINGS, target_split=(1.0, 0.0, 0.0)), progress=False)
+    assert 'has liver 12 mm left of spleen: it is stored mirrored left-right' in caplog.text
+    assert 'again_0000.nii.gz: the same voxels as' in caplog.text
+
+
 def test_tiny_differences_are_counted(sets):
     mr = sets[0].folder
     _moved(origin=(0.004, 0, 0))(mr, None)
@@ -274,7 +325,8 @@ def test_people_in_two_roles(sets, tmp_path):
     for path in sorted(later.folder.rglob('d*.nii.gz')):
         path.rename(path.with_name(path.name.replace('d', 'c', 1)))
     lines = _lines([*sets, later])
-    assert sum('is in train of target, test of later; put it in one role' in line for line in lines) == 3
+    said = r'error: 3 subjects \(c\d, c\d, c\d\) are in train of target, test of later; put each in one role, or tell'
+    assert sum(re.match(said, line) is not None for line in lines) == 1
     assert all('same voxels' not in line for line in lines)
     assert _lines([*sets, later], replace(SETTINGS, same_patients=('later',))) == []
 
@@ -611,8 +663,11 @@ def test_command(sets, tmp_path):
     assert good.returncode == 0, good.stderr
     assert 'snapped' in good.stdout and 'error:' not in good.stdout
     _moved(origin=(0, 0, 8))(sets[0].folder, None)
+    told = tiny.command('verify', *flags)
+    assert told.returncode == 1 and told.stdout.endswith(': --repair --output=FOLDER writes copies that do not\n')
     bad = tiny.command('verify', *flags, '--repair', f'--output={tmp_path / "out"}')
     assert bad.returncode == 1 and f'error: {sets[0].folder}/labelsTr/m2.nii.gz: voxels lie up to 8 mm' in bad.stdout
+    assert 'FOLDER' not in bad.stdout
     assert 'repair: ' in bad.stdout and 'Traceback' not in bad.stderr + bad.stdout
     for wrong, message in (
         ([flags[0], '--source=/nowhere'], '/nowhere: no such folder'),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
-from synseg_jax.data import sides
+from synseg_jax.data import label_maps, sides
 from synseg_jax.data.verification import Checked, Problem, classes_of
 
 ENOUGH = 3  # labels of a set below which its being mirrored is no more than a suspicion
@@ -14,26 +14,32 @@ def problems(checked: Sequence[Checked], same_patients: Sequence[str] = ()) -> l
     """All of them; the sets `same_patients` may show people of other roles again."""
     found = [*subjects([one for one in checked if one.role.name not in same_patients]), *duplicates(checked)]
     for group in _grouped(checked, lambda one: (one.role.name, one.role.role)):
-        found += [*_missing(group), *_unused(group)]
+        found += [*_unnamed(group), *_missing(group), *_unused(group)]
     return found + mirrored(checked)
 
 
 def subjects(checked: Sequence[Checked]) -> list[Problem]:
     """Persons in two roles of a domain; between domains the name may be chance, which is a warning for all of them."""
-    found, across = [], []
+    within, across = {}, []
     for subject, group in _by(checked, lambda one: one.case.subject).items():
         places = list({(one.role.role, one.role.name): one.role for one in group}.values())
         clashes = [pair for pair in combinations(places, 2) if pair[0].role != pair[1].role]
-        if within := [pair for pair in clashes if pair[0].domain == pair[1].domain]:
+        if same := [pair for pair in clashes if pair[0].domain == pair[1].domain]:
             words = ', '.join(f'{role.role or "all"} of {role.name}' for role in places)
-            remedy = 'put it in one role, or tell subjects apart with data.subject'
-            found.append(Problem(f'subject {subject} is in {words}; {remedy}', within[0][1].name, within[0][1].role))
+            within.setdefault((words, same[0][1].name, same[0][1].role), []).append(subject)
         elif clashes:
             across.append(subject)
+    found = [Problem(_twice(names, words), *place) for (words, *place), names in within.items()]
     if across:
         text = f'{len(across)} subject names occur in different roles of source and target, e.g. {across[0]}'
         found.append(Problem(f'{text}; are they the same people?', error=False))
     return found
+
+
+def _twice(names, words) -> str:
+    """In words: people in two places."""
+    who = f'subject {names[0]} is' if len(names) == 1 else f'{len(names)} subjects ({label_maps.listed(names)}) are'
+    return f'{who} in {words}; put each in one role, or tell subjects apart with data.subject'
 
 
 def duplicates(checked: Sequence[Checked]) -> list[Problem]:
@@ -88,6 +94,16 @@ def _stray(one, words) -> Problem:
 
 def _places(one) -> sides.Places:
     return one.centres if one.body is None else {**one.centres, sides.BODY: one.body}
+
+
+def _unnamed(group) -> Iterator[Problem]:
+    """What the labels of a set hold that has yet to be named."""
+    role, values = group[0].role, {value for one in group for value in one.held}
+    values = sorted(values, key=lambda value: (isinstance(value, str), value))
+    if values and not role.role:
+        told = ','.join(f'NAME:{value}' for value in values[:EXAMPLES])
+        text = f'its labels hold {label_maps.listed(values)}; name them, --labels={role.name}={told}'
+        yield Problem(f'{role.dataset.folder}: {text}', role.name, role.role, error=False)
 
 
 def _missing(group) -> Iterator[Problem]:

@@ -196,9 +196,11 @@ def _series(path) -> list[tuple[Path, pydicom.Dataset]]:
             for uid, v in series.items()
         )
         raise InputError(f'{path}: holds {len(series)} series ({told}); name one as {place.name}#NUMBER, or part them')
+    if not series and number and named:
+        has = ', '.join(f'#{name}' for name in sorted(named.values()))
+        raise InputError(f'{path}: no DICOM images with series number {number} in it; it has {has}')
     if not series:
-        asked = f' with series number {number}' if number else ''
-        raise InputError(f'{path}: no DICOM images{asked} in it')
+        raise InputError(f'{path}: no DICOM images in it; give the folder that holds the files of a series')
     return next(iter(series.values()))
 
 

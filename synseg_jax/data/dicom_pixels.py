@@ -1,5 +1,6 @@
 """The stored pixels of one DICOM file: plain ones and run lengths read by pydicom, other codecs by SimpleITK."""
 
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,21 @@ import pydicom
 import SimpleITK as sitk
 from absl import logging
 from jaxtyping import Real
-from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pydicom import encaps
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
 
+from synseg_jax.data.hearing import overheard
+from synseg_jax.data.itk import reason
 from synseg_jax.errors import InputError
 
 RLE_RATIO = 64  # two bytes make 128 at most
+PIECE = b'\xfe\xff\x00\xe0'  # begins each of those that packed pixels come in
+PADDED = 'non-conformant padding'  # what pydicom calls run lengths that make more pixels than there should be
+PIXELS = (  # what decoding takes
+    'SOPClassUID Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit '
+    'PixelRepresentation'
+).split()
 BEHIND = (0x7FE1, 0xFFFA, 0xFFFC)  # groups of what may rightly follow the pixels: private, signatures, padding
 
 
@@ -25,13 +36,17 @@ def read(file: Path) -> Real[np.ndarray, 'frames rows columns']:
         syntax = getattr(found.file_meta, 'TransferSyntaxUID', None)
         if syntax is None:
             found.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-        elif syntax == RLELossless:
+        elif syntax.is_encapsulated:
+            _check_pieces(file, found)
+            if syntax != RLELossless:
+                return _decoded(found)
             _check_claim(file, found)
-        elif syntax.is_compressed:
-            return _decoded(file, found)
         elif not syntax.is_deflated:
             _check_rest(file, found)
-        stored = found.pixel_array
+        with overheard('pydicom') as said:
+            stored = found.pixel_array
+        if odd := [line for line in said if PADDED in line]:
+            logging.warning('%s: %s; are its pixels right?', file, odd[0])
         return stored.reshape(-1, *stored.shape[-2:])
 
 
@@ -45,12 +60,21 @@ def guarded(file: Path) -> Iterator[None]:
         except InputError:
             raise
         except Exception as error:
-            raise InputError(f'{file}: damaged or no DICOM ({error}); replace the file') from error
+            raise InputError(f'{file}: damaged or no DICOM ({reason(error)}); replace the file') from error
 
 
 def _promised(found) -> int:
     """Bytes of unpacked pixels by the header."""
     return found.Rows * found.Columns * int(found.get('NumberOfFrames') or 1) * found.BitsAllocated // 8
+
+
+def _check_pieces(file, found) -> None:
+    """Refuses packed pixels whose pieces do not fill their element: bytes were lost, or came in between."""
+    packed, at = found.PixelData, 0
+    while packed[at : at + 4] == PIECE and at + 8 <= len(packed):
+        at += 8 + int.from_bytes(packed[at + 4 : at + 8], 'little')
+    if at != len(packed):
+        raise InputError(f'{file}: damaged, its packed pixels are not in one piece; replace the file')
 
 
 def _check_claim(file, found) -> None:
@@ -71,11 +95,20 @@ def _check_rest(file, found) -> None:
         )
 
 
-def _decoded(file, found):
-    """The stored values by SimpleITK, which knows every codec and rescales by itself, which is undone."""
-    array = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
-    slope, intercept = found.get('RescaleSlope'), found.get('RescaleIntercept')
-    if slope is None and 'PerFrameFunctionalGroupsSequence' in found:
-        raise InputError(f'{file}: compressed and of several frames; decompress it first (gdcmconv --raw)')
-    slope, intercept = 1.0 if slope is None else float(slope), float(intercept or 0.0)
-    return (array - intercept) / slope if (slope, intercept) != (1.0, 0.0) else array
+def _decoded(found) -> Real[np.ndarray, 'frames rows columns']:
+    """The stored values by SimpleITK, which knows every codec; frame by frame and without what rescales them."""
+    frames = encaps.generate_frames(found.PixelData, number_of_frames=int(found.get('NumberOfFrames') or 1))
+    with tempfile.TemporaryDirectory() as folder:
+        return np.concatenate([_frame(found, packed, Path(folder) / 'frame.dcm') for packed in frames])
+
+
+def _frame(found, packed, path) -> Real[np.ndarray, '1 rows columns']:
+    one = pydicom.Dataset()
+    for tag in PIXELS:
+        setattr(one, tag, found.get(tag))
+    one.PixelData = encaps.encapsulate([packed])
+    one['PixelData'].VR = 'OB'
+    one.SOPInstanceUID, one.file_meta = UID('1.2.3'), FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = found.file_meta.TransferSyntaxUID
+    one.save_as(path, enforce_file_format=True)
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))

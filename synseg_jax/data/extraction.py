@@ -7,28 +7,35 @@ from synseg_jax.data.dataset import Case
 from synseg_jax.data.records import encode
 from synseg_jax.data.roles import Role
 from synseg_jax.data.settings import Settings
+from synseg_jax.data.verification import Checked, keep_label, keep_scan
 
 VISIBLE = 0.1  # normalised intensity above which a pixel counts as foreground
 PIECE = 32  # slices resized at a time, which bounds the memory of a long scan
 
 
-def records_of(index: int, case: Case, role: Role, settings: Settings) -> tuple[list[bytes], dict, list[str]]:
-    """The records of one case, its description for the manifest, and what is odd about it; errors name the case."""
+def records_of(index: int, case: Case, role: Role, settings: Settings) -> tuple[list[bytes], dict, list[str], Checked]:
+    """The records of one case, its description for the manifest, what is odd about it, and what tells it from others.
+
+    Errors name the case.
+    """
+    seen = Checked(role, case)
     try:
-        return _sliced(index, case, role, settings)
+        return (*_sliced(index, seen, settings), seen)
     except Exception as error:
         error.add_note(f'while preparing {case.image}')
         raise
 
 
-def _sliced(index, case, role, settings):
+def _sliced(index, seen, settings):
+    case, role = seen.case, seen.role
     stored = volume.read(case.image)
     upright = volume.canonical(stored)
     normalisation = intensity.for_channel(
         role.dataset.channel, stored.array, settings.window_hu, settings.percentiles, str(case.image)
     )
     stack = _central(slices.to_stack(upright.array, settings.slice_axis), role, settings)
-    labels = None if role.classes is None else _label_stack(case, stored, role, settings)
+    keep_scan(seen, upright)
+    labels = None if role.classes is None else _label_stack(seen, stored, settings)
     odd = intensity.unused(normalisation, stored.array)
     if len(settings.size) == 3:
         records = [_boxed(index, normalisation.apply(stack), labels, upright, settings)]
@@ -74,9 +81,11 @@ def _all_dropped(kept, settings) -> str:
     return 'no slice has a labelled organ, so data.source_margin or target_margin drops all'
 
 
-def _label_stack(case, image, role, settings) -> np.ndarray:
+def _label_stack(seen, image, settings) -> np.ndarray:
     """Class indices of a case as upright slices."""
+    case, role = seen.case, seen.role
     upright = volume.canonical(label_maps.read(case.label, case.image, role.dataset.labels, role.classes, image))
+    keep_label(seen, upright)
     return _central(slices.to_stack(upright.array, settings.slice_axis), role, settings)
 
 

@@ -44,7 +44,7 @@ def _reader(path) -> Iterator[sitk.ImageFileReader]:
         _check(path, reader)
         yield reader
     except (RuntimeError, UnicodeDecodeError) as error:
-        raise InputError(f'{path}: damaged or not a scan ({_reason(error)}); replace the file') from error
+        raise InputError(f'{path}: damaged or not a scan ({reason(error)}); replace the file') from error
 
 
 def affine(image: sitk.Image | sitk.ImageFileReader) -> Float[np.ndarray, '4 4']:
@@ -154,7 +154,7 @@ def _header(path) -> bytes:
         return file.read(HEADER)
 
 
-def _reason(error) -> str:
-    """The last line of an ITK message, which says what is wrong."""
+def reason(error) -> str:
+    """The last line of a message of ITK or pydicom, which says what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return re.sub(r'^.*\(0x[0-9a-f]+\):\s*', '', lines[-1]) if lines else 'no reason given'

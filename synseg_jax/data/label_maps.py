@@ -2,6 +2,7 @@
 
 import fnmatch
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from synseg_jax.data.dataset import check_grid, label_values
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
 
+SHOWN = 10  # values in an error
 # {class: its value, or values, in a label map, or the names of its contours, `GTV*` for several}
 Values = Mapping[str, int | str | Sequence[int | str]]
 
@@ -31,15 +33,25 @@ def read(
     # both upright, for the same grid may be stored from its other end: DICOM's rows from the front, NIfTI's from behind
     found = volume.canonical(_stack(path, image, scan) if _is_stack(path) else volume.read_labels(path))
     check_grid(volume.canonical(scan), found, str(path))
-    table = _table(values, classes)
-    if unknown := sorted(set(label_values(found.array)) - table.keys()):
-        raise InputError(
-            f'{path}: label values {", ".join(map(str, unknown[:10]))} are not named; '
-            'name them in dataset.json (or --labels), or remove them'
-        )
-    lookup = np.zeros(max(int(found.array.max(initial=0)), *table) + 1, np.uint8)
+    table = _table(path, values, classes)
+    lookup = np.full(max(table) + 1, -1, np.int16)
     lookup[list(table)] = list(table.values())
-    return Volume(volume.restore(lookup[found.array], scan), scan.affine)
+    largest = int(found.array.max(initial=0))
+    indices = lookup[found.array] if largest < len(lookup) else np.array(-1)
+    if indices.min(initial=0) < 0:
+        raise InputError(f'{path}: {_unknown(label_values(found.array), table)}')
+    return Volume(volume.restore(indices.astype(np.uint8), scan), scan.affine)
+
+
+def check(path: str | Path, image: str | Path, values: Values, classes: Sequence[str], stored: Volume) -> None:
+    """InputError where `read` would refuse names or values; `stored` is the grid of the labels.
+
+    Contours are not drawn, which takes long.
+    """
+    if rtstruct.named(Path(path)):
+        _contours(path, values, classes)
+    else:
+        read(path, image, values, classes, stored)
 
 
 def grid(path: str | Path, image: Volume | None) -> Volume | None:
@@ -53,25 +65,70 @@ def several(value: int | str | Sequence[int | str]) -> tuple[int | str, ...]:
     return (value,) if isinstance(value, (int, str)) else tuple(value)
 
 
-def _table(values, classes) -> dict[int, int]:
+def held(path: str | Path, image: str | Path, scan: Volume) -> list[int | str]:
+    """The values in a label map but 0, or the names of contours: what can be given the name of a class."""
+    path = Path(path)
+    if rois := rtstruct.named(path):
+        return sorted(set(rois.values()))
+    found = _stack(path, Path(image), scan) if _is_stack(path) else volume.read_labels(path)
+    return [value for value in label_values(found.array) if value]
+
+
+def listed(values: Sequence[int | str]) -> str:
+    """The first of some values, in words, and how many there are."""
+    more = f', ... ({len(values)} in all)' if len(values) > SHOWN else ''
+    return ', '.join(map(str, values[:SHOWN])) + more
+
+
+def _table(path, values, classes) -> dict[int, int]:
     """{value in the map: index into classes}."""
+    numbers = {name: [one for one in several(value) if isinstance(one, int)] for name, value in values.items()}
+    if nameless := next((name for name in classes if name in numbers and not numbers[name]), None):
+        contours = ', '.join(map(str, several(values[nameless])))
+        raise InputError(
+            f'{path}: a label map, in which {nameless} has no number, but {contours!r}, as contours have; '
+            f'name its value, --labels=SET={nameless}:1'
+        )
     index = {name: classes.index(name) if name in classes else 0 for name in values}
-    return {v: index[name] for name, value in values.items() for v in several(value) if isinstance(v, int)} | {0: 0}
+    return {one: index[name] for name, own in numbers.items() for one in own} | {0: 0}
+
+
+def _unknown(present, table) -> str:
+    unknown = sorted(set(present) - table.keys())
+    return (
+        f'label values {listed(unknown)} are not named; name them in dataset.json or --labels '
+        f'(background:0+{"+".join(map(str, unknown[:2]))}{"+..." if unknown[2:] else ""} to leave them out)'
+    )
 
 
 def _drawn(path, image, scan, values, classes) -> np.ndarray:
     """What contours draw; where classes overlap, the later one is seen."""
-    rois = rtstruct.named(path)
-    array, matched = np.zeros(scan.array.shape, np.uint8), False
-    for index, name in enumerate(classes[1:], 1):
-        patterns = [str(value).lower() for value in several(values.get(name, name))]
-        numbers = [n for n, roi in rois.items() if any(fnmatch.fnmatchcase(roi.lower(), p) for p in patterns)]
-        matched = matched or bool(numbers)
+    array = np.zeros(scan.array.shape, np.uint8)
+    for index, numbers in enumerate(_contours(path, values, classes), 1):
         for number in numbers:
             array[rtstruct.mask(path, number, image, scan)] = index
-    if not matched:
-        raise InputError(f'{path}: no contours of {", ".join(classes[1:])}; it has {", ".join(rois.values())}')
     return array
+
+
+def _contours(path, values, classes) -> list[list[int]]:
+    """The numbers of the contours of every class but the background; InputError where there are none of any."""
+    rois, meant = rtstruct.named(path), [_patterns(name, values) for name in classes[1:]]
+    found = [[n for n, roi in rois.items() if _fits(roi, patterns)] for patterns in meant]
+    if not any(found):
+        raise InputError(
+            f'{path}: no contours are named {", ".join(chain(*meant))}; it has {listed(list(rois.values()))}; '
+            f'name them, --labels=SET={classes[-1]}:NAME, or leave the scan out'
+        )
+    return found
+
+
+def _fits(roi, patterns) -> bool:
+    return any(fnmatch.fnmatchcase(roi.lower(), pattern) for pattern in patterns)
+
+
+def _patterns(name, values) -> list[str]:
+    """What the contours of a class may be called; by the name of the class where it has none but numbers."""
+    return [one.lower() for one in several(values.get(name, name)) if isinstance(one, str)] or [name.lower()]
 
 
 def _is_stack(path) -> bool:

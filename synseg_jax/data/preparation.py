@@ -18,12 +18,12 @@ from absl import logging
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import synseg_jax
-from synseg_jax.data import volume
+from synseg_jax.data import comparison, volume
 from synseg_jax.data.extraction import records_of
 from synseg_jax.data.records import FORMAT, MANIFEST, Manifest, RecordWriter
 from synseg_jax.data.roles import Scans, plan, recast
 from synseg_jax.data.settings import READING, Settings
-from synseg_jax.data.verification import require_headers
+from synseg_jax.data.verification import require_sound
 from synseg_jax.errors import InputError
 
 WORKERS = min(4, os.cpu_count() or 1)  # scans at the same time, a quarter of a GiB for 100 slices of 512x512 each
@@ -58,7 +58,7 @@ def _prepare(roles, classes, output, settings, overwrite, progress) -> Manifest:
         if progress:
             print(f'{output} is up to date')
         return existing
-    require_headers(roles)
+    require_sound(roles)
     with whole_folder(output) as folder:
         manifest = Manifest(
             folder=folder,
@@ -132,12 +132,13 @@ def whole_folder(output) -> Iterator[Path]:
 
 def _write(roles, folder, settings, progress) -> dict:
     """Writes every role's record file; the manifest's `sets`."""
-    entries, notes = {}, {}
+    entries, notes, seen = {}, {}, []
     with _progress(sum(len(role.cases) for role in roles), progress) as advance:
         for role in roles:
             described = []
             with RecordWriter(folder / role.file) as writer:
-                for records, description, note in _in_order(role, settings):
+                for records, description, note, checked in _in_order(role, settings):
+                    seen.append(checked)
                     for record in records:
                         writer.write(record)
                     described.append(description)
@@ -155,6 +156,9 @@ def _write(roles, folder, settings, progress) -> dict:
         if lines:
             more = f' (and {len(lines) - 1} more scans)' if len(lines) > 1 else ''
             logging.warning('%s: %s%s', name, lines[0], more)
+    for problem in comparison.problems(seen, settings.same_patients):
+        if problem.error:
+            logging.warning('%s', problem.text)
     return entries
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from jaxtyping import Bool, Float
-from matplotlib.path import Path as Polygon
 
 from synseg_jax.data import dicom
 from synseg_jax.data.dicom_pixels import guarded
@@ -26,6 +25,12 @@ def named(path: Path) -> dict[int, str]:
         return {int(roi.ROINumber): str(roi.get('ROIName', '')) for roi in read.get('StructureSetROISequence', [])}
 
 
+def referenced(path: Path) -> set[str]:
+    """The UIDs of the series that an RTSTRUCT was drawn on, as far as it names them."""
+    with guarded(path):
+        return _referenced_series(_open(path))
+
+
 def mask(path: Path, number: int, image: Path, scan: Volume) -> Bool[np.ndarray, 'x y z']:
     """The voxels of a series whose centres lie inside the contours of one number; contours within others are holes.
 
@@ -43,14 +48,16 @@ def mask(path: Path, number: int, image: Path, scan: Volume) -> Bool[np.ndarray,
 
 
 def _inside(corners, shape) -> Bool[np.ndarray, 'x y']:
-    """The pixels whose centres a polygon holds."""
-    first = np.clip(np.floor(corners.min(0)).astype(int), 0, np.array(shape) - 1)
-    last = np.clip(np.ceil(corners.max(0)).astype(int), 0, np.array(shape) - 1)
-    x, y = np.meshgrid(*(np.arange(a, b + 1) for a, b in zip(first, last, strict=True)), indexing='ij')
-    held = Polygon(corners, closed=False).contains_points(np.stack([x.ravel(), y.ravel()], 1)).reshape(x.shape)
-    plane = np.zeros(shape, bool)
-    plane[first[0] : last[0] + 1, first[1] : last[1] + 1] = held
-    return plane
+    """The pixels whose centres a polygon holds: every edge that is crossed along x leads in or out."""
+    (x, y), (next_x, next_y) = corners.T, np.roll(corners, -1, 0).T
+    ends = np.clip(np.ceil(np.sort([y, next_y], 0)), 0, shape[1]).astype(int)
+    counts = ends[1] - ends[0]  # of the rows that each edge crosses
+    edge = np.repeat(np.arange(len(corners)), counts)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts - ends[0], counts)
+    crossing = x[edge] + (row - y[edge]) * (next_x - x)[edge] / (next_y - y)[edge]
+    crossed = np.zeros((shape[0] + 1, shape[1]), bool)
+    np.logical_xor.at(crossed, (np.clip(np.ceil(crossing), 0, shape[0]).astype(int), row), True)
+    return np.logical_xor.accumulate(crossed[:-1])
 
 
 def _contours(path, number, image) -> list[Float[np.ndarray, 'n 3']]:

@@ -6,13 +6,12 @@ from dataclasses import replace
 
 from synseg_jax.data import comparison
 from synseg_jax.data.dataset import Dataset
+from synseg_jax.data.hearing import overheard
 from synseg_jax.data.layouts import class_values, read_dataset
 from synseg_jax.data.roles import Role, Scans, plan
 from synseg_jax.data.settings import Settings
-from synseg_jax.data.verification import Checked, Problem, check_headers, check_voxels, overheard
+from synseg_jax.data.verification import WORKERS, Checked, Problem, check_headers, check_voxels
 from synseg_jax.errors import InputError
-
-WORKERS = 2
 
 
 def survey(

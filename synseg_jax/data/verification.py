@@ -1,9 +1,8 @@
 """What is wrong with scans and their labels: by headers alone before records are written, by voxels in `verify`."""
 
-import logging
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from synseg_jax.data import intensity, label_maps, volume
 from synseg_jax.data.dataset import Case, check_grid
+from synseg_jax.data.hearing import overheard
 from synseg_jax.data.label_maps import several
 from synseg_jax.data.layouts import class_values
 from synseg_jax.data.likeness import digest
@@ -18,6 +18,8 @@ from synseg_jax.data.roles import Role
 from synseg_jax.data.settings import Settings
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
+
+WORKERS = min(4, os.cpu_count() or 1)  # scans at the same time
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Checked:
     case: Case
     problems: list[Problem] = field(default_factory=list)
     snapped: bool = False
+    beside: bool = False  # whether the label lies on another grid
+    held: list[int | str] = field(default_factory=list)  # in a label that nothing names, see `label_maps.held`
     digest: str = ''
     body: Float[np.ndarray, '3'] | None = None  # its middle, RAS mm
     centres: dict[str, Float[np.ndarray, '3']] | None = None  # of every class in the label, RAS mm; None if not read
@@ -63,11 +67,14 @@ class Checked:
                     self.add(line, error=False)
 
 
-def require_headers(roles: Sequence[Role]) -> None:
-    """InputError that tells all that headers say is wrong, a line each; labels without classes stay unopened."""
+def require_sound(roles: Sequence[Role]) -> None:
+    """InputError that tells all that headers and labels say is wrong, a line each.
+
+    Labels without classes stay unopened, and the voxels of scans.
+    """
     checked = [Checked(role, case) for role in roles for case in role.cases]
-    for one in checked:
-        check_headers(one, one.role.classes is not None)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(_check_opened, checked))
     lines = [problem.text for one in checked for problem in one.problems if problem.error]
     if len(lines) == 1:
         raise InputError(lines[0])
@@ -75,14 +82,27 @@ def require_headers(roles: Sequence[Role]) -> None:
         raise InputError('\n'.join([f'{len(lines)} problems; synseg_jax.verify tells more, and mends grids:', *lines]))
 
 
-def check_headers(checked: Checked, labels: bool) -> None:
-    """Whether the scan is readable as far as its header tells and, if asked, its label lies on the same grid."""
-    case = checked.case
+def _check_opened(checked) -> None:
+    """What `require_sound` looks at of one case."""
+    case, role = checked.case, checked.role
+    stored = check_headers(checked, role.classes is not None)
+    if stored is not None:
+        checked.tried(label_maps.check, case.label, case.image, role.dataset.labels, role.classes, stored)
+
+
+def check_headers(checked: Checked, labels: bool) -> Volume | None:
+    """Whether the scan is readable as far as its header tells and, if asked, its label lies on the same grid.
+
+    Returns the label's own grid.
+    """
+    case, label = checked.case, None
     image = checked.tried(volume.grid, case.image)
     if labels and case.label is not None:
         label = checked.tried(label_maps.grid, case.label, image)
         if image is not None and label is not None:
-            checked.snapped = bool(checked.tried(_snapped, image, label, str(case.label)))
+            snapped = checked.tried(_snapped, image, label, str(case.label))
+            checked.snapped, checked.beside = bool(snapped), snapped is None
+    return label
 
 
 def check_voxels(checked: Checked, settings: Settings) -> None:
@@ -90,11 +110,12 @@ def check_voxels(checked: Checked, settings: Settings) -> None:
     case, scan = checked.case, checked.tried(volume.read, checked.case.image)
     if scan is not None:
         _check_contrast(checked, scan, settings)
+        keep_scan(checked, scan)
     grid = None if case.label is None else checked.tried(label_maps.grid, case.label, scan)
     if grid is not None and checked.role.dataset.labels:
         _check_label(checked, grid)
-    elif grid is not None and grid is not scan:
-        checked.tried(volume.read_labels, case.label)  # of classes without names, and yet to be whole
+    elif grid is not None:  # of classes without names, and yet to be whole
+        checked.held = checked.tried(label_maps.held, case.label, case.image, grid) or []
 
 
 def classes_of(role: Role) -> tuple[str, ...]:
@@ -118,6 +139,10 @@ def _check_contrast(checked, scan, settings) -> None:
     found = checked.tried(intensity.for_channel, channel, scan.array, settings.window_hu, settings.percentiles, name)
     if found is not None:
         checked.unused = intensity.unused(found, scan.array) or ''
+
+
+def keep_scan(checked: Checked, scan: Volume) -> None:
+    """Keeps what tells a scan from others, unless it is constant."""
     if scan.array.min() < scan.array.max():
         checked.digest = digest(volume.canonical(scan).array)
         checked.body = _centre(scan.array > scan.array.mean(), scan.affine)
@@ -127,32 +152,19 @@ def _check_label(checked, grid: Volume) -> None:
     """Values and organs of a label on its own grid, which need not be its image's: that is a problem of headers."""
     case, names = checked.case, classes_of(checked.role)
     label = checked.tried(label_maps.read, case.label, case.image, checked.role.dataset.labels, names, grid)
-    if label is None:
-        return
-    masks = ((name, label.array == index) for index, name in enumerate(names) if index)
+    if label is not None:
+        keep_label(checked, label)
+        if not checked.centres:
+            checked.add(f'{case.label}: no organ in it; leave the scan out, unless there is none to see', error=False)
+
+
+def keep_label(checked: Checked, label: Volume) -> None:
+    """Keeps where the organs of a label lie, which are indices into `classes_of` its role."""
+    masks = ((name, label.array == index) for index, name in enumerate(classes_of(checked.role)) if index)
     checked.centres = {name: _centre(mask, label.affine) for name, mask in masks if mask.any()}
-    if not checked.centres:
-        checked.add(f'{case.label}: no organ in it; leave the scan out, unless there is none to see', error=False)
 
 
 def _centre(mask: Bool[np.ndarray, 'x y z'], affine) -> Float[np.ndarray, '3']:
     """The mean place of a mask's voxels."""
     index = [np.average(np.arange(n), weights=mask.sum(tuple({0, 1, 2} - {i}))) for i, n in enumerate(mask.shape)]
     return affine[:3, :3] @ index + affine[:3, 3]
-
-
-@contextmanager
-def overheard() -> Iterator[list[str]]:
-    """The warnings that are logged on this thread meanwhile, kept instead of printed."""
-    lines, thread, logger = [], threading.get_ident(), logging.getLogger('absl')
-
-    def keep(record) -> bool:
-        if record.thread == thread:
-            lines.append(record.getMessage())
-        return record.thread != thread
-
-    logger.addFilter(keep)
-    try:
-        yield lines
-    finally:
-        logger.removeFilter(keep)

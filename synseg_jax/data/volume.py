@@ -171,9 +171,13 @@ def inputs(path: str | Path) -> dict[str, Path]:
     if not exists(path):
         raise InputError(f'--input={path}: no such file or folder')
     folder = next((path / part for part in ('imagesTs', 'imagesTr') if (path / part).is_dir()), path)
-    named = {name(path): path} if path.is_file() or '#' in path.name else found(folder)
+    # FOLDER#7 is named as it is among the series of FOLDER
+    own = name(path) if path.exists() else path.name.replace('#', '_')
+    named = found(folder) if path.is_dir() else {own: path}
     if not named:
-        raise InputError(f'--input={path}: holds no scan; known: {KINDS}')
+        deeper = next((file.parent for file in path.rglob('*') if file.is_file() and dicom.is_dicom(file)), None)
+        told = f'DICOM lies deeper, in {deeper}; name the folder above' if deeper else f'known: {KINDS}'
+        raise InputError(f'--input={path}: holds no scan; {told}')
     return {key.removesuffix('_0000'): file for key, file in named.items()}
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Integer, Shaped, UInt8
 import synseg_jax
 from synseg_jax.data import label_maps, volume
 from synseg_jax.data.dataset import Case, Dataset
+from synseg_jax.data.label_maps import Values
 from synseg_jax.data.layouts import class_values, read_dataset
 from synseg_jax.data.layouts.described import JSON
 from synseg_jax.data.preparation import whole_folder
@@ -78,15 +79,17 @@ def writing(output: Path, channel: str, classes: Sequence[str]) -> Iterator[Raw]
         yield Raw(folder, channel, classes)
 
 
-def labelled(path: str | Path, classes: Sequence[str]) -> Dataset:
+def labelled(path: str | Path, classes: Sequence[str], channel: str = '', labels: Values | None = None) -> Dataset:
     """The labelled cases of a dataset, or those of them that a folder or file in it names; its test cases aside.
 
-    Labels have the names of `classes`.  InputError where there are none, or where classes are not labelled: they would
+    `channel` is its channel where it says none; `labels` take the place of what it says.  They have the names of
+    `classes`.  InputError where there are none, or where classes are not labelled: they would
     be taught as background.
     """
     path = Path(path)
     near = (path, *path.absolute().parents[:2])
-    dataset = read_dataset(next((folder for folder in near if (folder / JSON).is_file()), path))
+    place = next((folder for folder in near if (folder / JSON).is_file()), path)
+    dataset = read_dataset(place, labels=labels, unsaid=channel)
     dataset = replace(dataset, labels=class_values.spelt(dataset.labels, classes))
     meant, cases = {path.resolve(), path.parent.resolve() / path.name}, dataset.cases
     if dataset.folder not in meant:
@@ -94,6 +97,8 @@ def labelled(path: str | Path, classes: Sequence[str]) -> Dataset:
     cases = tuple(case for case in cases if case.label is not None)
     if not cases:
         raise InputError(f'{path}: no labels for its scans, which a dataset for nnU-Net needs; expected labelsTr/')
+    if not dataset.labels:
+        raise InputError(f'{dataset.named_in}: no classes; name them, e.g. --labels=liver:6,kidneys:2+3')
     if absent := [name for name in classes[1:] if name not in dataset.labels]:
         raise InputError(f'{dataset.named_in}: no label {", ".join(absent)}, which the system knows; label it')
     if extra := [name for name in dataset.labels if name not in (*classes, 'background')]:

@@ -54,9 +54,17 @@ def _read_pth(path):
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)  # refuses every pickle that would run code
     except Exception as error:  # whatever a damaged or hostile file makes torch, zip or pickle raise
-        line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f'{path} is not a state dict of tensors, and nothing else is read: {line}') from error
+        raise InputError(
+            f'{path} is not a state dict of tensors, and nothing else is read: {_told(error)}; save the state_dict() '
+            'of one network alone, or copy it again'
+        ) from error
     if not isinstance(content, Mapping) or not all(isinstance(of, torch.Tensor) for of in content.values()):
         raise InputError(f'{path} is not a state dict of tensors; save the state_dict() of one network alone')
     wide = {name: of.float() if of.dtype == torch.bfloat16 else of for name, of in content.items()}  # numpy has none
     return {name: of.detach().numpy() for name, of in wide.items()}
+
+
+def _told(error) -> str:
+    """What PyTorch refuses or else meets, without its advice to let files run code."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if 'nsupported' in line), lines[0]).partition('. ')[0].rstrip('.')

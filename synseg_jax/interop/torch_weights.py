@@ -20,7 +20,7 @@ from synseg_jax.interop.tensors import Tensors, read_tensors
 from synseg_jax.networks.patchgan import PatchGAN
 from synseg_jax.networks.resnet import ResNet
 
-__all__ = ['from_torch', 'read_tensors', 'to_torch', 'torch_names']
+__all__ = ['fields', 'from_torch', 'read_tensors', 'to_torch', 'torch_names']
 
 TRANSPOSED = ('up1', 'up2')  # of a ResNet, unless it resizes
 LEFT_OVER = ('running_mean', 'running_var', 'num_batches_tracked')  # of norms in old checkpoints
@@ -72,6 +72,19 @@ def from_torch(network: nn.Module, tensors: Mapping[str, np.ndarray], like: PyTr
         node['kernel'] = np.ascontiguousarray(weight.transpose(np.argsort(_axes(network, path, weight.ndim))))
         node['bias'] = np.asarray(tensors[f'{layer}.bias'])
     return params
+
+
+def fields(network: nn.Module, tensors: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """The width, and the blocks or layers, of a ResNet or PatchGAN by its tensors; empty where they do not show."""
+    tensors = _plain(network, tensors)
+    convolutions = {name.rpartition('.')[0] for name in tensors if name.endswith('.weight')}
+    first = {ResNet: 'model.1.weight', PatchGAN: 'model.0.weight'}.get(type(network))
+    if first not in tensors:
+        return {}
+    count = {'layers': len(convolutions) - 2}
+    if isinstance(network, ResNet):
+        count = {'blocks': len({name.partition('.conv_block')[0] for name in convolutions if '.conv_block' in name})}
+    return {'width': tensors[first].shape[0], **count}
 
 
 def to_torch(network: nn.Module, params: Mapping) -> Tensors:

@@ -12,30 +12,36 @@ from synseg_jax.data.layouts.described import JSON, Decathlon, NnUNet
 from synseg_jax.data.layouts.downloads import DOWNLOADS
 from synseg_jax.data.layouts.layout import Layout, hint
 from synseg_jax.data.layouts.patients import COLLECTIONS
-from synseg_jax.data.layouts.plain import Plain
+from synseg_jax.data.layouts.plain import IMAGES, LABELS, Alone, Plain
 from synseg_jax.errors import InputError
 
 LAYOUTS: tuple[Layout, ...] = (NnUNet(), Decathlon(), Plain(), *DOWNLOADS, *COLLECTIONS)
+ALONE = Alone()  # what scans that fit nothing else are
+PARTS = (IMAGES, *LABELS, 'imagesTr', 'imagesTs', 'labelsTr', 'labelsTs', 'img', 'label')  # of what is to be named
 DEPTH, BREADTH = 3, 200  # levels and folders below a wrong one that are looked at for what was meant
 
 
-def read_dataset(folder: str | Path, subject: str = '(.+)', channel: str = '', labels: Values | None = None) -> Dataset:
+def read_dataset(
+    folder: str | Path, subject: str = '(.+)', channel: str = '', labels: Values | None = None, unsaid: str = ''
+) -> Dataset:
     """The dataset in `folder`; `FOLDER#word` where it can be read in several ways.
 
     Group 1 of the expression `subject`, searched in a case id, names the person; the public downloads know theirs.
-    `channel` and `labels` take the place of what the folder says.  Raises InputError naming the first path that is
-    not as the layout has it.
+    `channel` and `labels` take the place of what the folder says; `unsaid` is the channel where it says none.  Raises
+    InputError naming the first path that is not as the layout has it.
     """
     folder, word = dicom.chosen(Path(folder).absolute())
     folder = folder.resolve()
     if not folder.is_dir():
-        raise InputError(f'{folder}: no such folder; {_expected()}')
+        raise InputError(f'{folder}: no such folder{_meant(folder) or f"; {_expected()}"}')
     layout = _layout(folder, word)
     dataset = layout.read(folder, subject)
     if channel:
         dataset = replace(dataset, channel_names=(channel,))
     if labels is not None:
         dataset = replace(dataset, labels=dict(labels), named_in='--labels')
+    if unsaid and not dataset.channel_names:
+        dataset = replace(dataset, channel_names=(unsaid,))
     if not dataset.channel_names:
         raise InputError(
             f'{folder / JSON}: no such file; expected: {layout.tree}; --channel=SET=CT, and --labels, take its place'
@@ -54,9 +60,19 @@ def _layout(folder, word) -> Layout:
             f'{folder}{"#" if word else ""}{word}: holds {" and ".join(layout.word for layout in fitting)}; '
             f'name one: {", ".join(_named(folder, layout, folder.parent) for layout in fitting)}'
         )
+    if folder.name in PARTS and any(layout.fits(folder.parent) for layout in LAYOUTS):
+        raise InputError(f'{folder}: lies in what is meant; name {folder.parent}')
     if below := _below(folder):
         raise InputError(f'{folder}: lies above what is meant; name one: {", ".join(below)}')
+    if ALONE.fits(folder):
+        return ALONE
     raise InputError(f'{_wrong(folder)}; {_expected()}')
+
+
+def _meant(folder) -> str:
+    """What may have been meant by a folder that is not there."""
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    return hint(folder.name, [path.name for path in beside if path.is_dir()])
 
 
 def _below(folder) -> list[str]:
@@ -88,5 +104,5 @@ def _wrong(folder) -> str:
 
 def _expected() -> str:
     """All trees in one line."""
-    trees = {layout.word: layout.tree for layout in LAYOUTS}
+    trees = {layout.word: layout.tree for layout in (*LAYOUTS, ALONE)}
     return f'expected: {"; ".join(f"{tree} ({word})" for word, tree in trees.items())}'

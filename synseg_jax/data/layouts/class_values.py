@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
+from itertools import combinations
 
 from synseg_jax.data.label_maps import Values, several
 from synseg_jax.errors import InputError
@@ -25,10 +26,15 @@ def parsed(text: str) -> Values:
     return found
 
 
-def check(values: Values, where: str) -> None:
-    """InputError, unless values are not negative, and no two classes have the same one."""
+def check(values: Values, where: str, regions: bool = False) -> None:
+    """InputError, unless values are not negative, and no two classes have the same one.
+
+    With `regions` a class may have all the values of another and more, as nnU-Net's regions do.
+    """
     single = [one for value in values.values() for one in several(value)]
-    if len(set(single)) < len(single) or any(isinstance(one, int) and one < 0 for one in single):
+    pairs = combinations([set(several(value)) for value in values.values()], 2)
+    clash = any(one & other and not (regions and (one < other or other < one)) for one, other in pairs)
+    if clash or any(isinstance(one, int) and one < 0 for one in single):
         raise InputError(f'{where}: needs labels with different values from 0 up')
 
 
@@ -47,11 +53,14 @@ def apart(values: Values) -> tuple[str, ...]:
 def spelt(values: Values, classes: Sequence[str]) -> Values:
     """The values under the names that `classes` have for them, and under their own those that no class claims.
 
-    Case, spaces, hyphens and underscores make no difference.
+    Case, spaces, hyphens and underscores make no difference.  InputError for two classes with a value in common.
     """
-    own = {_plain(name): name for name in values} | {name: name for name in values}
-    found = {name: own.get(name, own.get(_plain(name))) for name in classes}
+    own = {plain(name): name for name in values} | {name: name for name in values}
+    found = {name: own.get(name, own.get(plain(name))) for name in classes}
     claimed = {name: values[other] for name, other in found.items() if other is not None}
+    for one, other in combinations(claimed, 2):
+        if set(several(claimed[one])) & set(several(claimed[other])):
+            raise InputError(f'classes {one} and {other} are the same voxels in part; name one of them in data.classes')
     taken = {one for value in claimed.values() for one in several(value)}
     left = {
         name: tuple(one for one in several(values[name]) if one not in taken)
@@ -63,10 +72,11 @@ def spelt(values: Values, classes: Sequence[str]) -> Values:
 
 def alike(name: str, names: Sequence[str]) -> str:
     """`; did you mean ...?`, if one of the names has about the same words in any order."""
-    words = {' '.join(sorted(_plain(other).split())): other for other in names}
-    near = difflib.get_close_matches(' '.join(sorted(_plain(name).split())), words, n=1, cutoff=0.7)
+    words = {' '.join(sorted(plain(other).split())): other for other in names}
+    near = difflib.get_close_matches(' '.join(sorted(plain(name).split())), words, n=1, cutoff=0.7)
     return f'; did you mean {words[near[0]]}?' if near else ''
 
 
-def _plain(name) -> str:
+def plain(name: str) -> str:
+    """A name without what makes no difference between names."""
     return re.sub(r'[\s_-]+', ' ', name).strip().lower()

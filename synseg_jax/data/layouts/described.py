@@ -8,11 +8,13 @@ from absl import logging
 
 from synseg_jax.data import volume
 from synseg_jax.data.dataset import Case, Dataset, checked_id, subject_of
+from synseg_jax.data.label_maps import Values
 from synseg_jax.data.layouts import class_values
 from synseg_jax.data.layouts.layout import hint, paired
 from synseg_jax.errors import InputError
 
 JSON = 'dataset.json'
+EXAMPLE = '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}}'
 MANY = 10**4  # more channels than four digits can number
 
 
@@ -77,32 +79,55 @@ class Decathlon:
         return Dataset(folder, channels, labels, cases, test_cases, str(folder / JSON))
 
 
-def _description(path):
-    """Channel names and label values of a dataset.json, of version 2 or 1 of nnU-Net, or of the Decathlon."""
+def label_table(path: Path) -> Values:
+    """The label values of a dataset.json, of version 2 or 1 of nnU-Net, or of the Decathlon; InputError for others."""
+    try:
+        named = dict(_content(path).get('labels') or {})
+        if any(name.isdigit() for name in named):  # version 1: {'0': 'background'}
+            named = {name: int(value) for value, name in named.items()}
+        values = {str(name): _values(value) for name, value in named.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(
+            f'{path}: needs "labels", e.g. {{"background": 0, "liver": 1}} (whole numbers, or lists of them), but: '
+            f'{_told(error)}'
+        ) from error
+    if ignored := next((name for name in values if class_values.plain(name) == 'ignore'), None):
+        raise InputError(f'{path}: {ignored!r} is for voxels that nobody labelled; label them or leave the scans out')
+    class_values.check(values, str(path), regions=True)
+    return values
+
+
+def _description(path) -> tuple[tuple[str, ...], Values]:
+    """Channel names and label values of a dataset.json."""
+    content = _content(path)
+    try:
+        channels = content.get('channel_names') or content['modality']
+        names = tuple(str(channels[key]) for key in sorted(channels, key=int))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f'{path}: needs "channel_names", e.g. {{"0": "CT"}}, but: {_told(error)}') from error
+    if not names:
+        raise InputError(f'{path}: needs a channel')
+    return names, label_table(path)
+
+
+def _content(path) -> dict:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, OSError) as error:
         raise InputError(f'{path}: not readable as JSON ({error}); repair it') from error
-    try:
-        channels = content.get('channel_names') or content['modality']
-        labels = dict(content.get('labels') or {})
-        if any(name.isdigit() for name in labels):  # version 1: {'0': 'background'}
-            labels = {name: int(value) for value, name in labels.items()}
-        names = tuple(str(channels[key]) for key in sorted(channels, key=int))
-        values = {str(name): _values(value) for name, value in labels.items()}
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(
-            f'{path}: needs "channel_names", e.g. {{"0": "CT"}}, and "labels", e.g. {{"background": 0, "liver": 1}} '
-            f'(whole numbers, or lists of them), but: {type(error).__name__} {error}'
-        ) from error
-    if not names:
-        raise InputError(f'{path}: needs a channel')
-    class_values.check(values, str(path))
-    return names, values
+    if not isinstance(content, dict):
+        raise InputError(f'{path}: describes no dataset, e.g. {EXAMPLE}; repair it')
+    return content
+
+
+def _told(error) -> str:
+    return f'{type(error).__name__} {error}'
 
 
 def _values(value) -> int | tuple[int, ...]:
-    return tuple(int(v) for v in value) if isinstance(value, list) else int(value)
+    if isinstance(value, list) and value:
+        return tuple(int(v) for v in value)
+    return int(value)
 
 
 def _cases(folder, part, channels, subject):

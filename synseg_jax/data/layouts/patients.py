@@ -11,14 +11,14 @@ differ between download tools.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
 from absl import logging
 
-from synseg_jax.data import dicom
+from synseg_jax.data import dicom, rtstruct
 from synseg_jax.data.dataset import Case, Dataset, checked_id
 from synseg_jax.errors import InputError
 
@@ -63,12 +63,15 @@ class Collection:
 
     def _case(self, patient, nrrd) -> Case:
         series = _series(patient)
-        rtstruct = max((file for file, header in series if header.get('Modality') == 'RTSTRUCT'), default=None)
-        label = rtstruct if self.labelled_by == 'RTSTRUCT' else nrrd.get(patient.name)
-        return Case(checked_id(patient.name), patient.name, self._image(patient, series), label)
+        label = _contours(patient, series) if self.labelled_by == 'RTSTRUCT' else nrrd.get(patient.name)
+        meant = rtstruct.referenced(label) if label and self.labelled_by == 'RTSTRUCT' else set()
+        return Case(checked_id(patient.name), patient.name, self._image(patient, series, meant), label)
 
-    def _image(self, patient, series: Sequence[Series]) -> Path:
-        """The folder of the series that is meant; of several the last, which repeats what went wrong before."""
+    def _image(self, patient, series: Sequence[Series], meant: Set[str]) -> Path:
+        """The folder of the series that is meant: of several the last, which repeats what went wrong before.
+
+        Where contours were drawn on one of them, `meant` by its UID, it is that one.
+        """
         known = [(file, header) for file, header in series if header.get('Modality') == self.modality]
         fitting = [s for s in known if re.search(self.described, _description(s[1]).lower())]
         if not fitting and len(known) == 1 and not _description(known[0][1]):
@@ -79,7 +82,34 @@ class Collection:
                 f'{patient}: no series of {self.channel} by its description; of {self.modality} it has {has}; '
                 'leave the patient out'
             )
-        return max(fitting, key=lambda s: int(s[1].get('SeriesNumber') or 0))[0].parent
+        drawn_on = [s for s in fitting if str(s[1].get('SeriesInstanceUID', '')) in meant]
+        *others, (file, header) = sorted(drawn_on or fitting, key=_number)
+        if others:
+            _say(patient, self.channel, _named(header), (_named(other) for _, other in others))
+        return file.parent
+
+
+def _contours(patient, series: Sequence[Series]) -> Path | None:
+    """The last RTSTRUCT of a patient, None without."""
+    drawn = sorted(file for file, header in series if header.get('Modality') == 'RTSTRUCT')
+    if len(drawn) > 1:
+        *others, last = (str(file.relative_to(patient)) for file in drawn)
+        _say(patient, 'RTSTRUCT', last, others)
+    return drawn[-1] if drawn else None
+
+
+def _say(patient, what, chosen, others) -> None:
+    """Warns of what is read and what is passed over."""
+    logging.warning('%s: of several %s the last is read, %s; passed over: %s', patient, what, chosen, ', '.join(others))
+
+
+def _named(header) -> str:
+    return f'series {header.get("SeriesNumber")} {_description(header)!r}'
+
+
+def _number(series: Series) -> tuple[int, str]:
+    """The number of a series and, where several have it, their folders' names decide."""
+    return int(series[1].get('SeriesNumber') or 0), str(series[0])
 
 
 def _series(patient) -> list[Series]:
