@@ -44,13 +44,13 @@ def predict(
         raise InputError(f"predict.components {pieces!r}: give '' or 'largest'")
     if 'dicom_seg' in extras:
         check_dicom(files)
-    output.mkdir(parents=True, exist_ok=True)
     written, rows = {}, []
     for case, file in track(files.items(), 'segmenting', disable=len(files) < 2):
         scan = read(file)
         labels = trained.segment(scan, domain)
         one = Segmented(case, file, scan, _largest(labels, trained) if pieces else labels, trained, domain)
         written[case] = output / f'{case}.nii.gz'
+        output.mkdir(parents=True, exist_ok=True)  # only now: a scan that is refused leaves nothing behind
         volume.write(written[case], one.labels, scan, intent='label')
         for write in (EXTRAS[name] for name in extras if name in EXTRAS):
             write(one, output)

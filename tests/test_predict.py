@@ -248,6 +248,9 @@ def test_a_broken_scan_is_named(trained, tmp_path, broken):
     left = sorted(str(p.relative_to(tmp_path / 'out')) for p in (tmp_path / 'out').rglob('*') if p.is_file())
     assert left == ['ct_0.nii.gz']  # whole, and no dataset.json that would promise the rest
     volume.read(tmp_path / 'out' / left[0])
+    with pytest.raises(InputError, match='ct_1_0000.nii.gz'):
+        predict(trained(), {'ct_1': path}, tmp_path / 'nothing')
+    assert not (tmp_path / 'nothing').exists()
 
 
 def test_synthetic_intensities_are_restored(trained, monkeypatch):
