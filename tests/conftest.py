@@ -13,6 +13,8 @@ os.environ.setdefault(
 )
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_ENABLE_X64', '0')
+# Most programs here compile within the second from which on JAX keeps them.
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # what one test has compiled, the others and their commands reuse
     os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='synseg_jax_tests_')
     atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)

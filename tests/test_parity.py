@@ -132,7 +132,8 @@ class Game:
             history = {domain: self.pool.empty(domain, jnp.asarray(batches[0][domain])) for domain in 'ab'}
         else:
             history = dict.fromkeys('ab', ())
-        now = state.create(self.params(), self.optimizers, history)
+        # on the mesh, or the second step, whose state is there, compiles again
+        now = parallel.place(state.create(self.params(), self.optimizers, history), mesh, state.LAYOUT)
         losses = []
         for batch in batches:
             now, metrics = step(now, batch)

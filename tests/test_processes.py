@@ -26,6 +26,7 @@ FLAGS += [f'--config.train.steps={STEPS}']
 SYSTEM = ['--config.dtype=float64', '--config.param_dtype=float64', '--config.method=synseg_hc']
 # Biases in front of a norm have no gradient but rounding; a larger epsilon keeps Adam from making steps of it.
 SYSTEM += ['--config.train.decay_steps=0', '--config.optimizer.eps=1e-4']
+SYSTEM += ['--config.generator.blocks=0', '--config.segmentor.blocks=0']
 SYSTEM += [f'--config.rate.{kind}=1e-5' for kind in ('generator', 'discriminator', 'segmentor')]
 ONE_DEVICE = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 
