@@ -218,6 +218,7 @@ _FIELDS = {
 }
 
 if __name__ == '__main__':
+    command.with_large_pages()
     CONFIG = command.config_flag()
     SYSTEM = flags.DEFINE_string('system', None, 'System of the configuration; default: config.chosen.')
     STAGE = flags.DEFINE_string('stage', None, 'Stage of the system; default: its last.')

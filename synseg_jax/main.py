@@ -41,6 +41,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    command.with_large_pages()
     CONFIG = command.config_flag()
     COORDINATOR = flags.DEFINE_string('coordinator', '', 'HOST:PORT where several processes meet: a port of process 0.')
     DETERMINISTIC = flags.DEFINE_bool('deterministic', False, 'Bit-exact on GPUs too, a little slower.')

@@ -1,6 +1,8 @@
 """Every command explains itself, and answers a mistake in one line that names it, with exit code 2 and no debris."""
 
+import importlib.machinery
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import pytest
 import tiny
 
 from synseg_jax import scans
-from synseg_jax.command import with_data
+from synseg_jax.command import LARGE_PAGES, with_data, with_large_pages
 from synseg_jax.training.system import configure
 
 COMMANDS = sorted(
@@ -214,3 +216,20 @@ def test_prepare_reads_a_configuration_at_full_scale():
     ]  # fmt: skip
     named = ['prepare', '--config=configs/base.py:mine', '--output=records']
     assert with_data(named, 'output') == named
+
+
+def test_a_program_starts_anew_for_large_pages_unless_told_otherwise(monkeypatch):
+    begun = []
+    monkeypatch.setattr(os, 'execv', lambda program, line: begun.append((program, line)))
+    monkeypatch.setattr(sys, 'platform', 'linux')
+    monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'synseg_jax.main', '--config=x.py'])
+    monkeypatch.setattr(sys.modules['__main__'], '__spec__', importlib.machinery.ModuleSpec('synseg_jax.main', None))
+    monkeypatch.delenv('GLIBC_TUNABLES', raising=False)
+    with_large_pages()
+    assert begun == [(sys.executable, [sys.executable, '-m', 'synseg_jax.main', '--config=x.py'])]
+    assert os.environ['GLIBC_TUNABLES'] == LARGE_PAGES
+    with_large_pages()  # the program that was begun
+    monkeypatch.delenv('GLIBC_TUNABLES')
+    monkeypatch.setattr(sys, 'orig_argv', ['python', 'forks.py'])  # runs synseg_jax.main, but is another program
+    with_large_pages()
+    assert len(begun) == 1

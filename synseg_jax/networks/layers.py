@@ -89,8 +89,9 @@ def instance_norm(x: Float[Array, 'b *space c'], epsilon: float = 1e-5) -> Float
     axes = tuple(range(1, x.ndim - 1))
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     centred = wide - wide.mean(axes, keepdims=True)
-    variance = jnp.square(centred).mean(axes, keepdims=True)
-    return (centred * lax.rsqrt(variance + epsilon)).astype(x.dtype)
+    # Kept axes of length 1 would hide from XLA that two players' passes through one network are the same.
+    scale = lax.rsqrt(jnp.square(centred).mean(axes) + epsilon)
+    return (centred * jnp.expand_dims(scale, axes)).astype(x.dtype)
 
 
 def nearest(x: Shaped[Array, 'b *space c']) -> Shaped[Array, 'b *space2 c']:
