@@ -1,5 +1,6 @@
 """Several processes train what one does, on the rows that one reads, and go on where others stopped."""
 
+import json
 import re
 import signal
 import socket
@@ -149,6 +150,24 @@ def test_any_number_of_processes_trains_the_same_networks_and_goes_on_where_othe
         for record in Manifest.load(records).records(name, 'train')
     }
     assert {row for rows in read.values() for row in rows} <= images
+
+
+def test_scans_that_are_shared_out_are_measured_as_by_one(tmp_path):
+    """Two processes test what one has trained, each some of the scans: every case's measures are the same."""
+    records = tiny.write_records(tmp_path, data__target_split=(0.5, 0.0, 0.5))
+    workdirs = tmp_path / 'one', tmp_path / 'two'
+    flags = [*SYSTEM, '--config.train.steps=1']
+    one = Group(1, workdirs[0], records, *flags)
+    assert one.end() == [0], one.text(0)
+    workdirs[1].mkdir()
+    for name in ('stages', 'run.json'):
+        subprocess.run(['cp', '-r', workdirs[0] / name, workdirs[1]], check=True)
+    two = Group(2, workdirs[1], records, *flags)
+    assert two.end() == [0, 0], two.text(0)
+    sets = [json.loads((workdir / 'synseg' / 'results.json').read_text())['sets'] for workdir in workdirs]
+    assert sets[0] == sets[1] and sets[0]['target']['classes']['liver']['dice']['n'] > 1
+    drawn = [sorted(path.name for path in (workdir / 'synseg').rglob('*') if path.is_file()) for workdir in workdirs]
+    assert drawn[0] == drawn[1]
 
 
 def test_what_is_wrong_is_said_before_anyone_waits():
