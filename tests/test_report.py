@@ -166,6 +166,11 @@ def test_page_tells_all(example, tmp_path):
         assert told in words, told
 
 
+def test_a_row_that_trains_nothing():
+    atlases = Row('atlases', cases=cases(0.8), seconds=0.0, seed=7, steps=0, memory_gib=0.0)
+    assert wording.facts(atlases) == '10 cases · trains nothing · seed 7'
+
+
 def test_markdown(example, tmp_path):
     report.write(example, tmp_path)
     text = (tmp_path / 'report.md').read_text(encoding='utf-8')

@@ -64,10 +64,10 @@ def facts(row: Row) -> str:
     """Steps, seed, time and memory, as far as they are known."""
     known = [
         f'{len(row.cases)} cases' if row.cases is not None else 'not run',
-        f'{row.steps:,} steps' if row.steps is not None else '',
+        f'{row.steps:,} steps' if row.steps else 'trains nothing' if row.steps == 0 else '',
         f'seed {row.seed}' if row.seed is not None else '',
-        duration(row.seconds) if row.seconds is not None else '',
-        f'{row.memory_gib:.1f} GiB' if row.memory_gib is not None else '',
+        duration(row.seconds) if row.seconds else '',
+        f'{row.memory_gib:.1f} GiB' if row.memory_gib else '',
     ]
     return ' · '.join(filter(None, known))
 
