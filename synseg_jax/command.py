@@ -54,7 +54,8 @@ def with_large_pages() -> None:
     Whoever sets GLIBC_TUNABLES, be it to nothing, decides instead.
     """
     program = getattr(sys.modules['__main__'].__spec__, 'name', None)
-    if sys.platform == 'linux' and 'GLIBC_TUNABLES' not in os.environ and program in sys.orig_argv:
+    plain = sys.orig_argv[1:3] == ['-m', program]  # no debugger, profiler or other program that runs this one
+    if sys.platform == 'linux' and 'GLIBC_TUNABLES' not in os.environ and plain:
         os.environ['GLIBC_TUNABLES'] = LARGE_PAGES
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 

@@ -230,6 +230,6 @@ def test_a_program_starts_anew_for_large_pages_unless_told_otherwise(monkeypatch
     assert os.environ['GLIBC_TUNABLES'] == LARGE_PAGES
     with_large_pages()  # the program that was begun
     monkeypatch.delenv('GLIBC_TUNABLES')
-    monkeypatch.setattr(sys, 'orig_argv', ['python', 'forks.py'])  # runs synseg_jax.main, but is another program
+    monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'debugger', '-m', 'synseg_jax.main'])
     with_large_pages()
     assert len(begun) == 1
