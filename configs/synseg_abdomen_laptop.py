@@ -18,12 +18,11 @@ def get_config(data: str = '') -> ConfigDict:
     if not data:
         return c
     held = {'pays': {'gen': {'idt_b': 1.0}}}
-    short = {'train': {'steps': 1000, 'decay_steps': 500}}
     c.systems = variants.systems(
         synseg=held,
-        source_only={**variants.source_only(), **short},
-        cyclegan_seg=variants.two_stages(translate=held, segment=short),
-        target_labels={**variants.target_labels(), **short},
+        source_only=variants.source_only(),
+        cyclegan_seg=variants.two_stages(translate=held),
+        target_labels=variants.target_labels(),
     )
     c.data.size = (128, 128)
     c.generator.width = c.segmentor.width = c.discriminator.width = 16
