@@ -100,6 +100,8 @@ class Script:
 
     def __init__(self, name: str, *arguments: str, env: dict[str, str], cwd: Path = tiny.ROOT):
         self.output = Path(env['PROGRESS']).with_name('output')
+        # Tests that a script runs in the background are deaf to Ctrl-C, and so would be what they start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with self.output.open('w') as file:
             line = ['bash', str(LAUNCH / name), *arguments]
             start = {'stdout': file, 'stderr': subprocess.STDOUT, 'start_new_session': True}
