@@ -3,8 +3,10 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -14,6 +16,7 @@ import numpy as np
 from synseg_jax import scan_timing
 from synseg_jax.data import pipeline
 from synseg_jax.data.records import Records, RecordWriter, encode
+from synseg_jax.flops import flops
 from synseg_jax.networks import dtype
 from synseg_jax.scan_timing import clocked, smooth
 from synseg_jax.training import parallel
@@ -21,6 +24,7 @@ from synseg_jax.training.inference import Networks
 from synseg_jax.training.memory import estimate
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System
+from synseg_jax.training.terms import View
 
 WARM_UP = 3
 RECORDED = 64  # random records that the pipeline reads over and over
@@ -53,14 +57,14 @@ class Timing:
         return compiled
 
     def cost(self) -> dict[str, float]:
-        """Seconds to compile a step, its FLOPs as XLA counts them, and the memory it needs, GiB on each device."""
-        analysis, memory = self.step.cost_analysis() or {}, self.step.memory_analysis()
+        """Seconds to compile a step, its FLOPs, and the memory it needs, GiB on each device."""
+        memory = self.step.memory_analysis()
         needed = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
         needed -= memory.alias_size_in_bytes
         guess = estimate(self.system)
         return {
             'compile_s': round(self.compile_seconds, 1),
-            'gflop': analysis.get('flops', 0.0) / 1e9 * self.over.size,
+            'gflop': flops(self.step) / 1e9 * self.over.size,
             'compiled_gib': needed / GIB,
             'estimated_gib': guess.peak / GIB,
             'estimated_at_once_gib': guess.at_once / GIB,
@@ -79,18 +83,24 @@ class Timing:
                 yield {'step_s': alone, 'fed_step_s': fed_times}
 
     def segmenting(self, rows: int, steps: int) -> Iterator[dict[str, float]]:
-        """Without end: median seconds in which the segmentor sees `rows` images, from and to the host's memory.
+        """Without end: median seconds in which the segmentor names the classes of `rows` images on the device.
 
-        Nothing where no segmentor is trained; so too `predicting`.
+        And those from and to the host's memory, as `predict` asks for probabilities.  Nothing where no segmentor is
+        trained; so too `predicting`.
         """
-        if not self.system.segmentor('b'):
+        name = self.system.segmentor('b')
+        if not name:
             return
         networks = Networks(self.system, self._first().params, rows)
         images = np.resize(self.data[sorted(self.data)[0]], (rows, *self.system.size, self.system.channels))
+        held = parallel.place(images, self.over, parallel.REPLICATED)
+        name_classes = jax.jit(lambda p, x: View(self.system.apply, p, {}).segment(name[-1], x).argmax(-1))
         for _ in range(WARM_UP):
+            jax.block_until_ready(name_classes(networks.params, held))
             networks.votes(images, 'b')
         while True:
-            yield {'inference_s': _median(lambda: networks.votes(images, 'b'), steps)}
+            alone = _paced(name_classes(networks.params, held) for _ in range(steps))
+            yield {'inference_s': alone, 'hosted_inference_s': _median(lambda: networks.votes(images, 'b'), steps)}
 
     def delivering(self, seconds: float = 3.0) -> Iterator[dict[str, float]]:
         """Without end: rows a second that the pipeline alone delivers, and a CPU second if it reads in threads."""
@@ -136,7 +146,7 @@ def matrix_peak(kind: str) -> float:
     """FLOP/s of a large matrix product on one device, the best of ten."""
     size = 8192 if jax.default_backend() != 'cpu' else 1024
     product = jax.jit(lambda x, y: jnp.dot(x, y, preferred_element_type=x.dtype))
-    x = jnp.ones((size, size), dtype(kind))
+    x = jax.random.normal(jax.random.key(0), (size, size), dtype(kind))  # a GPU is faster at ones than at data
     jax.block_until_ready(product(x, x))
     times = []
     for _ in range(10):
@@ -154,13 +164,30 @@ def peak_memory_gib() -> float | None:
 
 def _run(step, state, batches) -> tuple:
     """The state after a step on each batch, and the median seconds of one."""
-    times = []
-    for batch in batches:
-        began = time.perf_counter()
+
+    def start(batch):
+        nonlocal state
         state, metrics = step(state, batch)
-        jax.block_until_ready((state, metrics))
-        times.append(time.perf_counter() - began)
-    return state, statistics.median(times)
+        return metrics
+
+    seconds = _paced(map(start, batches))
+    return state, seconds
+
+
+def _paced(started: Iterable) -> float:
+    """Median seconds from end to end of what is started, each before the one before has ended, as in training."""
+    ends, running = [time.perf_counter()], deque()
+
+    def wait():
+        jax.block_until_ready(running.popleft())
+        ends.append(time.perf_counter())
+
+    for one in started:
+        running.append(one)
+        if len(running) > 1:
+            wait()
+    wait()
+    return statistics.median(later - before for before, later in pairwise(ends))
 
 
 def _median(function, steps) -> float:

@@ -17,7 +17,8 @@ import pytest
 
 from synseg_jax.interop import torch_weights
 from synseg_jax.networks import build
-from synseg_jax.networks.layers import Conv, Upsample, instance_norm, reflect
+from synseg_jax.networks.layers import Conv, Upsample, reflect
+from synseg_jax.networks.norm import instance_norm
 from synseg_jax.networks.resnet import ResidualBlock
 from synseg_jax.training import losses
 from synseg_jax.training.history import Past, PerRow, exchange_one

@@ -10,8 +10,10 @@ from jax import lax
 
 from synseg_jax import networks
 from synseg_jax.errors import InputError
-from synseg_jax.networks import build
-from synseg_jax.networks.layers import Conv, Upsample, convolve, instance_norm, reflect
+from synseg_jax.networks import build, convolution, layers
+from synseg_jax.networks.convolution import convolve
+from synseg_jax.networks.layers import Conv, Upsample, reflect
+from synseg_jax.networks.norm import instance_norm
 
 ARCHITECTURES = {
     'resnet': {'channels': 2, 'blocks': 1},
@@ -249,13 +251,29 @@ def test_sizes_that_do_not_fit(size):
         traced(build('resnet', channels=1, width=2, blocks=1), 4, 4)
 
 
+def agree(found, expected, *inputs):
+    """Whether two functions and their gradients in every input are the same, to 1e-10."""
+    weights = np.cos(np.arange(expected(*inputs).size)).reshape(expected(*inputs).shape)
+
+    def slopes(function):
+        return jax.grad(lambda *inputs: (function(*inputs) * weights).sum(), range(len(inputs)))(*inputs)
+
+    np.testing.assert_allclose(found(*inputs), expected(*inputs), rtol=1e-10, atol=1e-10)
+    for ours, theirs in zip(slopes(found), slopes(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def random_layer(width, given, made, size=(12, 11)):
+    random = np.random.default_rng(0)
+    return [jnp.asarray(random.normal(size=shape)) for shape in ((2, *size, given), (width, width, given, made))]
+
+
 @pytest.mark.parametrize(
     ('width', 'few', 'padding'), [(7, 1, 0), (7, 2, 0), (7, 7, 0), (4, 1, 1), (4, 8, [(0, 1), (2, 0)])]
 )
 def test_many_channels_to_few(x64, width, few, padding):
-    """On CPU such convolutions go another way; values and both gradients are those of XLA's own."""
-    random = np.random.default_rng(0)
-    x, kernel = (jnp.asarray(random.normal(size=shape)) for shape in ((2, 12, 11, 32), (width, width, 32, few)))
+    """They go another way on CPU, and another on GPUs; values and both gradients are those of XLA's own."""
+    x, kernel = random_layer(width, 32, few)
     pads = [(padding, padding)] * 2 if isinstance(padding, int) else padding
 
     def plain(x, kernel):
@@ -263,14 +281,66 @@ def test_many_channels_to_few(x64, width, few, padding):
 
     assert 'conv_general_dilated' not in str(jax.make_jaxpr(lambda x, k: convolve(x, k, padding=padding))(x, kernel))
     assert 'conv_general_dilated' in str(jax.make_jaxpr(convolve)(x[..., :16], kernel[:, :, :16]))
+    agree(lambda x, k: convolve(x, k, padding=padding), plain, x, kernel)
+    agree(lambda x, k: convolution.by_column(x, k, 1, pads), plain, x, kernel)
 
-    def slopes(function):
-        weights = np.cos(np.arange(plain(x, kernel).size)).reshape(plain(x, kernel).shape)
-        return jax.grad(lambda x, k: (function(x, k) * weights).sum(), (0, 1))(x, kernel)
 
-    np.testing.assert_allclose(convolve(x, kernel, padding=padding), plain(x, kernel), rtol=1e-10, atol=1e-10)
-    for found, expected in zip(slopes(lambda x, k: convolve(x, k, padding=padding)), slopes(plain), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+@pytest.mark.parametrize(
+    ('width', 'few', 'stride', 'pads'), [(7, 1, 1, (0, 0)), (7, 3, 1, (0, 0)), (4, 1, 2, (1, 1)), (4, 2, 3, (1, 0))]
+)
+def test_few_channels_to_many(x64, width, few, stride, pads):
+    """The form for GPUs."""
+    x, kernel = random_layer(width, few, 16)
+    agree(
+        lambda x, k: convolution.of_columns(x, k, stride, [pads, pads]),
+        lambda x, k: convolution.by_library(x, k, stride, [pads, pads]),
+        x,
+        kernel,
+    )
+
+
+def test_the_form_is_the_devices():
+    stem, head, last, block = (7, 7, 1, 64), (7, 7, 64, 1), (4, 4, 512, 1), (3, 3, 256, 256)
+    forms = {device: [convolution._form(device, 2, 1, shape).__name__ for shape in (stem, head, last, block)]
+             for device in ('cpu', 'gpu', 'tpu')}  # fmt: skip
+    library = 'by_library'
+    assert forms == {
+        'cpu': [library, 'by_tap', 'by_tap', library],
+        'gpu': ['of_columns', 'by_column', 'by_column', library],
+        'tpu': [library] * 4,
+    }
+    assert convolution._form('gpu', 2, 2, (4, 4, 1, 64)) is convolution.of_columns
+    assert convolution._form('gpu', 3, 1, (7, 7, 7, 64, 1)) is convolution.by_library
+
+
+@pytest.mark.parametrize(('size', 'width'), [((5, 4), 1), ((5, 4), 3), ((6,), 2), ((4, 3, 5), 2)])
+def test_reflection_by_index(x64, size, width):
+    """The form for GPUs."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, *size, 3)))
+    agree(lambda x: layers.reflect_by_index(x, width), lambda x: layers.reflect_by_axis(x, width), x)
+
+
+@pytest.mark.parametrize('size', [(7,), (5, 4), (4, 3, 5)])
+def test_gradient_of_instance_norm(x64, size):
+    """Its own gradient is the one that follows from its values."""
+
+    def plain(x):
+        axes = tuple(range(1, x.ndim - 1))
+        centred = x - x.mean(axes, keepdims=True)
+        return centred / jnp.sqrt(jnp.square(centred).mean(axes, keepdims=True) + 1e-5)
+
+    x = jnp.asarray(np.random.default_rng(0).normal(3, 2, (2, *size, 3)))
+    agree(instance_norm, plain, x)
+
+
+def test_gradient_of_a_narrow_instance_norm():
+    """As near to that of the same values in float32 as bfloat16 can say."""
+    x, slope = (jnp.asarray(np.random.default_rng(i).normal(i, 2, (2, 8, 8, 3)), jnp.bfloat16) for i in range(2))
+    narrow, wide = (
+        jax.vjp(instance_norm, x.astype(kind))[1](slope.astype(kind))[0] for kind in ('bfloat16', 'float32')
+    )
+    assert narrow.dtype == jnp.bfloat16
+    np.testing.assert_allclose(narrow.astype('float32'), wide, rtol=2**-7, atol=2**-9)
 
 
 @pytest.mark.parametrize('architecture, rank', [('resnet', 2), ('resnet', 3), ('patchgan', 2), ('res_unet', 2)])

@@ -1,14 +1,16 @@
 """The layers of every network, channels last, one code for 2-D and 3-D."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.typing import Dtype, Initializer
-from jax import lax
 from jaxtyping import Array, Float, Key, Shaped
 
 from synseg_jax.errors import InputError
+from synseg_jax.networks.convolution import convolve
 
 init_weights = nn.initializers.normal(0.02)  # N(0, 0.02), as the published CycleGAN initialises
 
@@ -18,80 +20,34 @@ init_weights = nn.initializers.normal(0.02)  # N(0, 0.02), as the published Cycl
 TAPS_OF_PHASE = np.array([[[0, 1, 0], [0, 0, 0]], [[0, 0, 1], [1, 0, 0]]])
 
 
-def convolve(
-    x: Float[Array, 'b *space c'], kernel: Float[Array, '*kernel c d'], stride: int = 1, padding=0
-) -> Float[Array, 'b *space2 d']:
-    """`x` correlated with `kernel`; zero padding: one width for both ends of every axis, or (low, high) per axis."""
-    rank = x.ndim - 2
-    pads = [(padding, padding)] * rank if isinstance(padding, int) else list(padding)
-    if rank == 3 and jax.default_backend() == 'cpu':
-        return _convolve_by_depth(x, kernel, stride, pads)
-    wide, few = kernel.shape[-2:]
-    if rank == 2 and stride == 1 and kernel.shape[0] > 3 and wide >= 32 and few <= 8 and jax.default_backend() == 'cpu':
-        by_tap = _convolve_by_tap if few <= 2 else _convolve_by_tap_forward
-        return by_tap(jnp.pad(x, [(0, 0), *pads, (0, 0)]), kernel)
-    return _convolve(x, kernel, stride, pads)
-
-
-def _convolve(x, kernel, stride, pads):
-    rank = x.ndim - 2
-    layout = ('NHWC', 'HWIO', 'NHWC') if rank == 2 else ('NDHWC', 'DHWIO', 'NDHWC')
-    return lax.conv_general_dilated(x, kernel, (stride,) * rank, pads, dimension_numbers=layout)
-
-
-def _convolve_by_depth(x, kernel, stride, pads):
-    # XLA's 3-D convolution on CPU is 3 to 6 times slower than the same sum of 2-D convolutions over depth slices.
-    batch, depth = x.shape[0], x.shape[1] + sum(pads[0])
-    x = jnp.pad(x, [(0, 0), pads[0], (0, 0), (0, 0), (0, 0)])
-    slices = (depth - kernel.shape[0]) // stride + 1
-
-    def tap(i):
-        taken = x[:, i : i + stride * (slices - 1) + 1 : stride]
-        return convolve(taken.reshape(-1, *x.shape[2:]), kernel[i], stride, pads[1:])
-
-    out = sum(tap(i) for i in range(kernel.shape[0]))
-    return out.reshape(batch, slices, *out.shape[1:])
-
-
-def _convolve_by_tap(x, kernel):
-    """Every pixel's channels are first reduced to what they give at each tap, and that is summed over the taps.
-
-    XLA on CPU gathers all channels of a pixel's neighbours before it reduces them: of a 7-wide kernel from 32 channels
-    to 1, 128x128, 58 ms forward and 76 with gradients; this, 1 and 6.
-    """
-    rows, columns, _, few = kernel.shape
-    shape = (x.shape[1] - rows + 1, x.shape[2] - columns + 1)
-    given = jnp.einsum('rcio,bhwi->rcobhw', kernel, x).reshape(rows * columns * few, *x.shape[:-1])
-    taps = lax.split(given, [few] * (rows * columns))
-    out = sum(
-        taps[r * columns + c][:, :, r : r + shape[0], c : c + shape[1]] for r in range(rows) for c in range(columns)
-    )
-    return jnp.moveaxis(out, 0, -1)
-
-
-# To more than 2 channels XLA's own gradients are the faster ones: 32 to 7, 128x128, 115 ms, 156 by tap, 49 so mixed.
-_convolve_by_tap_forward = jax.custom_vjp(_convolve_by_tap)
-_convolve_by_tap_forward.defvjp(
-    lambda x, kernel: (_convolve_by_tap(x, kernel), (x, kernel)),
-    lambda seen, slope: jax.vjp(lambda x, kernel: _convolve(x, kernel, 1, [(0, 0)] * 2), *seen)[1](slope),
-)
-
-
 def reflect(x: Float[Array, 'b *space c'], width: int) -> Float[Array, 'b *padded c']:
     """`x` mirrored about its border samples, `width` samples beyond each end."""
     if any(size <= width for size in x.shape[1:-1]):
         raise InputError(f'images of {x.shape[1:-1]} are too small: reflect padding of {width} needs larger axes')
+    return (reflect_by_index if jax.default_backend() == 'gpu' else reflect_by_axis)(x, width)
+
+
+def reflect_by_axis(x, width):
+    """Each axis in turn, its ends joined to it."""
     return jnp.pad(x, [(0, 0), *[(width, width)] * (x.ndim - 2), (0, 0)], mode='reflect')
 
 
-def instance_norm(x: Float[Array, 'b *space c'], epsilon: float = 1e-5) -> Float[Array, 'b *space c']:
-    """`x` with zero mean and unit (biased) variance per sample and channel; statistics at least in float32."""
-    axes = tuple(range(1, x.ndim - 1))
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    centred = wide - wide.mean(axes, keepdims=True)
-    # Kept axes of length 1 would hide from XLA that two players' passes through one network are the same.
-    scale = lax.rsqrt(jnp.square(centred).mean(axes) + epsilon)
-    return (centred * jnp.expand_dims(scale, axes)).astype(x.dtype)
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def reflect_by_index(x, width):
+    """Each sample looked up, which a GPU does while it computes `x`: joining, it writes all of it once for every axis.
+
+    Of sixteen images of 64x64 with 256 channels, bfloat16, on an H200 163 microseconds by axis, 23 by index.
+    """
+    axes = [np.pad(np.arange(size), width, mode='reflect') for size in x.shape[1:-1]]
+    places = np.ravel_multi_index(np.ix_(*axes), x.shape[1:-1]).astype(np.int32)
+    taken = jnp.take(x.reshape(x.shape[0], -1, x.shape[-1]), places.ravel(), axis=1, mode='clip')
+    return taken.reshape(x.shape[0], *places.shape, x.shape[-1])
+
+
+reflect_by_index.defvjp(
+    lambda x, width: (reflect_by_index(x, width), x),
+    lambda width, x, slope: jax.vjp(lambda x: reflect_by_axis(x, width), x)[1](slope),
+)
 
 
 def nearest(x: Shaped[Array, 'b *space c']) -> Shaped[Array, 'b *space2 c']:

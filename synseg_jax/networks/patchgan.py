@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax.typing import Dtype
 from jaxtyping import Array, Shaped
 
-from synseg_jax.networks.layers import Conv, instance_norm
+from synseg_jax.networks.layers import Conv
+from synseg_jax.networks.norm import instance_norm
 
 
 class PatchGAN(nn.Module):

@@ -6,7 +6,8 @@ from flax.typing import Dtype
 from jaxtyping import Array, Shaped
 
 from synseg_jax.errors import InputError
-from synseg_jax.networks.layers import Conv, Upsample, instance_norm
+from synseg_jax.networks.layers import Conv, Upsample
+from synseg_jax.networks.norm import instance_norm
 
 
 class ResidualBlock(nn.Module):

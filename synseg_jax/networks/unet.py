@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Key, Shaped
 
-from synseg_jax.networks.layers import Conv, central, dropout, extended, halve, instance_norm, nearest
+from synseg_jax.networks.layers import Conv, central, dropout, extended, halve, nearest
+from synseg_jax.networks.norm import instance_norm
 
 he_normal = nn.initializers.he_normal()  # without norms, nothing else carries the signal through so many ReLUs
 glorot = nn.initializers.glorot_uniform()

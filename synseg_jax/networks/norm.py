@@ -1,0 +1,65 @@
+"""Instance norm, with a gradient of its own: nothing but its input is kept for it, and nothing wide is written."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def instance_norm(x: Float[Array, 'b *space c'], epsilon: float = 1e-5) -> Float[Array, 'b *space c']:
+    """`x` with zero mean and unit (biased) variance per sample and channel; statistics at least in float32."""
+    return _forward(x, epsilon)[0]
+
+
+def _forward(x, epsilon):
+    axes, count = _space(x)
+    wide = _wide(x)
+    if wide.dtype == x.dtype:
+        # Kept axes of length 1 would hide from XLA that two players' passes through one network are the same.
+        mean = wide.sum(axes) / count
+        variance = jnp.square(wide - jnp.expand_dims(mean, axes)).sum(axes) / count
+    else:  # beside a narrow x the sums have digits to spare, so that one pass over it is enough
+        mean, square = (total / count for total in _sums(wide, jnp.square(wide)))
+        variance = jnp.maximum(square - jnp.square(mean), 0)
+    mean, scale = jnp.expand_dims(mean, axes), jnp.expand_dims(lax.rsqrt(variance + epsilon), axes)
+    return ((wide - mean) * scale).astype(x.dtype), (x, mean, scale)
+
+
+def _backward(epsilon, kept, slope):
+    """scale (slope - its mean - y mean(slope y)), y being the normed x."""
+    x, mean, scale = kept
+    axes, count = _space(x)
+    normed = (_wide(x) - mean) * scale
+    # XLA would rather compute the slope twice, which is dear, than write it once.
+    slope = _wide(lax.optimization_barrier(slope))
+    flat, along = (jnp.expand_dims(total / count, axes) for total in _sums(slope, slope * normed))
+    return ((scale * (slope - flat - along * normed)).astype(x.dtype),)
+
+
+instance_norm.defvjp(_forward, _backward)
+
+
+def _sums(*values):
+    """Every value summed over space, all in one pass.
+
+    Rows first: at once, few of a GPU's cores have a sum to make: sixteen images of 64x64 with 256 channels, bfloat16,
+    take 67 microseconds on an H200.
+    """
+    rows = values[0].ndim - 2
+    for axes in ((rows,), tuple(range(1, rows))):
+        zeros = tuple(jnp.zeros((), value.dtype) for value in values)
+        values = lax.reduce(values, zeros, lambda one, two: tuple(map(jnp.add, one, two)), axes) if axes else values
+        values = lax.optimization_barrier(values)  # or XLA makes one sum of the two
+    return values
+
+
+def _space(x):
+    """The axes over which is summed, and how many samples they hold."""
+    return tuple(range(1, x.ndim - 1)), x.size // (x.shape[0] * x.shape[-1])
+
+
+def _wide(x):
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
