@@ -56,6 +56,23 @@ def test_the_pipeline_delivers_rows(monkeypatch):
     assert next(runner.delivering(0.1)).keys() == {'pipeline_rows_per_s'}
 
 
+def test_steps_are_timed_one_ahead():
+    """The next is started before the one before has ended, as in training; the time is from end to end."""
+    seen = []
+
+    class Running:
+        def __init__(self, number):
+            self.number = number
+            seen.append(f'start {number}')
+
+        def block_until_ready(self):
+            time.sleep(0.02)
+            seen.append(f'end {self.number}')
+
+    assert 0.02 <= timing._paced(map(Running, range(3))) < 0.2
+    assert seen == ['start 0', 'start 1', 'end 0', 'start 2', 'end 1', 'end 2']
+
+
 @pytest.mark.parametrize('changes', [{}, {'data__size': (8, 32, 32), 'data__spacing_mm': 2.0}])
 def test_scans_are_prepared_anew_in_every_round(monkeypatch, changes):
     """Records of an MR scan with labels and of a CT scan; the rate counts the slices of both."""
