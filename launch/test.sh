@@ -9,4 +9,4 @@ venv=${VENV:-.venv}
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
-exec "$venv/bin/python" -m pytest --numprocesses="${JOBS:-2}" --dist=loadfile "$@"
+exec "$venv/bin/python" -m pytest --numprocesses="${JOBS:-2}" --dist=loadfile --no-loadscope-reorder "$@"

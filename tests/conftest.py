@@ -31,6 +31,13 @@ flags.FLAGS(['pytest'])  # grain's worker processes need parsed flags
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
+LONG = ('processes', 'resume', 'stages', 'phantom', 'step', 'whole_volumes', 'parity', 'loop', 'sharding')
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take a minute or more go first, so that no process is left with one while the others are done."""
+    first = [f'test_{name}' for name in LONG]
+    items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
 
 
 @pytest.fixture

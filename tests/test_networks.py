@@ -343,7 +343,7 @@ def test_gradient_of_a_narrow_instance_norm():
     np.testing.assert_allclose(narrow.astype('float32'), wide, rtol=2**-7, atol=2**-9)
 
 
-@pytest.mark.parametrize('architecture, rank', [('resnet', 2), ('resnet', 3), ('patchgan', 2), ('res_unet', 2)])
+@pytest.mark.parametrize('architecture, rank', [('resnet', 2), ('patchgan', 2), ('patchgan', 3), ('res_unet', 2)])
 def test_a_pass_that_two_players_need_is_computed_once(architecture, rank):
     """The generators descend through their fakes while others look at the same fakes."""
     network = build(architecture, width=4, **ARCHITECTURES[architecture])

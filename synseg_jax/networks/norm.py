@@ -18,7 +18,6 @@ def _forward(x, epsilon):
     axes, count = _space(x)
     wide = _wide(x)
     if wide.dtype == x.dtype:
-        # Kept axes of length 1 would hide from XLA that two players' passes through one network are the same.
         mean = wide.sum(axes) / count
         variance = jnp.square(wide - jnp.expand_dims(mean, axes)).sum(axes) / count
     else:  # beside a narrow x the sums have digits to spare, so that one pass over it is enough
