@@ -100,8 +100,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def printed(table):
-    console = Console(width=200)
+def printed(table, width=200):
+    console = Console(width=width)
     with console.capture() as capture:
         console.print(table)
     return capture.get()
@@ -114,6 +114,14 @@ def test_table_of_one_system():
     (mean,) = [line for line in lines if 'mean' in line]
     assert mean.replace('│', ' ').split()[:3] == ['mean', '0.600±0.200', '0.600']
     assert any('spleen: 1 in neither' in line for line in lines)
+
+
+def test_table_of_many_systems_fits_a_terminal():
+    names = ['essnet_714', 'real_only', 'source_only', 'target_labels']
+    lines = printed(summary.table(dict.fromkeys(names, summary.summarise(CASES))), width=80).splitlines()
+    (liver,) = [line for line in lines if '│ liver' in line]
+    assert liver.replace('│', ' ').split() == ['liver', *['0.700±0.100'] * 4]
+    assert all(name in lines[1] for name in names) and max(map(len, lines)) <= 80
 
 
 def test_table_of_two_systems_with_different_organs():

@@ -113,11 +113,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def table(systems: Mapping[str, Mapping], title: str | None = None) -> Table:
-    """Organs by row, the mean over organs last: Dice, ASD mm and, for one system, the median Dice and HD95 mm."""
+    """Organs by row, the mean over organs last: Dice and, where a terminal has room, ASD mm, HD95 mm, median Dice."""
     several = len(systems) > 1
-    headings = ('Dice', 'ASD mm') if several else ('Dice', 'median', 'ASD mm', 'HD95 mm')
+    headings = {1: ('Dice', 'median', 'ASD mm', 'HD95 mm'), 2: ('Dice', 'ASD mm')}.get(len(systems), ('Dice',))
     drawn = Table(title=title, caption=_caption(systems), caption_justify='left')
-    drawn.add_column('\norgan' if several else 'organ')
+    drawn.add_column('\norgan' if several else 'organ', min_width=10)
     for system in systems:
         for heading in headings:
             above = system if heading == headings[0] else ''
