@@ -177,9 +177,10 @@ class Experiment:
 
     def _check_system(self, name) -> None:
         """InputError for what is wrong with the first stage of a system, or with the fields of a later one."""
-        known_sets, first = set(self.manifest.sets), None
+        known_sets, tests, first = set(self.manifest.sets), set(), None
         for one in stages.names(self.config, name):
             config = configure(self.config, name, one)
+            tests.update(config.tests)
             for text in (*config.sets.a, *config.sets.b):
                 known(f'set ({name}, {one})', text.partition(':')[0], known_sets)
             if config.do in stages.MAKES:
@@ -189,6 +190,8 @@ class Experiment:
             System(config, self.manifest.classes).step(1, parallel.mesh(config.train.devices))
             if first is None:
                 first = fitting.Fit(self._stage(name, one, stages.folds(self.config, name)[0], {}, {}), self.workdir)
+        for tested in sorted(tests):
+            known('set (tests)', tested, known_sets)
 
     def _check_records(self) -> None:
         """InputError if the workdir was begun with other records."""
