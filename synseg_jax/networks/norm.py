@@ -1,4 +1,4 @@
-"""Instance norm, with a gradient of its own: nothing but its input is kept for it, and nothing wide is written."""
+"""Instance norm, with a gradient of its own, for which its input and two numbers of every channel are kept."""
 
 from functools import partial
 
