@@ -180,16 +180,20 @@ def test_parity_of_four_steps(variant, x64):
 @variants
 def test_parity_of_first_outputs(variant, x64):
     game = Game(variant)
-    view = View(game.apply, game.params(), next(iter(game.batches())))
-    with np.load(variant / 'f64' / 'outputs_step1.npz') as expected:
-        ours = {
+
+    @jax.jit
+    def outputs(params, batch):
+        view = View(game.apply, params, batch)
+        named = {
             'fake_B': view.fake_b, 'fake_A': view.fake_a, 'rec_A': view.rec_a, 'rec_B': view.rec_b,
             'D_A_fake_B': view.d_b(view.fake_b), 'D_B_fake_A': view.d_a(view.fake_a),
             'D_A_real_B': view.d_b(view.b), 'D_B_real_A': view.d_a(view.a),
             'D_A_fake_B_gstep': view.d_b(view.fake_b), 'D_B_fake_A_gstep': view.d_a(view.fake_a),
         }  # fmt: skip
-        if 's_b' in game.networks:
-            ours['seg_fake_B'] = view.s_b(view.fake_b)
+        return named | ({'seg_fake_B': view.s_b(view.fake_b)} if 's_b' in game.networks else {})
+
+    ours = outputs(game.params(), next(iter(game.batches())))
+    with np.load(variant / 'f64' / 'outputs_step1.npz') as expected:
         assert set(expected) <= set(ours)
         for name in expected:
             value = np.moveaxis(np.asarray(ours[name]), -1, 1)
@@ -203,6 +207,12 @@ def test_parity_in_float32_of_the_first_step(variant):
     alone = variant / 'losses_f32.json'
     expected = json.loads((alone if alone.exists() else variant / 'f64' / 'losses.json').read_text())['steps'][0]
     game = Game(variant, jnp.float32)
-    view = View(game.apply, game.params(), next(iter(game.batches())), game.choices)
+
+    @jax.jit
+    def losses(params, batch):
+        view = View(game.apply, params, batch, game.choices)
+        return {name: TERMS[name].value(view) for name in game.method.terms()}
+
+    found = losses(game.params(), next(iter(game.batches())))
     for name, value in published_losses(game, expected).items():
-        np.testing.assert_allclose(float(TERMS[name].value(view)), value, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(float(found[name]), value, rtol=1e-5, err_msg=name)

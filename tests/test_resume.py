@@ -165,14 +165,16 @@ def test_other_records_are_refused(tiny_records, straight, tmp_path):
         _run(other, straight)
 
 
-def test_one_run_at_a_time(tiny_records, tmp_path):
-    with (tmp_path / '.lock').open('w') as file:
+def test_one_run_at_a_time(tiny_records, straight, tmp_path):
+    workdir = shutil.copytree(straight, tmp_path / 'run', symlinks=True)
+    (workdir / 'results.json').unlink()
+    with (workdir / '.lock').open('w') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         released = threading.Timer(1, lambda: fcntl.flock(file, fcntl.LOCK_UN))
         released.start()
-        _, said = _run(tiny_records, tmp_path, train__steps=2, train__decay_steps=0)
+        _, said = _run(tiny_records, workdir)
         released.join()
-    assert f'another run is at work in {tmp_path}; waiting for it' in said and (tmp_path / 'results.json').exists()
+    assert f'another run is at work in {workdir}; waiting for it' in said and (workdir / 'results.json').exists()
 
 
 def test_waiting_for_another_run_can_be_stopped(tiny_records, tmp_path):

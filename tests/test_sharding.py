@@ -54,18 +54,17 @@ def same(found, expected, **tolerance):
     jax.tree.map(functools.partial(np.testing.assert_allclose, **tolerance), found, expected)
 
 
-@pytest.mark.parametrize('devices', [2, 8])
-def test_double_precision(devices, x64):
-    (one, metrics_of_one), (several, metrics) = run(1, 'float64', 'adam'), run(devices, 'float64', 'adam')
+def test_double_precision_on_eight(x64):
+    (one, metrics_of_one), (several, metrics) = run(1, 'float64', 'adam'), run(8, 'float64', 'adam')
     same(metrics, metrics_of_one, rtol=1e-9, atol=1e-12)
     same(several.params, one.params, rtol=0, atol=1e-10)
     same(several.history, one.history, rtol=0, atol=1e-10)
     assert one.skipped == 0 and one.history['b'].filled.tolist() == [2] * ROWS
 
 
-def test_single_precision():
+def test_single_precision_on_two():
     """Gradient descent stays together; Adam would turn the rounding noise of zero gradients into moves."""
-    (one, metrics_of_one), (several, metrics) = run(1, 'float32', 'sgd'), run(8, 'float32', 'sgd')
+    (one, metrics_of_one), (several, metrics) = run(1, 'float32', 'sgd'), run(2, 'float32', 'sgd')
     assert metrics[0] == pytest.approx(metrics_of_one[0], rel=1e-4)
     same(several.params, one.params, rtol=0, atol=1e-6)
 
