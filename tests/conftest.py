@@ -5,12 +5,9 @@ import os
 import shutil
 import tempfile
 
-# Eight virtual devices; and tests compile far more than they compute.
-os.environ.setdefault(
-    'XLA_FLAGS',
-    '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
-    ' --xla_llvm_disable_expensive_passes=true',
-)
+import quick
+
+os.environ.setdefault('XLA_FLAGS', f'--xla_force_host_platform_device_count=8 {quick.FLAGS}')  # 8 virtual devices
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_ENABLE_X64', '0')
 # Most programs here compile within the second from which on JAX keeps them.

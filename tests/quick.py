@@ -1,0 +1,7 @@
+"""XLA's flags for tests, which compile far more than they compute."""
+
+from importlib.metadata import version
+
+FLAGS = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
+if version('jaxlib').startswith('0.10.'):
+    FLAGS += ' --xla_cpu_use_fusion_emitters=false'  # a third less to compile; from 0.11 on there are no others
