@@ -5,6 +5,7 @@ Usage:
 
 --input is a scan, a folder of scans, a DICOM series, or an nnU-Net dataset.  Labels carry the affine of their scan;
 dataset.json beside them names the classes.  --domain=a segments scans of the labelled modality instead of the target.
+Scans that cannot be read are named at the end, with exit code 2; all others are segmented.
 
 --flips=lr is for networks that were trained with augment.flip; --components=largest drops an organ's stray pieces.
 
@@ -37,29 +38,38 @@ def predict(
 ) -> dict[str, Path]:
     """{case: label map} of {case: scan}, written to `output` with a dataset.json that names the classes.
 
-    `extras` are written beside them: 'volumes', 'overlays', 'probabilities', 'dicom_seg'.
+    `extras` are written beside them: 'volumes', 'overlays', 'probabilities', 'dicom_seg'.  Scans that cannot be read
+    are left out, and an InputError names them once all others are segmented.
     """
     known('domain', domain, ('a', 'b'))
     if (pieces := trained.config.predict.components) not in ('', 'largest'):
         raise InputError(f"predict.components {pieces!r}: give '' or 'largest'")
     if 'dicom_seg' in extras:
         check_dicom(files)
-    written, rows = {}, []
+    written, rows, refused = {}, [], []
     for case, file in track(files.items(), 'segmenting', disable=len(files) < 2):
-        scan = read(file)
+        try:
+            scan = read(file)
+        except InputError as error:
+            refused.append(str(error))
+            continue
         labels = trained.segment(scan, domain)
         one = Segmented(case, file, scan, _largest(labels, trained) if pieces else labels, trained, domain)
         written[case] = output / f'{case}.nii.gz'
-        output.mkdir(parents=True, exist_ok=True)  # only now: a scan that is refused leaves nothing behind
+        output.mkdir(parents=True, exist_ok=True)  # only now: scans that are all refused leave nothing behind
         volume.write(written[case], one.labels, scan, intent='label')
         for write in (EXTRAS[name] for name in extras if name in EXTRAS):
             write(one, output)
         if 'volumes' in extras:
             volumes = organs.volumes_ml(one.labels, scan.affine, one.classes)
             rows += [{'case': case, 'organ': name, 'mL': round(ml, 3)} for name, ml in volumes.items()]
-    if 'volumes' in extras:
+    if written and 'volumes' in extras:
         summary.write_csv(output / 'volumes.csv', rows)
-    describe(output, trained.run, domain, len(written))
+    if written:
+        describe(output, trained.run, domain, len(written))
+    if refused:
+        left_out = f'{len(refused)} of {len(files)} scans left out, the others segmented: ' if written else ''
+        raise InputError(left_out + '; '.join(refused))
     return written
 
 

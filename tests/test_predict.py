@@ -231,8 +231,8 @@ def test_a_folder_of_scans(trained, tmp_path):
 
 
 @pytest.mark.parametrize('broken', ['truncated', 'vanished', 'not finite', '4-D'])
-def test_a_broken_scan_is_named(trained, tmp_path, broken):
-    folder = tiny.write_dataset(tmp_path / 'set', 'CT', 2)
+def test_a_broken_scan_is_named_and_the_others_are_segmented(trained, tmp_path, broken):
+    folder = tiny.write_dataset(tmp_path / 'set', 'CT', 3)
     files = volume.inputs(folder)
     path = files['ct_1']
     if broken == 'truncated':
@@ -242,15 +242,17 @@ def test_a_broken_scan_is_named(trained, tmp_path, broken):
     else:
         shape = (*tiny.SHAPE, 2) if broken == '4-D' else tiny.SHAPE
         _save(path, np.full(shape, np.nan, np.float32))
-    with pytest.raises(InputError, match='ct_1_0000.nii.gz') as refused:
-        predict(trained(), files, tmp_path / 'out')
+    with pytest.raises(InputError, match='1 of 3 scans left out, the others segmented: .*ct_1_0000.nii.gz') as refused:
+        predict(trained(), files, tmp_path / 'out', extras=['volumes'])
     assert '\n' not in str(refused.value)
     left = sorted(str(p.relative_to(tmp_path / 'out')) for p in (tmp_path / 'out').rglob('*') if p.is_file())
-    assert left == ['ct_0.nii.gz']  # whole, and no dataset.json that would promise the rest
-    volume.read(tmp_path / 'out' / left[0])
-    with pytest.raises(InputError, match='ct_1_0000.nii.gz'):
+    assert left == ['ct_0.nii.gz', 'ct_2.nii.gz', 'dataset.json', 'volumes.csv']
+    for name in left[:2]:
+        volume.read(tmp_path / 'out' / name)
+    assert json.loads((tmp_path / 'out' / 'dataset.json').read_text())['numTraining'] == 2
+    with pytest.raises(InputError, match='^[^;]*ct_1_0000.nii.gz') as alone:
         predict(trained(), {'ct_1': path}, tmp_path / 'nothing')
-    assert not (tmp_path / 'nothing').exists()
+    assert 'left out' not in str(alone.value) and not (tmp_path / 'nothing').exists()
 
 
 def test_synthetic_intensities_are_restored(trained, monkeypatch):
