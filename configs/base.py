@@ -114,6 +114,7 @@ def get_config(data: str = '') -> ConfigDict:
     # Prediction.
     c.predict = ConfigDict({'batch': 8, 'resample': 'nearest'})  # labels to the scan's grid: nearest, or linear votes
     c.predict.flips = ''  # 'lr': mean of the votes on the scan and its mirror image, if trained with augment.flip 'c'
+    c.predict.window = 'tiles'  # of larger volumes; 'middle': then the one window about the middle of what tiles find
     c.predict.components = ''  # 'largest': the largest connected piece of each class alone, but all of c.lesions
 
     # The embedded phantom, where no data is given: its region, and the sets to draw.  Subjects are numbered from

@@ -116,6 +116,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.window_hu, c.data.target_labels = (-200.0, 600.0), True
     c.data.source_split, c.data.target_split = (0.4, 0.1, 0.5), (0.4, 0.1, 0.5)
     c.data.classes = CLASSES
+    c.predict.window = 'middle'  # as volumes are cut about the heart for training
     c.rate = ConfigDict({'generator': 2e-4, 'discriminator': 2e-4, 'segmentor': 2e-4})
     if data:
         c.dtype, c.remat = 'bfloat16', True

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from synseg_jax.data import intensity, slices
 from synseg_jax.data.frames import Frame
+from synseg_jax.data.tiles import WINDOWS, about_middle
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
@@ -24,7 +25,7 @@ from synseg_jax.training.system import System, trained_params
 RUN = 'run.json'  # what a workdir says of itself: its configuration, and the stages of each system
 STAGE = 'stage.json'  # what a trained stage says of itself
 FLIPS = ('', 'lr')  # what predict.flips may be
-LATER = {'flips': '', 'components': ''}  # fields of predict that the stages of earlier versions lack
+LATER = {'flips': '', 'components': '', 'window': 'tiles'}  # fields of predict that the stages of earlier versions lack
 
 
 @dataclass(frozen=True)
@@ -198,16 +199,22 @@ class Trained:
 
     def _votes(self, scan, domain) -> tuple[Frame, np.ndarray]:
         """A scan as it is seen, and the votes there; of one scan, labels and probabilities are asked for in turn."""
-        asked, context = (scan, domain, self.config.predict.flips), self.config.context
-        if asked[2] not in FLIPS:
-            raise InputError(f"predict.flips {asked[2]!r}: give '' or 'lr'")
-        if self._seen[0] != asked:
+        predict, context = self.config.predict, self.config.context
+        if predict.flips not in FLIPS:
+            raise InputError(f"predict.flips {predict.flips!r}: give '' or 'lr'")
+        known('predict.window', predict.window, WINDOWS)
+        if self._seen[0] != (asked := (scan, domain, predict.flips, predict.window)):
             self._seen = ((), None, None)  # makes room
             frame = self._frame(scan, domain)
             images = frame.images(context.slices, context.spacing_mm)
-            votes = self.networks.votes(images, domain)
-            if asked[2]:
-                votes = (votes + self._mirrored(images, frame, domain)) / 2
+
+            def votes_of(images):
+                votes = self.networks.votes(images, domain)
+                return (votes + self._mirrored(images, frame, domain)) / 2 if predict.flips else votes
+
+            votes = votes_of(images)
+            if frame.whole and predict.window == 'middle':
+                votes = about_middle(votes_of, images[0], votes[0], self.networks.system.size)[None]
             self._seen = (asked, frame, votes)
         return self._seen[1:]
 

@@ -18,8 +18,9 @@ def told(batches, read):
 
     def noted(pools, batch, seed, start, *rest):
         for number, rows in enumerate(batches(pools, batch, seed, start, *rest), start):
+            images = [image for domain in rows if domain in 'ab' for image in rows[domain]]
             with read.open('a') as file:
-                print(number, *(digest(image) for domain in rows if domain in 'ab' for image in rows[domain]), file=file)
+                print(number, *map(digest, images), file=file)
             yield rows
 
     return noted

@@ -339,11 +339,11 @@ def test_one_scan_after_another(tmp_path):
     assert (trained.probability(one, 'b', 1) != before).any()
 
 
-@pytest.mark.parametrize('field, wrong', [('flips', 'ud'), ('components', 'two')])
+@pytest.mark.parametrize('field, wrong', [('flips', 'ud'), ('components', 'two'), ('window', 'all')])
 def test_unknown_fields(tmp_path, field, wrong):
     trained = untrained.trained(tmp_path, **ALONE, **{f'predict__{field}': wrong})
     path = _save(tmp_path / 'x.nii', _scan())
-    with pytest.raises(InputError, match=f"predict.{field} '{wrong}': give '' or '"):
+    with pytest.raises(InputError, match=f"predict.{field} '{wrong}'(: give '' or '|; known: middle, tiles)"):
         predict(trained, {'x': path}, tmp_path / 'out')
 
 
@@ -514,7 +514,7 @@ def test_a_stage_of_an_earlier_version(tmp_path):
     content['config']['predict'] = {'batch': 3, 'resample': 'linear'}
     (tmp_path / 'stage.json').write_text(json.dumps(content))
     found = scans.Run.load(tmp_path).config.predict
-    assert found.to_dict() == {'batch': 3, 'resample': 'linear', 'flips': '', 'components': ''}
+    assert found.to_dict() == {'batch': 3, 'resample': 'linear', 'flips': '', 'components': '', 'window': 'tiles'}
 
 
 def test_a_run_round_trips(tmp_path):

@@ -72,3 +72,39 @@ def test_tiles_are_seen_at_their_place():
     found = tiles.tiled(first, np.arange(2 * 8 * 4, dtype=np.float32).reshape(2, 8, 4, 1), (2, 4, 4))
     assert parts == [0.0, 8.0, 16.0]
     assert (found[:, 0] == 1).all() and found[:, 2].max() < 0.1 and found[:, 4].max() < 0.1
+
+
+def test_the_window_about_the_middle_is_looked_at_anew():
+    """Networks that know windows by place alone: what they find moves to the middle of the largest piece."""
+    volume, votes, window = np.zeros((12, 20, 16, 1), np.float32), np.zeros((12, 20, 16, 2), np.float32), (4, 6, 6)
+    volume[:] = np.arange(volume.size).reshape(volume.shape)
+    votes[..., 0] = 0.6
+    votes[5:8, 10:14, 2:7, 1] = 1  # the organ, its middle at 6, 12, 4
+    votes[0:2, 0:2, 13:16, 1] = 1  # a smaller piece elsewhere
+    asked = []
+
+    def votes_of(box):
+        asked.append(box[0, ..., 0])
+        found = np.zeros((1, *window, 2), np.float32)
+        found[..., 0] = 1
+        found[:, 1:, 2:5, 2:5] = 0, 1  # its middle at 2, 3, 3 of the window: half its size
+        return found
+
+    found = tiles.about_middle(votes_of, volume, votes, window)
+    assert len(asked) == tiles.PASSES
+    np.testing.assert_array_equal(asked[0], volume[4:8, 9:15, 1:7, 0])
+    inside = np.argwhere(found[..., 1] == 1)
+    np.testing.assert_array_equal(inside.min(0), [5, 11, 3])
+    np.testing.assert_array_equal(inside.max(0), [7, 13, 5])
+    np.testing.assert_array_equal(found.sum(-1), 1)
+
+    at_the_rim = np.zeros_like(votes)
+    at_the_rim[0, 0, 0, 1] = 1
+    asked.clear()
+    tiles.about_middle(votes_of, volume, at_the_rim, window)
+    np.testing.assert_array_equal(asked[0][2:, 3:, 3:], volume[:2, :3, :3, 0])
+    assert not asked[0][:2].any() and not asked[0][:, :3].any()  # 0 outside of the scan, as in records
+
+    nothing = np.zeros_like(votes)
+    nothing[..., 0] = 1
+    assert tiles.about_middle(votes_of, volume, nothing, window) is nothing

@@ -11,6 +11,7 @@ from synseg_jax import experiment, scans
 from synseg_jax.data import volume
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.selection import Fold, select
+from synseg_jax.data.tiles import about_middle
 from synseg_jax.errors import InputError
 from synseg_jax.prepare import settings_of
 
@@ -143,3 +144,16 @@ def test_predictions_lie_on_the_scans_own_grid(finished, records):
     np.testing.assert_array_equal(written.array, labels)
     probability = trained.probability(scan, 'b', 1)
     assert probability.shape == scan.array.shape and 0 <= probability.min() <= probability.max() <= 1
+
+
+def test_the_window_about_what_was_found_is_looked_at_anew(finished, records):
+    trained = scans.find(finished[0], 'joint')
+    case = Manifest.load(records).role('target', 'test')['cases'][0]
+    frame, votes = trained._votes(volume.read(case['image']), 'b')
+    images = frame.images()
+    assert images.shape[1:4] != SIZE
+    trained.config.predict.window = 'middle'
+    scan = volume.read(case['image'])
+    expected = about_middle(lambda box: trained.networks.votes(box, 'b'), images[0], votes[0], SIZE)[None]
+    np.testing.assert_array_equal(trained.segment(scan, 'b'), frame.labels(expected, trained.config.predict.resample))
+    assert not np.array_equal(expected, votes)

@@ -1,4 +1,5 @@
-"""Volumes at one spacing: a box cut about a place, and overlapping tiles of what is larger than a network's window.
+"""Volumes at one spacing: a box cut about a place, overlapping tiles of what is larger than a network's window, and
+the one window about the middle of what was found.
 
 Axes are slices, rows and columns.
 """
@@ -7,7 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Shaped
+from scipy.ndimage import label
 
+WINDOWS = ('tiles', 'middle')  # what predict.window may be
+PASSES = 2  # that look for the middle
 OVERLAP = 0.5  # share of a window that neighbouring tiles share, at least
 SIGMA = 1 / 8  # of the Gaussian that weighs a tile, in windows
 
@@ -25,14 +29,42 @@ def middle(labels: Shaped[np.ndarray, '*space']) -> tuple[int, ...]:
     return tuple(int(axis.min() + axis.max() + 1) // 2 for axis in marked)
 
 
-def cut(volume: Shaped[np.ndarray, '*space'], centre: Sequence[int], size: Sequence[int]) -> np.ndarray:
-    """The box of `size` about a voxel; what lies outside the volume is 0."""
-    first = [at - length // 2 for at, length in zip(centre, size, strict=True)]
-    inside = [slice(max(0, at), max(0, min(at + n, m))) for at, n, m in zip(first, size, volume.shape, strict=True)]
-    found, box = volume[tuple(inside)], np.zeros(size, volume.dtype)
-    to = [s.start - at for s, at in zip(inside, first, strict=True)]
-    box[tuple(slice(at, at + n) for at, n in zip(to, found.shape, strict=True))] = found
+def cut(volume: Shaped[np.ndarray, '*shape'], centre: Sequence[int], size: Sequence[int]) -> np.ndarray:
+    """The box of `size` about a voxel, whose further axes stay; what lies outside the volume is 0."""
+    inside, to = _overlap(volume.shape, centre, size)
+    box = np.zeros((*size, *volume.shape[len(size) :]), volume.dtype)
+    box[to] = volume[inside]
     return box
+
+
+def _overlap(shape, centre, size):
+    """Where a box lies in a volume, and the same part of the box."""
+    first = [at - length // 2 for at, length in zip(centre, size, strict=True)]
+    ends = zip(first, size, shape, strict=False)
+    inside = tuple(slice(max(0, at), max(0, min(at + n, m))) for at, n, m in ends)
+    return inside, tuple(slice(part.start - at, part.stop - at) for part, at in zip(inside, first, strict=True))
+
+
+def about_middle(
+    votes_of: Callable[[np.ndarray], np.ndarray],
+    volume: Float[np.ndarray, 'd h w c'],
+    votes: Float[np.ndarray, 'd h w k'],
+    window: Sequence[int],
+) -> Float[np.ndarray, 'd h w k']:
+    """Votes in the one window about the middle of the largest piece that `votes` find; all else is background.
+
+    Records hold such windows alone, the middle that of the labels, and networks come to tell organs by their place.
+    """
+    for _ in range(PASSES):
+        pieces, count = label(votes.argmax(-1) > 0)
+        if not count:
+            break
+        centre = middle(pieces == 1 + np.bincount(pieces.ravel())[1:].argmax())
+        inside, part = _overlap(votes.shape, centre, window)
+        votes = np.zeros_like(votes)
+        votes[..., 0] = 1
+        votes[inside] = votes_of(cut(volume, centre, window)[None])[0][part]
+    return votes
 
 
 def starts(length: int, window: int) -> list[int]:

@@ -11,7 +11,8 @@
     masked        whether generators see one more channel: 1 where anything is labelled, else 0
     predict       resample (labels to the scan's grid: nearest, or linear, by interpolated votes), flips (lr: the mean
                   vote on the scan and its mirror image), components (largest: the largest piece of each class but
-                  those in lesions)
+                  those in lesions), window (of larger volumes: tiles, or middle, then anew the one window about the
+                  middle of what tiles find, and nothing beyond)
     dtype         in which the networks were trained
     domains       a, b -> channel (the modality), window_hu or percentiles (what becomes 0 and 1; the rest is clipped),
                   typical (what 0 and 1 stand for in synthetic scans), center (share of rows and columns looked at)

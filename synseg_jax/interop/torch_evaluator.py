@@ -16,7 +16,7 @@ from jaxtyping import Float, Integer
 from synseg_jax import command
 from synseg_jax.data import intensity, slices, volume
 from synseg_jax.data.frames import Frame
-from synseg_jax.data.tiles import tiled
+from synseg_jax.data.tiles import about_middle, tiled
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import organs, summary
@@ -38,9 +38,14 @@ class Evaluator:
         """Class indices on the scan's own grid and axes; the scan is of the modality of `domain`."""
         frame, context, wanted = self._frame(scan, domain), self.card.context, self.card.predict
         images = frame.images(context['slices'], context['spacing_mm'])
-        votes = self.votes(images, domain)
-        if wanted['flips']:
-            votes = (votes + self._mirrored(images, frame, domain)) / 2
+
+        def votes_of(images):
+            votes = self.votes(images, domain)
+            return (votes + self._mirrored(images, frame, domain)) / 2 if wanted['flips'] else votes
+
+        votes = votes_of(images)
+        if frame.whole and wanted.get('window') == 'middle':
+            votes = about_middle(votes_of, images[0], votes[0], self.card.size)[None]
         labels = frame.labels(votes, wanted['resample'])
         spared = [self.card.classes.index(name) for name in wanted['lesions']]
         return organs.largest_pieces(labels, spared) if wanted['components'] else labels
