@@ -80,7 +80,8 @@ def test_the_window_about_the_middle_is_looked_at_anew():
     volume[:] = np.arange(volume.size).reshape(volume.shape)
     votes[..., 0] = 0.6
     votes[5:8, 10:14, 2:7, 1] = 1  # the organ, its middle at 6, 12, 4
-    votes[0:2, 0:2, 13:16, 1] = 1  # a smaller piece elsewhere
+    votes[10:12, 18:20, 13:16, 1] = 1  # smaller pieces elsewhere
+    votes[0, 0, 0, 1] = 1
     asked = []
 
     def votes_of(box):
