@@ -24,7 +24,7 @@ STAGES = {
     'context': ({**ON_TARGET, 'context__slices': 1, 'predict__resample': 'linear', 'predict__flips': 'lr',
                  'data__slice_axis': 'sagittal'}, {'segmentor': UNET}),
     'volumes': ({**ON_TARGET, **VOLUMES}, {'segmentor': STRIDED}),
-    'resnet_of_volumes': ({**ON_TARGET, **VOLUMES, 'segmentor__tanh': True}, {}),
+    'resnet_of_volumes': ({**ON_TARGET, **VOLUMES, 'segmentor__tanh': True, 'predict__window': 'middle'}, {}),
     'residual': ({**ON_TARGET, 'loss__segmentation': 'binary_cross_entropy', 'predict__flips': 'lr',
                   'predict__components': 'largest', 'data__target_center': 0.8, 'data__slice_axis': 'coronal'},
                  {'segmentor': {'architecture': 'res_unet', 'width': 3, 'levels': 1, 'strided': True}}),

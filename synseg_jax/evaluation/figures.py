@@ -112,7 +112,7 @@ def panel(
         figure = Figure(figsize=(1.3 * wide, 1.3 * height + 0.5), layout='constrained')
         axes = figure.add_subplot()
         axes.set_axis_off()
-        shown = _draw(axes, canvas[..., 0], np.nan_to_num(canvas[..., 1]).astype(int))
+        shown = _draw(axes, canvas[..., 0], canvas[..., 1].astype(int))
         for title, x in zip(titles, middles, strict=True):
             axes.text(x, -0.03 * width, title.replace(' of ', '\nof '), ha='center', va='bottom')
         _class_legend(figure, sorted(shown), classes)
@@ -148,18 +148,19 @@ def overlays(path: str | Path, scans: Sequence[Scan], classes: Sequence[str], *,
 
 
 def _mosaic(rows, titles, gap_before) -> tuple[np.ndarray, list[float], int]:
-    """Grey and label of every pixel, NaN where there is no picture; the columns' middles; a column's width.
+    """Grey and label of every pixel, NaN and 0 where there is no picture; the columns' middles; a column's width.
 
     One picture on one pair of axes: a pair for each takes many times as long.
     """
-    tiles = [[np.stack(p if isinstance(p, tuple) else (p, 0 * p), -1) for p in map(row.get, titles)] for row in rows]
+    pairs = [[p if isinstance(p, tuple) else (p, np.zeros_like(p)) for p in map(row.get, titles)] for row in rows]
+    tiles = [[np.stack(pair, -1) for pair in row] for row in pairs]
     width = max(tile.shape[1] for row in tiles for tile in row)
     gap = max(1, round(0.02 * width))
     lefts = np.arange(len(titles)) * (width + gap)
     if gap_before:
         lefts[titles.index(gap_before) :] += max(2, round(0.12 * width))
     tops = np.cumsum([0, *(row[0].shape[0] + gap for row in tiles)])
-    canvas = np.full((tops[-1] - gap, lefts[-1] + width, 2), np.nan, np.float32)
+    canvas = np.full((tops[-1] - gap, lefts[-1] + width, 2), (np.nan, 0), np.float32)
     for top, row in zip(tops, tiles, strict=False):
         for left, tile in zip(lefts, row, strict=True):
             left += (width - tile.shape[1]) // 2
