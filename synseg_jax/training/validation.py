@@ -1,7 +1,7 @@
 """Held-out subjects while training: the score that chooses the best checkpoint, and the picture of both paths.
 
 The score needs no target labels: Dice of s_b(g_ab(a)) against label_a.  A method that only segments is scored on
-the labelled domain it trains on.
+every labelled domain it trains on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,36 +20,43 @@ UNCHANGED = 0.01  # mean |fake_b - a| below which translation counts as identity
 
 def measure(
     networks: Networks, records: Mapping[str, Sequence], stop: Callable[[], bool] = lambda: False
-) -> dict[int, tuple[float, float]]:
-    """{case: (mean Dice over organs, change)} of this process's share of the labelled validation scans.
+) -> dict[tuple[str, int], tuple[float, float]]:
+    """{(domain, case): (mean Dice over organs, change)} of this process's share of the labelled validation scans.
 
     The change is the mean absolute one that translation makes, in [0, 1], NaN where there is none.  `stop()` is asked
     between scans and ends the validation early.
     """
-    nets, size, found = networks.system.networks, networks.system.size, {}
-    segments = any(name.startswith('s_') for name in nets)
-    domain = next((d for d in ('a', 'b') if segments and f'label_{d}' in networks.system.arrays), None)
-    through = 'b' if 's_b' in nets and 'g_ab' in nets else domain  # the domain whose segmentor sees the image
-    labelled = domain in records and len(records[domain]) and 'label' in records[domain][0]
-    scans: dict[int, list] = {}
-    if labelled:
-        for record in records[domain]:
-            scans.setdefault(int(record['case']), []).append(record)
-    for case, records_of in processes.share(list(scans.items())):
+    system, scans, found = networks.system, {}, {}
+    for domain in _scored(system):
+        if domain in records and len(records[domain]) and 'label' in records[domain][0]:
+            for record in records[domain]:
+                scans.setdefault((domain, int(record['case'])), []).append(record)
+    for (domain, case), records_of in processes.share(list(scans.items())):
         if stop():
             break
-        images = shown = fitted(np.stack([r['image'] for r in records_of]), size)
-        change = np.nan
-        if through != domain:
-            shown = networks.translate(images, domain)
+        images = shown = fitted(np.stack([r['image'] for r in records_of]), system.size)
+        through, change = domain, np.nan
+        if domain == 'a' and _translates(system):
+            shown, through = networks.translate(images, domain), 'b'
             change = float(np.abs(shown - images).mean())
         predicted = networks.votes(shown, through).argmax(-1)
-        reference = fitted(np.stack([r['label'] for r in records_of]), size)
-        found[case] = (float(_mean_dice(predicted, reference, networks.system.classes)), change)
+        reference = fitted(np.stack([r['label'] for r in records_of]), system.size)
+        found[domain, case] = (float(_mean_dice(predicted, reference, system.classes)), change)
     return found
 
 
-def score(shares: Sequence[Mapping[int, tuple[float, float]]]) -> dict[str, float]:
+def _translates(system):
+    """Whether the source is segmented as what it is translated to."""
+    return {'g_ab', 's_b'} <= system.networks.keys()
+
+
+def _scored(system):
+    """The domains whose labels the method reads; the first of them if it is translated to the other."""
+    labelled = [d for d in 'ab' if system.segmentor(d) and f'label_{d}' in system.arrays]
+    return labelled[:1] if _translates(system) else labelled
+
+
+def score(shares: Sequence[Mapping[tuple[str, int], tuple[float, float]]]) -> dict[str, float]:
     """The means of what `measure` found in each process: `score`, of Dice, and `change`, as far as there are any."""
     measured = dict(sorted(pair for share in shares for pair in share.items()))
     means = {}
@@ -87,17 +94,16 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
         if 'label' in examples[source][0]:
             labels = fitted(np.stack([r['label'] for r in examples[source][:count]]), size)
             add(f'label of {source}', real, labels)
-        shown, title = real, f'segmentation of real {source}'
+        shown, title, through = real, f'segmentation of real {source}', source
         if f'g_{source}{other}' in nets:
             fake = networks.translate(with_mask(real, labels) if networks.system.config.masked else real, source)
             add(f'synthetic {other}', fake)
             if f'g_{other}{source}' in nets:
                 add(f'reconstructed {source}', networks.translate(fake, other))
             if source == 'a':
-                shown, title = fake, 'segmentation of synthetic b'
-        segmented = 'b' if 's_b' in nets else source
-        if networks.system.segmentor(segmented):
-            add(title, shown, networks.votes(shown, segmented).argmax(-1))
+                shown, title, through = fake, 'segmentation of synthetic b', 'b'
+        if networks.system.segmentor(through):
+            add(title, shown, networks.votes(shown, through).argmax(-1))
     for i in range(count):
         rows += figures.in_planes({title: pictures[i] for title, pictures in columns.items()})
     return rows
