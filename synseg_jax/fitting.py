@@ -4,6 +4,7 @@ import json
 import time
 from collections import ChainMap
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -59,7 +60,8 @@ class Fit:
         finished, trained = False, self.plan.steps
         try:
             state = self._first_state(over)
-            state = loop.train(state, step, self._batches, self.plan, over, checkpoints, journal, signals, validate)
+            batches = partial(self._batches, over)
+            state = loop.train(state, step, batches, self.plan, over, checkpoints, journal, signals, validate)
             finished, trained = True, int(state.step)
         except jax.errors.JaxRuntimeError as error:
             if 'RESOURCE_EXHAUSTED' not in str(error):
@@ -106,10 +108,11 @@ class Fit:
         opened = [scans.open() for scans in read]
         return pipeline.Pool(opened, [count for part in opened for count in part.scans], self.config.train.balanced)
 
-    def _batches(self, first):
+    def _batches(self, over, first):
         return pipeline.batches(
             self.pools, self.config.train.batch, self.config.seed, first, self.plan.steps, self.config.train.workers,
             self.system.arrays, jax.process_index(), jax.process_count(),
+            partial(parallel.place, over=over, spec=parallel.SHARDED),
         )  # fmt: skip
 
     def _first_state(self, over):

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -75,8 +75,7 @@ class Timing:
         state, held = self._first(), parallel.place(self.data, self.over, parallel.SHARDED)
         state, _ = _run(self.step, state, [held] * WARM_UP)
         with tempfile.TemporaryDirectory() as folder:
-            incoming = self._batches(Path(folder))
-            fed = (parallel.place(batch, self.over, parallel.SHARDED) for batch in incoming)
+            fed = self._batches(Path(folder), partial(parallel.place, over=self.over, spec=parallel.SHARDED))
             while True:
                 state, alone = _run(self.step, state, [held] * steps)
                 state, fed_times = _run(self.step, state, (next(fed) for _ in range(steps)))
@@ -125,7 +124,7 @@ class Timing:
     def _first(self):
         return parallel.place(self.system.first_state(self.over), self.over, LAYOUT)
 
-    def _batches(self, folder) -> Iterator[dict[str, np.ndarray]]:
+    def _batches(self, folder, ready=None) -> Iterator[dict[str, np.ndarray]]:
         """Batches of random records, read and decoded as in training."""
         pools = {}
         for domain in self.system.domains:
@@ -139,7 +138,7 @@ class Timing:
             records = [Records(folder / f'{domain}.array_record')] * 32
             pools[domain] = pipeline.Pool(records, [RECORDED] * len(records))
         workers = self.system.config.train.workers
-        return pipeline.batches(pools, self.batch, 0, 0, 10**6, workers, self.system.arrays)
+        return pipeline.batches(pools, self.batch, 0, 0, 10**6, workers, self.system.arrays, ready=ready)
 
 
 def matrix_peak(kind: str) -> float:

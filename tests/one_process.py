@@ -5,6 +5,8 @@ import os
 import runpy
 from pathlib import Path
 
+import numpy as np
+
 from synseg_jax.data import pipeline
 
 
@@ -18,7 +20,8 @@ def told(batches, read):
 
     def noted(pools, batch, seed, start, *rest):
         for number, rows in enumerate(batches(pools, batch, seed, start, *rest), start):
-            images = [image for domain in rows if domain in 'ab' for image in rows[domain]]
+            own = {domain: rows[domain].addressable_data(0) for domain in rows if domain in 'ab'}  # of its only device
+            images = [image for domain in own for image in np.asarray(own[domain])]
             with read.open('a') as file:
                 print(number, *map(digest, images), file=file)
             yield rows

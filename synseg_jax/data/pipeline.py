@@ -4,12 +4,15 @@ The position in the data is one integer, the number of global batches consumed. 
 [k B, (k + 1) B) of one endless stream, in which each domain is shuffled anew every epoch on its own seed.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import grain
 import numpy as np
 
 from synseg_jax.errors import InputError
+
+AHEAD = 2  # batches made ready before they are asked for
 
 
 class Pool:
@@ -114,10 +117,12 @@ def batches(
     arrays: Collection[str] | None = None,
     process: int = 0,
     processes: int = 1,
-) -> Iterator[dict[str, np.ndarray]]:
+    ready: Callable[[dict[str, np.ndarray]], Any] | None = None,
+) -> Iterator[Any]:
     """This process's rows of the global batches `start` to `stop`: images in [0, 1], labels as int32.
 
     `batch` counts global rows; `workers` reading processes, 0 for threads of this one; `arrays` the ones to keep.
+    `ready(rows)` is done to each batch, such as to lay it on the devices, by a thread and ahead of time.
     """
     if batch % processes:
         raise InputError(f'a batch of {batch} cannot be split evenly over {processes} processes; change train.batch')
@@ -125,4 +130,7 @@ def batches(
     rows = grain.MapDataset.source(local).to_iter_dataset(grain.ReadOptions(num_threads=0 if workers else 2))
     if workers:
         rows = rows.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2 * batch))
-    return iter(rows.batch(batch // processes, drop_remainder=True))  # after the prefetch, or rows are lost
+    rows = rows.batch(batch // processes, drop_remainder=True)  # after the prefetch, or rows are lost
+    if ready:
+        rows = grain.experimental.ThreadPrefetchIterDataset(rows.map(ready), prefetch_buffer_size=AHEAD)
+    return iter(rows)

@@ -45,7 +45,7 @@ def train(
 ) -> State:
     """The state after `plan.steps` steps, resumed from the newest whole checkpoint.
 
-    `batches(k)` iterates over this process's rows from global batch k on; `validate(state)` measures held-out
+    `batches(k)` iterates over the global batches from k on, laid out over the mesh; `validate(state)` measures held-out
     subjects, its `score` choosing the best checkpoint.  Raises Interrupted after saving when a signal asked for it.
     """
     restored = checkpoints.latest(state)
@@ -71,7 +71,7 @@ def train(
     incoming = batches(first)
     for number in range(first, plan.steps):
         began = time.perf_counter()
-        batch = parallel.place(next(incoming), over, parallel.SHARDED)
+        batch = next(incoming)
         fetched = time.perf_counter()
         state, metrics = step(state, batch)
         pending.append(metrics)
