@@ -74,7 +74,7 @@ def get_config(data: str = '') -> ConfigDict:
     # Scans to records: what `prepare` does.
     c.data = ConfigDict()
     c.data.size = (256, 256)  # rows, columns of a slice; or slices, rows, columns of whole volumes
-    c.data.spacing_mm = 0.0  # of the voxels of whole volumes, cut about the middle of the labels or of the scan
+    c.data.spacing_mm = 0.0  # of voxels or pixels, size being cut about the middle of the labels; 0: slices are resized
     c.data.slice_axis = 'axial'  # or coronal, sagittal
     c.data.window_hu = (-1000.0, 1000.0)  # of channels named CT
     c.data.percentiles = (2.5, 97.5)  # of every other channel

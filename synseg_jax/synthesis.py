@@ -80,8 +80,8 @@ class Maker:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Of the records; volumes are made whole, whatever window was trained on."""
-        return self.source.size if len(self.source.size) == 3 else tuple(self.trained.networks.system.size)
+        """Of the records."""
+        return self.trained.networks.system.shown or self.source.size
 
     def entry(self, name: str, by: str) -> dict:
         """What a manifest says of the set that is made of the set `name` by the stage in folder `by`."""
@@ -99,10 +99,10 @@ class Maker:
 
     def write(self, writer: RecordWriter, real: Sequence[Mapping], case: int) -> dict:
         """Writes one scan's records; pictures of its middle slice, or of the volume, as it was and as it is."""
-        images = fitted(np.stack([record['image'] for record in real]), self.size)
+        images = fitted(np.stack([record['image'] for record in real]), self.trained.networks.system.shown)
         labels = None
         if 'label' in real[0]:
-            labels = fitted(np.stack([record['label'] for record in real]), self.size)
+            labels = fitted(np.stack([record['label'] for record in real]), self.trained.networks.system.shown)
         seen = images if not self.trained.config.masked else with_mask(images, labels)
         made = self.trained.networks.translate(seen, self.domain)
         if self.back:

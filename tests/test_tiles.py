@@ -45,33 +45,35 @@ def test_weights():
     assert found[:, 2].max() == 1 and found[1, 2, 3] / found[1, 0, 3] == pytest.approx(np.exp((2 / 0.625) ** 2 / 2))
 
 
-@pytest.mark.parametrize('size', [(4, 6, 6), (7, 13, 6), (2, 9, 5)])
+@pytest.mark.parametrize('size', [(4, 6, 6), (7, 13, 6), (2, 9, 5), (6, 6), (13, 6), (9, 5)])
 def test_tiled(size):
     """What a function does to each voxel alone is the same in tiles; what it does to borders counts little."""
-    volume = np.random.default_rng(0).random((*size, 2)).astype(np.float32)
-    seen = []
+    stack = np.random.default_rng(0).random((3, *size, 2)).astype(np.float32)
+    window, seen = (4, 6, 6)[-len(size) :], []
 
-    def double(part):
-        seen.append(part.shape)
-        return np.concatenate([2 * part, part[..., :1]], -1)
+    def double(parts):
+        seen.append(parts.shape)
+        return np.concatenate([2 * parts, parts[..., :1]], -1)
 
-    found = tiles.tiled(double, volume, (4, 6, 6))
-    assert set(seen) == {(1, 4, 6, 6, 2)} and found.shape == (*size, 3)
-    np.testing.assert_allclose(found, np.concatenate([2 * volume, volume[..., :1]], -1), rtol=1e-5)
+    found = tiles.tiled(double, stack, window)
+    assert set(seen) == {(3, *window, 2)} and found.shape == (3, *size, 3)
+    np.testing.assert_allclose(found, np.concatenate([2 * stack, stack[..., :1]], -1), rtol=1e-5)
 
 
-def test_tiles_are_seen_at_their_place():
-    parts = []
+@pytest.mark.parametrize('slices', [(), (2,)])
+def test_tiles_are_seen_at_their_place(slices):
+    places = []
 
-    def first(part):
-        parts.append(part[0, 0, 0, 0, 0])
-        border = np.zeros((1, 2, 4, 4, 1), np.float32)
-        border[:, :, 0] = 1.0  # a mistake at the border of every tile
+    def first(parts):
+        places.append(parts.reshape(-1)[0])
+        border = np.zeros(parts.shape, np.float32)
+        border[..., 0, :, :] = 1.0  # a mistake at the border of every tile
         return border
 
-    found = tiles.tiled(first, np.arange(2 * 8 * 4, dtype=np.float32).reshape(2, 8, 4, 1), (2, 4, 4))
-    assert parts == [0.0, 8.0, 16.0]
-    assert (found[:, 0] == 1).all() and found[:, 2].max() < 0.1 and found[:, 4].max() < 0.1
+    rows = np.arange(8 * 4, dtype=np.float32).reshape(8, 4, 1)
+    found = tiles.tiled(first, np.broadcast_to(rows, (1, *slices, 8, 4, 1)), (*slices, 4, 4))[0]
+    assert places == [0.0, 8.0, 16.0]
+    assert (found[..., 0, :, :] == 1).all() and found[..., [2, 4], :, :].max() < 0.1
 
 
 def test_the_window_about_the_middle_is_looked_at_anew():

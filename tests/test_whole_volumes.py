@@ -70,7 +70,7 @@ def test_records(records):
 
 
 def test_wrong_sizes():
-    for size, spacing in (((8, 16, 16), 0.0), ((16, 16), 1.5)):
+    for size, spacing in (((8, 16, 16), 0.0), ((16, 16), -1.5)):
         with pytest.raises(InputError, match=r'data.spacing_mm .* with data.size .*: volumes, three numbers, need'):
             tiny.prepare([], '/nowhere', settings_of(tiny.config(data__size=size, data__spacing_mm=spacing)))
 

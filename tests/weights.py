@@ -22,7 +22,7 @@ STAGES = {
     'published': ({}, {}),
     'resize': ({'generator__resize': True, 'segmentor__resize': True}, {}),
     'context': ({**ON_TARGET, 'context__slices': 1, 'predict__resample': 'linear', 'predict__flips': 'lr',
-                 'data__slice_axis': 'sagittal'}, {'segmentor': UNET}),
+                 'data__slice_axis': 'sagittal', 'data__spacing_mm': 2.0}, {'segmentor': UNET}),
     'volumes': ({**ON_TARGET, **VOLUMES}, {'segmentor': STRIDED}),
     'resnet_of_volumes': ({**ON_TARGET, **VOLUMES, 'segmentor__tanh': True, 'predict__window': 'middle'}, {}),
     'residual': ({**ON_TARGET, 'loss__segmentation': 'binary_cross_entropy', 'predict__flips': 'lr',

@@ -1,4 +1,4 @@
-"""One scan to records: upright and normalised slices, resized, the empty ones left out; or one volume of it."""
+"""One scan to records: upright and normalised slices, resized or cut, the empty ones left out; or one volume of it."""
 
 import numpy as np
 
@@ -36,35 +36,60 @@ def _sliced(index, seen, settings):
     stack = _central(slices.to_stack(upright.array, settings.slice_axis), role, settings)
     keep_scan(seen, upright)
     labels = None if role.classes is None else _label_stack(seen, stored, settings)
-    odd = intensity.unused(normalisation, stored.array)
-    if len(settings.size) == 3:
-        records = [_boxed(index, normalisation.apply(stack), labels, upright, settings)]
-        return records, _description(case, stored, upright, stack, normalisation, [0], settings), [odd] if odd else []
-    labels = None if labels is None else slices.resize_nearest(labels, settings.size)
-    margin = settings.source_margin if role.domain == 'a' else settings.target_margin
-    kept = None if labels is None else _near_labels(labels, margin)
-    records, numbers = [], []
-    for first in range(0, len(stack), PIECE):
-        images = slices.resize_linear(normalisation.apply(stack[first : first + PIECE]), settings.size)
-        for number, image in enumerate(images, first):
-            wanted = kept is None or kept[number]
-            if wanted and np.mean(image > VISIBLE) >= settings.foreground_share:
-                numbers.append(number)
-                records.append(encode(image[..., None], None if labels is None else labels[number], index, number))
-    if not records:
-        odd = f'{case.image.name}: {_all_dropped(kept, settings)}'
-    return records, _description(case, stored, upright, stack, normalisation, numbers, settings), [odd] if odd else []
-
-
-def _boxed(index, stack, labels, upright, settings) -> bytes:
-    """The record of a volume: the box about the middle of what is labelled or, without labels, of the scan."""
     spacing_mm = slices.stack_spacing(upright.spacing_mm, settings.slice_axis)
+    make = _boxed if len(settings.size) == 3 else _pictures
+    records, kept, odd = make(index, stack, labels, normalisation, spacing_mm, role, settings)
+    note = f'{case.image.name}: {odd}' if odd else intensity.unused(normalisation, stored.array)
+    return records, _description(case, stored, upright, stack, normalisation, kept, settings), [note] if note else []
+
+
+def _boxed(index, stack, labels, normalisation, spacing_mm, _, settings) -> tuple[list[bytes], list[int], str]:
+    """The record of a volume: the box about the middle of what is labelled or, without labels, of the scan."""
     shape = tiles.shape_at(stack.shape, spacing_mm, settings.spacing_mm)
-    image = slices.resize_linear(stack[None], shape)[0]
-    labels = None if labels is None else slices.resize_nearest(labels[None], shape)[0]
-    centre = tiles.middle(np.zeros(shape, bool) if labels is None else labels)
-    box = tiles.cut(image, centre, settings.size)
-    return encode(box[..., None], None if labels is None else tiles.cut(labels, centre, settings.size), index, 0)
+    image = slices.resize_linear(normalisation.apply(stack)[None], shape)[0]
+    whole = None if labels is None else slices.resize_nearest(labels[None], shape)[0]
+    centre = tiles.middle(np.zeros(shape, bool) if whole is None else whole)
+    labels = None if whole is None else tiles.cut(whole, centre, settings.size)
+    record = encode(tiles.cut(image, centre, settings.size)[..., None], labels, index, 0)
+    return [record], [0], _beyond(whole, labels, settings)
+
+
+def _pictures(index, stack, labels, normalisation, spacing_mm, role, settings) -> tuple[list[bytes], list[int], str]:
+    """The records of slices: resized or, at data.spacing_mm, cut about the middle of all that is labelled in the scan.
+
+    Their numbers, and what is odd about them.
+    """
+    shape = settings.size
+    if settings.spacing_mm:
+        shape = tiles.shape_at(stack.shape[1:], spacing_mm[1:], settings.spacing_mm)
+    whole = None if labels is None else slices.resize_nearest(labels, shape)
+    cut = _cutter(whole, shape, settings) if settings.spacing_mm else lambda pictures: pictures
+    labels = None if whole is None else cut(whole)
+    margin = settings.source_margin if role.domain == 'a' else settings.target_margin
+    near = None if labels is None else _near_labels(labels, margin)
+    records, kept = [], []
+    for first in range(0, len(stack), PIECE):
+        images = cut(slices.resize_linear(normalisation.apply(stack[first : first + PIECE]), shape))
+        for number, image in enumerate(images, first):
+            if (near is None or near[number]) and np.mean(image > VISIBLE) >= settings.foreground_share:
+                kept.append(number)
+                records.append(encode(image[..., None], None if labels is None else labels[number], index, number))
+    return records, kept, _beyond(whole, labels, settings) if records else _all_dropped(near, settings)
+
+
+def _cutter(labels, shape, settings):
+    """A function that cuts all pictures of a scan at the same place."""
+    centre = tiles.middle(np.zeros(shape, bool) if labels is None else labels.any(0))
+    return lambda pictures: np.stack([tiles.cut(picture, centre, settings.size) for picture in pictures])
+
+
+def _beyond(whole, labels, settings) -> str:
+    """A warning, where labels lie outside what was cut."""
+    lost = 0 if whole is None else 1 - np.count_nonzero(labels) / max(1, np.count_nonzero(whole))
+    if not lost:
+        return ''
+    size = 'x'.join(map(str, settings.size))
+    return f'{lost:.1%} of what is labelled lies outside of {size} at {settings.spacing_mm:g} mm; raise data.size'
 
 
 def _near_labels(labels, margin) -> np.ndarray | None:

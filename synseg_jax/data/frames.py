@@ -32,13 +32,17 @@ class Frame:
         share: float = 1.0,
         spacing_mm: float = 0.0,
     ) -> 'Frame':
-        """The central `share` of rows and columns; with three numbers in `size`, a volume in voxels of `spacing_mm`."""
+        """The central `share` of rows and columns; at `spacing_mm`, if not 0, whatever size that is, else at `size`.
+
+        A volume, if `size` has three numbers.
+        """
         upright = volume.canonical(scan)
         stack = slices.to_stack(normalisation.apply(upright.array), axis)
         seen = slices.centre(stack.shape[1:3], share)
         stack = stack[:, *seen]
-        if len(size) == 3:
-            size = shape_at(stack.shape, slices.stack_spacing(upright.spacing_mm, axis), spacing_mm)
+        if spacing_mm:
+            axes = slice(-len(size), None)
+            size = shape_at(stack.shape[axes], slices.stack_spacing(upright.spacing_mm, axis)[axes], spacing_mm)
         return cls(scan, stack, seen, axis, tuple(size))
 
     @property

@@ -51,10 +51,10 @@ def plan(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], tuple[s
     known('slice_axis', settings.slice_axis, slices.VIEWS)
     if len(settings.size) not in (2, 3) or min(settings.size) < 1:
         raise InputError(f'data.size {settings.size}: give rows and columns, e.g. (256, 256), or slices before them')
-    if (len(settings.size) == 3) != (settings.spacing_mm > 0):
+    if settings.spacing_mm < 0 or len(settings.size) == 3 and not settings.spacing_mm:
         raise InputError(
             f'data.spacing_mm {settings.spacing_mm:g} with data.size {settings.size}: volumes, three numbers, need the '
-            'side of their voxels in mm, and slices have none'
+            'side of their voxels in mm; of slices it may be 0, and they are resized'
         )
     intensity.window(*settings.window_hu)
     datasets = {s.name: read_dataset(s.folder, settings.subject, s.channel, s.labels) for s in sets}

@@ -98,8 +98,8 @@ def with_mask(
 
 
 def fitted(stack: Shaped[np.ndarray, 'n *space'], size: tuple[int, ...]) -> Shaped[np.ndarray, 'n *space2']:
-    """Images [n, rows, columns, channels] or uint8 labels [n, rows, columns] at `size`; volumes as they are."""
-    if len(size) == 3:
+    """Images [n, rows, columns, channels] or uint8 labels [n, rows, columns] at `size`; as they are, if it is empty."""
+    if not size:
         return stack
     return resize_nearest(stack, size) if stack.dtype == np.uint8 else resize_linear(stack, size)
 

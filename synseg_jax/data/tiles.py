@@ -1,7 +1,7 @@
-"""Volumes at one spacing: a box cut about a place, overlapping tiles of what is larger than a network's window, and
-the one window about the middle of what was found.
+"""Pictures and volumes at one spacing: a box cut about a place, overlapping tiles of what is larger than a network's
+window, and the one window about the middle of what was found.
 
-Axes are slices, rows and columns.
+Axes are rows and columns, after slices in volumes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -84,36 +84,34 @@ def weights(window: Sequence[int]) -> Float[np.ndarray, '*window']:
 
 
 def tiled(
-    function: Callable[[np.ndarray], np.ndarray], volume: Float[np.ndarray, 'd h w c'], window: Sequence[int]
-) -> Float[np.ndarray, 'd h w k']:
-    """What `function`, which knows volumes `[1, *window, c]` alone, makes of a volume of any size.
+    function: Callable[[np.ndarray], np.ndarray], stack: Float[np.ndarray, 'n *space c'], window: Sequence[int]
+) -> Float[np.ndarray, 'n *space k']:
+    """What `function`, which knows stacks of pictures or volumes `[n, *window, c]` alone, makes of those of any size.
 
-    A volume of the window's size is seen whole, a smaller one with 0 about it, a larger one in overlapping tiles
+    What has the window's size is seen whole, what is smaller with 0 about it, what is larger in overlapping tiles
     whose results are averaged by `weights`.
     """
-    size = volume.shape[:-1]
+    size = stack.shape[1:-1]
     missing = [max(0, n - m) for n, m in zip(window, size, strict=True)]
-    volume = np.pad(volume, [*((n // 2, n - n // 2) for n in missing), (0, 0)])
-    if volume.shape[:-1] == tuple(window):
-        total = function(volume[None])[0]
-    else:
-        total = _average(function, volume, window)
-    return total[tuple(slice(n // 2, n // 2 + m) for n, m in zip(missing, size, strict=True))]
+    if any(missing):
+        stack = np.pad(stack, [(0, 0), *((n // 2, n - n // 2) for n in missing), (0, 0)])
+    total = function(stack) if stack.shape[1:-1] == tuple(window) else _average(function, stack, window)
+    return total[:, *(slice(n // 2, n // 2 + m) for n, m in zip(missing, size, strict=True))]
 
 
-def _average(function, volume, window):
+def _average(function, stack, window):
     weight = weights(window)[..., None]
-    total, counted = None, np.zeros((*volume.shape[:-1], 1), np.float32)
-    for place in _places(volume.shape, window):
-        found = function(volume[place][None])[0]
-        total = np.zeros((*volume.shape[:-1], found.shape[-1]), np.float32) if total is None else total
-        total[place] += weight * found
+    total, counted = None, np.zeros((*stack.shape[1:-1], 1), np.float32)
+    for place in _places(stack.shape[1:-1], window):
+        found = function(stack[:, *place])
+        total = np.zeros((*stack.shape[:-1], found.shape[-1]), np.float32) if total is None else total
+        total[:, *place] += weight * found
         counted[place] += weight
     total /= counted
     return total
 
 
 def _places(shape, window) -> Iterator[tuple[slice, ...]]:
-    axes = [starts(length, wide) for length, wide in zip(shape[:-1], window, strict=True)]
+    axes = [starts(length, wide) for length, wide in zip(shape, window, strict=True)]
     for first in np.stack(np.meshgrid(*axes, indexing='ij'), -1).reshape(-1, len(axes)).tolist():
         yield tuple(slice(at, at + wide) for at, wide in zip(first, window, strict=True))

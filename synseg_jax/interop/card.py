@@ -3,9 +3,9 @@
     format        of this file
     method, pays  how it was trained: {player: {term: weight}}
     classes       names in the order of the labels 0, 1, 2, ...
-    size          what networks look at: (rows, columns) of slices, or (slices, rows, columns) of volumes, which are
-                  seen in overlapping tiles where they are larger
-    spacing_mm    of the voxels of volumes; 0 for slices
+    size          what networks look at: (rows, columns) of slices, or (slices, rows, columns) of volumes
+    spacing_mm    to which pixels or voxels are brought, what is larger than size being seen in overlapping tiles; 0:
+                  slices are resized to size
     slice_axis    axial, coronal or sagittal
     context       slices on each side that are channels beside the middle one, and their distance (0: the next ones)
     masked        whether generators see one more channel: 1 where anything is labelled, else 0

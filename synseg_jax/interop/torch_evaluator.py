@@ -95,16 +95,18 @@ class Evaluator:
         return Frame.of(scan, window, card.slice_axis, card.size, of['center'], card.spacing_mm)
 
     def _map(self, function, stack) -> np.ndarray:
-        """`function` over batches of slices or tiles of volumes."""
+        """`function` over batches of slices, or over volumes one by one; tile by tile."""
+        count = 1 if stack.ndim == 5 else BATCH
 
-        def run(part):
+        def run(stack):
+            return np.concatenate([run_some(stack[first : first + count]) for first in range(0, len(stack), count)])
+
+        def run_some(part):
             with self.torch.inference_mode():
                 images = self.torch.from_numpy(np.ascontiguousarray(np.moveaxis(part, -1, 1))).to(self.device)
                 return np.moveaxis(function(images).cpu().numpy(), 1, -1)
 
-        if stack.ndim == 5:
-            return np.stack([tiled(run, one, self.card.size) for one in stack])
-        return np.concatenate([run(stack[first : first + BATCH]) for first in range(0, len(stack), BATCH)])
+        return tiled(run, stack, self.card.size)
 
 
 def predict(evaluator: Evaluator, files: dict[str, Path], output: Path, domain: str = 'b') -> None:

@@ -17,7 +17,7 @@ from synseg_jax.training.terms import View
 class Networks:
     """The networks of a system with their trained weights; stacks hold values in [0, 1].
 
-    Volumes may have any size: those larger than what the networks were trained on are seen in overlapping tiles.
+    They may have any size: what is larger than the networks were trained on is seen in overlapping tiles.
     """
 
     def __init__(self, system: System, params: Mapping[str, PyTree], batch: int = 8):
@@ -54,15 +54,18 @@ class Networks:
         return lambda x: run(self.params, x)
 
     def _map(self, function, stack):
-        """`function` over batches of one size, the last one filled up, so that it compiles once; or over tiles."""
-        if stack.ndim == 5:
-            return np.stack([tiled(lambda part: np.asarray(function(part)), one, self.system.size) for one in stack])
-        results = []
-        for first in range(0, len(stack), self.batch):
-            rows = stack[first : first + self.batch]
-            padded = np.concatenate([rows, np.zeros((self.batch - len(rows), *rows.shape[1:]), rows.dtype)])
-            results.append(np.asarray(function(padded))[: len(rows)])
-        return np.concatenate(results)
+        """`function` over batches of one size, the last one filled up, so that it compiles once; tile by tile."""
+        count = 1 if stack.ndim == 5 else self.batch
+
+        def run(stack):
+            results = []
+            for first in range(0, len(stack), count):
+                rows = stack[first : first + count]
+                padded = np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])
+                results.append(np.asarray(function(padded))[: len(rows)])
+            return np.concatenate(results)
+
+        return tiled(run, stack, self.system.size)
 
 
 def _probabilities(logits):

@@ -114,6 +114,11 @@ class System:
         return tuple(self.config.augment.window or self.config.data.size)
 
     @property
+    def shown(self) -> tuple[int, ...]:
+        """What whole images are resized to; empty where all have one spacing and are seen as they are, or in tiles."""
+        return () if self.config.data.spacing_mm else self.size
+
+    @property
     def domains(self) -> tuple[str, ...]:
         """The domains whose images the method reads."""
         return tuple(sorted({array[-1] for term in self.method.terms() for array in TERMS[term].arrays}))

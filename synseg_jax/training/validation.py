@@ -34,13 +34,13 @@ def measure(
     for (domain, case), records_of in processes.share(list(scans.items())):
         if stop():
             break
-        images = shown = fitted(np.stack([r['image'] for r in records_of]), system.size)
+        images = shown = fitted(np.stack([r['image'] for r in records_of]), system.shown)
         through, change = domain, np.nan
         if domain == 'a' and _translates(system):
             shown, through = networks.translate(images, domain), 'b'
             change = float(np.abs(shown - images).mean())
         predicted = networks.votes(shown, through).argmax(-1)
-        reference = fitted(np.stack([r['label'] for r in records_of]), system.size)
+        reference = fitted(np.stack([r['label'] for r in records_of]), system.shown)
         found[domain, case] = (float(_mean_dice(predicted, reference, system.classes)), change)
     return found
 
@@ -76,7 +76,7 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
 
     `examples[domain]` are records; row i shows the i-th of each domain, of volumes three rows, one a plane.
     """
-    nets, size, rows = networks.system.networks, networks.system.size, []
+    nets, size, rows = networks.system.networks, networks.system.shown, []
     count = min(len(records) for records in examples.values())
     images = {d: fitted(np.stack([r['image'] for r in rs[:count]]), size) for d, rs in examples.items()}
     columns: dict[str, list] = {}

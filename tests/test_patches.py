@@ -1,0 +1,105 @@
+"""Slices at one spacing: records are cut about what is labelled, whole scans are seen in tiles of that size."""
+
+import logging
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tiny
+import untrained
+
+from synseg_jax.data import volume
+from synseg_jax.data.preparation import prepare
+from synseg_jax.data.records import Manifest
+from synseg_jax.data.roles import Scans
+from synseg_jax.prepare import settings_of
+from synseg_jax.training import validation
+from synseg_jax.training.inference import Networks
+from synseg_jax.training.system import System, configure
+
+PATCHES = {'data__size': (16, 16), 'data__spacing_mm': 2.0}  # of scans of 72 x 66 mm
+WHOLE = {  # every slice, every intensity, one scan
+    'data__foreground_share': 0.0,
+    'data__percentiles': (0.0, 100.0),
+    'data__window_hu': (300.0, 1000.0),
+    'data__source_split': (1.0, 0.0, 0.0),
+    'data__target_split': (1.0, 0.0, 0.0),
+}
+
+
+def _prepared(folder, place, modality='MR', **changes):
+    """Records of one scan with a bright square of 4 x 4 voxels, 12 mm wide, whose corner is at `place`."""
+    image, labels = tiny.scan(0, modality)
+    labels[:] = 0
+    labels[place[0] : place[0] + 4, place[1] : place[1] + 4, 2:4] = 1
+    image = np.where(labels > 0, 1000, 300).astype(np.int16)
+    dataset = tiny.write_dataset(folder / modality, modality, 1)
+    (scan,) = (dataset / 'imagesTr').iterdir()
+    nib.save(nib.Nifti1Image(image, tiny.AFFINE), scan)
+    for path in (dataset / 'labelsTr').iterdir():
+        nib.save(nib.Nifti1Image(labels, tiny.AFFINE), path)
+    settings = settings_of(tiny.config(**{**PATCHES, **WHOLE, **changes}))
+    name, domain = {'MR': ('source', 'a'), 'CT': ('target', 'b')}[modality]
+    prepare([Scans(name, dataset, domain)], folder / 'records', settings, progress=False)
+    return Manifest.load(folder / 'records').records(name, 'train')
+
+
+@pytest.mark.parametrize('place', [(2, 3), (9, 9), (18, 12)])
+def test_records_are_cut_about_what_is_labelled(tmp_path, place):
+    records = _prepared(tmp_path, place)
+    assert len(records) == tiny.SHAPE[2]
+    for record in (records[i] for i in range(len(records))):
+        image, label = record['image'][..., 0], record['label']
+        assert image.shape == label.shape == (16, 16)
+        if label.any():
+            rows, columns = np.nonzero(label)
+            assert 33 <= len(rows) <= 42  # 144 mm2 in pixels of 4
+            assert all(abs(at.min() + at.max() + 1 - 16) <= 1 for at in (rows, columns))
+            assert (image[label > 0] > 0.5).mean() > 0.8 and (image[label == 0] < 0.5).mean() > 0.9
+
+
+def test_without_labels_the_middle_is_that_of_the_scan(tmp_path):
+    records = _prepared(tmp_path, (9, 9), 'CT', data__classes=tiny.CLASSES)
+    assert 'label' not in records[0]
+    bright = np.nonzero(records[2]['image'][..., 0] > 0.5)  # its middle lies 0 and 3 mm before that of the scan
+    assert [at.min() + at.max() + 1 - 16 for at in bright] == [pytest.approx(0, abs=1), pytest.approx(-3, abs=1)]
+
+
+def test_labels_beyond_the_patch_are_told(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        _prepared(tmp_path, (9, 9), data__size=(4, 16))
+    assert 'mr_0_0000.nii.gz: 33' in caplog.text
+    assert 'of what is labelled lies outside of 4x16 at 2 mm; raise data.size' in caplog.text
+
+
+def test_a_scan_comes_back_from_its_tiles(tmp_path):
+    trained = untrained.trained(tmp_path, method='cyclegan', **PATCHES)
+    array = tiny.scan(0, 'MR')[0].clip(0, 700)
+    nib.save(nib.Nifti1Image(array, tiny.AFFINE), tmp_path / 'scan.nii.gz')
+    seen = []
+
+    def same(images):
+        seen.append(images.shape)
+        return images
+
+    trained.networks._translate['g_ab'] = same
+    trained.run.typical['b'] = (0.0, 700.0)
+    trained.config.data.percentiles = (0.0, 100.0)
+    scan = volume.read(tmp_path / 'scan.nii.gz')
+    found = trained.synthesize(scan, 'a')
+    assert set(seen) == {(8, 16, 16, 1)} and found.shape == array.shape
+    assert np.abs(found - array).mean() < 40  # what is lost by going to 2 mm and back, of 700
+
+
+def test_whole_scans_are_not_resized_for_networks_that_saw_pieces():
+    """The window of an augmentation is as many pixels of the spacing, so that records of any size are seen in tiles."""
+    changes = {'method': 'supervised', 'augment__window': (16, 16)}
+    system = System(configure(tiny.config(**changes, data__spacing_mm=2.0), 'synseg'), tiny.CLASSES)
+    assert system.size == (16, 16) and system.shown == ()
+    assert System(configure(tiny.config(**changes), 'synseg'), tiny.CLASSES).shown == (16, 16)
+    label = np.zeros((32, 32), np.uint8)
+    label[:9, 20:] = 1
+    networks = Networks(system, {})
+    networks._segment['a'] = lambda x: np.concatenate([1 - x, x, 0 * x], -1)
+    record = {'image': label[..., None].astype(np.float32), 'label': label, 'case': 0}
+    assert validation.measure(networks, {'a': [record]}) == {('a', 0): (1.0, pytest.approx(np.nan, nan_ok=True))}
