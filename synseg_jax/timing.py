@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
@@ -74,8 +75,8 @@ class Timing:
         """Without end: median seconds of a train step on a batch that is there, and with batches from records."""
         state, held = self._first(), parallel.place(self.data, self.over, parallel.SHARDED)
         state, _ = _run(self.step, state, [held] * WARM_UP)
-        with tempfile.TemporaryDirectory() as folder:
-            fed = self._batches(Path(folder), partial(parallel.place, over=self.over, spec=parallel.SHARDED))
+        ready = partial(parallel.place, over=self.over, spec=parallel.SHARDED)
+        with tempfile.TemporaryDirectory() as folder, closing(self._batches(Path(folder), ready)) as fed:
             while True:
                 state, alone = _run(self.step, state, [held] * steps)
                 state, fed_times = _run(self.step, state, (next(fed) for _ in range(steps)))

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 import jax
@@ -68,32 +69,32 @@ def train(
         return state
     rollbacks = 0
     pending: deque = deque()
-    incoming = batches(first)
-    for number in range(first, plan.steps):
-        began = time.perf_counter()
-        batch = next(incoming)
-        fetched = time.perf_counter()
-        state, metrics = step(state, batch)
-        pending.append(metrics)
-        if len(pending) > IN_FLIGHT:
-            jax.block_until_ready(pending.popleft())
-        done = number + 1
-        journal.tick(done, waited=fetched - began)
-        if done % plan.log_every == 0 or done == plan.steps:
-            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            journal.log(done, values)
-            if values['streak'] >= PATIENCE:
-                rollbacks += 1
-                state = _roll_back(state, checkpoints, journal, rollbacks)
-            elif values['streak'] == 0:
-                rollbacks = 0
-        if agreement.poll(bool(signals.asked)):
-            _leave(state, checkpoints, signals)
-        if _due(done, plan):
-            look(state, done)
-            if _stalled(done, plan, checkpoints):
-                journal.say(f'step {done}: no better score in {plan.patience} validations, so training ends here')
-                break
+    with closing(batches(first)) as incoming:  # ends what reads ahead
+        for number in range(first, plan.steps):
+            began = time.perf_counter()
+            batch = next(incoming)
+            fetched = time.perf_counter()
+            state, metrics = step(state, batch)
+            pending.append(metrics)
+            if len(pending) > IN_FLIGHT:
+                jax.block_until_ready(pending.popleft())
+            done = number + 1
+            journal.tick(done, waited=fetched - began)
+            if done % plan.log_every == 0 or done == plan.steps:
+                values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+                journal.log(done, values)
+                if values['streak'] >= PATIENCE:
+                    rollbacks += 1
+                    state = _roll_back(state, checkpoints, journal, rollbacks)
+                elif values['streak'] == 0:
+                    rollbacks = 0
+            if agreement.poll(bool(signals.asked)):
+                _leave(state, checkpoints, signals)
+            if _due(done, plan):
+                look(state, done)
+                if _stalled(done, plan, checkpoints):
+                    journal.say(f'step {done}: no better score in {plan.patience} validations, so training ends here')
+                    break
     checkpoints.wait()
     return state
 
