@@ -1,6 +1,7 @@
 """Slices at one spacing: records are cut about what is labelled, whole scans are seen in tiles of that size."""
 
 import logging
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -83,7 +84,7 @@ def test_a_scan_comes_back_from_its_tiles(tmp_path):
         return images
 
     trained.networks._translate['g_ab'] = same
-    trained.run.typical['b'] = (0.0, 700.0)
+    trained.run = replace(trained.run, typical={'a': (0.0, 700.0), 'b': (0.0, 700.0)})
     trained.config.data.percentiles = (0.0, 100.0)
     scan = volume.read(tmp_path / 'scan.nii.gz')
     found = trained.synthesize(scan, 'a')
