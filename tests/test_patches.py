@@ -45,8 +45,11 @@ def _prepared(folder, place, modality='MR', **changes):
     return Manifest.load(folder / 'records').records(name, 'train')
 
 
-@pytest.mark.parametrize('place', [(2, 3), (9, 9), (18, 12)])
-def test_records_are_cut_about_what_is_labelled(tmp_path, place):
+@pytest.mark.parametrize(
+    ('place', 'aside'),  # of the patch's middle, where the scan ends near by: rows, columns, in half pixels
+    [((6, 5), (0, 0)), ((9, 9), (0, 0)), ((0, 9), (0, -10)), ((9, 0), (10, 0)), ((20, 18), (-10, 10))],
+)
+def test_records_are_cut_about_what_is_labelled_inside_the_scan(tmp_path, place, aside):
     records = _prepared(tmp_path, place)
     assert len(records) == tiny.SHAPE[2]
     for record in (records[i] for i in range(len(records))):
@@ -55,7 +58,8 @@ def test_records_are_cut_about_what_is_labelled(tmp_path, place):
         if label.any():
             rows, columns = np.nonzero(label)
             assert 33 <= len(rows) <= 42  # 144 mm2 in pixels of 4
-            assert all(abs(at.min() + at.max() + 1 - 16) <= 1 for at in (rows, columns))
+            off = [at.min() + at.max() + 1 - 16 for at in (rows, columns)]
+            assert off == [pytest.approx(n, abs=1) for n in aside]
             assert (image[label > 0] > 0.5).mean() > 0.8 and (image[label == 0] < 0.5).mean() > 0.9
 
 

@@ -78,8 +78,9 @@ def _pictures(index, stack, labels, normalisation, spacing_mm, role, settings) -
 
 
 def _cutter(labels, shape, settings):
-    """A function that cuts all pictures of a scan at the same place."""
-    centre = tiles.middle(np.zeros(shape, bool) if labels is None else labels.any(0))
+    """A function that cuts all pictures of a scan at one place, inside of them as the tiles of a whole scan are."""
+    middle = tiles.middle(np.zeros(shape, bool) if labels is None else labels.any(0))
+    centre = tiles.held(middle, settings.size, shape)
     return lambda pictures: np.stack([tiles.cut(picture, centre, settings.size) for picture in pictures])
 
 

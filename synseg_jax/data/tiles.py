@@ -29,6 +29,12 @@ def middle(labels: Shaped[np.ndarray, '*space']) -> tuple[int, ...]:
     return tuple(int(axis.min() + axis.max() + 1) // 2 for axis in marked)
 
 
+def held(centre: Sequence[int], size: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
+    """The centre of a box of `size`, moved so far that the box stays inside whatever is as large; else the middle."""
+    ends = zip(centre, size, shape, strict=True)
+    return tuple(min(max(at, n // 2), m - n + n // 2) if n <= m else m // 2 for at, n, m in ends)
+
+
 def cut(volume: Shaped[np.ndarray, '*shape'], centre: Sequence[int], size: Sequence[int]) -> np.ndarray:
     """The box of `size` about a voxel, whose further axes stay; what lies outside the volume is 0."""
     inside, to = _overlap(volume.shape, centre, size)
