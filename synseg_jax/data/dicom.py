@@ -133,8 +133,14 @@ def chosen(path: Path) -> tuple[Path, str]:
 
 
 def series_in(folder: Path) -> dict[str, Path]:
-    """{name: path} of the series in a folder: its own name or, of several, `NAME_7` -> `FOLDER#7`; empty without."""
-    named = _names(_by_series(folder))
+    """{name: path} of the series in a folder: its own name or, of several, `NAME_7` -> `FOLDER#7`; empty without.
+
+    A folder with a damaged file counts as one series, so that only whoever reads it is refused.
+    """
+    try:
+        named = _names(_by_series(folder))
+    except InputError:
+        return {folder.name: folder}
     if len(named) < 2:
         return {folder.name: folder} if named else {}
     return {f'{folder.name}_{n}': folder.with_name(f'{folder.name}#{n}') for n in sorted(named.values())}

@@ -113,13 +113,23 @@ def _number(series: Series) -> tuple[int, str]:
 
 
 def _series(patient) -> list[Series]:
-    """The first DICOM file of every folder below a patient's."""
-    found = []
-    for folder in sorted(path for path in patient.rglob('*') if path.is_dir()):
-        inside = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith('.'))
-        if first := next((path for path in inside if dicom.is_dicom(path)), None):
-            found.append((first, dicom.header(first)))
-    return found
+    """The first DICOM file of every folder below a patient's whose header can be read."""
+    folders = sorted(path for path in patient.rglob('*') if path.is_dir())
+    return [first for folder in folders if (first := _first(folder))]
+
+
+def _first(folder) -> Series | None:
+    """None without DICOM; InputError where all of it is damaged: of some, whoever reads the series names one."""
+    refused = None
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.startswith('.') and dicom.is_dicom(path):
+            try:
+                return path, dicom.header(path)
+            except InputError as error:
+                refused = refused or error
+    if refused:
+        raise refused
+    return None
 
 
 def _description(header) -> str:
