@@ -29,6 +29,8 @@ def get_config(data: str = '') -> ConfigDict:
     c.sets = ConfigDict({'a': (), 'b': ()})
     c.tests = ()  # the sets that the system is measured on; empty: those of domain b that have test scans
     c.tested = ''  # the stage whose segmentor is measured; empty: the last that trains one
+    # Also the Dice of the checkpoint that is best by the labels of the test scans, as papers choose it; keeps all.
+    c.oracle = False
     c.lesions = ()  # classes that are also counted lesion by lesion
     c.fold = ConfigDict(
         {'set': '', 'of': 0}

@@ -35,6 +35,7 @@ FREE = (
     'run',
     'tests',
     'tested',
+    'oracle',
     'lesions',
     'data_dir',
     'table.',

@@ -54,7 +54,8 @@ class Fit:
             f'{self.system.method.name}: {", ".join(self.system.networks)}; batch {train.batch} = '
             f'{over.size} x {parallel.rows_per_device(train.batch, over)}'
         )
-        checkpoints = Checkpoints(self.folder / 'checkpoints', train.keep, journal.say)
+        keep = self.plan.steps if self.config.oracle else train.keep
+        checkpoints = Checkpoints(self.folder / 'checkpoints', keep, journal.say)
         validate = Validation(self, journal, signals)
         step = self.system.step(self.per_epoch, over)
         finished, trained = False, self.plan.steps

@@ -11,14 +11,14 @@ import jax
 import numpy as np
 
 import synseg_jax
-from synseg_jax import pairs, stages
+from synseg_jax import oracle, pairs, stages
 from synseg_jax.data import volume
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.selection import Fold, cases_to_test
 from synseg_jax.errors import known
 from synseg_jax.evaluation import summary
 from synseg_jax.measuring import Tested, measure
-from synseg_jax.scans import Segmenter
+from synseg_jax.scans import Segmenter, Trained
 from synseg_jax.stages import Stage
 from synseg_jax.training import processes
 
@@ -43,6 +43,7 @@ def evaluate(
     before = _before(path)
     weights = [trained.run.folder.name, [cost['steps'] for cost in costs], stage.config.predict.to_dict()]
     weights += [list(stage.config.lesions)] if stage.config.lesions else []
+    weights += ['oracle'] if stage.config.oracle else []
     measured = {}
     for name in stage.config.tests or _targets(stage):
         entry = sets[known('set (tests)', name, sets)].sets[name]
@@ -52,7 +53,10 @@ def evaluate(
         key = stages.digest(weights, [_identity(case) for case in cases])
         measured[name] = before['sets'].get(name, {})
         if measured[name].get('key') != key:
-            measured[name] = {'key': key, **measure(Tested(trained, name, sets, cases), folder)}
+            tested = Tested(trained, name, sets, cases)
+            measured[name] = {'key': key, **measure(tested, folder)}
+            if stage.config.oracle and isinstance(trained, Trained):
+                measured[name] |= _with_oracle(measured[name]['cases'], tested, folder)
     found = {'sets': measured, 'costs': list(costs), 'seed': stage.config.seed, 'weights': stages.digest(weights)}
     same = found['weights'] == before['weights']
     found['synthesis'] = before['synthesis'] if same else _synthesis(fitted)
@@ -60,6 +64,14 @@ def evaluate(
     if processes.is_first():
         summary.write_json(path, {**found, 'sets': {**before['sets'], **measured}})
     return found
+
+
+def _with_oracle(cases, tested, folder) -> dict:
+    """The measures of cases with what oracle selection would reach, and which checkpoint that is."""
+    best = oracle.oracle(tested, folder)
+    both = {case: {organ: {**of, oracle.DICE: best.cases[case].get(organ)} for organ, of in measured.items()}
+            for case, measured in cases.items()}  # fmt: skip
+    return {'cases': both, 'oracle': {'step': best.step, 'of': best.of}}
 
 
 def _tested(fitted) -> tuple[Stage, Segmenter]:

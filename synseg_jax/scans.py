@@ -1,7 +1,7 @@
 """Trained networks on whole scans: labels on a scan's own grid, and synthetic scans in the other modality."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -160,6 +160,13 @@ class Trained:
     def segments(self, domain: str) -> bool:
         """Whether it segments scans of a domain."""
         return self.networks.system.segmentor(domain) is not None
+
+    def kept(self) -> Iterator[tuple[int, 'Trained']]:
+        """Every checkpoint of the stage that was kept and is whole: its step, and the networks with its weights."""
+        checkpoints = Checkpoints(self.run.folder / 'checkpoints', alone=True)
+        like = self.networks.system.abstract_state(parallel.own_device())
+        for step, state in checkpoints.every(like):
+            yield step, Trained(self.run, trained_params(state))
 
     def uncut(self) -> 'Trained':
         """The same networks, for scans of the target that show no more than those of the source."""

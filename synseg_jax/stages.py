@@ -35,6 +35,7 @@ ELSEWHERE = (
     'predict.',
     'tests',
     'tested',
+    'oracle',
     'lesions',
     'fold.',
     'sets.',

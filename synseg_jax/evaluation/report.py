@@ -9,7 +9,7 @@ from synseg_jax.evaluation.comparison import Entry, Report, Row, entries, values
 from synseg_jax.evaluation.summary import replacing, rows, write_csv
 
 __all__ = ['Report', 'Row', 'write']
-_UNIT_MEASURES = ('dice', 'iou', 'auc')
+_UNIT_MEASURES = ('dice', 'dice_oracle', 'iou', 'auc')
 
 
 def write(report: Report, folder: str | Path) -> None:

@@ -8,6 +8,7 @@ from synseg_jax.evaluation.statistics import MIN_PAIRS, MIN_VALUES, RESAMPLES
 
 _NAMES = {'dice': 'Dice', 'iou': 'IoU', 'asd_mm': 'ASD mm', 'hd95_mm': 'HD95 mm', 'auc': 'AUC', 'ssim': 'SSIM'}
 _NAMES |= {'psnr': 'PSNR dB', 'mae': 'MAE', 'kl': 'KL divergence'}
+_NAMES |= {'dice_oracle': 'Dice, oracle selection'}
 _NAMES |= {'lesions': 'lesions found', 'false_lesions': 'false lesions'}
 _DIGITS = {'asd_mm': 2, 'hd95_mm': 1, 'psnr': 1}
 
@@ -88,6 +89,11 @@ def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
         'Empty masks: an organ in neither prediction nor reference leaves the case out; in only one of them it has '
         'Dice and IoU 0 and no distance, so a miss shows in Dice, not in distances. n counts the cases with a value.'
     )
+    if any(entry.measure == 'dice_oracle' and entry.n for entry in entries):
+        yield (
+            'Oracle selection: with the checkpoint, of all, that is best by the labels of these very test scans, as '
+            'papers choose it. All other columns: chosen without any of their labels.'
+        )
     if any(entry.reported for entry in entries):
         yield f'Paper: as printed in {report.source}, on the scans of the paper.'
     if report.reference:

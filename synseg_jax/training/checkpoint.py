@@ -7,7 +7,7 @@ for the one before it.
 import json
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -76,6 +76,14 @@ class Checkpoints:
         if found is None:
             raise InputError(f'{self.folder}: no readable checkpoint; train first')
         return found
+
+    def every(self, like: State) -> Iterator[tuple[int, State]]:
+        """The steps that were kept and are whole, the first one first, with their states."""
+        for step in sorted(self.manager.all_steps()):
+            try:
+                yield step, self._restore(step, like)
+            except Exception as error:
+                self.say(f'checkpoint {self.folder / str(step)} is damaged and left out: {_first_line(error)}')
 
     def score(self, step: int) -> float | None:
         """The validation score of a checkpoint."""
