@@ -82,7 +82,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.source_split, c.data.target_split = (0.65, 0.1, 0.25), (1.0, 0.0, 0.0)
     c.lesions = ('tumour',)
     if data:
-        c.data.spacing_mm = 1.0  # patches of 256x256 about the tumours
+        c.data.spacing_mm = 1.0  # patches of 256x256, about the tumours where they are labelled
         return c
     c.rate = ConfigDict({'generator': 4e-4, 'discriminator': 4e-4, 'segmentor': 1e-3})
     c.data.size = (96, 96)

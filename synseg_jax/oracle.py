@@ -28,7 +28,7 @@ class Oracle(NamedTuple):
     cases: Mapping[str, Mapping[str, float | None]]
 
 
-def oracle(tested: Tested, folder: Path) -> Oracle:
+def select(tested: Tested, folder: Path) -> Oracle:
     """Every checkpoint that was kept, tried on the labelled scans of a set; of equals the first."""
     found = {step: _dice(replace(tested, segmenter=trained), folder) for step, trained in tested.segmenter.kept()}
     best = max(sorted(found), key=lambda step: _mean(found[step]))

@@ -68,7 +68,7 @@ def evaluate(
 
 def _with_oracle(cases, tested, folder) -> dict:
     """The measures of cases with what oracle selection would reach, and which checkpoint that is."""
-    best = oracle.oracle(tested, folder)
+    best = oracle.select(tested, folder)
     both = {case: {organ: {**of, oracle.DICE: best.cases[case].get(organ)} for organ, of in measured.items()}
             for case, measured in cases.items()}  # fmt: skip
     return {'cases': both, 'oracle': {'step': best.step, 'of': best.of}}
