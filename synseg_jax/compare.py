@@ -21,7 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from synseg_jax import command, stages
+from synseg_jax import command, oracle, stages
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import comparison_plots, report, wording
 from synseg_jax.evaluation.comparison import Report, Row, values
@@ -168,9 +168,10 @@ def main() -> None:
     made, folder = rows(config, workdir), workdir / f'report_{path.stem}'
     folder.mkdir(parents=True, exist_ok=True)
     table = config.table
+    measures = (*table.measures, *((oracle.DICE,) if config.oracle else ()))
     times = [_content(workdir / name / RESULTS).get('seconds', 0.0) for name in systems]
     written = Report(
-        table.title, table.source, tuple(table.organs), tuple(table.measures), table.reference, made,
+        table.title, table.source, tuple(table.organs), measures, table.reference, made,
         [f'{name} stopped with exit code {code}; run it again to see why' for name, code in failed.items()],
         versions(), sum(times), pictures(config, made, workdir, folder),
     )  # fmt: skip

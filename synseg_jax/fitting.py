@@ -54,7 +54,7 @@ class Fit:
             f'{self.system.method.name}: {", ".join(self.system.networks)}; batch {train.batch} = '
             f'{over.size} x {parallel.rows_per_device(train.batch, over)}'
         )
-        keep = self.plan.steps if self.config.oracle else train.keep
+        keep = self.plan.steps if self._tried_by_oracle() else train.keep
         checkpoints = Checkpoints(self.folder / 'checkpoints', keep, journal.say)
         validate = Validation(self, journal, signals)
         step = self.system.step(self.per_epoch, over)
@@ -79,6 +79,11 @@ class Fit:
             plots.curves(self.folder / 'curves.png', self.folder / 'metrics.csv')
         journal.say(f'uses the weights of step {int(best.step)}')
         return Trained(described, parallel.here(trained_params(best))), cost
+
+    def _tried_by_oracle(self) -> bool:
+        """Whether all of its checkpoints may be tried on test scans."""
+        segments = self.system.segmentor('a') or self.system.segmentor('b')
+        return bool(self.config.oracle and segments and self.config.tested in ('', self.stage.name))
 
     def _describe(self) -> Run:
         described = Run.of(self.stage, self.folder)

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from synseg_jax.evaluation import metrics, summary
 from synseg_jax.measuring import Tested
@@ -28,10 +29,23 @@ class Oracle(NamedTuple):
     cases: Mapping[str, Mapping[str, float | None]]
 
 
-def select(tested: Tested, folder: Path) -> Oracle:
-    """Every checkpoint that was kept, tried on the labelled scans of a set; of equals the first."""
-    found = {step: _dice(replace(tested, segmenter=trained), folder) for step, trained in tested.segmenter.kept()}
-    best = max(sorted(found), key=lambda step: _mean(found[step]))
+def select(trained: Trained, tested: Tested, folder: Path) -> Oracle | None:
+    """Every validated checkpoint, tried on the labelled scans of a set; of equals the first.
+
+    None, which is said, unless all of them were kept.
+    """
+    steps, kept = trained.validated(), trained.kept()
+    if missing := [step for step in steps if step not in kept]:
+        told = f'{len(missing)} of {len(steps)} checkpoints were not kept'
+        logging.warning('%s: no oracle selection, %s; set oracle before training', trained.run.folder, told)
+        return None
+    trained = trained.uncut() if 'by' in tested.entry else trained
+    share = replace(tested, segmenter=trained, cases=processes.share(tested.cases))
+    found = {}
+    for step in steps:
+        trained.load(step)
+        found[step] = _dice(share, step, folder)
+    best = max(steps, key=lambda step: _mean(found[step]))
     return Oracle(best, len(found), found[best])
 
 
@@ -40,16 +54,14 @@ def _mean(cases) -> float:
     return summary.statistics(summary.organ_means(measured, 'dice').values())['mean'] or 0.0
 
 
-def _dice(tested, folder) -> dict[str, dict[str, float | None]]:
-    """{case: {organ: Dice}} with one segmenter."""
-    assert isinstance(tested.segmenter, Trained)
-    segmenter = tested.segmenter.uncut() if 'by' in tested.entry else tested.segmenter
-    share = replace(tested, segmenter=segmenter, cases=processes.share(tested.cases))
+def _dice(share, step, folder) -> dict[str, dict[str, float | None]]:
+    """{case: {organ: Dice}} of all processes with the weights of the moment."""
     own = {}
     with TemporaryDirectory(dir=folder, prefix='.oracle') as scratch:
-        written = predict(segmenter, share.paths, Path(scratch), share.entry['domain'], share.scan)
+        written = predict(share.segmenter, share.paths, Path(scratch), share.entry['domain'], share.scan)
         for case in share.cases:
             found, true = share.predicted(written[case['id']]), share.reference(case).array
             values = {name: metrics.dice(found == i, true == i) for i, name in enumerate(share.classes) if i}
             own[case['id']] = {name: None if np.isnan(value) else float(value) for name, value in values.items()}
-    return {case: of for part in processes.gathered(own, folder, f'{tested.name}.oracle') for case, of in part.items()}
+    parts = processes.gathered(own, folder, f'{share.name}.oracle{step}')
+    return {case: of for part in parts for case, of in part.items()}

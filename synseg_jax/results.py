@@ -43,7 +43,6 @@ def evaluate(
     before = _before(path)
     weights = [trained.run.folder.name, [cost['steps'] for cost in costs], stage.config.predict.to_dict()]
     weights += [list(stage.config.lesions)] if stage.config.lesions else []
-    weights += ['oracle'] if stage.config.oracle else []
     measured = {}
     for name in stage.config.tests or _targets(stage):
         entry = sets[known('set (tests)', name, sets)].sets[name]
@@ -53,22 +52,28 @@ def evaluate(
         key = stages.digest(weights, [_identity(case) for case in cases])
         measured[name] = before['sets'].get(name, {})
         if measured[name].get('key') != key:
-            tested = Tested(trained, name, sets, cases)
-            measured[name] = {'key': key, **measure(tested, folder)}
-            if stage.config.oracle and isinstance(trained, Trained):
-                measured[name] |= _with_oracle(measured[name]['cases'], tested, folder)
+            measured[name] = {'key': key, **measure(Tested(trained, name, sets, cases), folder)}
+            _keep(path, {**before, 'sets': {**before['sets'], **measured}})
+        if stage.config.oracle and isinstance(trained, Trained) and 'oracle' not in measured[name]:
+            measured[name] |= _with_oracle(measured[name]['cases'], Tested(trained, name, sets, cases), folder)
     found = {'sets': measured, 'costs': list(costs), 'seed': stage.config.seed, 'weights': stages.digest(weights)}
     same = found['weights'] == before['weights']
     found['synthesis'] = before['synthesis'] if same else _synthesis(fitted)
     found['reads_target_labels'] = any(_reads_target_labels(*one) for one in fitted)
-    if processes.is_first():
-        summary.write_json(path, {**found, 'sets': {**before['sets'], **measured}})
+    _keep(path, {**found, 'sets': {**before['sets'], **measured}})
     return found
 
 
+def _keep(path, measured) -> None:
+    if processes.is_first():
+        summary.write_json(path, measured)
+
+
 def _with_oracle(cases, tested, folder) -> dict:
-    """The measures of cases with what oracle selection would reach, and which checkpoint that is."""
-    best = oracle.select(tested, folder)
+    """The measures of cases with what oracle selection would reach, and which checkpoint that is; {} if none can be."""
+    best = oracle.select(Trained(tested.segmenter.run, tested.segmenter.networks.params), tested, folder)
+    if best is None:
+        return {}
     both = {case: {organ: {**of, oracle.DICE: best.cases[case].get(organ)} for organ, of in measured.items()}
             for case, measured in cases.items()}  # fmt: skip
     return {'cases': both, 'oracle': {'step': best.step, 'of': best.of}}

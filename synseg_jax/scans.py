@@ -1,7 +1,7 @@
 """Trained networks on whole scans: labels on a scan's own grid, and synthetic scans in the other modality."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -161,12 +161,20 @@ class Trained:
         """Whether it segments scans of a domain."""
         return self.networks.system.segmentor(domain) is not None
 
-    def kept(self) -> Iterator[tuple[int, 'Trained']]:
-        """Every checkpoint of the stage that was kept and is whole: its step, and the networks with its weights."""
-        checkpoints = Checkpoints(self.run.folder / 'checkpoints', alone=True)
+    def kept(self) -> list[int]:
+        """The steps of the checkpoints that were kept."""
+        return Checkpoints(self.run.folder / 'checkpoints', alone=True).steps()
+
+    def validated(self) -> list[int]:
+        """The steps after which checkpoints were validated, kept or not; not those where training was interrupted."""
+        last, every = max(self.kept()), self.config.train.save_every
+        return sorted({*range(every, last, every), last})
+
+    def load(self, step: int) -> None:
+        """Takes the weights of a checkpoint in place of those in use."""
         like = self.networks.system.abstract_state(parallel.own_device())
-        for step, state in checkpoints.every(like):
-            yield step, Trained(self.run, trained_params(state))
+        state = Checkpoints(self.run.folder / 'checkpoints', alone=True).at(step, like)
+        self.networks.params, self._seen = trained_params(state), ((), None, None)
 
     def uncut(self) -> 'Trained':
         """The same networks, for scans of the target that show no more than those of the source."""

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from dicom_files import write_rtstruct, write_series
 from PIL import Image
 
+from synseg_jax.data import volume
 from synseg_jax.data.layouts import class_values, read_dataset
 from synseg_jax.data.preparation import prepare
 from synseg_jax.data.records import Manifest
@@ -262,6 +263,20 @@ def test_nsclc_radiomics(tmp_path):
         InputError, match=r'no label liver; it has background, lungs, heart, .*tumour; set data.classes'
     ):
         _prepared(tmp_path, Scans('source', folder, 'a'), classes=('background', 'liver'))
+
+
+def test_damaged_contours_are_their_own_patients_trouble(tmp_path):
+    folder, contours = tmp_path / 'NSCLC-Radiomics', {'GTV-1': [(2, _square((2, 6), (6, 9)))]}
+    for patient in ('LUNG1-001', 'LUNG1-002'):
+        series = _tcia(folder, patient, 0, 'CT', TOP_DOWN, 'CT')
+        drawn = write_rtstruct(folder / patient / 'study' / 'rtstruct' / '1-1.dcm', series, contours)
+    drawn.write_bytes(drawn.read_bytes()[:400])
+    dataset = read_dataset(folder)
+    assert [case.subject for case in dataset.cases] == ['LUNG1-001', 'LUNG1-002']
+    with pytest.raises(InputError, match=r'LUNG1-002/study/rtstruct/1-1.dcm: (damaged|truncated) or no DICOM'):
+        volume.read(dataset.cases[1].image)
+    with pytest.raises(InputError, match=r'LUNG1-002/study/rtstruct/1-1.dcm: (damaged|truncated) or no DICOM'):
+        _prepared(tmp_path, Scans('source', folder, 'a'), classes=('background', 'tumour'))
 
 
 def test_the_series_that_contours_were_drawn_on(tmp_path, caplog):

@@ -1,6 +1,7 @@
 """Oracle selection tells what the best checkpoint by the labels of the test scans reaches, and changes nothing else."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from synseg_jax.evaluation import metrics, report
 from synseg_jax.evaluation.comparison import Report, Row
 
 LENGTH = {'train__steps': 12, 'train__decay_steps': 0, 'train__save_every': 4, 'train__keep': 1}
+TOLD = 'by the labels of these very test scans'
 
 
 def _run(records, workdir, **changes):
@@ -31,7 +33,9 @@ def finished(tiny_records, tmp_path_factory):
 def _dice(workdir, records):
     """{step: {case: {organ: Dice}}} of every checkpoint."""
     found = {}
-    for step, trained in scans.find(workdir).kept():
+    trained = scans.find(workdir)
+    for step in trained.kept():
+        trained.load(step)
         for case in Manifest.load(records).role('target', 'test')['cases']:
             labels = trained.segment(volume.read(case['image']), 'b')
             true = volume.read_labels(case['label']).array
@@ -61,6 +65,7 @@ def test_nothing_else_changes(finished, tiny_records):
     stages = sorted(path.name for path in (workdir / 'stages').iterdir())
     before = (workdir / 'stages' / stages[-1] / 'metrics.csv').stat().st_mtime_ns
     told = json.loads((workdir / 'alone' / 'results.json').read_text())
+    (workdir / 'alone' / 'measures.json').unlink()
     again = _run(tiny_records, workdir)
     assert sorted(path.name for path in (workdir / 'stages').iterdir()) == stages
     assert (workdir / 'stages' / stages[-1] / 'metrics.csv').stat().st_mtime_ns == before
@@ -72,6 +77,21 @@ def test_nothing_else_changes(finished, tiny_records):
             assert measures == {k: v for k, v in told['cases']['target'][case][organ].items() if k != 'dice_oracle'}
 
 
+def test_checkpoints_of_interruptions_do_not_count_and_all_others_must_be_there(finished, tiny_records, caplog):
+    """Asked for after a training of which not all was kept, there is no choice to speak of."""
+    workdir, _ = finished
+    trained = scans.find(workdir)
+    kept = trained.run.folder / 'checkpoints'
+    shutil.copytree(kept / '12', kept / '11')
+    assert scans.find(workdir).validated() == [4, 8, 12]
+    shutil.rmtree(kept / '8')
+    (workdir / 'alone' / 'measures.json').unlink()
+    _run(tiny_records, workdir, oracle=True)
+    assert 'no oracle selection, 1 of 3 checkpoints were not kept' in caplog.text
+    told = json.loads((workdir / 'alone' / 'measures.json').read_text())['sets']['target']
+    assert 'oracle' not in told and all('dice_oracle' not in of['liver'] for of in told['cases'].values())
+
+
 def test_a_report_says_what_it_is(tmp_path):
     cases = {f'c{i}': {'liver': {'dice': 0.5, 'dice_oracle': 0.25 * i}} for i in range(4)}
     rows = [Row('with', cases=cases), Row('without', cases={'c0': {'liver': {'dice': 0.5}}})]
@@ -79,4 +99,4 @@ def test_a_report_says_what_it_is(tmp_path):
     text = (tmp_path / 'report.md').read_text(encoding='utf-8')
     assert '| system | Dice ↑ | paper | Dice, oracle selection ↑ | paper |' in text
     assert '| with | 0.500 ± 0.000 |  | 0.375 ± 0.323 |  |' in text and '| without | 0.500 |  | – |  |' in text
-    assert 'by the labels of these very test scans' in text
+    assert TOLD in text

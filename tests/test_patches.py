@@ -28,12 +28,13 @@ WHOLE = {  # every slice, every intensity, one scan
 }
 
 
-def _prepared(folder, place, modality='MR', **changes):
+def _prepared(folder, place, modality='MR', labelled=True, **changes):
     """Records of one scan with a bright square of 4 x 4 voxels, 12 mm wide, whose corner is at `place`."""
     image, labels = tiny.scan(0, modality)
     labels[:] = 0
     labels[place[0] : place[0] + 4, place[1] : place[1] + 4, 2:4] = 1
     image = np.where(labels > 0, 1000, 300).astype(np.int16)
+    labels *= labelled
     dataset = tiny.write_dataset(folder / modality, modality, 1)
     (scan,) = (dataset / 'imagesTr').iterdir()
     nib.save(nib.Nifti1Image(image, tiny.AFFINE), scan)
@@ -75,6 +76,13 @@ def test_labels_beyond_the_patch_are_told(tmp_path, caplog):
         _prepared(tmp_path, (9, 9), data__size=(4, 16))
     assert 'mr_0_0000.nii.gz: 33' in caplog.text
     assert 'of what is labelled lies outside of 4x16 at 2 mm; raise data.size' in caplog.text
+
+
+@pytest.mark.parametrize('spacing_mm', [0.0, 2.0])
+def test_where_nothing_is_labelled_nothing_lies_outside(tmp_path, caplog, spacing_mm):
+    with caplog.at_level(logging.WARNING):
+        _prepared(tmp_path, (9, 9), data__spacing_mm=spacing_mm, data__classes=tiny.CLASSES, labelled=False)
+    assert 'lies outside' not in caplog.text
 
 
 def test_a_scan_comes_back_from_its_tiles(tmp_path):

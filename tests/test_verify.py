@@ -254,20 +254,22 @@ def test_a_folder_that_cannot_be_read_keeps_no_other_from_being_checked(sets):
 
 
 @pytest.mark.parametrize('patient', ['p{}', 'ProstateX-000{}'])
-@pytest.mark.parametrize('number', [0, 2])  # the first file of a series is the one that speaks for it
+@pytest.mark.parametrize('number', [0, 2, None])  # the first file of a series is the one that speaks for it; None: all
 def test_a_damaged_slice_keeps_no_other_series_from_being_checked(sets, tmp_path, patient, number):
     folder, channel = tmp_path / 'series', 'MR'
     for i in range(3):
         place = folder / patient.format(i) / ('study/series' if 'X' in patient else '')
         files = write_series(place, _scan(i)[0], AFFINE, channel, SeriesDescription='t2_tse_tra')
-        if i == 1:
-            files[number].write_bytes(files[number].read_bytes()[:400])
+        for file in files if number is None else [files[number]]:
+            if i == 1:
+                file.write_bytes(file.read_bytes()[:400])
         if i == 2:
             files[1].unlink()
     lines = _lines([sets[0], Scans('target', folder, 'b', channel='' if 'X' in patient else channel)])
     errors = [line for line in lines if line.startswith('error')]
     assert len(errors) == 2
-    for words in (rf'/{number + 1:04d}.dcm: (damaged|truncated) or no DICOM', f'{patient.format(2)}.*: slices missing'):
+    damaged = rf'/{(number or 0) + 1:04d}.dcm: (damaged|truncated) or no DICOM'
+    for words in (damaged, f'{patient.format(2)}.*: slices missing'):
         assert sum(bool(re.search(words, line)) for line in errors) == 1
 
 

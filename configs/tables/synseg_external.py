@@ -31,7 +31,7 @@ def get_config(data: str = '') -> ConfigDict:
         'Huo et al., IEEE TMI 2019, Table 2 (66 CT scans)',
         runs='synseg_spleen',
         organs=('spleen', 'mean'),
-        measures=('dice', 'asd_mm', 'dice_oracle'),
+        measures=('dice', 'asd_mm'),
         reference='SynSeg-Net',
         rows=rows,
     )

@@ -27,7 +27,7 @@ def get_config(data: str = '') -> ConfigDict:
         'Huo et al., IEEE TMI 2019, Table 1 (DSC and ASD on 19 CT scans; best epoch by test labels)',
         runs='synseg_spleen',
         organs=('spleen', 'mean'),
-        measures=('dice', 'asd_mm', 'dice_oracle'),
+        measures=('dice', 'asd_mm'),
         reference='SynSeg-Net',
         rows={
             system: {'system': system, 'set': 'target', 'name': name, 'reported': {'dice': dice, 'asd_mm': asd}}

@@ -28,7 +28,7 @@ def get_config(data: str = '') -> ConfigDict:
         'Huo et al., IEEE TMI 2019, Table 3',
         runs='synseg_ticv',
         organs=('mean',),
-        measures=('dice', 'asd_mm', 'dice_oracle'),
+        measures=('dice', 'asd_mm'),
         reference='SynSeg-Net',
         rows=rows,
     )

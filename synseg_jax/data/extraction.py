@@ -39,11 +39,12 @@ def _sliced(index, seen, settings):
     spacing_mm = slices.stack_spacing(upright.spacing_mm, settings.slice_axis)
     make = _boxed if len(settings.size) == 3 else _pictures
     records, kept, odd = make(index, stack, labels, normalisation, spacing_mm, role, settings)
-    note = f'{case.image.name}: {odd}' if odd else intensity.unused(normalisation, stored.array)
-    return records, _description(case, stored, upright, stack, normalisation, kept, settings), [note] if note else []
+    notes = [f'{case.image.name}: {odd}' if odd else '', intensity.unused(normalisation, stored.array)]
+    description = _description(case, stored, upright, stack, normalisation, kept, settings)
+    return records, description, [note for note in notes if note]
 
 
-def _boxed(index, stack, labels, normalisation, spacing_mm, _, settings) -> tuple[list[bytes], list[int], str]:
+def _boxed(index, stack, labels, normalisation, spacing_mm, role, settings) -> tuple[list[bytes], list[int], str]:
     """The record of a volume: the box about the middle of what is labelled or, without labels, of the scan."""
     shape = tiles.shape_at(stack.shape, spacing_mm, settings.spacing_mm)
     image = slices.resize_linear(normalisation.apply(stack)[None], shape)[0]
@@ -86,11 +87,13 @@ def _cutter(labels, shape, settings):
 
 def _beyond(whole, labels, settings) -> str:
     """A warning, where labels lie outside what was cut."""
-    lost = 0 if whole is None else 1 - np.count_nonzero(labels) / max(1, np.count_nonzero(whole))
+    there = 0 if whole is None else np.count_nonzero(whole)
+    lost = there - np.count_nonzero(labels) if there else 0
     if not lost:
         return ''
+    share = f'{lost / there:.1%}' if lost >= 0.001 * there else 'less than 0.1%'
     size = 'x'.join(map(str, settings.size))
-    return f'{lost:.1%} of what is labelled lies outside of {size} at {settings.spacing_mm:g} mm; raise data.size'
+    return f'{share} of what is labelled lies outside of {size} at {settings.spacing_mm:g} mm; raise data.size'
 
 
 def _near_labels(labels, margin) -> np.ndarray | None:

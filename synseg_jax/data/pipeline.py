@@ -4,7 +4,7 @@ The position in the data is one integer, the number of global batches consumed. 
 [k B, (k + 1) B) of one endless stream, in which each domain is shuffled anew every epoch on its own seed.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -12,7 +12,7 @@ import numpy as np
 
 from synseg_jax.errors import InputError
 
-AHEAD = 2  # batches made ready before they are asked for
+AHEAD = 2  # batches that lie ready, beside one that is being made ready
 
 
 class Pool:
@@ -118,7 +118,7 @@ def batches(
     process: int = 0,
     processes: int = 1,
     ready: Callable[[dict[str, np.ndarray]], Any] | None = None,
-) -> Iterator[Any]:
+) -> grain.DatasetIterator[Any]:
     """This process's rows of the global batches `start` to `stop`: images in [0, 1], labels as int32.
 
     `batch` counts global rows; `workers` reading processes, 0 for threads of this one; `arrays` the ones to keep.

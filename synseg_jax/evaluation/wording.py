@@ -91,8 +91,8 @@ def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
     )
     if any(entry.measure == 'dice_oracle' and entry.n for entry in entries):
         yield (
-            'Oracle selection: with the checkpoint, of all, that is best by the labels of these very test scans, as '
-            'papers choose it. All other columns: chosen without any of their labels.'
+            'Oracle selection: with the checkpoint (of every fold), of all, whose mean Dice over organs is best by the '
+            'labels of these very test scans, as papers choose it. All other columns: chosen without their labels.'
         )
     if any(entry.reported for entry in entries):
         yield f'Paper: as printed in {report.source}, on the scans of the paper.'

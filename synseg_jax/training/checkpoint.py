@@ -7,7 +7,7 @@ for the one before it.
 import json
 import logging
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -77,13 +77,13 @@ class Checkpoints:
             raise InputError(f'{self.folder}: no readable checkpoint; train first')
         return found
 
-    def every(self, like: State) -> Iterator[tuple[int, State]]:
-        """The steps that were kept and are whole, the first one first, with their states."""
-        for step in sorted(self.manager.all_steps()):
-            try:
-                yield step, self._restore(step, like)
-            except Exception as error:
-                self.say(f'checkpoint {self.folder / str(step)} is damaged and left out: {_first_line(error)}')
+    def steps(self) -> list[int]:
+        """The steps that were kept, the first one first."""
+        return sorted(self.manager.all_steps())
+
+    def at(self, step: int, like: State) -> State:
+        """The checkpoint of a step; InputError where it is damaged."""
+        return self._first_whole([step], like)
 
     def score(self, step: int) -> float | None:
         """The validation score of a checkpoint."""

@@ -46,8 +46,9 @@ def train(
 ) -> State:
     """The state after `plan.steps` steps, resumed from the newest whole checkpoint.
 
-    `batches(k)` iterates over the global batches from k on, laid out over the mesh; `validate(state)` measures held-out
-    subjects, its `score` choosing the best checkpoint.  Raises Interrupted after saving when a signal asked for it.
+    `batches(k)` iterates, until it is closed, over the global batches from k on, laid out over the mesh;
+    `validate(state)` measures held-out subjects, its `score` choosing the best checkpoint.  Raises Interrupted after
+    saving when a signal asked for it.
     """
     restored = checkpoints.latest(state)
     state = state if restored is None else restored

@@ -22,7 +22,7 @@ from synseg_jax.data import dicom, rtstruct
 from synseg_jax.data.dataset import Case, Dataset, checked_id
 from synseg_jax.errors import InputError
 
-Series = tuple[Path, pydicom.Dataset]  # the first file of a folder and what it says
+Series = tuple[Path, pydicom.Dataset | None]  # the first file of a folder and what it says; None if it is damaged
 TRANSVERSAL_T2 = r'^(?!.*(sag|cor)).*t2'
 
 
@@ -63,6 +63,9 @@ class Collection:
 
     def _case(self, patient, nrrd) -> Case:
         series = _series(patient)
+        if damaged := [file for file, header in series if header is None]:  # whoever reads the series names it
+            label = damaged[0] if self.labelled_by else None
+            return Case(checked_id(patient.name), patient.name, damaged[0].parent, label)
         label = _contours(patient, series) if self.labelled_by == 'RTSTRUCT' else nrrd.get(patient.name)
         meant = rtstruct.referenced(label) if label and self.labelled_by == 'RTSTRUCT' else set()
         return Case(checked_id(patient.name), patient.name, self._image(patient, series, meant), label)
@@ -113,23 +116,20 @@ def _number(series: Series) -> tuple[int, str]:
 
 
 def _series(patient) -> list[Series]:
-    """The first DICOM file of every folder below a patient's whose header can be read."""
-    folders = sorted(path for path in patient.rglob('*') if path.is_dir())
-    return [first for folder in folders if (first := _first(folder))]
+    """The first DICOM file of every folder below a patient's."""
+    found = []
+    for folder in sorted(path for path in patient.rglob('*') if path.is_dir()):
+        inside = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith('.'))
+        if first := next((path for path in inside if dicom.is_dicom(path)), None):
+            found.append((first, _header(first)))
+    return found
 
 
-def _first(folder) -> Series | None:
-    """None without DICOM; InputError where all of it is damaged: of some, whoever reads the series names one."""
-    refused = None
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith('.') and dicom.is_dicom(path):
-            try:
-                return path, dicom.header(path)
-            except InputError as error:
-                refused = refused or error
-    if refused:
-        raise refused
-    return None
+def _header(file) -> pydicom.Dataset | None:
+    try:
+        return dicom.header(file)
+    except InputError:
+        return None
 
 
 def _description(header) -> str:
