@@ -62,6 +62,11 @@ def in_order(table: ConfigDict) -> list[ConfigDict]:
     return [table.rows[key] for key in table.order]
 
 
+def measures(config: ConfigDict) -> tuple[str, ...]:
+    """What a table shows of its rows; what oracle selection would reach as well where that is asked for."""
+    return (*config.table.measures, *((oracle.DICE,) if config.oracle else ()))
+
+
 def rows(config: ConfigDict, workdir: Path) -> list[Row]:
     """The rows of a table as far as their systems have run."""
     return [_row(config, wanted, workdir / wanted.system) for wanted in in_order(config.table)]
@@ -168,10 +173,9 @@ def main() -> None:
     made, folder = rows(config, workdir), workdir / f'report_{path.stem}'
     folder.mkdir(parents=True, exist_ok=True)
     table = config.table
-    measures = (*table.measures, *((oracle.DICE,) if config.oracle else ()))
     times = [_content(workdir / name / RESULTS).get('seconds', 0.0) for name in systems]
     written = Report(
-        table.title, table.source, tuple(table.organs), measures, table.reference, made,
+        table.title, table.source, tuple(table.organs), measures(config), table.reference, made,
         [f'{name} stopped with exit code {code}; run it again to see why' for name, code in failed.items()],
         versions(), sum(times), pictures(config, made, workdir, folder),
     )  # fmt: skip

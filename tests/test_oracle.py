@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tiny
 
-from synseg_jax import experiment, scans
+from configs.tables import synseg_abdomen_laptop
+from synseg_jax import compare, experiment, oracle, scans
 from synseg_jax.data import volume
 from synseg_jax.data.records import Manifest
 from synseg_jax.evaluation import metrics, report
@@ -100,3 +101,10 @@ def test_a_report_says_what_it_is(tmp_path):
     assert '| system | Dice ↑ | paper | Dice, oracle selection ↑ | paper |' in text
     assert '| with | 0.500 ± 0.000 |  | 0.375 ± 0.323 |  |' in text and '| without | 0.500 |  | – |  |' in text
     assert TOLD in text
+
+
+def test_a_table_shows_it_where_it_is_asked_for():
+    config = synseg_abdomen_laptop.get_config('records')
+    assert compare.measures(config) == ('dice', 'asd_mm', oracle.DICE)
+    config.oracle = False
+    assert compare.measures(config) == ('dice', 'asd_mm')
