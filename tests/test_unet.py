@@ -138,10 +138,11 @@ def test_dropout_is_by_row_and_off_without_keys():
     x = jnp.tile(jax.random.normal(jax.random.key(0), (1, 16, 16, 1)), (2, 1, 1, 1))
     run = functools.partial(jax.jit(network.apply), {'params': params})
     plain, dropped = run(x), run(x, KEYS)
-    np.testing.assert_array_equal(plain[0], plain[1])
-    assert not np.allclose(dropped[0], dropped[1]) and not np.allclose(dropped[0], plain[0])
-    np.testing.assert_allclose(run(x[1:], KEYS[1:])[0], dropped[1], rtol=1e-5)
-    np.testing.assert_array_equal(network.clone(dropout=0.0).apply({'params': params}, x, KEYS), plain)
+    near = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)  # some CPUs round rows differently
+    near(plain[0], plain[1])
+    assert not np.allclose(dropped[0], dropped[1], atol=1e-3) and not np.allclose(dropped[0], plain[0], atol=1e-3)
+    near(run(x[1:], KEYS[1:])[0], dropped[1])
+    near(network.clone(dropout=0.0).apply({'params': params}, x, KEYS), plain)
 
 
 @pytest.mark.parametrize('size', [(6, 9), (7, 8, 5)])
