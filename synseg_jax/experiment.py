@@ -137,7 +137,7 @@ class Experiment:
         stage = Stage(name, config, manifest, sets, Fold() if config.do in stages.MAKES else fold, dict(earlier))
         read = [scans.manifest for domain in 'ab' for scans in stage.scans(domain)]
         if len({(of.size, of.spacing_mm) for of in read}) > 1:
-            raise InputError(f'stage {name} of {system} reads sets of different sizes or spacings; make one of them anew')
+            raise InputError(f'stage {name} of {system} reads sets of different sizes or spacings; make one anew')
         with config.unlocked():
             for field in READING:
                 config.data[field] = getattr(read[-1] if read else manifest, field)
