@@ -19,7 +19,7 @@ What ends in `cpu_s` counts the seconds of all cores, whatever else they do.
 --peer is a script that takes --size --ngf --blocks --batch --steps --threads
 (and --infer, --best) and prints one JSON line with `seconds_per_step`; ours and the peer run in turn, --rounds times,
 so that a machine whose speed drifts is fair to both, and the ratio is the median of the rounds'.  --memory says what
-a step will hold, without compiling anything.
+a step will hold on a GPU, without one and without compiling anything.
 """
 
 import json
@@ -190,8 +190,8 @@ def _shown(found: dict) -> Table:
 
 
 def _remembered(timed) -> dict:
-    """What a step will hold, GiB on each device."""
-    guess = memory.estimate(timed)
+    """What a step will hold, GiB on each GPU."""
+    guess = memory.estimate(timed, 'gpu')
     parts = {'state': guess.state, 'gradients': guess.gradients, 'players in turn': guess.peak}
     parts |= {'players at once': guess.at_once, **{f'kept for {name}': of for name, of in guess.kept.items()}}
     return {name: round(of / timing.GIB, 3) for name, of in parts.items()}
@@ -234,5 +234,5 @@ if __name__ == '__main__':
     PEER = flags.DEFINE_string('peer', None, 'A PyTorch script to time in turn.')
     PEER_BEST = flags.DEFINE_bool('peer_best', False, 'The peer at its best: bf16, channels_last, compiled, fused.')
     OUTPUT = flags.DEFINE_string('output', None, 'JSON file to write.')
-    MEMORY = flags.DEFINE_bool('memory', False, 'Only say what a step will hold in memory, from shapes alone.')
+    MEMORY = flags.DEFINE_bool('memory', False, 'Only say what a step will hold on a GPU, from shapes alone.')
     command.run(main)

@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from synseg_jax import scans
-from synseg_jax.command import LARGE_PAGES, with_data, with_large_pages
+from synseg_jax.command import LARGE_PAGES, with_data, with_large_pages, with_xla
 from synseg_jax.training.system import configure
 
 COMMANDS = sorted(
@@ -233,3 +233,16 @@ def test_a_program_starts_anew_for_large_pages_unless_told_otherwise(monkeypatch
     monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'debugger', '-m', 'synseg_jax.main'])
     with_large_pages()
     assert len(begun) == 1
+
+
+def test_a_flag_of_xla_is_set_unless_named_or_on_cpu_alone(monkeypatch):
+    monkeypatch.setenv('XLA_FLAGS', '--xla_dump_to=x')
+    with_xla('--xla_gpu_force_conv_nhwc', 'true')
+    assert os.environ['XLA_FLAGS'] == '--xla_dump_to=x'  # the tests run on CPU alone
+    monkeypatch.delenv('JAX_PLATFORMS')
+    for _ in range(2):
+        with_xla('--xla_gpu_force_conv_nhwc', 'true')
+        assert os.environ['XLA_FLAGS'] == '--xla_dump_to=x --xla_gpu_force_conv_nhwc=true'
+    monkeypatch.setenv('XLA_FLAGS', '--xla_gpu_force_conv_nhwc=false')
+    with_xla('--xla_gpu_force_conv_nhwc', 'true')
+    assert os.environ['XLA_FLAGS'] == '--xla_gpu_force_conv_nhwc=false'

@@ -264,8 +264,8 @@ def agree(found, expected, *inputs):
 
 
 def random_layer(width, given, made, size=(12, 11)):
-    random = np.random.default_rng(0)
-    return [jnp.asarray(random.normal(size=shape)) for shape in ((2, *size, given), (width, width, given, made))]
+    random, widths = np.random.default_rng(0), [width] * len(size)
+    return [jnp.asarray(random.normal(size=shape)) for shape in ((2, *size, given), (*widths, given, made))]
 
 
 @pytest.mark.parametrize(
@@ -285,32 +285,50 @@ def test_many_channels_to_few(x64, width, few, padding):
     agree(lambda x, k: convolution.by_column(x, k, 1, pads), plain, x, kernel)
 
 
-@pytest.mark.parametrize(
-    ('width', 'few', 'stride', 'pads'), [(7, 1, 1, (0, 0)), (7, 3, 1, (0, 0)), (4, 1, 2, (1, 1)), (4, 2, 3, (1, 0))]
-)
-def test_few_channels_to_many(x64, width, few, stride, pads):
+IMAGE, VOLUME = (12, 11), (7, 6, 8)
+
+
+def agree_with_library(form, x, kernel, stride, pads):
+    pads = [pads] * (x.ndim - 2)
+    plain = convolution.by_library
+    agree(lambda x, k: form(x, k, stride, pads), lambda x, k: plain(x, k, stride, pads), x, kernel)
+
+
+@pytest.mark.parametrize('stride, pads', [(1, (0, 0)), (1, (1, 0)), (2, (1, 1)), (3, (1, 0))])
+@pytest.mark.parametrize(('size', 'width', 'few'), [(IMAGE, 7, 1), (IMAGE, 4, 3), (VOLUME, 3, 1), (VOLUME, 4, 2)])
+def test_few_channels_to_many(x64, size, width, few, stride, pads):
     """The form for GPUs."""
-    x, kernel = random_layer(width, few, 16)
-    agree(
-        lambda x, k: convolution.of_columns(x, k, stride, [pads, pads]),
-        lambda x, k: convolution.by_library(x, k, stride, [pads, pads]),
-        x,
-        kernel,
-    )
+    agree_with_library(convolution.of_columns, *random_layer(width, few, 16, size), stride, pads)
+
+
+@pytest.mark.parametrize('pads', [(0, 0), (2, 1)])
+@pytest.mark.parametrize('made', [1, 3])
+def test_few_channels_out_of_a_volume(x64, made, pads):
+    """The form for GPUs."""
+    agree_with_library(convolution.by_column, *random_layer(4, 16, made, VOLUME), 1, pads)
+
+
+@pytest.mark.parametrize('size', [IMAGE, VOLUME])
+def test_one_pixel_wide(x64, size):
+    """The form for every device, with padding too."""
+    agree_with_library(convolution.by_product, *random_layer(1, 4, 3, size), 1, (1, 2))
 
 
 def test_the_form_is_the_devices():
-    stem, head, last, block = (7, 7, 1, 64), (7, 7, 64, 1), (4, 4, 512, 1), (3, 3, 256, 256)
-    forms = {device: [convolution._form(device, 2, 1, shape).__name__ for shape in (stem, head, last, block)]
-             for device in ('cpu', 'gpu', 'tpu')}  # fmt: skip
-    library = 'by_library'
-    assert forms == {
-        'cpu': [library, 'by_tap', 'by_tap', library],
-        'gpu': ['of_columns', 'by_column', 'by_column', library],
-        'tpu': [library] * 4,
-    }
+    stem, head, last, block, pixel = (7, 1, 64), (7, 64, 1), (4, 512, 1), (3, 256, 256), (1, 64, 5)
+
+    def forms(device, rank):
+        shapes = ((*[width] * rank, given, made) for width, given, made in (stem, head, last, block, pixel))
+        return [convolution._form(device, rank, 1, shape).__name__.removeprefix('by_') for shape in shapes]
+
+    library = ['library'] * 4
+    assert forms('cpu', 2) == ['library', 'tap', 'tap', 'library', 'product']
+    assert forms('cpu', 3) == ['depth'] * 4 + ['product']
+    assert forms('tpu', 2) == forms('tpu', 3) == [*library, 'product']
+    assert forms('gpu', 2) == forms('gpu', 3) == ['of_columns', 'column', 'column', 'library', 'product']
     assert convolution._form('gpu', 2, 2, (4, 4, 1, 64)) is convolution.of_columns
-    assert convolution._form('gpu', 3, 1, (7, 7, 7, 64, 1)) is convolution.by_library
+    assert convolution._form('gpu', 2, 2, (7, 7, 64, 1)) is convolution.by_library
+    assert convolution._form('cpu', 2, 2, (1, 1, 64, 1)) is convolution.by_library
 
 
 @pytest.mark.parametrize(('size', 'width'), [((5, 4), 1), ((5, 4), 3), ((6,), 2), ((4, 3, 5), 2)])
@@ -320,7 +338,7 @@ def test_reflection_by_index(x64, size, width):
     agree(lambda x: layers.reflect_by_index(x, width), lambda x: layers.reflect_by_axis(x, width), x)
 
 
-@pytest.mark.parametrize('size', [(7,), (5, 4), (4, 3, 5)])
+@pytest.mark.parametrize('size', [(7,), (37,), (8, 12), (5, 4), (4, 3, 5)])
 def test_gradient_of_instance_norm(x64, size):
     """Its own gradient is the one that follows from its values."""
 

@@ -10,6 +10,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float, Key, Shaped
 
 from synseg_jax.errors import InputError
+from synseg_jax.networks import device
 from synseg_jax.networks.convolution import convolve
 
 init_weights = nn.initializers.normal(0.02)  # N(0, 0.02), as the published CycleGAN initialises
@@ -24,7 +25,7 @@ def reflect(x: Float[Array, 'b *space c'], width: int) -> Float[Array, 'b *padde
     """`x` mirrored about its border samples, `width` samples beyond each end."""
     if any(size <= width for size in x.shape[1:-1]):
         raise InputError(f'images of {x.shape[1:-1]} are too small: reflect padding of {width} needs larger axes')
-    return (reflect_by_index if jax.default_backend() == 'gpu' else reflect_by_axis)(x, width)
+    return (reflect_by_index if device.kind() == 'gpu' else reflect_by_axis)(x, width)
 
 
 def reflect_by_axis(x, width):
@@ -44,10 +45,12 @@ def reflect_by_index(x, width):
     return taken.reshape(x.shape[0], *places.shape, x.shape[-1])
 
 
-reflect_by_index.defvjp(
-    lambda x, width: (reflect_by_index(x, width), x),
-    lambda width, x, slope: jax.vjp(lambda x: reflect_by_axis(x, width), x)[1](slope),
-)
+def _unreflect(width, shape, slope):
+    return jax.linear_transpose(lambda x: reflect_by_axis(x, width), jnp.empty(shape.shape[:-1], slope.dtype))(slope)
+
+
+# Kept for the gradient is the shape of `x` alone, as that of an array without samples.
+reflect_by_index.defvjp(lambda x, width: (reflect_by_index(x, width), jnp.empty((*x.shape, 0))), _unreflect)
 
 
 def nearest(x: Shaped[Array, 'b *space c']) -> Shaped[Array, 'b *space2 c']:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+NEAR = 31  # neighbours at most that are summed first: of 32 XLA makes another kind of sum
+
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def instance_norm(x: Float[Array, 'b *space c'], epsilon: float = 1e-5) -> Float[Array, 'b *space c']:
@@ -43,13 +45,17 @@ instance_norm.defvjp(_forward, _backward)
 def _sums(*values):
     """Every value summed over space, all in one pass.
 
-    Rows first, since at once few of a GPU's cores have a sum to make: of sixteen images of 64x64 with 256 channels,
-    bfloat16, 67 microseconds on an H200; this, 44.
+    Some neighbours first, so few that one thread adds them up.  Summing all at once, few of a GPU's cores have a sum to
+    make; rows first, three residual blocks of sixteen images of 64x64 with 256 channels, bfloat16, took 3.14 ms with
+    gradients on an H200, this way 2.89.  On CPU the norm with its gradient takes half the time.
     """
-    rows = values[0].ndim - 2
-    for axes in ((rows,), tuple(range(1, rows))):
-        zeros = tuple(jnp.zeros((), value.dtype) for value in values)
-        values = lax.reduce(values, zeros, lambda one, two: tuple(map(jnp.add, one, two)), axes) if axes else values
+    count = _space(values[0])[1]
+    near = max(n for n in range(1, NEAR + 1) if count % n == 0)
+    shape = (len(values[0]), count // near, near, values[0].shape[-1])
+    values = tuple(value.reshape(shape) for value in values)
+    zeros = tuple(jnp.zeros((), value.dtype) for value in values)
+    for axis in (2, 1):
+        values = lax.reduce(values, zeros, lambda one, two: tuple(map(jnp.add, one, two)), (axis,))
         values = lax.optimization_barrier(values)  # or XLA makes one sum of the two
     return values
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from synseg_jax.networks import dtype
+from synseg_jax.networks import device, dtype
 from synseg_jax.training import parallel
 from synseg_jax.training.system import System
 from synseg_jax.training.terms import TERMS, View
@@ -30,21 +30,21 @@ class Estimate(NamedTuple):
         return self.state + self.gradients + sum(self.kept.values())
 
 
-def estimate(system: System) -> Estimate:
-    """Of the rows of a batch that one device takes.
+def estimate(system: System, kind: str = '') -> Estimate:
+    """Of the rows of a batch that one device takes; `kind`, if not of the device at hand: 'cpu', 'gpu' or 'tpu'.
 
     Remat is counted, which XLA undoes on CPUs and keeps on GPUs; the one block that is computed anew, and what
     convolutions need to work in, are not.
     """
     over = parallel.mesh(1)
     state = system.abstract_state(over)
-    kind = jnp.promote_types(dtype(system.config.dtype), jnp.float32)
-    batch = _batch(system, kind)
+    batch = _batch(system, jnp.promote_types(dtype(system.config.dtype), jnp.float32))
     kept, gradients = {}, 0
     for player, own in system.method.networks(TERMS).items():
         moved = {name: state.params[name] for name in own}
         gradients += _bytes(moved)
-        kept[player] = _bytes(jax.eval_shape(partial(_kept, system, player), moved, state.params, batch))
+        with device.assumed(kind):
+            kept[player] = _bytes(jax.eval_shape(partial(_kept, system, player), moved, state.params, batch))
     return Estimate(_bytes(state), gradients, kept)
 
 
