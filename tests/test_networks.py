@@ -10,7 +10,7 @@ from jax import lax
 
 from synseg_jax import networks
 from synseg_jax.errors import InputError
-from synseg_jax.networks import build, convolution, layers
+from synseg_jax.networks import build, convolution, device, layers
 from synseg_jax.networks.convolution import convolve
 from synseg_jax.networks.layers import Conv, Upsample, reflect
 from synseg_jax.networks.norm import instance_norm
@@ -379,3 +379,12 @@ def test_a_pass_that_two_players_need_is_computed_once(architecture, rank):
         for function in (descend, descend_and_look)
     )
     assert both < 1.02 * alone
+
+
+def test_another_device_may_be_assumed():
+    x, kernel = jnp.zeros((1, 9, 9, 64)), jnp.zeros((7, 7, 64, 1))
+    forms = {}
+    for kind in ('gpu', ''):
+        with device.assumed(kind):
+            forms[kind] = 'conv_general_dilated' in str(jax.make_jaxpr(lambda x, k: convolve(x, k))(x, kernel))
+    assert forms == {'gpu': True, '': False}

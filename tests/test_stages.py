@@ -124,6 +124,14 @@ def test_target_labels_are_told(finished):
     assert list(workdir.glob('records-*'))  # the same scans once more, with labels
 
 
+def test_sets_of_different_spacings_are_not_mixed(finished, records, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / 'run', symlinks=True)
+    finer = {'sets': {'b': ('synthesis', 'target')}, 'data': {'target_labels': True, 'spacing_mm': 2.0}}
+    mixed = {**variants.two_stages(TRANSLATE, finer), 'tests': ('target',)}
+    with pytest.raises(InputError, match='stage segment of mixed reads sets of different sizes or spacings'):
+        experiment.run(_config(records, SYSTEMS | {'mixed': mixed}, run=('mixed',)), workdir, tiny.quiet())
+
+
 def test_synthetic_scans_are_measured_whole(finished, records, tmp_path):
     """What was made of the source shows what the source shows: the target's cut is not made again."""
     manifest, seen = Manifest.load(_place(finished[0], 'half', 'synthesis') / 'records'), []
