@@ -125,7 +125,12 @@ class Experiment:
         if not fold.index:
             self._remember({name: [f'stages/{cost["stage"]}' for cost in costs]})
         sets = ChainMap(made, fitted[-1][0].sets)
-        return results.evaluate(fitted, sets, costs, fold, folder)
+        return results.evaluate(fitted, sets, costs, fold, folder, self._pause)
+
+    def _pause(self) -> None:
+        """Interrupted if a signal came; several processes, which measure together, go on to the end of a set."""
+        if jax.process_count() == 1:
+            self.signals.leave()
 
     def _place(self, key) -> Path:
         return self.workdir / 'stages' / key

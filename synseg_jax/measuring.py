@@ -1,7 +1,7 @@
 """What a segmenter achieves on the scans of one set: measures of every case, predictions and pictures."""
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ class Tested:
     name: str
     sets: Mapping[str, Manifest]
     cases: Sequence[Mapping]  # as the manifest describes them
+    pause: Callable[[], None] = lambda: None  # called before each scan: where it raises, measuring ends
 
     @property
     def entry(self) -> Mapping:
@@ -54,6 +55,7 @@ class Tested:
 
     def scan(self, path: Path) -> Volume:
         """A scan of the set: from disk, or made from one on disk by the stage that made the set."""
+        self.pause()
         return volume.read(path) if 'by' not in self.entry else self._made(path)
 
     def reference(self, case: Mapping) -> Volume:

@@ -3,7 +3,7 @@
 import json
 import platform
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,12 +31,14 @@ def evaluate(
     costs: Sequence[Mapping],
     fold: Fold,
     folder: Path,
+    pause: Callable[[], None],
 ) -> dict:
     """What the last of a system's stages with a segmentor achieves on each set that it tests; see `measuring.measure`.
 
     `tested` names another stage than the last.  What was measured before with the same weights on the same scans is not
-    measured again.  The scans of a set that a stage made are made anew on their own grid: of a segmentor that was
-    trained on real scans, that is the S-score.
+    measured again; where `pause`, called before each scan, raises, the sets that were measured are kept.  The scans of
+    a set that a stage made are made anew on their own grid: of a segmentor that was trained on real scans, that is the
+    S-score.
     """
     stage, trained = _tested(fitted)
     path = folder / MEASURES
@@ -50,12 +52,13 @@ def evaluate(
         if not cases or not trained.segments(entry['domain']):
             continue
         key = stages.digest(weights, [_identity(case) for case in cases])
+        tested = Tested(trained, name, sets, cases, pause)
         measured[name] = before['sets'].get(name, {})
         if measured[name].get('key') != key:
-            measured[name] = {'key': key, **measure(Tested(trained, name, sets, cases), folder)}
+            measured[name] = {'key': key, **measure(tested, folder)}
             _keep(path, {**before, 'sets': {**before['sets'], **measured}})
         if stage.config.oracle and isinstance(trained, Trained) and 'oracle' not in measured[name]:
-            measured[name] |= _with_oracle(measured[name]['cases'], Tested(trained, name, sets, cases), folder)
+            measured[name] |= _with_oracle(measured[name]['cases'], tested, folder)
     found = {'sets': measured, 'costs': list(costs), 'seed': stage.config.seed, 'weights': stages.digest(weights)}
     same = found['weights'] == before['weights']
     found['synthesis'] = before['synthesis'] if same else _synthesis(fitted)

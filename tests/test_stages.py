@@ -1,7 +1,9 @@
 """Systems of several stages: what they share, what they hand on, what a fold leaves out, and what they never read."""
 
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -169,6 +171,24 @@ def test_again_nothing_is_trained_nor_measured(finished, records, monkeypatch):
     monkeypatch.setattr(fitting.pipeline, 'batches', refuse)
     monkeypatch.setattr(measuring, 'predict', refuse)
     assert experiment.run(_config(records), workdir, tiny.quiet())['systems'] == results['systems']
+
+
+def test_interrupted_measuring_goes_on_at_the_set_where_it_was(finished, records, tmp_path, monkeypatch):
+    workdir, begun, plain = shutil.copytree(finished[0], tmp_path / 'run', symlinks=True), [], measuring.predict
+    path = workdir / 'folded' / 'fold1' / 'measures.json'
+    path.unlink()
+
+    def predict(segmenter, files, output, *more):
+        begun.append(output.name)
+        if begun == ['synthesis', 'target']:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(segmenter, files, output, *more)
+
+    monkeypatch.setattr(measuring, 'predict', predict)
+    assert experiment.run(_config(records), workdir, tiny.quiet()) == {}
+    assert json.loads(path.read_text())['sets'].keys() == {'synthesis'}
+    assert experiment.run(_config(records), workdir, tiny.quiet())['systems'] == finished[1]['systems']
+    assert begun == ['synthesis', 'target', 'target']
 
 
 @pytest.mark.parametrize('content', [b'', b'{"sets": ', b'[]', b'{"sets": {}}'])
