@@ -20,6 +20,8 @@ from ml_collections import ConfigDict
 
 from configs import base, variants
 
+FINER = {'size': (96, 128), 'spacing_mm': 3.0, 'target_margin': -1}  # and every slice
+
 
 def get_config(data: str = '') -> ConfigDict:
     """The paper's two steps: translation with both U-Nets, then the U-Net that is used, generators frozen."""
@@ -54,6 +56,10 @@ def get_config(data: str = '') -> ConfigDict:
     # On 16 patients held out for the choice Dice was .76 with 24 more, so augmented, and .79 with 84.
     change = {'flip': 'c', 'rotate': 15.0, 'scale': 0.2, 'contrast': 0.2, 'brightness': 0.1, 'gamma': 1.3}
     judge = segment('target') if data else {**segment('week_one', 'others', steps=2400), 'augment': change}
+    # What those labels are good for: whole scans in finer pixels, and the slices beside, by which vessels, which go on,
+    # and tumours, which end, are told apart.  On those 16 patients .83 without the slices beside, .84 with.
+    bound = judge if data else {**judge, 'data': {'target_labels': True, **FINER}, 'context': {'slices': 1},
+                                'train': {'batch': 8, 'steps': 4000, 'decay_steps': 2000}}  # fmt: skip
 
     # Tumours are one pixel in a hundred, so that their cross entropy is lost beside what generators pay for the rest:
     # in the short demonstration Dice, which does not know how small they are, speaks for them.
@@ -66,7 +72,7 @@ def get_config(data: str = '') -> ConfigDict:
         'cyclegan': system(cyclegan, 'week_one'),
         'masked_cyclegan': system(masked, 'week_one'),
         'week_one': segment('week_one'),
-        'mr_labels': {'stages': {'judge': judge}},
+        'mr_labels': {'stages': {'judge': bound}},
         'kept_tumor_aware': kept(aware),
         'kept_cyclegan': kept(cyclegan),
         'kept_masked_cyclegan': kept(masked),

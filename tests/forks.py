@@ -12,7 +12,9 @@ import tempfile
 import time
 
 SECONDS = 100  # for a case
-LIBRARIES = 'jax flax.linen optax orbax.checkpoint grain nibabel matplotlib.pyplot tensorboardX'.split()
+LIBRARIES = (
+    'jax flax.linen optax orbax.checkpoint grain nibabel matplotlib.pyplot tensorboardX SimpleITK pydicom scipy.ndimage'
+).split()
 
 
 def main():

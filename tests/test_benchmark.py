@@ -162,16 +162,3 @@ def test_parts_are_chosen(tmp_path):
     assert said['pairs_per_s'] == pytest.approx(2 / median['step_s'])
     assert said['pipeline_over_step'] == pytest.approx(median['pipeline_rows_per_s'] / said['pairs_per_s'])
     assert said['network_share'] == pytest.approx(median['predict_network_s'] / median['predict_s'])
-
-
-def test_mistakes(tmp_path):
-    for flags, says in (
-        (['--peer=none.py', '--parts=step'], 'none.py: no such file'),
-        (['--parts=speed'], "unknown part (--parts) 'speed'"),
-        (['--parts=prepare', '--scan=24,22'], '--scan=24,22: give three lengths'),
-        (['--system=other'], "unknown system 'other'"),
-        ([f'--peer={__file__}', '--config.method=supervised'], '--peer does the work of SynSeg-Net'),
-    ):
-        config = f'--config={tiny.ROOT}/tests/tiny.py'
-        done = tiny.command('benchmark', config, *flags)
-        assert done.returncode == 2 and says in done.stderr, done.stderr

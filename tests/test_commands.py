@@ -110,6 +110,24 @@ MISTAKES = {
         '--workdir=none --input={mr} --output=out',
         'none/run.json: no such file',
     ),
+    'compare without a table': (
+        'compare',
+        f'--table={tiny.ROOT}/tests/tiny.py:{{records}}',
+        'configs/tables/ has those',
+    ),
+    'benchmark an absent peer': ('benchmark', TINY + ' --peer=none.py --parts=step', 'none.py: no such file'),
+    'benchmark another work than the peer': (
+        'benchmark',
+        TINY + f' --peer={tiny.ROOT}/tests/tiny.py --config.method=supervised',
+        '--peer does the work of SynSeg-Net',
+    ),
+    'benchmark an unknown part': ('benchmark', TINY + ' --parts=speed', r"unknown part \(--parts\) 'speed'"),
+    'benchmark a flat scan': (
+        'benchmark',
+        TINY + ' --parts=prepare --scan=24,22',
+        '--scan=24,22: give three lengths in voxels',
+    ),
+    'benchmark an unknown system': ('benchmark', TINY + ' --system=other', "unknown system 'other'"),
     'evaluate an absent folder': (
         'evaluate',
         '--predictions=none --references={mr}/labelsTr --output=out',

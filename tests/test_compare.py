@@ -116,11 +116,9 @@ def test_what_runs_again(compared, tiny_records, tmp_path):
     assert not compare.finished(config, workdir, 'synseg')
 
 
-def test_mistakes(table, tiny_records, tmp_path):
+def test_an_unknown_row(table, tiny_records, tmp_path):
     wrong = _compare(table, tiny_records, tmp_path, '--rows=sysneg')
     assert wrong.returncode == 2 and "unknown row 'sysneg'; known: broken, source_only, synseg" in wrong.stderr
-    none = tiny.command('compare', f'--table={tiny.ROOT}/tests/tiny.py:{tiny_records}', f'--workdir={tmp_path}')
-    assert none.returncode == 2 and 'without a table; configs/tables/ has those with one' in none.stderr
     assert not os.listdir(tmp_path)
 
 
