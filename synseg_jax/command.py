@@ -14,7 +14,7 @@ from synseg_jax.errors import InputError
 FLAGS = flags.FLAGS
 CONFIGURATIONS = ('config', 'table')  # flags that name one
 LARGE_PAGES = 'glibc.malloc.hugetlb=1'
-CHANNELS_LAST = '--xla_gpu_force_conv_nhwc'  # else XLA turns volumes over and over: a third of a 3-D step on a GPU
+CHANNELS_LAST = '--xla_gpu_force_conv_nhwc'  # else XLA turns volumes over and over: a quarter of a 3-D step on a GPU
 
 
 def config_flag(name: str = 'config', example: str = 'configs/quickstart.py') -> flags.FlagHolder:

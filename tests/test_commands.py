@@ -113,7 +113,7 @@ MISTAKES = {
     'compare without a table': (
         'compare',
         f'--table={tiny.ROOT}/tests/tiny.py:{{records}}',
-        'configs/tables/ has those',
+        'without a table; configs/tables/ has those with one',
     ),
     'benchmark an absent peer': ('benchmark', TINY + ' --peer=none.py --parts=step', 'none.py: no such file'),
     'benchmark another work than the peer': (

@@ -35,6 +35,7 @@ def test_it_counts_what_jax_says_it_saves(capsys):
     count = sum(np.prod(x.shape) for x in jax.tree.leaves(params))
     assert found.gradients == 4 * count
     assert found.state >= 3 * found.gradients  # weights and two moments
+    assert memory.estimate(system, 'gpu').kept != found.kept  # whose layers have other forms
 
 
 def test_it_grows_with_the_batch_and_shrinks_with_remat():

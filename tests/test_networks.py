@@ -336,6 +336,8 @@ def test_reflection_by_index(x64, size, width):
     """The form for GPUs."""
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, *size, 3)))
     agree(lambda x: layers.reflect_by_index(x, width), lambda x: layers.reflect_by_axis(x, width), x)
+    kept = jax.eval_shape(lambda x: jax.vjp(lambda x: layers.reflect_by_index(x, width), x)[1], x)
+    assert not sum(of.size for of in jax.tree.leaves(kept))
 
 
 @pytest.mark.parametrize('size', [(7,), (37,), (8, 12), (5, 4), (4, 3, 5)])

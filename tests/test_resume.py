@@ -79,7 +79,7 @@ def test_workers_change_on_the_way(tiny_records, straight, tmp_path, stop_at):
         assert results == {} and f'stopped by SIGTERM: saved step {number + 1}' in said
         assert not (tmp_path / 'results.json').exists()
     stop_at(None)
-    results, said = _run(tiny_records, tmp_path)
+    results, said = _run(tiny_records, tmp_path, train__workers=1)
     assert results['systems'] and 'resumes at step 14' in said
     _check_same(tmp_path, straight)
 
