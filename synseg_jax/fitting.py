@@ -22,7 +22,7 @@ from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.inference import Networks
 from synseg_jax.training.journal import Journal, Silence
 from synseg_jax.training.signals import Signals
-from synseg_jax.training.system import System, trained_params
+from synseg_jax.training.system import system_of, trained_params
 
 SHOWN = 4  # examples in a picture
 COST = 'cost.json'  # what a stage took, over all the times it was resumed
@@ -33,7 +33,7 @@ class Fit:
 
     def __init__(self, stage: Stage, folder: Path, title: str = '', begin: Sequence[Path] = ()):
         self.stage, self.config, self.folder, self.title, self.begin = stage, stage.config, folder, title, begin
-        self.system = System(stage.config, stage.manifest.classes)
+        self.system = system_of(stage.config, stage.manifest.classes)
         self.pools = {domain: self._pool(domain) for domain in self.system.domains}
         train = self.config.train
         self.per_epoch = pipeline.epoch_steps(self.pools, train.batch)

@@ -20,7 +20,7 @@ from synseg_jax.stages import Stage
 from synseg_jax.training import parallel
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.inference import Networks
-from synseg_jax.training.system import System, trained_params
+from synseg_jax.training.system import System, system_of, trained_params
 
 RUN = 'run.json'  # what a workdir says of itself: its configuration, and the stages of each system
 STAGE = 'stage.json'  # what a trained stage says of itself
@@ -79,7 +79,7 @@ class Run:
     @property
     def system(self) -> System:
         """The networks that were trained."""
-        return System(self.config, self.classes)
+        return system_of(self.config, self.classes)
 
 
 def _content(path, fields) -> dict:

@@ -3,27 +3,31 @@
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, lru_cache, partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from synseg_jax.data.augment import Augmentation, augmenter
 from synseg_jax.errors import InputError, known
 from synseg_jax.methods import OWNER, Method, method
-from synseg_jax.networks import build, dtype
+from synseg_jax.networks import build, device, dtype
 from synseg_jax.networks.unet import Head, Shared
 from synseg_jax.training import parallel
 from synseg_jax.training.history import PerRow
+from synseg_jax.training.losses import two_classes
 from synseg_jax.training.optimizers import constant_then_linear, optimizer
 from synseg_jax.training.state import LAYOUT, State, create, initial_params
 from synseg_jax.training.step import make_step
-from synseg_jax.training.terms import TERMS, Choices
+from synseg_jax.training.terms import TERMS, Choices, View
 
+# What a configuration says of data, other stages and results, and of training what moves no weight.
+APART = 'data_dir run chosen do by start sets tests tested oracle lesions fold atlases predict phantom table'.split()
+PACE = 'mixed balanced patience workers log_every save_every keep'.split()
 KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # the configuration's name for a player's nets
 
 
@@ -51,11 +55,31 @@ def _update(config, changes, where):
             config[field] = value
 
 
-@dataclass(frozen=True)
+def system_of(config: ConfigDict, classes: tuple[str, ...]) -> 'System':
+    """The system of a stage's configuration; stages that train the same share one, so that it is compiled once."""
+    own = config.copy_and_resolve_references().unlock()
+    for fields, within in ((APART, own), (PACE, own.train)):
+        for field in set(fields) & set(within):
+            del within[field]
+    return _shared(FrozenConfigDict(own), classes)
+
+
+@lru_cache(maxsize=8)
+def _shared(config, classes):
+    return System(config, classes)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _apply(network, kind, params, images, keys):
+    """Compiled, so that networks alike are traced once for a `kind` of device, however many and however often run."""
+    return network.apply({'params': params}, images, keys)
+
+
+@dataclass(frozen=True, eq=False)
 class System:
     """What is trained: a method's networks, for images and `classes` labels."""
 
-    config: ConfigDict
+    config: ConfigDict | FrozenConfigDict
     classes: tuple[str, ...]
 
     @property
@@ -100,9 +124,27 @@ class System:
             if keys is not None:
                 own = zlib.crc32(name.encode())
                 keys = jax.vmap(lambda key: jax.random.fold_in(key, own))(keys)
-            return self.networks[name].apply({'params': params}, images, keys)
+            return _apply(self.networks[name], device.kind(), params, images, keys)
 
         return {name: partial(run, name=name) for name in self.networks}
+
+    @cached_property
+    def votes(self) -> dict[str, Callable[..., Float[Array, 'b *space k']]]:
+        """`votes[domain](params, images)` are the probabilities of the classes of images in [0, 1]."""
+
+        def probabilities(logits):
+            return jax.nn.softmax(two_classes(logits) if logits.shape[-1] == 1 else logits)
+
+        return {d: self._looking(lambda view, x, d=d: probabilities(view.segment(d, x))) for d in 'ab'}
+
+    @cached_property
+    def translations(self) -> dict[str, Callable[..., Float[Array, 'b *space c']]]:
+        """`translations[generator](params, images)` are images in [0, 1] of the other domain."""
+        names = [name for name in self.networks if name.startswith('g_')]
+        return {name: self._looking(lambda view, x, name=name: (getattr(view, name)(x) + 1) / 2) for name in names}
+
+    def _looking(self, function):
+        return jax.jit(lambda params, images: function(View(self.apply, params, {}), 2 * images - 1))
 
     @cached_property
     def optimizers(self):
@@ -160,8 +202,12 @@ class System:
     def choices(self) -> Choices:
         return Choices(**{**self.config.loss, 'class_weights': tuple(self.config.loss.class_weights)})
 
-    def step(self, steps_per_epoch: int, over: Mesh) -> Callable[[State, Mapping], tuple[State, dict]]:
-        """The train step on batches of images in [0, 1]."""
+    @cached_property
+    def step(self) -> Callable[[int, Mesh], Callable[[State, Mapping], tuple[State, dict]]]:
+        """`step(steps_per_epoch, over)` is the train step on batches of images in [0, 1], made once."""
+        return cache(self._step)
+
+    def _step(self, steps_per_epoch, over):
         weights = self.choices.class_weights
         if weights and len(weights) != len(self.classes):
             listed = ', '.join(self.classes)
@@ -196,10 +242,17 @@ class System:
     def first_state(self, over: Mesh) -> State:
         """The state before the first step, laid out over the mesh; InputError if the batch cannot be split over it."""
         parallel.rows_per_device(self.config.train.batch, over)
-        layout = jax.tree.map(lambda spec: jax.NamedSharding(over, spec), LAYOUT)
-        # Drawing numbers runs once: unoptimised it compiles in 2 s rather than 17.
-        fast = {'xla_backend_optimization_level': 0}
-        return jax.jit(self._make, out_shardings=layout, compiler_options=fast)()
+        return self._draw(over)()
+
+    @cached_property
+    def _draw(self):
+        def drawing(over):
+            layout = jax.tree.map(lambda spec: jax.NamedSharding(over, spec), LAYOUT)
+            # Drawing numbers runs once: unoptimised it compiles in 2 s rather than 17.
+            fast = {'xla_backend_optimization_level': 0}
+            return jax.jit(self._make, out_shardings=layout, compiler_options=fast)
+
+        return cache(drawing)
 
     def abstract_state(self, over: Mesh) -> State:
         """Shapes, types and layout of the state, without its numbers."""
@@ -208,7 +261,11 @@ class System:
             sharding = jax.NamedSharding(over, spec)
             return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part)
 
-        return jax.tree.map(laid_out, LAYOUT, jax.eval_shape(self._make))
+        return jax.tree.map(laid_out, LAYOUT, self._shapes)
+
+    @cached_property
+    def _shapes(self):
+        return jax.eval_shape(self._make)
 
     def _make(self) -> State:
         batch = self.config.train.batch
