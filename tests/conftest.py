@@ -1,6 +1,7 @@
 """What all tests share: jaxtyping checks, double precision, several virtual devices, and the optional shared folder."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ import pytest
 from absl import flags
 from jaxtyping import install_import_hook
 
+gc.set_threshold(200_000, 20, 20)  # tracing makes many objects and little garbage: a tenth of the time
 install_import_hook('synseg_jax', 'typecheck.check')
 flags.FLAGS(['pytest'])  # grain's worker processes need parsed flags
 
