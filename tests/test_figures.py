@@ -72,6 +72,12 @@ def test_panel_overlay_has_the_colour_of_the_class(tmp_path, drawn):
     assert colours[0, 0, 3] == 0
 
 
+@pytest.mark.parametrize('size, dots', [(24, 4.0), (130, 2.0)])
+def test_panel_has_four_dots_a_pixel_and_no_more_than_200_an_inch(tmp_path, size, dots):
+    figures.panel(tmp_path / 'panel.png', [dict.fromkeys('xyz', scan(size)[0])], CLASSES)
+    assert imread(tmp_path / 'panel.png').shape[1] == pytest.approx(3 * size * dots, rel=0.06)
+
+
 def test_panel_without_labels_has_no_legend_and_refuses_unlike_rows(tmp_path, drawn):
     image, _ = scan()
     figures.panel(tmp_path / 'panel.png', [{'x': image}], CLASSES)

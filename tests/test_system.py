@@ -1,0 +1,59 @@
+"""What is compiled once: systems that train the same are one, and networks alike are traced once."""
+
+import jax
+import pytest
+import tiny
+
+from synseg_jax.networks import device
+from synseg_jax.networks.resnet import ResNet
+from synseg_jax.training import parallel
+from synseg_jax.training.system import configure, system_of
+
+
+def _system(**changes):
+    return system_of(configure(tiny.config(**changes), 'synseg'), tiny.CLASSES)
+
+
+@pytest.mark.parametrize(
+    'elsewhere', [{'data_dir': 'x'}, {'tests': ('a',)}, {'predict__batch': 3}, {'train__workers': 2}, {'train__keep': 9}]
+)
+def test_what_moves_no_weight_changes_no_system(elsewhere):
+    one, other = _system(), _system(**elsewhere)
+    over = parallel.mesh(1)
+    assert one is other and one.step(6, over) is other.step(6, over)
+
+
+@pytest.mark.parametrize(
+    'changed',
+    [{'seed': 1}, {'rate__generator': 1.0}, {'train__steps': 6}, {'generator__width': 8}, {'loss__cycle': 'l2'}],
+)
+def test_what_moves_weights_changes_the_system(changed):
+    assert _system() is not _system(**changed)
+
+
+def test_a_step_for_every_mesh_and_length_of_an_epoch():
+    system, steps = _system(), set()
+    for devices, epoch in ((1, 6), (1, 7), (2, 6)):
+        steps.add(system.step(epoch, parallel.mesh(devices)))
+    assert len(steps) == 3
+
+
+def test_networks_alike_are_traced_once_for_a_kind_of_device(monkeypatch):
+    """Both generators have 3 blocks, which no other test traces."""
+    called, call = [], ResNet.__call__
+
+    def counted(self, x, keys=None):
+        called.append(device.kind())
+        return call(self, x, keys)
+
+    monkeypatch.setattr(ResNet, '__call__', counted)
+    made = _system(method='cyclegan', generator__blocks=3, history=0)
+    image = jax.ShapeDtypeStruct((2, 32, 32, 1), 'float32')
+    weights = made.abstract_state(parallel.mesh(1)).params
+    called.clear()
+
+    for kind in ('cpu', 'gpu', 'cpu'):
+        for name in ('g_ab', 'g_ba', 'g_ab'):
+            with device.assumed(kind):
+                jax.eval_shape(lambda params, x, name=name: made.apply[name](params, x), weights[name], image)
+    assert called == ['cpu', 'gpu']
