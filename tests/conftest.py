@@ -24,7 +24,7 @@ import pytest
 from absl import flags
 from jaxtyping import install_import_hook
 
-gc.set_threshold(100_000)  # tracing makes many objects and little garbage: of 700, a tenth of the time goes into looking
+gc.set_threshold(100_000)  # of 700, a tenth of the time goes into looking for garbage that tracing does not make
 install_import_hook('synseg_jax', 'typecheck.check')
 flags.FLAGS(['pytest'])  # grain's worker processes need parsed flags
 

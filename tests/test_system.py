@@ -15,7 +15,8 @@ def _system(**changes):
 
 
 @pytest.mark.parametrize(
-    'elsewhere', [{'data_dir': 'x'}, {'tests': ('a',)}, {'predict__batch': 3}, {'train__workers': 2}, {'train__keep': 9}]
+    'elsewhere',
+    [{'data_dir': 'x'}, {'tests': ('a',)}, {'predict__batch': 3}, {'train__workers': 2}, {'train__keep': 9}],
 )
 def test_what_moves_no_weight_changes_no_system(elsewhere):
     one, other = _system(), _system(**elsewhere)
