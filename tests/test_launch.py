@@ -40,7 +40,8 @@ done = int(progress.read_text()) if progress.exists() else 0
 
 
 def say(**what):
-    print(json.dumps({{'rank': rank, 'done': done, **what}}), flush=True)
+    line = json.dumps({{'rank': rank, 'done': done, **what}}) + '\\n'
+    os.write(1, line.encode())  # at once: others write there too
 
 
 say(argv=sys.argv[1:], pid=os.getpid(), cores=sorted(os.sched_getaffinity(0)), env=env)

@@ -85,17 +85,17 @@ def test_where_nothing_is_labelled_nothing_lies_outside(tmp_path, caplog, spacin
     assert 'lies outside' not in caplog.text
 
 
-def test_a_scan_comes_back_from_its_tiles(tmp_path):
+def test_a_scan_comes_back_from_its_tiles(tmp_path, monkeypatch):
     trained = untrained.trained(tmp_path, method='cyclegan', **PATCHES)
     array = tiny.scan(0, 'MR')[0].clip(0, 700)
     nib.save(nib.Nifti1Image(array, tiny.AFFINE), tmp_path / 'scan.nii.gz')
     seen = []
 
-    def same(images):
+    def same(params, images):
         seen.append(images.shape)
         return images
 
-    trained.networks._translate['g_ab'] = same
+    monkeypatch.setitem(trained.networks.system.translations, 'g_ab', same)
     trained.run = replace(trained.run, typical={'a': (0.0, 700.0), 'b': (0.0, 700.0)})
     trained.config.data.percentiles = (0.0, 100.0)
     scan = volume.read(tmp_path / 'scan.nii.gz')
@@ -113,6 +113,6 @@ def test_whole_scans_are_not_resized_for_networks_that_saw_pieces():
     label = np.zeros((32, 32), np.uint8)
     label[:9, 20:] = 1
     networks = Networks(system, {})
-    networks._segment['a'] = lambda x: np.concatenate([1 - x, x, 0 * x], -1)
+    system.votes['a'] = lambda params, x: np.concatenate([1 - x, x, 0 * x], -1)
     record = {'image': label[..., None].astype(np.float32), 'label': label, 'case': 0}
     assert validation.measure(networks, {'a': [record]}) == {('a', 0): (1.0, pytest.approx(np.nan, nan_ok=True))}
