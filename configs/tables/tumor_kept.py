@@ -16,7 +16,7 @@ ROWS = {
 
 def get_config(data: str = '') -> ConfigDict:
     """The KL divergences that the paper prints beside its figure of histograms; Dice is the S-score."""
-    c = tumor_lung.get_config(data)
+    c = tumor_lung.for_tables(data)
     rows = {
         system: {'system': system, 'set': 'synthesis', 'name': name, 'reported': {'kl': kl}}
         for system, (name, kl) in ROWS.items()
