@@ -1,4 +1,4 @@
-"""What is compiled once: systems that train the same are one, and networks alike are traced once."""
+"""What is compiled once: systems of one make are one, and networks alike are traced once."""
 
 import jax
 import pytest
@@ -18,7 +18,7 @@ def _system(**changes):
     'elsewhere',
     [{'data_dir': 'x'}, {'tests': ('a',)}, {'predict__batch': 3}, {'train__workers': 2}, {'train__keep': 9}],
 )
-def test_what_moves_no_weight_changes_no_system(elsewhere):
+def test_what_is_not_compiled_changes_no_system(elsewhere):
     one, other = _system(), _system(**elsewhere)
     over = parallel.mesh(1)
     assert one is other and one.step(6, over) is other.step(6, over)
@@ -28,7 +28,7 @@ def test_what_moves_no_weight_changes_no_system(elsewhere):
     'changed',
     [{'seed': 1}, {'rate__generator': 1.0}, {'train__steps': 6}, {'generator__width': 8}, {'loss__cycle': 'l2'}],
 )
-def test_what_moves_weights_changes_the_system(changed):
+def test_what_is_compiled_changes_the_system(changed):
     assert _system() is not _system(**changed)
 
 

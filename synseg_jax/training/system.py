@@ -25,7 +25,7 @@ from synseg_jax.training.state import LAYOUT, State, create, initial_params
 from synseg_jax.training.step import make_step
 from synseg_jax.training.terms import TERMS, Choices, View
 
-# What a configuration says of data, other stages and results, and of training what moves no weight.
+# What a configuration says of data, other stages and results, and of training what no network or step is made of.
 APART = 'data_dir run chosen do by start sets tests tested oracle lesions fold atlases predict phantom table'.split()
 PACE = 'mixed balanced patience workers log_every save_every keep'.split()
 KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # the configuration's name for a player's nets
@@ -56,7 +56,7 @@ def _update(config, changes, where):
 
 
 def system_of(config: ConfigDict, classes: tuple[str, ...]) -> 'System':
-    """The system of a stage's configuration; stages that train the same share one, so that it is compiled once."""
+    """The system of a stage's configuration; those of one make share one, on whatever data: it is compiled once."""
     own = config.copy_and_resolve_references().unlock()
     for fields, within in ((APART, own), (PACE, own.train)):
         for field in set(fields) & set(within):
