@@ -106,6 +106,8 @@ def get_config(data: str = '') -> ConfigDict:
     c.train.patience = 0  # stop after so many validations without a better score; 0: never
     c.train.balanced = False  # every scan drawn equally often, however many slices it has
     c.train.workers = 0  # reading processes; 0: threads
+    # Up to so many GiB of records are held in the memory of every device, and batches taken there; 0: read from disk.
+    c.train.resident_gib = 0.0
     c.train.devices = 0  # 0: all that are visible
     c.train.log_every = 50  # steps
     c.train.save_every = 1000  # steps; every checkpoint is validated first, and pictures are drawn

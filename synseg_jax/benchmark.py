@@ -8,7 +8,8 @@ Usage:
 
 Without --config SynSeg-Net is timed.  --parts:
 
-    step       a train step on a batch that is there, and on batches from records
+    step       a train step on a batch that is there, on batches from records (fed) and from records that the devices
+               hold (resident)
     inference  the segmentor on a batch
     pipeline   reading batches from records; `pipeline_over_step` says how many times what the step takes
     prepare    what synseg_jax.prepare does, on an MR scan with labels and a CT scan of --scan voxels

@@ -21,6 +21,7 @@ from synseg_jax.training import loop, parallel, processes, validation
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.inference import Networks
 from synseg_jax.training.journal import Journal, Silence
+from synseg_jax.training.resident import Resident, resident_gib
 from synseg_jax.training.signals import Signals
 from synseg_jax.training.system import system_of, trained_params
 
@@ -61,14 +62,14 @@ class Fit:
         finished, trained = False, self.plan.steps
         try:
             state = self._first_state(over)
-            batches = partial(self._batches, over)
+            batches = self._batches(over, journal)
             state = loop.train(state, step, batches, self.plan, over, checkpoints, journal, signals, validate)
             finished, trained = True, int(state.step)
         except jax.errors.JaxRuntimeError as error:
             if 'RESOURCE_EXHAUSTED' not in str(error):
                 raise
             raise InputError(
-                'out of memory: lower train.batch, data.size, or the width of generator and segmentor'
+                'out of memory: lower train.batch, train.resident_gib, data.size, or the width of the networks'
             ) from error
         finally:
             journal.end()
@@ -114,11 +115,20 @@ class Fit:
         opened = [scans.open() for scans in read]
         return pipeline.Pool(opened, [count for part in opened for count in part.scans], self.config.train.balanced)
 
-    def _batches(self, over, first):
-        return pipeline.batches(
-            self.pools, self.config.train.batch, self.config.seed, first, self.plan.steps, self.config.train.workers,
-            self.system.arrays, jax.process_index(), jax.process_count(),
-            partial(parallel.place, over=over, spec=parallel.SHARDED),
+    def _batches(self, over, journal):
+        """`batches(k)` reads the global batches from k on, or takes them from records that the devices hold."""
+        train, pools, ready = self.config.train, self.pools, partial(parallel.place, over=over, spec=parallel.SHARDED)
+        reading = {'workers': train.workers, 'arrays': self.system.arrays}
+        gib = resident_gib(pools, self.system.arrays)
+        if 0 < train.resident_gib < gib:
+            journal.say(f'reads {gib:.3g} GiB of records as it goes: more than the {train.resident_gib:g} GiB allowed')
+        if 0 < gib <= train.resident_gib:
+            journal.say(f'{gib:.3g} GiB of records in the memory of every device')
+            ready, reading = Resident(pools, self.system.arrays, over).batch, {'threads': 0}
+            pools = {domain: pool.places() for domain, pool in pools.items()}
+        return lambda first: pipeline.batches(
+            pools, train.batch, self.config.seed, first, self.plan.steps, process=jax.process_index(),
+            processes=jax.process_count(), ready=ready, **reading,
         )  # fmt: skip
 
     def _first_state(self, over):

@@ -25,6 +25,7 @@ from synseg_jax.training.system import configure
 
 # What may change while a stage goes on: how long it lasts, and what it is computed with.
 EXTENDABLE = ('train.steps', 'train.epochs', 'train.workers', 'train.log_every', 'train.devices', 'train.keep')
+EXTENDABLE += ('train.resident_gib',)
 # What does not touch a stage's result; what it reads and begins with enters the digest by content.
 ELSEWHERE = (
     'run',

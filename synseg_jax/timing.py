@@ -7,28 +7,27 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property, partial
-from itertools import pairwise
+from itertools import islice, pairwise, repeat
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from synseg_jax import scan_timing
+from synseg_jax import random_records, scan_timing
 from synseg_jax.data import pipeline
-from synseg_jax.data.records import Records, RecordWriter, encode
 from synseg_jax.flops import flops
 from synseg_jax.networks import dtype
 from synseg_jax.scan_timing import clocked, smooth
 from synseg_jax.training import parallel
 from synseg_jax.training.inference import Networks
 from synseg_jax.training.memory import estimate
+from synseg_jax.training.resident import Resident
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System
 from synseg_jax.training.terms import View
 
 WARM_UP = 3
-RECORDED = 64  # random records that the pipeline reads over and over
 GIB = 2**30
 
 
@@ -72,15 +71,25 @@ class Timing:
         }
 
     def rounds(self, steps: int) -> Iterator[dict[str, float]]:
-        """Without end: median seconds of a train step on a batch that is there, and with batches from records."""
-        state, held = self._first(), parallel.place(self.data, self.over, parallel.SHARDED)
-        state, _ = _run(self.step, state, [held] * WARM_UP)
-        ready = partial(parallel.place, over=self.over, spec=parallel.SHARDED)
-        with tempfile.TemporaryDirectory() as folder, closing(self._batches(Path(folder), ready)) as fed:
-            while True:
-                state, alone = _run(self.step, state, [held] * steps)
-                state, fed_times = _run(self.step, state, (next(fed) for _ in range(steps)))
-                yield {'step_s': alone, 'fed_step_s': fed_times}
+        """Without end: median seconds of a train step on a batch that is there, with batches read and with taken ones.
+
+        The former from records on disk, the latter from records that the devices hold.
+        """
+        state, there = self._first(), parallel.place(self.data, self.over, parallel.SHARDED)
+        state, _ = _run(self.step, state, [there] * WARM_UP)
+        lay = partial(parallel.place, over=self.over, spec=parallel.SHARDED)
+        with tempfile.TemporaryDirectory() as folder:
+            pools = self._pools(folder)
+            held = Resident(pools, self.system.arrays, self.over)
+            places = {domain: pool.places() for domain, pool in pools.items()}
+            read, taken = self._read(pools, lay), self._batches(places, ready=held.batch, threads=0)
+            with closing(read), closing(taken):
+                jax.block_until_ready([next(read), next(taken)])
+                while True:
+                    found = {}
+                    for name, batches in (('step_s', repeat(there)), ('fed_step_s', read), ('resident_step_s', taken)):
+                        state, found[name] = _run(self.step, state, islice(batches, steps))
+                    yield found
 
     def segmenting(self, rows: int, steps: int) -> Iterator[dict[str, float]]:
         """Without end: median seconds in which the segmentor names the classes of `rows` images on the device.
@@ -105,7 +114,7 @@ class Timing:
     def delivering(self, seconds: float = 3.0) -> Iterator[dict[str, float]]:
         """Without end: rows a second that the pipeline alone delivers, and a CPU second if it reads in threads."""
         with tempfile.TemporaryDirectory() as folder:
-            incoming = self._batches(Path(folder))
+            incoming = self._read(self._pools(folder))
             next(incoming)
             while True:
                 began, count = time.perf_counter(), 0
@@ -125,21 +134,14 @@ class Timing:
     def _first(self):
         return parallel.place(self.system.first_state(self.over), self.over, LAYOUT)
 
-    def _batches(self, folder, ready=None) -> Iterator[dict[str, np.ndarray]]:
-        """Batches of random records, read and decoded as in training."""
-        pools = {}
-        for domain in self.system.domains:
-            with RecordWriter(folder / f'{domain}.array_record') as writer:
-                for i in range(RECORDED):
-                    row = {name: self.data[name][i % self.batch] for name in self.data if name[-1] == domain}
-                    label = row.get(f'label_{domain}')
-                    image = row[domain][..., :1] if domain in row else np.zeros((*self.system.size, 1), np.float32)
-                    writer.write(encode(image, None if label is None else label.astype(np.uint8), 0, i))
-            # in a pool as large as real ones are: in a small one, grain spends most of its time on the shuffle
-            records = [Records(folder / f'{domain}.array_record')] * 32
-            pools[domain] = pipeline.Pool(records, [RECORDED] * len(records))
-        workers = self.system.config.train.workers
-        return pipeline.batches(pools, self.batch, 0, 0, 10**6, workers, self.system.arrays, ready=ready)
+    def _pools(self, folder) -> dict[str, pipeline.Pool]:
+        return random_records.pools(Path(folder), self.data, self.system.domains, self.system.config.context.slices)
+
+    def _read(self, pools, ready=None) -> Iterator:
+        return self._batches(pools, arrays=self.system.arrays, workers=self.system.config.train.workers, ready=ready)
+
+    def _batches(self, pools, **how) -> Iterator:
+        return pipeline.batches(pools, self.batch, 0, 0, 10**6, **how)
 
 
 def matrix_peak(kind: str) -> float:

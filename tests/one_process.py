@@ -18,8 +18,8 @@ def digest(image) -> str:
 def told(batches, read):
     """`pipeline.batches`; every batch becomes a line of the file: its number, its rows of domain a, those of b."""
 
-    def noted(pools, batch, seed, start, *rest):
-        for number, rows in enumerate(batches(pools, batch, seed, start, *rest), start):
+    def noted(pools, batch, seed, start, *rest, **how):
+        for number, rows in enumerate(batches(pools, batch, seed, start, *rest, **how), start):
             own = {domain: rows[domain].addressable_data(0) for domain in rows if domain in 'ab'}  # of its only device
             images = [image for domain in own for image in np.asarray(own[domain])]
             with read.open('a') as file:

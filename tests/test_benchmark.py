@@ -31,7 +31,9 @@ def _system(**changes):
 def test_a_step_is_timed_alone_and_fed_by_records():
     runner = timing.Timing(_system(method='supervised', history=0, train__workers=0))
     rounds = [*islice(runner.rounds(2), 2)]
-    assert [*rounds[0]] == ['step_s', 'fed_step_s'] and all(value > 0 for one in rounds for value in one.values())
+    assert [*rounds[0]] == ['step_s', 'fed_step_s', 'resident_step_s'] and all(
+        value > 0 for one in rounds for value in one.values()
+    )
     cost = runner.cost()
     pixels, width = 2 * 32 * 32, 4
     first = 2 * pixels * 49 * width / 1e9  # of the 7x7 layer alone, forward
@@ -43,13 +45,13 @@ def test_a_step_is_timed_alone_and_fed_by_records():
 def test_the_pipeline_delivers_rows(monkeypatch):
     """Batches of 2 rows that take 50 ms each are 40 rows a second; what other processes take is not told."""
 
-    def slowly(folder):
+    def slowly(_):
         while True:
             time.sleep(0.05)
             yield {}
 
     runner = timing.Timing(_system(method='supervised', history=0))
-    monkeypatch.setattr(runner, '_batches', slowly)
+    monkeypatch.setattr(runner, '_read', slowly)
     for one in islice(runner.delivering(0.3), 2):
         assert 22 < one['pipeline_rows_per_s'] <= 40 < one['pipeline_rows_per_cpu_s']
     runner.system.config.train.workers = 1
@@ -115,10 +117,11 @@ def test_random_scans_pack_like_real_ones():
     assert image.min() < 300 and image.max() > 1700
 
 
-def test_records_hold_what_the_step_reads(tmp_path):
-    runner = timing.Timing(_system(method='supervised', history=0))
-    batch = next(runner._batches(tmp_path))
-    assert batch.keys() == {'a', 'label_a'} and batch['a'].shape == (2, 32, 32, 1)
+@pytest.mark.parametrize('context', [0, 1])
+def test_records_hold_what_the_step_reads(tmp_path, context):
+    runner = timing.Timing(_system(method='supervised', history=0, context__slices=context))
+    batch = next(runner._read(runner._pools(tmp_path)))
+    assert {name: batch[name].shape for name in batch} == {name: runner.data[name].shape for name in ('a', 'label_a')}
     assert batch['label_a'].dtype == np.int32 and batch['label_a'].max() < len(tiny.CLASSES)
 
 
@@ -157,7 +160,14 @@ def test_parts_are_chosen(tmp_path):
     done = tiny.command('benchmark', config, '--config.method=supervised', *flags, f'--output={tmp_path / "out.json"}')
     assert done.returncode == 0, done.stderr
     said = json.loads((tmp_path / 'out.json').read_text())
-    assert {name.split('_')[0] for name in said['measured']} == {'pipeline', 'step', 'fed', 'prepare', 'predict'}
+    assert {name.split('_')[0] for name in said['measured']} == {
+        'pipeline',
+        'step',
+        'fed',
+        'resident',
+        'prepare',
+        'predict',
+    }
     median = {name: spread['median'] for name, spread in said['measured'].items()}
     assert said['pairs_per_s'] == pytest.approx(2 / median['step_s'])
     assert said['pipeline_over_step'] == pytest.approx(median['pipeline_rows_per_s'] / said['pairs_per_s'])

@@ -126,12 +126,13 @@ def test_any_number_of_processes_trains_the_same_networks_and_goes_on_where_othe
     stopped = int(re.search(r'a signal to another process: saved step (\d+)', four.text(0))[1])
     assert 2 < stopped < STEPS
 
-    two = Group(2, tmp_path, records, *SYSTEM)
+    two = Group(2, tmp_path, records, *SYSTEM, '--config.train.resident_gib=1')
     two.await_batch(stopped + SAVE)
     two.members[1].kill()
     killed = time.monotonic()
     codes = two.end()
     assert time.monotonic() - killed < 60 and codes[0] == 1, codes
+    assert 'GiB of records in the memory of every device' in two.text(0)
     assert 'process 0 or another is gone' in two.text(0) and f'resumes at step {stopped}' in two.text(0)
 
     one = Group(1, tmp_path, records, *SYSTEM)

@@ -61,8 +61,8 @@ def stop_at(monkeypatch):
     batches = pipeline.batches
 
     def arrange(number):
-        def stopping(pools, batch, seed, start, *others):
-            for k, rows in enumerate(batches(pools, batch, seed, start, *others), start):
+        def stopping(pools, batch, seed, start, *others, **how):
+            for k, rows in enumerate(batches(pools, batch, seed, start, *others, **how), start):
                 if k == number:
                     os.kill(os.getpid(), signal.SIGTERM)
                 yield rows
@@ -72,15 +72,16 @@ def stop_at(monkeypatch):
     return arrange
 
 
-def test_workers_change_on_the_way(tiny_records, straight, tmp_path, stop_at):
+def test_ways_of_reading_change_on_the_way(tiny_records, straight, tmp_path, stop_at):
     for workers, number in ((0, 5), (2, 13)):
         stop_at(number)
         results, said = _run(tiny_records, tmp_path, train__workers=workers)
         assert results == {} and f'stopped by SIGTERM: saved step {number + 1}' in said
         assert not (tmp_path / 'results.json').exists()
     stop_at(None)
-    results, said = _run(tiny_records, tmp_path, train__workers=1)
+    results, said = _run(tiny_records, tmp_path, train__workers=1, train__resident_gib=1.0)
     assert results['systems'] and 'resumes at step 14' in said
+    assert 'GiB of records in the memory of every device' in said
     _check_same(tmp_path, straight)
 
 

@@ -4,7 +4,8 @@ The position in the data is one integer, the number of global batches consumed. 
 [k B, (k + 1) B) of one endless stream, in which each domain is shuffled anew every epoch on its own seed.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import accumulate, chain
 from typing import Any
 
 import grain
@@ -41,6 +42,35 @@ class Pool:
         source = int(np.searchsorted(self.first, place, side='right')) - 1
         return self.sources[source][int(place - self.first[source])]
 
+    @property
+    def recorded(self) -> int:
+        """The number of records, each counted once."""
+        return int(self.first[-1])
+
+    def records(self) -> Iterator[dict[str, np.ndarray]]:
+        """Every record once, in the order of its place."""
+        return chain.from_iterable(self.sources)
+
+    def places(self, before: int = 0) -> 'Pool':
+        """The same pool, with the places of its records, which come after `before` others, as their images."""
+        first = (before + self.first).tolist()
+        pool = Pool([_Places(n, len(source)) for n, source in zip(first[:-1], self.sources, strict=True)], ())
+        pool.order = self.order
+        return pool
+
+
+class _Places(Sequence):
+    """Stands for `count` records, of which the first one has the place `first`."""
+
+    def __init__(self, first: int, count: int):
+        self.first, self.count = first, count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return {'image': np.array(self.first + index, np.int32)}
+
 
 class Mix:
     """Several pools of one domain whose records take turns, row by row, however many each of them has."""
@@ -51,6 +81,17 @@ class Mix:
 
     def __len__(self) -> int:
         return sum(len(pool) for pool in self.pools)
+
+    @property
+    def recorded(self) -> int:
+        return sum(pool.recorded for pool in self.pools)
+
+    def records(self) -> Iterator[dict[str, np.ndarray]]:
+        return chain.from_iterable(self.sources)
+
+    def places(self) -> 'Mix':
+        before = [0, *accumulate(pool.recorded for pool in self.pools)]
+        return Mix([pool.places(n) for pool, n in zip(self.pools, before[:-1], strict=True)])
 
 
 def epoch_steps(pools: Mapping[str, Pool | Mix], batch: int) -> int:
@@ -118,16 +159,17 @@ def batches(
     process: int = 0,
     processes: int = 1,
     ready: Callable[[dict[str, np.ndarray]], Any] | None = None,
+    threads: int = 2,
 ) -> grain.DatasetIterator[Any]:
     """This process's rows of the global batches `start` to `stop`: images in [0, 1], labels as int32.
 
-    `batch` counts global rows; `workers` reading processes, 0 for threads of this one; `arrays` the ones to keep.
+    `batch` counts global rows; `workers` reading processes, 0 for `threads` of this one; `arrays` the ones to keep.
     `ready(rows)` is done to each batch, such as to lay it on the devices, by a thread and ahead of time.
     """
     if batch % processes:
         raise InputError(f'a batch of {batch} cannot be split evenly over {processes} processes; change train.batch')
     local = _Local(stream(pools, seed, arrays), batch, start, stop, process, processes)
-    rows = grain.MapDataset.source(local).to_iter_dataset(grain.ReadOptions(num_threads=0 if workers else 2))
+    rows = grain.MapDataset.source(local).to_iter_dataset(grain.ReadOptions(num_threads=0 if workers else threads))
     if workers:
         rows = rows.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2 * batch))
     rows = rows.batch(batch // processes, drop_remainder=True)  # after the prefetch, or rows are lost
