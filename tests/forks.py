@@ -1,6 +1,7 @@
 """Runs many commands at the cost of one start of Python: libraries are loaded once, and every command is a fork.
 
-Usage: python forks.py < cases.json > results.json; a case is [command, [flag, ...], folder], a result [code, out, err].
+Reads a case on each line of stdin, [command, [flag, ...], folder, environment, seconds], and answers each with a line,
+[exit code, stdout, stderr].
 """
 
 import importlib
@@ -11,28 +12,26 @@ import sys
 import tempfile
 import time
 
-SECONDS = 100  # for a case
 LIBRARIES = (
     'jax flax.linen optax orbax.checkpoint grain nibabel matplotlib.pyplot tensorboardX SimpleITK pydicom scipy.ndimage'
 ).split()
 
 
 def main():
-    """Answers every case on stdin, in order."""
+    """Answers every case, in order."""
     for library in LIBRARIES:
         importlib.import_module(library)
+    for line in sys.stdin:
+        print(json.dumps(run(*json.loads(line))), flush=True)
 
-    json.dump([run(*case) for case in json.load(sys.stdin)], sys.stdout)
 
-
-def run(command, flags, folder):
-    """Exit code, stdout and stderr of `python -m synseg_jax.command flags` in `folder`."""
+def run(command, flags, folder, environment, seconds):
+    """Exit code, stdout and stderr of `python -m synseg_jax.command flags` in `folder`; killed after `seconds`."""
     with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as err:
-        sys.stdout.flush()
         child = os.fork()
         if not child:
-            _become(command, flags, folder, out, err)
-        end = time.monotonic() + SECONDS
+            _become(command, flags, folder, environment, out, err)
+        end = time.monotonic() + seconds
         while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
             if time.monotonic() > end:
                 os.kill(child, 9)
@@ -41,13 +40,17 @@ def run(command, flags, folder):
         return os.waitstatus_to_exitcode(done[1]), out.read(), err.read()
 
 
-def _become(command, flags, folder, out, err):
+def _become(command, flags, folder, environment, out, err):
     code = 1
     try:
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
         os.chdir(folder)
-        sys.argv = [f'synseg_jax.{command}', *flags]
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv, sys.path[0] = [f'synseg_jax.{command}', *flags], folder
         runpy.run_module(f'synseg_jax.{command}', run_name='__main__', alter_sys=True)
         code = 0
     except SystemExit as left:

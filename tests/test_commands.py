@@ -159,18 +159,12 @@ def answers(places, tmp_path_factory):
     cases = {name: (name, ['--help']) for name in COMMANDS}
     for name, (command, line, _) in MISTAKES.items():
         cases[name] = (command, line.format(**places).split())
-    folders = {name: tmp_path_factory.mktemp('cwd') for name in cases}
-    done = subprocess.run(
-        [sys.executable, tiny.ROOT / 'tests' / 'forks.py'],
-        input=json.dumps([[command, line, str(folders[name])] for name, (command, line) in cases.items()]),
-        capture_output=True,
-        text=True,
-        timeout=400,
-        env=tiny.environment(),
-        check=True,
-    )
-    results = json.loads(done.stdout)
-    return {name: (*result, folders[name]) for name, result in zip(cases, results, strict=True)}
+    found = {}
+    for name, (command, line) in cases.items():
+        folder = tmp_path_factory.mktemp('cwd')
+        done = tiny.command(command, *line, cwd=folder)
+        found[name] = done.returncode, done.stdout, done.stderr, folder
+    return found
 
 
 @pytest.mark.parametrize('command', COMMANDS)

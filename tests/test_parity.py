@@ -93,9 +93,9 @@ class Game:
         self.networks = {'g_ab': generator, 'g_ba': generator, 'd_a': judge, 'd_b': judge}
         if segments:
             self.networks['s_b'] = build('resnet', channels=option['output_nc_seg'], **resnet)
-        self.apply = {
-            name: (lambda p, x, keys=None, n=net: n.apply({'params': p}, x)) for name, net in self.networks.items()
-        }
+        # compiled one by one, so that networks alike are traced once
+        alike = {net: jax.jit(lambda p, x, net=net: net.apply({'params': p}, x)) for net in self.networks.values()}
+        self.apply = {name: lambda p, x, keys=None, n=net: alike[n](p, x) for name, net in self.networks.items()}
         rate = optimizers.constant_then_linear(option['lr'], option['niter'], option['niter_decay'], unit=10**6)
         self.rates = dict.fromkeys(self.networks, rate)
         adam = optimizers.optimizer('adam', b1=option['beta1'], b2=0.999, eps=1e-8)

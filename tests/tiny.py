@@ -1,5 +1,6 @@
 """The smallest data and networks on which everything runs; also a configuration: --config=tests/tiny.py:RECORDS."""
 
+import atexit
 import io
 import json
 import os
@@ -137,9 +138,20 @@ def environment() -> dict[str, str]:
 
 
 def command(name: str, *arguments, cwd: Path = ROOT, timeout: float = 240) -> subprocess.CompletedProcess:
-    """A command run to its end; its output as text."""
-    line = [sys.executable, '-m', f'synseg_jax.{name}', *map(str, arguments)]
-    return subprocess.run(line, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
+    """A command run to its end, as a fork of a process that has loaded the libraries; its output as text."""
+    line = [*map(str, arguments)]
+    server = _forks()
+    server.stdin.write(json.dumps([name, line, str(cwd), environment(), timeout]) + '\n')
+    server.stdin.flush()
+    return subprocess.CompletedProcess([name, *line], *json.loads(server.stdout.readline()))
+
+
+@cache
+def _forks():
+    start = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True, 'env': environment()}
+    server = subprocess.Popen([sys.executable, ROOT / 'tests' / 'forks.py'], **start)
+    atexit.register(server.communicate)  # the end of its cases is its own
+    return server
 
 
 @cache
