@@ -5,6 +5,7 @@ The variants lie in `parity/` of the shared folder, or in the folder that PARITY
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -33,47 +34,38 @@ variants = pytest.mark.parametrize('variant', VARIANTS, ids=lambda path: path.na
 
 
 class Recorded:
-    """The published image pool, one for the whole batch, with its random decisions read from a record.
+    """The published image pool, one for the whole batch, with its random decisions read from a record, if any.
 
-    Stands in for history.PerRow: the pool is the array of fakes seen so far, `returned[domain][step]` their indices.
+    Stands in for history.PerRow.  Its images are the fakes seen so far, rows by steps; `filled` holds for every row how
+    many steps those are, then which fake is shown at each step: without a record, the row's own.
     """
 
-    def __init__(self, folder, steps, batch):
-        record = json.loads((folder / 'pool_decisions.json').read_text())
-        returned = {domain: np.zeros((steps, batch), int) for domain in 'ab'}
-        for query in record['queries']:
-            domain = {'fake_A_pool': 'a', 'fake_B_pool': 'b'}[query['pool']]
-            shown = query['returned_(step,batch_index)']
-            returned[domain][query['step'] - 1] = [(step - 1) * batch + row for step, row in shown]
-        self.returned, self.steps, self.batch = returned, steps, batch
+    @staticmethod
+    def empty(domain, images, steps, folder):
+        rows = images.shape[0]
+        returned = np.arange(steps * rows).reshape(steps, rows)
+        if folder:
+            queries = json.loads((folder / 'pool_decisions.json').read_text())['queries']
+            for query in (q for q in queries if q['pool'] == f'fake_{domain.upper()}_pool'):
+                shown = query['returned_(step,batch_index)']
+                returned[query['step'] - 1] = [(step - 1) * rows + row for step, row in shown]
+        memory = jnp.zeros((rows, steps, *images.shape[1:]), images.dtype)
+        return Past(memory, jnp.asarray(np.concatenate([np.zeros((rows, 1), int), returned.T], 1), jnp.int32))
 
-    def empty(self, domain, images):
-        # One device, one shared pool: rows of the state are the steps, and `filled` carries which record to follow.
-        memory = jnp.zeros((self.batch, self.steps, *images.shape[1:]), images.dtype)
-        return Past(memory, jnp.full(self.batch, {'a': 0, 'b': 1}[domain] * self.steps, jnp.int32))
-
-    def exchange(self, past, fakes, keys):
+    @staticmethod
+    def exchange(past, fakes, keys):
         del keys
-        which, step = past.filled[0] // self.steps, past.filled[0] % self.steps
+        step = past.filled[0, 0]
         images = past.images.at[:, step].set(fakes)
-        table = jnp.asarray(np.stack([self.returned['a'], self.returned['b']]))[which, step]
         seen = images.swapaxes(0, 1).reshape(-1, *fakes.shape[1:])
-        return seen[table], Past(images, past.filled + 1)
+        return seen[past.filled[:, 1 + step]], Past(images, past.filled.at[:, 0].add(1))
 
 
-class NoHistory:
-    def exchange(self, past, fakes, keys):
-        return fakes, past
+class Rules:
+    """Networks, losses and step as settings describe them, but for the pool."""
 
-
-class Game:
-    """One variant: networks, state and step as its settings.json describes them."""
-
-    def __init__(self, folder: Path, kind=jnp.float64):
-        self.folder, self.kind = folder, kind
-        settings = json.loads((folder / 'settings.json').read_text())
+    def __init__(self, settings, kind):
         option = settings['opt']
-        self.steps, self.batch = settings['steps'], option['batchSize']
         assert option['norm'] == 'instance' and option['no_dropout'] and settings['model'] in ('cycle_seg', 'cycle_gan')
         segments = settings['model'] == 'cycle_seg'
         identity, lambda_a, lambda_b = option['identity'], option['lambda_A'], option['lambda_B']
@@ -93,14 +85,49 @@ class Game:
         self.networks = {'g_ab': generator, 'g_ba': generator, 'd_a': judge, 'd_b': judge}
         if segments:
             self.networks['s_b'] = build('resnet', channels=option['output_nc_seg'], **resnet)
-        # compiled one by one, so that networks alike are traced once
         alike = {net: jax.jit(lambda p, x, net=net: net.apply({'params': p}, x)) for net in self.networks.values()}
         self.apply = {name: lambda p, x, keys=None, n=net: alike[n](p, x) for name, net in self.networks.items()}
         rate = optimizers.constant_then_linear(option['lr'], option['niter'], option['niter_decay'], unit=10**6)
-        self.rates = dict.fromkeys(self.networks, rate)
         adam = optimizers.optimizer('adam', b1=option['beta1'], b2=0.999, eps=1e-8)
         self.optimizers = dict.fromkeys(self.networks, adam)
-        self.pool = Recorded(folder, self.steps, self.batch) if option['pool_size'] else NoHistory()
+        self.mesh = parallel.mesh(1)
+        rates = dict.fromkeys(self.networks, rate)
+        self.step = make_step(
+            self.method, self.apply, self.optimizers, rates, Recorded.exchange, self.mesh, choices=self.choices
+        )
+        self.outputs, self.losses = jax.jit(self._outputs), jax.jit(self._losses)
+
+    def _outputs(self, params, batch):
+        view = View(self.apply, params, batch)
+        named = {
+            'fake_B': view.fake_b, 'fake_A': view.fake_a, 'rec_A': view.rec_a, 'rec_B': view.rec_b,
+            'D_A_fake_B': view.d_b(view.fake_b), 'D_B_fake_A': view.d_a(view.fake_a),
+            'D_A_real_B': view.d_b(view.b), 'D_B_real_A': view.d_a(view.a),
+            'D_A_fake_B_gstep': view.d_b(view.fake_b), 'D_B_fake_A_gstep': view.d_a(view.fake_a),
+        }  # fmt: skip
+        return named | ({'seg_fake_B': view.s_b(view.fake_b)} if 's_b' in self.networks else {})
+
+    def _losses(self, params, batch):
+        view = View(self.apply, params, batch, self.choices)
+        return {name: TERMS[name].value(view) for name in self.method.terms()}
+
+
+@cache
+def rules(settings: str, kind) -> Rules:
+    """The rules of settings as JSON, made and compiled once."""
+    return Rules(json.loads(settings), kind)
+
+
+class Game:
+    """One variant: its rules, its first weights and what it is shown."""
+
+    def __init__(self, folder: Path, kind=jnp.float64):
+        self.folder, self.kind = folder, kind
+        settings = json.loads((folder / 'settings.json').read_text())
+        self.steps = settings['steps']
+        self.record = folder if settings['opt'].pop('pool_size') else None
+        self.rules = rules(json.dumps({'model': settings['model'], 'opt': settings['opt']}), kind)
+        self.networks = self.rules.networks
 
     def params(self, prefix='init'):
         return {
@@ -122,28 +149,20 @@ class Game:
                 )
 
     def run(self):
-        mesh = parallel.mesh(1)
-        step = make_step(
-            self.method, self.apply, self.optimizers, self.rates, self.pool.exchange, mesh, choices=self.choices
-        )
         batches = list(self.batches())
-        history = {}
-        if isinstance(self.pool, Recorded):
-            history = {domain: self.pool.empty(domain, jnp.asarray(batches[0][domain])) for domain in 'ab'}
-        else:
-            history = dict.fromkeys('ab', ())
+        history = {domain: Recorded.empty(domain, batches[0][domain], self.steps, self.record) for domain in 'ab'}
         # on the mesh, or the second step, whose state is there, compiles again
-        now = parallel.place(state.create(self.params(), self.optimizers, history), mesh, state.LAYOUT)
-        losses = []
+        first = state.create(self.params(), self.rules.optimizers, history)
+        now, losses = parallel.place(first, self.rules.mesh, state.LAYOUT), []
         for batch in batches:
-            now, metrics = step(now, batch)
+            now, metrics = self.rules.step(now, batch)
             losses.append({name: float(value) for name, value in metrics.items()})
         return now, losses
 
 
 def published_losses(game, step):
     """The published losses of one step under the names of our terms, with their published weights taken out."""
-    weights = game.method.pays['gen']
+    weights = game.rules.method.pays['gen']
     published = {
         'adv_b': step['loss_G_A'], 'adv_a': step['loss_G_B'],
         'cyc_a': step['loss_cycle_A'] / weights['cyc_a'], 'cyc_b': step['loss_cycle_B'] / weights['cyc_b'],
@@ -153,7 +172,7 @@ def published_losses(game, step):
         published['idt_b'] = step['loss_idt_A'] / weights['idt_b']
         published['idt_a'] = step['loss_idt_B'] / weights['idt_a']
     if 'seg_fake_b' in weights:
-        published['seg_fake_b'] = step['loss_seg'] + (1 if game.dice else 0)  # ours is 1 - Dice, theirs -Dice
+        published['seg_fake_b'] = step['loss_seg'] + (1 if game.rules.dice else 0)  # ours is 1 - Dice, theirs -Dice
     return published
 
 
@@ -165,11 +184,11 @@ def test_parity_of_four_steps(variant, x64):
     assert len(expected) == len(losses) == game.steps
     for ours, theirs in zip(losses, expected, strict=True):
         published = published_losses(game, theirs)
-        assert set(published) == set(game.method.terms())
+        assert set(published) == set(game.rules.method.terms())
         for name, value in published.items():
             np.testing.assert_allclose(ours[name], value, rtol=1e-9, err_msg=name)
-        total = sum(weight * ours[name] for name, weight in game.method.pays['gen'].items())
-        np.testing.assert_allclose(total - (1 if game.dice else 0), theirs['loss_G'], rtol=1e-9)
+        total = sum(weight * ours[name] for name, weight in game.rules.method.pays['gen'].items())
+        np.testing.assert_allclose(total - (1 if game.rules.dice else 0), theirs['loss_G'], rtol=1e-9)
     after = game.params(f'f64/step{game.steps}')
     for name in game.networks:
         ours, theirs = (torch_weights.to_torch(game.networks[name], p[name]) for p in (now.params, after))
@@ -180,24 +199,12 @@ def test_parity_of_four_steps(variant, x64):
 @variants
 def test_parity_of_first_outputs(variant, x64):
     game = Game(variant)
-
-    @jax.jit
-    def outputs(params, batch):
-        view = View(game.apply, params, batch)
-        named = {
-            'fake_B': view.fake_b, 'fake_A': view.fake_a, 'rec_A': view.rec_a, 'rec_B': view.rec_b,
-            'D_A_fake_B': view.d_b(view.fake_b), 'D_B_fake_A': view.d_a(view.fake_a),
-            'D_A_real_B': view.d_b(view.b), 'D_B_real_A': view.d_a(view.a),
-            'D_A_fake_B_gstep': view.d_b(view.fake_b), 'D_B_fake_A_gstep': view.d_a(view.fake_a),
-        }  # fmt: skip
-        return named | ({'seg_fake_B': view.s_b(view.fake_b)} if 's_b' in game.networks else {})
-
-    ours = outputs(game.params(), next(iter(game.batches())))
+    ours = game.rules.outputs(game.params(), next(iter(game.batches())))
     with np.load(variant / 'f64' / 'outputs_step1.npz') as expected:
         assert set(expected) <= set(ours)
         for name in expected:
             value = np.moveaxis(np.asarray(ours[name]), -1, 1)
-            if name.startswith('D_') and game.choices.adversarial == 'log_likelihood':
+            if name.startswith('D_') and game.rules.choices.adversarial == 'log_likelihood':
                 value = jax.nn.sigmoid(value)  # the published network ends in a sigmoid, ours in logits
             np.testing.assert_allclose(value, expected[name], rtol=1e-9, atol=1e-11, err_msg=name)
 
@@ -207,12 +214,6 @@ def test_parity_in_float32_of_the_first_step(variant):
     alone = variant / 'losses_f32.json'
     expected = json.loads((alone if alone.exists() else variant / 'f64' / 'losses.json').read_text())['steps'][0]
     game = Game(variant, jnp.float32)
-
-    @jax.jit
-    def losses(params, batch):
-        view = View(game.apply, params, batch, game.choices)
-        return {name: TERMS[name].value(view) for name in game.method.terms()}
-
-    found = losses(game.params(), next(iter(game.batches())))
+    found = game.rules.losses(game.params(), next(iter(game.batches())))
     for name, value in published_losses(game, expected).items():
         np.testing.assert_allclose(float(found[name]), value, rtol=1e-5, err_msg=name)
