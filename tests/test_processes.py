@@ -22,10 +22,15 @@ from synseg_jax.scans import Run
 from synseg_jax.training import parallel, processes
 from synseg_jax.training.checkpoint import Checkpoints
 
-BATCH, STEPS, SAVE = 4, 14, 3
+BATCH, STEPS, SAVE, SIZE = 4, 20, 8, (16, 16)
 FLAGS = ['--config.train.devices=0', f'--config.train.batch={BATCH}', f'--config.train.save_every={SAVE}']
 FLAGS += [f'--config.train.steps={STEPS}']
-SYSTEM = ['--config.dtype=float64', '--config.param_dtype=float64', '--config.method=synseg_hc']
+SYSTEM = [
+    f'--config.data.size={SIZE}',
+    '--config.dtype=float64',
+    '--config.param_dtype=float64',
+    '--config.method=synseg_hc',
+]
 # Biases in front of a norm have no gradient but rounding; a larger epsilon keeps Adam from making steps of it.
 SYSTEM += ['--config.train.decay_steps=0', '--config.optimizer.eps=1e-4']
 SYSTEM += ['--config.generator.blocks=0', '--config.segmentor.blocks=0']
@@ -103,9 +108,10 @@ def far(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
 
 @pytest.fixture(scope='module')
 def records(tmp_path_factory) -> Path:
-    """Records without scans to validate or test: training alone."""
+    """Small images, as XLA is slow at convolutions in float64, without scans to validate or test: training alone."""
     split = (1.0, 0.0, 0.0)
-    return tiny.write_records(tmp_path_factory.mktemp('p'), data__source_split=split, data__target_split=split)
+    fields = {'data__size': SIZE, 'data__source_split': split, 'data__target_split': split}
+    return tiny.write_records(tmp_path_factory.mktemp('p'), **fields)
 
 
 @pytest.fixture(scope='module')
