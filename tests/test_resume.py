@@ -19,12 +19,13 @@ from synseg_jax.errors import InputError
 from synseg_jax.training.checkpoint import Checkpoints
 
 STEPS = 20  # of batch 2, in epochs of 12: more than one
+SAVE = 4
 
 
 def _run(records, workdir, **changes):
     """(results, what the user was told)."""
     console = tiny.quiet()
-    results = experiment.run(tiny.config(records, **changes), workdir, console)
+    results = experiment.run(tiny.config(records, train__save_every=SAVE, **changes), workdir, console)
     return results, console.file.getvalue()
 
 
@@ -96,6 +97,7 @@ def _stage(workdir):
 
 def _start(records, workdir):
     line = [sys.executable, '-m', 'synseg_jax.main', f'--config=tests/tiny.py:{records}', f'--workdir={workdir}']
+    line += [f'--config.train.save_every={SAVE}']
     return subprocess.Popen(
         line, cwd=tiny.ROOT, env=tiny.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -144,7 +146,7 @@ def test_a_finished_run_only_evaluates(tiny_records, straight, tmp_path, monkeyp
     'field, value', [('train__steps', 80), ('train__workers', 2), ('predict__batch', 4), ('data_dir', 'x')]
 )
 def test_what_may_change(tiny_records, straight, field, value):
-    experiment._check_unchanged(tiny.config(tiny_records, **{field: value}), straight)
+    experiment._check_unchanged(tiny.config(tiny_records, train__save_every=SAVE, **{field: value}), straight)
 
 
 @pytest.mark.parametrize(

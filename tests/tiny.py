@@ -44,7 +44,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.train.batch = 2
     c.train.devices = 1
     c.train.steps, c.train.decay_steps = 20, 10
-    c.train.log_every, c.train.save_every = 2, 4
+    c.train.log_every, c.train.save_every = 2, 10
     c.phantom.sets.source.subjects = c.phantom.sets.target.subjects = 2
     return c
 
