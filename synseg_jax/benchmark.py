@@ -23,6 +23,11 @@ so that a machine whose speed drifts is fair to both, and the ratio is the media
 a step will hold on a GPU, without one and without compiling anything.
 """
 
+from synseg_jax import command
+
+if __name__ == '__main__':
+    command.with_large_pages()  # before all that takes seconds to load
+
 import json
 import os
 import platform
@@ -40,7 +45,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from synseg_jax import command, scan_timing, timing
+from synseg_jax import scan_timing, timing
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
 from synseg_jax.networks.resnet import ResNet
@@ -219,7 +224,6 @@ _FIELDS = {
 }
 
 if __name__ == '__main__':
-    command.with_large_pages()
     CONFIG = command.config_flag()
     SYSTEM = flags.DEFINE_string('system', None, 'System of the configuration; default: config.chosen.')
     STAGE = flags.DEFINE_string('stage', None, 'Stage of the system; default: its last.')
