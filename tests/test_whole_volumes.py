@@ -36,6 +36,7 @@ STAGES = {
 
 def config(data, **changes):
     c = tiny.config(data, **{**VOLUMES, **changes}, train__steps=2, train__decay_steps=0, train__save_every=2)
+    c.history, c.augment.shift = 0, 0.0
     c.generator = {**UNET, 'norm': True, 'strided': True, 'tanh': True}
     c.segmentor = dict(UNET)
     c.systems, c.chosen = {'joint': {'stages': STAGES}}, 'joint'

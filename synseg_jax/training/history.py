@@ -25,14 +25,16 @@ class PerRow:
         """About `size` fakes over `batch` rows, at least one per row; size 0 remembers nothing."""
         self.slots = max(1, round(size / batch)) if size else 0
 
-    def empty(self, images: Float[Array, 'b *space c']) -> Past:
-        """No fakes yet, with room for images like `images`."""
+    def empty(self, images: Float[Array, 'b *space c']) -> Past | None:
+        """No fakes yet, with room for images like `images`; None where nothing is remembered."""
+        if not self.slots:
+            return None
         rows = images.shape[0]
         return Past(jnp.zeros((rows, self.slots, *images.shape[1:]), images.dtype), jnp.zeros(rows, jnp.int32))
 
     def exchange(
-        self, past: Past, fakes: Float[Array, 'b *space c'], keys: Key[Array, 'b']
-    ) -> tuple[Float[Array, 'b *space c'], Past]:
+        self, past: Past | None, fakes: Float[Array, 'b *space c'], keys: Key[Array, 'b']
+    ) -> tuple[Float[Array, 'b *space c'], Past | None]:
         """The fakes to show, and the past with the new fakes stored; `keys` holds one key per row."""
         if not self.slots:
             return fakes, past
