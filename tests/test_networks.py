@@ -294,7 +294,7 @@ def agree_with_library(form, x, kernel, stride, pads):
     agree(lambda x, k: form(x, k, stride, pads), lambda x, k: plain(x, k, stride, pads), x, kernel)
 
 
-@pytest.mark.parametrize('stride, pads', [(1, (0, 0)), (1, (1, 0)), (2, (1, 1)), (3, (1, 0))])
+@pytest.mark.parametrize('stride, pads', [(1, (1, 0)), (2, (1, 1)), (3, (1, 0))])
 @pytest.mark.parametrize(('size', 'width', 'few'), [(IMAGE, 7, 1), (IMAGE, 4, 3), (VOLUME, 3, 1), (VOLUME, 4, 2)])
 def test_few_channels_to_many(x64, size, width, few, stride, pads):
     """The form for GPUs."""

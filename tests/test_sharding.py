@@ -13,7 +13,7 @@ from synseg_jax.training import parallel
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System, configure
 
-ROWS, STEPS = 8, 5
+ROWS, STEPS = 8, 3
 
 
 def system_of():
