@@ -22,7 +22,7 @@ def resident_gib(pools: Mapping[str, Pool | Mix], arrays: Collection[str]) -> fl
 
 
 class Resident:
-    """The images (float32 in [0, 1]) and labels of all pools on every device of the mesh; one of a kind for each."""
+    """The images (float32 in [0, 1]) and labels of all pools, each record once, whole on every device of the mesh."""
 
     def __init__(self, pools: Mapping[str, Pool | Mix], arrays: Collection[str], over: Mesh):
         self.over = over
