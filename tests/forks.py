@@ -1,4 +1,4 @@
-"""Runs many commands at the cost of one start of Python: libraries are loaded once, and every command is a fork.
+"""Runs many commands at the cost of one start of Python: what they import is loaded once, and every command is a fork.
 
 Reads a case on each line of stdin, [command, [flag, ...], folder, environment, seconds], and answers each with a line,
 [exit code, stdout, stderr].
@@ -13,7 +13,8 @@ import tempfile
 import time
 
 LIBRARIES = (
-    'jax flax.linen optax orbax.checkpoint grain nibabel matplotlib.pyplot tensorboardX SimpleITK pydicom scipy.ndimage'
+    'jax flax.linen optax orbax.checkpoint grain nibabel matplotlib.pyplot tensorboardX SimpleITK pydicom'
+    ' scipy.ndimage synseg_jax.experiment'
 ).split()
 
 
@@ -51,6 +52,7 @@ def _become(command, flags, folder, environment, out, err):
         os.environ.clear()
         os.environ.update(environment)
         sys.argv, sys.path[0] = [f'synseg_jax.{command}', *flags], folder
+        sys.modules.pop(f'synseg_jax.{command}', None)  # others have imported it
         runpy.run_module(f'synseg_jax.{command}', run_name='__main__', alter_sys=True)
         code = 0
     except SystemExit as left:
