@@ -124,7 +124,7 @@ def _derived(measured, runner) -> dict[str, float | None]:
         peak = timing.matrix_peak(kind) * runner.over.size
         found |= {'pairs_per_s': runner.batch / seconds, 'matrix_peak_tflop_per_s': peak / 1e12}
         found['share_of_peak'] = runner.cost()['gflop'] * 1e9 / seconds / peak
-        found['peak_memory_gib'] = timing.peak_memory_gib()
+        found['peak_memory_gib'] = runner.peak_memory_gib
     if {'step_s', 'pipeline_rows_per_s'} <= median.keys():
         found['pipeline_over_step'] = median['pipeline_rows_per_s'] / found['pairs_per_s']
     if 'inference_s' in median:
@@ -200,7 +200,7 @@ def _remembered(timed) -> dict:
     guess = memory.estimate(timed, 'gpu')
     parts = {'state': guess.state, 'gradients': guess.gradients, 'players in turn': guess.peak}
     parts |= {'players at once': guess.at_once, **{f'kept for {name}': of for name, of in guess.kept.items()}}
-    return {name: round(of / timing.GIB, 3) for name, of in parts.items()}
+    return {name: round(of / memory.GIB, 3) for name, of in parts.items()}
 
 
 def main() -> None:

@@ -21,14 +21,13 @@ from synseg_jax.networks import dtype
 from synseg_jax.scan_timing import clocked, smooth
 from synseg_jax.training import parallel
 from synseg_jax.training.inference import Networks
-from synseg_jax.training.memory import estimate
+from synseg_jax.training.memory import GIB, estimate
 from synseg_jax.training.resident import Resident
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System
 from synseg_jax.training.terms import View
 
 WARM_UP = 3
-GIB = 2**30
 
 
 class Timing:
@@ -77,6 +76,7 @@ class Timing:
         """
         state, there = self._first(), parallel.place(self.data, self.over, parallel.SHARDED)
         state, _ = _run(self.step, state, [there] * WARM_UP)
+        self.peak_memory_gib = peak_memory_gib()  # before records are held
         lay = partial(parallel.place, over=self.over, spec=parallel.SHARDED)
         with tempfile.TemporaryDirectory() as folder:
             pools = self._pools(folder)

@@ -31,9 +31,8 @@ def _system(**changes):
 def test_a_step_is_timed_alone_and_fed_by_records():
     runner = timing.Timing(_system(method='supervised', history=0, train__workers=0))
     rounds = [*islice(runner.rounds(2), 2)]
-    assert [*rounds[0]] == ['step_s', 'fed_step_s', 'resident_step_s'] and all(
-        value > 0 for one in rounds for value in one.values()
-    )
+    assert [*rounds[0]] == ['step_s', 'fed_step_s', 'resident_step_s']
+    assert all(value > 0 for one in rounds for value in one.values())
     cost = runner.cost()
     pixels, width = 2 * 32 * 32, 4
     first = 2 * pixels * 49 * width / 1e9  # of the 7x7 layer alone, forward
@@ -160,14 +159,8 @@ def test_parts_are_chosen(tmp_path):
     done = tiny.command('benchmark', config, '--config.method=supervised', *flags, f'--output={tmp_path / "out.json"}')
     assert done.returncode == 0, done.stderr
     said = json.loads((tmp_path / 'out.json').read_text())
-    assert {name.split('_')[0] for name in said['measured']} == {
-        'pipeline',
-        'step',
-        'fed',
-        'resident',
-        'prepare',
-        'predict',
-    }
+    measured = {name.split('_')[0] for name in said['measured']}
+    assert measured == {'pipeline', 'step', 'fed', 'resident', 'prepare', 'predict'}
     median = {name: spread['median'] for name, spread in said['measured'].items()}
     assert said['pairs_per_s'] == pytest.approx(2 / median['step_s'])
     assert said['pipeline_over_step'] == pytest.approx(median['pipeline_rows_per_s'] / said['pairs_per_s'])

@@ -29,6 +29,7 @@ def test_slots_of_a_row(size, batch, slots):
 def test_no_history():
     history = PerRow(0, 2)
     past = history.empty(fakes_of(0, 2))
+    assert history.slots == 0 and past is None  # arrays without images cannot be saved
     shown, new = history.exchange(past, fakes_of(0, 2), keys_of(0, 2))
     assert shown.ravel().tolist() == [0, 1] and new is past
 

@@ -5,13 +5,14 @@ import pytest
 
 from synseg_jax.data.pipeline import Mix, Pool, batches
 from synseg_jax.training import parallel
-from synseg_jax.training.resident import GIB, Resident, resident_gib
+from synseg_jax.training.memory import GIB
+from synseg_jax.training.resident import Resident, resident_gib
 
 ARRAYS = ('a', 'b', 'label_a')
 
 
 def _records(first, count):
-    """Records that differ, their labels above what int8 holds."""
+    """Records that differ, with labels beyond what int8 holds."""
     rng = np.random.default_rng(first)
     return [
         {'image': rng.random((4, 4, 1), np.float32), 'label': rng.integers(0, 256, (4, 4), np.uint8), 'slice': i}

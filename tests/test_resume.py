@@ -143,7 +143,14 @@ def test_a_finished_run_only_evaluates(tiny_records, straight, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    'field, value', [('train__steps', 80), ('train__workers', 2), ('predict__batch', 4), ('data_dir', 'x')]
+    'field, value',
+    [
+        ('train__steps', 80),
+        ('train__workers', 2),
+        ('train__resident_gib', 1.0),
+        ('predict__batch', 4),
+        ('data_dir', 'x'),
+    ],
 )
 def test_what_may_change(tiny_records, straight, field, value):
     experiment._check_unchanged(tiny.config(tiny_records, train__save_every=SAVE, **{field: value}), straight)

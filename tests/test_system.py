@@ -16,7 +16,14 @@ def _system(**changes):
 
 @pytest.mark.parametrize(
     'elsewhere',
-    [{'data_dir': 'x'}, {'tests': ('a',)}, {'predict__batch': 3}, {'train__workers': 2}, {'train__keep': 9}],
+    [
+        {'data_dir': 'x'},
+        {'tests': ('a',)},
+        {'predict__batch': 3},
+        {'train__workers': 2},
+        {'train__keep': 9},
+        {'train__resident_gib': 1.0},
+    ],
 )
 def test_what_is_not_compiled_changes_no_system(elsewhere):
     one, other = _system(), _system(**elsewhere)

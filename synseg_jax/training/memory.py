@@ -11,6 +11,8 @@ from synseg_jax.training import parallel
 from synseg_jax.training.system import System
 from synseg_jax.training.terms import TERMS, View
 
+GIB = 2**30
+
 
 class Estimate(NamedTuple):
     """Bytes on one device: the state, the gradients, and what each player's forward pass keeps for its gradient."""

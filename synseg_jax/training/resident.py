@@ -10,8 +10,7 @@ from jaxtyping import Array, Int
 
 from synseg_jax.data.pipeline import Mix, Pool
 from synseg_jax.training import parallel
-
-GIB = 2**30
+from synseg_jax.training.memory import GIB
 
 
 def resident_gib(pools: Mapping[str, Pool | Mix], arrays: Collection[str]) -> float:
