@@ -22,7 +22,7 @@ from scipy.ndimage import gaussian_filter
 from synseg_jax.data import label_maps, slices, volume
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
-from synseg_jax.evaluation import summary
+from synseg_jax.files import write_json
 from synseg_jax.scans import Run
 from synseg_jax.stages import Stage
 
@@ -135,7 +135,7 @@ class Atlases:
         run = Run.of(stage, folder)
         run.save()
         labels = stage.manifest.sets[read[0].set]['labels']
-        summary.write_json(folder / LISTED, {'cases': cases, 'labels': labels})
+        write_json(folder / LISTED, {'cases': cases, 'labels': labels})
         return cls(run)
 
     @property

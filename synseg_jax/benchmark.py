@@ -47,7 +47,7 @@ from rich.table import Table
 
 from synseg_jax import scan_timing, timing
 from synseg_jax.errors import InputError, known
-from synseg_jax.evaluation import summary
+from synseg_jax.files import write_json
 from synseg_jax.networks.resnet import ResNet
 from synseg_jax.results import versions
 from synseg_jax.stages import names
@@ -212,7 +212,7 @@ def main() -> None:
     found = measure(timed)
     Console().print(_shown(found))
     if OUTPUT.value:
-        summary.write_json(OUTPUT.value, found)
+        write_json(OUTPUT.value, found)
     print(json.dumps(found))
 
 

@@ -27,6 +27,7 @@ from synseg_jax.data.layouts import class_values
 from synseg_jax.data.layouts.described import JSON, label_table
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import metrics, plots, summary
+from synseg_jax.files import write_csv, write_json
 
 LARGEST_LABEL = 255
 PARTS = ('labelsTs', 'labelsTr')  # of an nnU-Net dataset, by which of its images are predicted
@@ -96,9 +97,9 @@ def write(output: str | Path, cases: Mapping, summarised: Mapping) -> None:
     """Writes `cases.csv`, `boxplots.png` and, when they are there, `summary.json`; each whole or not at all."""
     output = Path(output)
     classes = {name: [case[name]['dice'] for case in cases.values()] for name in summarised['classes']}
-    summary.write_csv(output / 'cases.csv', summary.rows(cases))
+    write_csv(output / 'cases.csv', summary.rows(cases), summary.COLUMNS)
     plots.boxplots(output / 'boxplots.png', {'prediction': classes})
-    summary.write_json(output / 'summary.json', summarised)
+    write_json(output / 'summary.json', summarised)
 
 
 def match(predictions: str | Path, references: str | Path, *, partial: bool = False) -> dict[str, tuple[Path, Path]]:

@@ -20,6 +20,7 @@ from synseg_jax.data.selection import Fold
 from synseg_jax.data.settings import READING
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
+from synseg_jax.files import write_json
 from synseg_jax.prepare import settings_of
 from synseg_jax.scans import RUN, Run, Trained
 from synseg_jax.stages import Done, Stage, flat
@@ -65,7 +66,7 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
         'versions': results.versions(),
     }
     if processes.is_first():
-        summary.write_json(workdir / 'results.json', told)
+        write_json(workdir / 'results.json', told)
     for set_name in sorted({name for of in found.values() for name in of['sets']}):
         measured = {name: of['sets'][set_name] for name, of in found.items() if set_name in of['sets']}
         console.print(summary.table(measured, f'{set_name}, test scans'))
@@ -92,7 +93,7 @@ class Experiment:
         pooled = results.pool([self._fold(name, fold) for fold in stages.folds(self.config, name)])
         pooled['fields'] = stages.fields(self.config, name)
         if processes.is_first():
-            summary.write_json(self.workdir / name / 'results.json', pooled)
+            write_json(self.workdir / name / 'results.json', pooled)
         return pooled
 
     def _fold(self, name, fold) -> dict:
@@ -213,9 +214,7 @@ class Experiment:
             return
         known_systems = {**_described(self.workdir).get('systems', {}), **systems}
         content = json.loads(self.config.to_json_best_effort())
-        summary.write_json(
-            self.workdir / RUN, {'config': content, 'records': self.manifest.request, 'systems': known_systems}
-        )
+        write_json(self.workdir / RUN, {'config': content, 'records': self.manifest.request, 'systems': known_systems})
 
 
 def _point(link: Path, folder: Path) -> None:

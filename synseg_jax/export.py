@@ -21,8 +21,8 @@ from absl import flags
 import synseg_jax
 from synseg_jax import command, scans
 from synseg_jax.data import intensity
-from synseg_jax.data.preparation import whole_folder
 from synseg_jax.errors import InputError, known
+from synseg_jax.files import atomic_folder
 from synseg_jax.interop import onnx, stablehlo
 from synseg_jax.interop.card import PUBLISHED, Card, sha256
 from synseg_jax.interop.tensors import write_tensors
@@ -45,7 +45,7 @@ def export(trained: scans.Trained, output: Path, form: str = 'safetensors', func
     write = [WRITE[known('kind of function', kind, WRITE)] for kind in functions]
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise InputError(f'{output}: exists and is not empty; choose another --output')
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         networks = {}
         for name in trained.networks.system.networks:
             tensors = to_torch(trained.networks.system.networks[name], trained.networks.params[name])

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from synseg_jax.data import pipeline
 from synseg_jax.errors import InputError, known
-from synseg_jax.evaluation import figures, plots, summary
+from synseg_jax.evaluation import figures, plots
+from synseg_jax.files import write_json
 from synseg_jax.results import peak_memory_gib
 from synseg_jax.scans import Run, Trained
 from synseg_jax.stages import Stage
@@ -158,7 +159,7 @@ class Fit:
         cost['trained'] = trained
         cost |= {'peak_memory_gib': round(peak_memory_gib(), 3), 'finished': finished}
         if processes.is_first():
-            summary.write_json(self.folder / COST, cost)
+            write_json(self.folder / COST, cost)
         return cost
 
 

@@ -24,9 +24,8 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from synseg_jax import command, stages
-from synseg_jax.data.preparation import whole_folder
 from synseg_jax.errors import InputError
-from synseg_jax.evaluation import summary
+from synseg_jax.files import atomic_folder, write_json
 from synseg_jax.interop import importing
 from synseg_jax.interop.card import CARD, PUBLISHED, Card, sha256
 from synseg_jax.interop.tensors import read_tensors
@@ -71,13 +70,13 @@ def import_weights(
     own.data_dir = ''
     stage = stage or next(iter(config.systems[system].get('stages', config.stages)))
     place = f'stages/{stage}-{stages.digest([sha256(files[name]) for name in sorted(files)])}'
-    with whole_folder(workdir) as folder:
+    with atomic_folder(workdir) as folder:
         run = replace(run, folder=folder / place)
         run.folder.mkdir(parents=True)
         run.save()
         save(run, params)
         described = json.loads(config.to_json_best_effort()) | {'chosen': system, 'data_dir': ''}
-        summary.write_json(folder / RUN, {'config': described, 'systems': {system: [place]}})
+        write_json(folder / RUN, {'config': described, 'systems': {system: [place]}})
     return replace(run, folder=workdir / place)
 
 

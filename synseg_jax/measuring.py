@@ -16,6 +16,7 @@ from synseg_jax.data.intensity import Normalisation
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.volume import Volume
 from synseg_jax.evaluation import figures, metrics, ranking, summary
+from synseg_jax.files import write_csv
 from synseg_jax.predict import describe, predict
 from synseg_jax.scans import Run, Segmenter, Trained
 from synseg_jax.training import processes
@@ -94,7 +95,7 @@ def measure(tested: Tested, folder: Path) -> dict:
     measured = {name: of.measures for name, of in found.items()}
     if processes.is_first():
         describe(predictions, segmenter.run, entry['domain'], len(found))
-        summary.write_csv(folder / f'{tested.name}.csv', summary.rows(measured))
+        write_csv(folder / f'{tested.name}.csv', summary.rows(measured), summary.COLUMNS)
         _draw(folder, tested, measured, [of.shown for of in found.values()])
     ranked = [of.ranked for of in found.values() if of.ranked]
     return {'cases': measured, **({'roc': _curve(ranked)} if ranked else {})}

@@ -14,7 +14,6 @@ each scan with contours; --probabilities, one float32 scan for each class; --dic
 object in their study (needs highdicom: pip install -e '.[dicom]').
 """
 
-import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -24,8 +23,9 @@ from rich.progress import track
 from synseg_jax import command, scans
 from synseg_jax.data import volume
 from synseg_jax.errors import InputError, known
-from synseg_jax.evaluation import organs, summary
+from synseg_jax.evaluation import organs
 from synseg_jax.extras import EXTRAS, Segmented, check_dicom
+from synseg_jax.files import write_csv, write_json
 
 
 def predict(
@@ -64,7 +64,7 @@ def predict(
             volumes = organs.volumes_ml(one.labels, scan.affine, one.classes)
             rows += [{'case': case, 'organ': name, 'mL': round(ml, 3)} for name, ml in volumes.items()]
     if written and 'volumes' in extras:
-        summary.write_csv(output / 'volumes.csv', rows)
+        write_csv(output / 'volumes.csv', rows)
     if written:
         describe(output, trained.run, domain, len(written))
     if refused:
@@ -84,8 +84,7 @@ def describe(output: Path, run: scans.Run, domain: str, count: int) -> None:
     """Writes dataset.json beside `count` label maps of scans of a domain: it names the classes."""
     labels = {name: value for value, name in enumerate(run.classes)}
     description = {'channel_names': {'0': run.channels[domain]}, 'labels': labels, 'file_ending': '.nii.gz'}
-    with summary.replacing(output / 'dataset.json') as temporary:
-        temporary.write_text(json.dumps({**description, 'numTraining': count}, indent=1) + '\n', encoding='utf-8')
+    write_json(output / 'dataset.json', {**description, 'numTraining': count})
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from synseg_jax.data.records import Manifest
 from synseg_jax.data.selection import Fold, cases_to_test
 from synseg_jax.errors import known
 from synseg_jax.evaluation import summary
+from synseg_jax.files import write_json
 from synseg_jax.measuring import Tested, measure
 from synseg_jax.scans import Segmenter, Trained
 from synseg_jax.stages import Stage
@@ -69,7 +70,7 @@ def evaluate(
 
 def _keep(path, measured) -> None:
     if processes.is_first():
-        summary.write_json(path, measured)
+        write_json(path, measured)
 
 
 def _with_oracle(cases, tested, folder) -> dict:

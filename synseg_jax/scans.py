@@ -15,7 +15,7 @@ from synseg_jax.data.frames import Frame
 from synseg_jax.data.tiles import WINDOWS, about_middle
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
-from synseg_jax.evaluation import summary
+from synseg_jax.files import write_json
 from synseg_jax.stages import Stage
 from synseg_jax.training import parallel
 from synseg_jax.training.checkpoint import Checkpoints
@@ -46,7 +46,7 @@ class Run:
             'channels': dict(self.channels),
             'typical': dict(self.typical),
         }
-        summary.write_json(self.folder / STAGE, content)
+        write_json(self.folder / STAGE, content)
 
     @classmethod
     def load(cls, folder: str | Path) -> 'Run':

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 import synseg_jax
-from synseg_jax.data.preparation import packages, role_entry, whole_folder
+from synseg_jax.data.preparation import packages, role_entry
 from synseg_jax.data.records import Manifest, RecordWriter, encode
 from synseg_jax.data.settings import READING
 from synseg_jax.data.slices import fitted, with_mask
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import figures
+from synseg_jax.files import atomic_folder
 from synseg_jax.scans import Trained
 from synseg_jax.stages import Stage
 
@@ -39,7 +40,7 @@ def synthesize(stage: Stage, trained: Trained, folder: Path, stop: Callable[[], 
     maker = Maker(trained, domain, stage.does == 'reconstruct', read[0].manifest)
     made = maker.entry(read[0].set, stage.before(stage.config.by))
     pictures = []
-    with whole_folder(folder / RECORDS) as partial:
+    with atomic_folder(folder / RECORDS) as partial:
         for scans in read:
             path, cases = partial / f'{stage.name}.{scans.role}.array_record', []
             records = maker.source.records(scans.set, scans.role)

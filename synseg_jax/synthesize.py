@@ -23,8 +23,8 @@ from synseg_jax import command, scans
 from synseg_jax.data import intensity, volume
 from synseg_jax.data.dataset import Dataset
 from synseg_jax.data.layouts import class_values
-from synseg_jax.data.preparation import whole_folder
 from synseg_jax.errors import InputError, known
+from synseg_jax.files import atomic_folder
 from synseg_jax.interop import nnunet
 
 OTHER = {'a': 'b', 'b': 'a'}
@@ -65,7 +65,7 @@ def translate(
     known('domain', domain, OTHER)
     nnunet.check_free(output)
     labelled = {case.id: case for case in labels.cases} if labels else {}
-    with whole_folder(output.absolute()) as folder:
+    with atomic_folder(output.absolute()) as folder:
         for case, file in track(files.items(), 'synthesizing', disable=len(files) < 2):
             if labels:
                 scan, found = nnunet.read(labels, labelled[case], trained.run.classes)

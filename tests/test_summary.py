@@ -1,12 +1,12 @@
 """Statistics with known answers, and files that are whole or absent."""
 
 import csv
-import json
 
 import pytest
 from rich.console import Console
 
 from synseg_jax.evaluation import metrics, summary
+from synseg_jax.files import write_csv
 
 
 def measured(dice, asd_mm, hd95_mm):
@@ -63,41 +63,15 @@ def test_nothing_measured():
     assert summary.summarise({}) == {'classes': {}, 'mean': dict.fromkeys(metrics.MEASURES, empty)}
 
 
-def test_json_is_strict_and_whole_or_absent(tmp_path):
-    path = tmp_path / 'new' / 'summary.json'
-    summary.write_json(path, summary.summarise(CASES))
-    text = path.read_text()
-    assert json.loads(text) == summary.summarise(CASES)
-    assert 'NaN' not in text
-    with pytest.raises(ValueError):
-        summary.write_json(path, {'mean': float('nan')})
-    assert path.read_text() == text
-    assert list(path.parent.iterdir()) == [path]  # no temporary left
-
-
 def test_csv_has_a_row_per_case_and_organ(tmp_path):
     path = tmp_path / 'cases.csv'
-    summary.write_csv(path, summary.rows(CASES))
+    write_csv(path, summary.rows(CASES))
     read = list(csv.DictReader(path.open()))
     assert len(read) == 9
     first = {'case': 'one', 'organ': 'spleen', 'dice': '0.9', 'iou': str(0.9 / 1.1), 'asd_mm': '1.0', 'hd95_mm': '4.0'}
     assert read[0] == first
     assert read[3]['dice'] == '0.0'
     assert read[6]['dice'] == read[6]['asd_mm'] == ''
-    summary.write_csv(path, [{'case': 'one', 'dice': float('nan')}])
-    assert path.read_text().split() == ['case,dice', 'one,']
-    summary.write_csv(path, [])
-    assert path.read_text().split() == ['case,organ,dice,iou,asd_mm,hd95_mm']
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / 'cases.csv'
-    path.write_text('old')
-    with pytest.raises(RuntimeError), summary.replacing(path) as temporary:
-        temporary.write_text('half')
-        raise RuntimeError
-    assert path.read_text() == 'old'
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def printed(table, width=200):

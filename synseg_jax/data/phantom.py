@@ -1,7 +1,5 @@
 """Random people scanned as CT (HU) or MR (arbitrary units): data with known truth, by region of the body."""
 
-import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
@@ -17,6 +15,7 @@ from synseg_jax.data import abdomen, head, heart, pelvis, thorax, tissues
 from synseg_jax.data.anatomy import Person, Protocol, Region
 from synseg_jax.data.shapes import Waves
 from synseg_jax.errors import InputError, known
+from synseg_jax.files import atomic_folder, read_json, write_json
 
 ABDOMEN_CT = Protocol((108, 125), (4.5, 5.0), (30, 40), abdomen.EXTENT_MM, (290, 400))
 ABDOMEN_MR = Protocol((96, 113), (6.6, 8.0), (20, 26), abdomen.EXTENT_MM, (290, 400), spread=0.1, noise=(10, 25))
@@ -218,12 +217,10 @@ def write_dataset(
     request |= {'weeks': list(weeks)} if weeks else {}
     if folder.exists():
         description = folder / 'dataset.json'
-        if description.is_file() and json.loads(description.read_text()).get('phantom') == request:
+        if description.is_file() and read_json(description).get('phantom') == request:
             return
         raise InputError(f'{folder} exists and is not the phantom asked for; remove it or choose another folder')
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}.') as scratch:
-        unfinished = Path(scratch) / folder.name
+    with atomic_folder(folder) as unfinished:
         (unfinished / 'imagesTr').mkdir(parents=True)
         if labelled:
             (unfinished / 'labelsTr').mkdir()
@@ -243,8 +240,7 @@ def write_dataset(
             'file_ending': '.nii.gz',
             'phantom': request,
         }
-        (unfinished / 'dataset.json').write_text(json.dumps(description, indent=1))
-        unfinished.rename(folder)
+        write_json(unfinished / 'dataset.json', description)
 
 
 def save(array: np.ndarray, affine: Float[np.ndarray, '4 4'], path: Path) -> None:

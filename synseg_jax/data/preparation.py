@@ -5,7 +5,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ from synseg_jax.data.roles import Scans, plan, recast
 from synseg_jax.data.settings import READING, Settings
 from synseg_jax.data.verification import require_sound
 from synseg_jax.errors import InputError
+from synseg_jax.files import atomic_folder, exclusive_lock
 
 WORKERS = min(4, os.cpu_count() or 1)  # scans at the same time, a quarter of a GiB for 100 slices of 512x512 each
 
@@ -52,6 +52,11 @@ def prepare_again(
 
 def _prepare(roles, classes, output, settings, overwrite, progress) -> Manifest:
     output = Path(output).absolute()
+    with exclusive_lock(output.with_name(f'.{output.name}.lock')):  # whoever waited finds the records made
+        return _prepare_alone(roles, classes, output, settings, overwrite, progress)
+
+
+def _prepare_alone(roles, classes, output, settings, overwrite, progress) -> Manifest:
     request = _request(roles, settings)
     existing = _existing(output, request, overwrite)
     if existing:
@@ -59,7 +64,7 @@ def _prepare(roles, classes, output, settings, overwrite, progress) -> Manifest:
             print(f'{output} is up to date')
         return existing
     require_sound(roles)
-    with whole_folder(output) as folder:
+    with atomic_folder(output, replace=True) as folder:
         manifest = Manifest(
             folder=folder,
             classes=classes,
@@ -111,23 +116,6 @@ def _existing(output, request, overwrite) -> Manifest | None:
     if not overwrite:
         raise InputError(f'{output}: holds other records; pass --overwrite to replace them, or choose another --output')
     return None
-
-
-@contextmanager
-def whole_folder(output) -> Iterator[Path]:
-    """A folder to write into, which becomes `output` if all goes well and disappears otherwise."""
-    partial, old = (output.with_name(f'{output.name}.{word}') for word in ('partial', 'old'))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if output.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            output.rename(old)
-        partial.rename(output)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write(roles, folder, settings, progress) -> dict:

@@ -10,9 +10,9 @@ A record is the safetensors bytes of one slice,
 or of one whole volume, [slices, rows, columns, 1] and [slices, rows, columns], its slice 0.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from safetensors.numpy import load, save
 
 from synseg_jax.data.dataset import checked_id
 from synseg_jax.errors import InputError, known
+from synseg_jax.files import atomic_file, read_json, write_json
 
 MANIFEST = 'manifest.json'
 FORMAT = 3
@@ -52,13 +53,14 @@ class RecordWriter:
     """A record file that appears under its name when the `with` block ends well, and not at all otherwise."""
 
     def __init__(self, path: str | os.PathLike):
-        self._path = Path(path)
-        self._partial = self._path.with_name(self._path.name + '.partial')
+        self._path, self._open = path, ExitStack()
         self.count = 0
 
     def __enter__(self) -> 'RecordWriter':
+        temporary = self._open.enter_context(atomic_file(self._path))
         # one record a group: reading one must not unpack its neighbours
-        self._writer = ArrayRecordWriter(str(self._partial), 'group_size:1,zstd:1')
+        self._writer = ArrayRecordWriter(str(temporary), 'group_size:1,zstd:1')
+        self._open.callback(self._writer.close)
         return self
 
     def write(self, record: bytes) -> None:
@@ -66,13 +68,8 @@ class RecordWriter:
         self._writer.write(record)
         self.count += 1
 
-    def __exit__(self, kind, error, traceback) -> None:
-        try:
-            self._writer.close()
-            if kind is None:
-                self._partial.replace(self._path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+    def __exit__(self, *error) -> None:
+        self._open.__exit__(*error)
 
 
 class Records(Sequence):
@@ -144,9 +141,7 @@ class Manifest:
         """Writes manifest.json into the folder, whole or not at all."""
         content = asdict(self)
         del content['folder']
-        partial = self.folder / f'{MANIFEST}.partial'
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
-        partial.replace(self.folder / MANIFEST)
+        write_json(self.folder / MANIFEST, content)
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> 'Manifest':
@@ -195,10 +190,7 @@ def _content(folder):
         )
     if not path.is_file():
         raise InputError(f'{path}: no such file; give the folder that synseg_jax.prepare wrote')
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise InputError(f'{path}: not readable as JSON ({error}); prepare the records again') from error
+    content = read_json(path, 'prepare the records again')
     if not isinstance(content, dict):
         raise InputError(f'{path}: not a manifest; prepare the records again')
     return content

@@ -1,6 +1,5 @@
 """Copies of sets in which every label lies on the grid of its scan; the originals are never touched."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,10 @@ from scipy import ndimage
 from synseg_jax.data import dicom, label_maps, volume
 from synseg_jax.data.dataset import check_grid
 from synseg_jax.data.label_maps import several
-from synseg_jax.data.preparation import whole_folder
 from synseg_jax.data.verification import Checked, classes_of
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
+from synseg_jax.files import atomic_folder, write_json
 
 INSIDE = 0.5  # share of a label that must lie on its scan, or else its affine is wrong and resampling would lose it
 WHOLE = ('.nii', '.nii.gz', '.nrrd', '.mha')  # files that need no other beside them
@@ -31,7 +30,7 @@ def repair(checked: Sequence[Checked], output: str | Path) -> list[str]:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f'{output}: exists; choose another --output')
     said = []
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         for one in checked:
             said += _write(one, folder / one.role.name)
         for role in {one.role.name: one.role for one in checked}.values():
@@ -132,7 +131,7 @@ def _describe(role, folder) -> None:
         'numTraining': len(list((folder / 'imagesTr').glob('*'))),
         'file_ending': '.nii.gz',
     }
-    (folder / 'dataset.json').write_text(json.dumps(content, indent=1), encoding='utf-8')
+    write_json(folder / 'dataset.json', content)
 
 
 def _place(path, folder, name) -> None:

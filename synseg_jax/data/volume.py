@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from synseg_jax.data import dicom, itk, nifti
 from synseg_jax.errors import InputError
+from synseg_jax.files import atomic_file
 
 LPS = axcodes2ornt(('L', 'P', 'S'))
 
@@ -98,12 +99,8 @@ def write(path: str | os.PathLike, array: Shaped[np.ndarray, 'x y z'], like: Vol
     content = _image(stored, like, intent).to_bytes()
     if path.name.endswith('.gz'):
         content = gzip.compress(content, compresslevel=4, mtime=0)
-    partial = path.with_name(f'.{path.name}.partial')
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _image(array, like, intent):

@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from synseg_jax.evaluation.metrics import LOWER_IS_BETTER
-from synseg_jax.evaluation.summary import Case, organ_means, replacing
+from synseg_jax.evaluation.summary import Case, organ_means
+from synseg_jax.files import atomic_file
 
 _OKABE_ITO = ('#E69F00', '#56B4E9', '#009E73', '#F0E442', '#0072B2', '#D55E00', '#CC79A7')
 _TOL_MUTED = ('#882255', '#44AA99', '#999933', '#AA4499', '#DDCC77', '#CC6677', '#88CCEE', '#117733')
@@ -56,7 +57,7 @@ def colour(label: int) -> str:
 def save(figure: Figure, path: str | Path, dpi: float = DPI, fit: bool = True) -> None:
     """Writes a picture, whole or not at all; `fit` cuts it to what is drawn."""
     size = {'bbox_inches': 'tight', 'pad_inches': 0.05} if fit else {}
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=dpi, **size, pil_kwargs={'compress_level': PNG_LEVEL})
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from synseg_jax.evaluation import comparison_plots, page, wording
 from synseg_jax.evaluation.comparison import Entry, Report, Row, entries, values
-from synseg_jax.evaluation.summary import replacing, rows, write_csv
+from synseg_jax.evaluation.summary import rows
+from synseg_jax.files import atomic_file, write_csv
 
 __all__ = ['Report', 'Row', 'write']
 _UNIT_MEASURES = ('dice', 'dice_oracle', 'iou', 'auc')
@@ -109,5 +110,5 @@ def _file_name(measure: str) -> str:
 
 
 def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(text, encoding='utf-8')

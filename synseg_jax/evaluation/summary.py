@@ -1,12 +1,6 @@
 """From the measures of single cases to the numbers of a table: statistics per organ and over organs, CSV, JSON."""
 
-import contextlib
-import csv
-import json
-import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from rich.markup import escape
@@ -79,37 +73,6 @@ def is_number(value: float | None) -> bool:
 def rows(cases: Mapping[str, Case]) -> list[dict]:
     """One row per case and class for `write_csv`."""
     return [{'case': case, 'organ': name, **of} for case, classes in cases.items() for name, of in classes.items()]
-
-
-def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
-    """Writes rows under all of their keys (`case, organ, dice, ...`); None and NaN are empty cells."""
-    with replacing(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)) or COLUMNS)
-        writer.writeheader()
-        writer.writerows({key: None if value != value else value for key, value in row.items()} for row in rows)
-
-
-def write_json(path: str | Path, summary: Mapping) -> None:
-    """Writes a summary as JSON; NaN or infinity in it is a ValueError and leaves no file."""
-    with replacing(path) as temporary:
-        temporary.write_text(
-            json.dumps(summary, indent=2, allow_nan=False, ensure_ascii=False) + '\n', encoding='utf-8'
-        )
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(
-        f'.{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}'
-    )  # keeps the suffix that names the format
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def table(systems: Mapping[str, Mapping], title: str | None = None) -> Table:

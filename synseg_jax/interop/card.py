@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from synseg_jax.errors import InputError
-from synseg_jax.evaluation import summary
+from synseg_jax.files import write_json
 from synseg_jax.interop.tensors import SUFFIXES
 
 CARD = 'card.json'
@@ -83,7 +83,7 @@ class Card:
         """Writes card.json into the folder, whole or not at all."""
         content = asdict(self)
         del content['folder']
-        summary.write_json(self.folder / CARD, content)
+        write_json(self.folder / CARD, content)
 
     @classmethod
     def load(cls, folder: Path) -> 'Card':

@@ -22,7 +22,7 @@ import synseg_jax
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation.figures import colour
-from synseg_jax.evaluation.summary import replacing
+from synseg_jax.files import atomic_file
 
 NAME = 'synseg_jax'
 SCHEME = '99SYNSEG_JAX'  # of classes that the standard's context groups do not name
@@ -60,7 +60,7 @@ def write(path: Path, labels: Volume, files: Sequence[Path], classes: Sequence[s
     `model` tells the weights that made it from others.  InputError for files that lack what an object must refer to,
     or lie elsewhere than the labels.
     """
-    with warnings.catch_warnings(), replacing(path) as temporary:
+    with warnings.catch_warnings(), atomic_file(path) as temporary:
         warnings.simplefilter('ignore')  # of what is odd and harmless in a series, such as names without a caret
         _object(labels, files, classes, model).save_as(temporary)
 

@@ -16,10 +16,9 @@ from synseg_jax.data.dataset import Case, Dataset
 from synseg_jax.data.label_maps import Values
 from synseg_jax.data.layouts import class_values, read_dataset
 from synseg_jax.data.layouts.described import JSON
-from synseg_jax.data.preparation import whole_folder
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
-from synseg_jax.evaluation.summary import write_json
+from synseg_jax.files import atomic_folder, write_json
 
 NAME = re.compile(r'Dataset\d{3}_[\w.+-]+')
 ENDING = '.nii.gz'
@@ -73,7 +72,7 @@ def writing(output: Path, channel: str, classes: Sequence[str]) -> Iterator[Raw]
     if not NAME.fullmatch(output.name):
         raise InputError(f"{output}: nnU-Net's folders are named DatasetNNN_Name; write to e.g. Dataset201_SyntheticCT")
     check_free(output)
-    with whole_folder(output.absolute()) as folder:
+    with atomic_folder(output.absolute()) as folder:
         for part in ('imagesTr', 'labelsTr'):
             (folder / part).mkdir()
         yield Raw(folder, channel, classes)

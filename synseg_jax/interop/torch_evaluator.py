@@ -19,7 +19,8 @@ from synseg_jax.data.frames import Frame
 from synseg_jax.data.tiles import about_middle, tiled
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
-from synseg_jax.evaluation import organs, summary
+from synseg_jax.evaluation import organs
+from synseg_jax.files import write_json
 from synseg_jax.interop.card import Card
 from synseg_jax.interop.tensors import pytorch, read_tensors
 
@@ -117,7 +118,7 @@ def predict(evaluator: Evaluator, files: dict[str, Path], output: Path, domain: 
         volume.write(output / f'{case}.nii.gz', evaluator.segment(scan, domain), scan, intent='label')
     labels = {name: value for value, name in enumerate(evaluator.card.classes)}
     description = {'channel_names': {'0': evaluator.card.domains[domain]['channel']}, 'labels': labels}
-    summary.write_json(output / 'dataset.json', {**description, 'file_ending': '.nii.gz', 'numTraining': len(files)})
+    write_json(output / 'dataset.json', {**description, 'file_ending': '.nii.gz', 'numTraining': len(files)})
 
 
 def main() -> None:
