@@ -85,7 +85,7 @@ def test_what_a_system_leaves(finished, system):
         metrics = list(csv.DictReader(file))
     assert [int(row['step']) for row in metrics] == [2, 4, 6]
     assert ('cyc_a' in metrics[0]) == (system == 'synseg') and ('seg_a' in metrics[0]) == (system == 'source_only')
-    assert not list(finished[0].rglob('*.partial'))
+    assert not list(finished[0].rglob('.synseg-*'))
 
 
 def test_again_without_training(finished, monkeypatch):

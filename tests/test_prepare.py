@@ -165,11 +165,15 @@ def test_foreign_folders_are_never_replaced(sets, tmp_path):
     assert (sets[0].folder / 'dataset.json').exists()
 
 
-def test_leftovers_of_a_killed_run_go(sets, tmp_path):
-    (tmp_path / 'out.partial').mkdir()
-    (tmp_path / 'out.partial/source.train.array_record').write_bytes(b'half')
+def test_leftovers_of_a_killed_run_go_and_folders_of_the_user_stay(sets, tmp_path):
+    left, theirs = tmp_path / '.synseg-01234567-out', tmp_path / 'out.partial'
+    for folder in (left, theirs):
+        folder.mkdir()
+        (folder / 'source.train.array_record').write_bytes(b'half')
+    os.utime(left, (0, 0))
     prepare(sets, tmp_path / 'out', SETTINGS)
-    assert not (tmp_path / 'out.partial').exists()
+    assert not left.exists()
+    assert (theirs / 'source.train.array_record').read_bytes() == b'half'
 
 
 def _rewrite(path, array, affine=AFFINE):
@@ -239,7 +243,7 @@ def test_bad_input_gives_one_line_and_leaves_nothing(sets, tmp_path, kind):
 def test_bad_settings(sets, tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         prepare(sets, tmp_path / 'out', replace(SETTINGS, **change))
-    assert not (tmp_path / 'out').exists() and not (tmp_path / 'out.partial').exists()
+    assert not (tmp_path / 'out').exists() and not list(tmp_path.glob('.*'))
 
 
 def test_chosen_classes_drop_the_others(sets, tmp_path, caplog):
@@ -357,7 +361,7 @@ def test_a_crash_names_the_scan(sets, tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError) as error:
         prepare(sets, tmp_path / 'out', SETTINGS)
     assert any('_0000.nii.gz' in note for note in error.value.__notes__)
-    assert not (tmp_path / 'out.partial').exists()
+    assert not list(tmp_path.glob('.*'))
 
 
 def test_command(sets, tmp_path):
