@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, RLELossless, SegmentationStorage, generate_uid
 
-from synseg_jax.data import volume
+from synseg_jax.data import dicom, volume
 from synseg_jax.errors import InputError
 
 AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0, 0, 1]])
@@ -72,6 +72,18 @@ def test_orientations(tmp_path, turn):
     affine[:3, :3] = np.array(turns[turn]) @ AFFINE[:3, :3]
     write_series(tmp_path / 'mr', _scan() + 1000, affine, 'MR')
     _check(tmp_path / 'mr', _scan() + 1000, affine)
+
+
+def test_modality_of_a_scan(series, tmp_path):
+    folder, files, array = series
+    write_series(tmp_path / 'mr', _scan() + 1000, AFFINE, 'MR', SeriesNumber=4)
+    assert dicom.modality(folder) == dicom.modality(files[0]) == 'CT'
+    assert dicom.modality(tmp_path / 'mr') == dicom.modality(tmp_path / 'mr#4') == 'MR'
+    volume.write(tmp_path / 'scan.nii.gz', array.astype(np.int16), volume.Volume(array, AFFINE))
+    assert dicom.modality(tmp_path / 'scan.nii.gz') == dicom.modality(tmp_path) == ''
+    _change(files[0], Modality=None)
+    files[1].write_bytes(b'damaged')
+    assert dicom.modality(files[0]) == dicom.modality(folder) == dicom.modality(tmp_path / 'gone') == ''
 
 
 def test_each_slice_has_its_own_scale(series):

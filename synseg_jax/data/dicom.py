@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -16,8 +15,8 @@ from jaxtyping import Float
 from pydicom.dataelem import RawDataElement
 
 from synseg_jax.data import dicom_pixels
+from synseg_jax.data.dicom_frames import Slice, frames_of
 from synseg_jax.data.dicom_pixels import guarded
-from synseg_jax.data.nifti import MAX_VOXELS
 from synseg_jax.errors import InputError
 
 TAGS = (  # all that is asked of a header, and decoded with it
@@ -31,28 +30,6 @@ ROUNDED_MM = 0.11  # and in mm, where places are written with one decimal
 MAGIC = b'DICM'
 UNDEFINED = 2**32 - 1  # a length that is found out by reading
 NO_SCANS = ('SEG', 'RTDOSE', 'RTSTRUCT', 'PR', 'KO', 'SR')  # what lies beside scans
-MAX_FRAMES = 2**14
-
-
-@dataclass(frozen=True, eq=False)
-class Slice:
-    """One frame: its file and number there, and how it lies in the patient (LPS mm)."""
-
-    file: Path
-    frame: int
-    rows: Float[np.ndarray, '3']  # direction in which columns are counted, along a row
-    columns: Float[np.ndarray, '3']
-    origin: Float[np.ndarray, '3']  # centre of the first pixel
-    spacing: tuple[float, float]  # between rows, between columns
-    shape: tuple[int, int]
-    scale: tuple[float, float]
-    uid: str
-    thickness: float
-    instance: int | None
-
-    @property
-    def normal(self) -> Float[np.ndarray, '3']:
-        return np.cross(self.rows, self.columns)
 
 
 def read(path: Path) -> tuple[Float[np.ndarray, 'x y z'], Float[np.ndarray, '4 4'], None]:
@@ -88,7 +65,7 @@ def _slices(path, _):
     frames = []
     for file, read in _series(path):
         with guarded(file):
-            frames += _frames(file, read)
+            frames += frames_of(file, read)
     first = frames[0]
     for frame in frames:
         for name, fits in _agreement(first, frame).items():
@@ -122,6 +99,17 @@ def affine(path: Path, frames: Sequence[Slice]) -> Float[np.ndarray, '4 4']:
 def files(path: Path) -> list[Path]:
     """The files of a series in the order of the volume's third axis."""
     return list(dict.fromkeys(frame.file for frame in slices(path)))
+
+
+def modality(path: Path) -> str:
+    """DICOM Modality of a scan, e.g. 'CT' or 'MR', by its headers; '' for other formats and where it is unknown."""
+    place = chosen(path)[0]
+    if not place.is_dir() and not (place.is_file() and is_dicom(place)):
+        return ''
+    try:
+        return slices(path)[0].modality
+    except InputError:
+        return ''
 
 
 def chosen(path: Path) -> tuple[Path, str]:
@@ -208,56 +196,6 @@ def _series(path) -> list[tuple[Path, pydicom.Dataset]]:
     if not series:
         raise InputError(f'{path}: no DICOM images in it; give the folder that holds the files of a series')
     return next(iter(series.values()))
-
-
-def _frames(file, read) -> list[Slice]:
-    """The frames of one file."""
-    if _number(read, 'SamplesPerPixel') != 1 or read.get('PhotometricInterpretation') == 'PALETTE COLOR':
-        raise InputError(f'{file}: holds colour (RGB), not one intensity per voxel; convert it to a grey-value scan')
-    count = _number(read, 'NumberOfFrames')
-    size = (count, int(read.Rows), int(read.Columns))
-    if min(size) < 1 or count > MAX_FRAMES or np.prod(size) > MAX_VOXELS:
-        raise InputError(f'{file}: claims {" x ".join(map(str, size))} pixels; replace the file')
-    groups = read.get('PerFrameFunctionalGroupsSequence')
-    if count > 1 and not groups:
-        raise InputError(f'{file}: its {count} frames say not where they lie; convert it to slices that do')
-    if groups and len(groups) != count:
-        raise InputError(f'{file}: {count} frames, {len(groups)} of them described; replace the file')
-    shared = (read.get('SharedFunctionalGroupsSequence') or [None])[0]
-    return [_frame(file, i, read, groups[i] if groups else None, shared) for i in range(count)]
-
-
-def _number(read, tag) -> int:
-    """A number of a header, 1 where it is left out."""
-    return int(read.get(tag) or 1)
-
-
-def _frame(file, number, read, own, shared) -> Slice:
-    def said(field, sequence):
-        for group in (own, shared):
-            if group is not None and sequence in group and field in group[sequence][0]:
-                return group[sequence][0].get(field)
-        return read.get(field)
-
-    try:
-        directions = np.array(said('ImageOrientationPatient', 'PlaneOrientationSequence'), float).reshape(2, 3)
-        origin = np.array(said('ImagePositionPatient', 'PlanePositionSequence'), float).reshape(3)
-        spacing = tuple(float(mm) for mm in said('PixelSpacing', 'PixelMeasuresSequence'))
-        slope = said('RescaleSlope', 'PixelValueTransformationSequence')
-        intercept = said('RescaleIntercept', 'PixelValueTransformationSequence')
-        scale = (1.0 if slope is None else float(slope), float(intercept or 0.0))
-        thickness = float(said('SliceThickness', 'PixelMeasuresSequence') or 0.0)
-        shape = (int(read.Rows), int(read.Columns))
-        instance = None if read.get('InstanceNumber') is None else int(read.InstanceNumber)
-    except Exception as error:  # pydicom raises whatever its parsing meets
-        raise InputError(f'{file}: does not say where its image lies ({error}); leave the file out') from error
-    numbers = np.array([*directions.ravel(), *origin, *spacing, *scale, thickness])
-    if len(spacing) != 2 or min(spacing) <= 0 or scale[0] == 0 or not np.isfinite(numbers).all() or min(shape) < 1:
-        raise InputError(f'{file}: spacing, position, size or slope make no sense; repair the header')
-    if np.abs(directions @ directions.T - np.eye(2)).max() > 0.01:
-        raise InputError(f'{file}: its row and column do not stand at right angles; repair the header')
-    uid = str(read.get('SOPInstanceUID', ''))
-    return Slice(file, number, *directions, origin, spacing, shape, scale, uid, thickness, instance)
 
 
 def _agreement(first, frame) -> dict[str, bool]:
