@@ -266,12 +266,18 @@ BAD_SERIES = {
         lambda folder, files: _change(files[0], PhotometricInterpretation='PALETTE COLOR'),
         '0001.dcm: holds colour',
     ),
-    'no place': (lambda folder, files: _change(files[1], ImagePositionPatient=None), '0002.dcm: does not say where'),
-    'no spacing': (lambda folder, files: _change(files[1], PixelSpacing=[0, 1]), '0002.dcm: spacing.* make no sense'),
-    'slope of 0': (lambda folder, files: _change(files[1], RescaleSlope=0), '0002.dcm: spacing.* make no sense'),
-    'frames without places': (lambda folder, files: _change(files[0], NumberOfFrames=2), '0001.dcm: its 2 frames say'),
+    'no place': (
+        lambda folder, files: _change(files[1], ImagePositionPatient=None),
+        '0002.dcm: ImagePositionPatient is missing; repair',
+    ),
+    'no spacing': (lambda folder, files: _change(files[1], PixelSpacing=[0, 1]), '0002.dcm: PixelSpacing of 0 x 1 mm'),
+    'slope of 0': (lambda folder, files: _change(files[1], RescaleSlope=0), '0002.dcm: RescaleSlope is 0; repair'),
+    'frames without places': (
+        lambda folder, files: _change(files[0], NumberOfFrames=2),
+        '0001.dcm: no positions of its 2 frames; convert',
+    ),
     'no images': (
-        lambda folder, files: [_change(file, Rows=None) for file in files],
+        lambda folder, files: [_change(file, Modality='SR', Rows=None) for file in files],
         'ct: no DICOM images in it; give the folder',
     ),
 }

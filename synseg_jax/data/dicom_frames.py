@@ -27,8 +27,11 @@ class Slice:
     scale: tuple[float, float]
     uid: str
     modality: str
-    thickness: float
+    photometric: str
+    thickness: float  # 0 where it is unknown
+    distance: float  # of slices by the header, 0 where it is unknown
     instance: int | None
+    remarks: tuple[str, ...]  # what is to be told of its pixels
 
     @property
     def normal(self) -> Float[np.ndarray, '3']:
@@ -36,20 +39,29 @@ class Slice:
 
 
 def frames_of(file: Path, read: pydicom.Dataset) -> list[Slice]:
-    """The frames of one file by its header; InputError for colour and where it does not say where they lie."""
-    if _number(read, 'SamplesPerPixel') != 1 or read.get('PhotometricInterpretation') == 'PALETTE COLOR':
-        raise InputError(f'{file}: holds colour (RGB), not one intensity per voxel; convert it to a grey-value scan')
+    """The frames of one file by its header; InputError where they are no grey values or lie nowhere."""
+    _check_pixels(file, read)
     count = _number(read, 'NumberOfFrames')
     size = (count, int(read.Rows), int(read.Columns))
     if min(size) < 1 or count > MAX_FRAMES or np.prod(size) > MAX_VOXELS:
         raise InputError(f'{file}: claims {" x ".join(map(str, size))} pixels; replace the file')
     groups = read.get('PerFrameFunctionalGroupsSequence')
     if count > 1 and not groups:
-        raise InputError(f'{file}: its {count} frames say not where they lie; convert it to slices that do')
+        raise InputError(f'{file}: no positions of its {count} frames; convert it to single-frame files')
     if groups and len(groups) != count:
         raise InputError(f'{file}: {count} frames, {len(groups)} of them described; replace the file')
-    shared = (read.get('SharedFunctionalGroupsSequence') or [None])[0]
-    return [_frame(file, i, read, groups[i] if groups else None, shared) for i in range(count)]
+    shared = (read.get('SharedFunctionalGroupsSequence') or [pydicom.Dataset()])[0]
+    return [_frame(_Fields(file, read, (own, shared)), i) for i, own in enumerate(groups or [shared])]
+
+
+def _check_pixels(file, read) -> None:
+    """Refuses what is not one plane of grey values per frame."""
+    if _number(read, 'SamplesPerPixel') != 1 or read.get('PhotometricInterpretation') == 'PALETTE COLOR':
+        raise InputError(f'{file}: holds colour (RGB), not one intensity per voxel; convert it to a grey-value scan')
+    if 'MOSAIC' in str(read.get('ImageType')):
+        raise InputError(f'{file}: a Siemens mosaic, slices tiled into one plane; convert it to NIfTI with dcm2niix')
+    if read.get('ModalityLUTSequence'):
+        raise InputError(f'{file}: has a ModalityLUTSequence instead of RescaleSlope; convert its values by that table')
 
 
 def _number(read, tag) -> int:
@@ -57,29 +69,94 @@ def _number(read, tag) -> int:
     return int(read.get(tag) or 1)
 
 
-def _frame(file, number, read, own, shared) -> Slice:
-    def said(field, sequence):
-        for group in (own, shared):
-            if group is not None and sequence in group and field in group[sequence][0]:
-                return group[sequence][0].get(field)
-        return read.get(field)
+@dataclass(frozen=True)
+class _Fields:
+    """What a file says of one frame: in its own group, in the group that all frames share, or of the whole file."""
 
-    try:
-        directions = np.array(said('ImageOrientationPatient', 'PlaneOrientationSequence'), float).reshape(2, 3)
-        origin = np.array(said('ImagePositionPatient', 'PlanePositionSequence'), float).reshape(3)
-        spacing = tuple(float(mm) for mm in said('PixelSpacing', 'PixelMeasuresSequence'))
-        slope = said('RescaleSlope', 'PixelValueTransformationSequence')
-        intercept = said('RescaleIntercept', 'PixelValueTransformationSequence')
-        scale = (1.0 if slope is None else float(slope), float(intercept or 0.0))
-        thickness = float(said('SliceThickness', 'PixelMeasuresSequence') or 0.0)
-        shape = (int(read.Rows), int(read.Columns))
-        instance = None if read.get('InstanceNumber') is None else int(read.InstanceNumber)
-    except Exception as error:  # pydicom raises whatever its parsing meets
-        raise InputError(f'{file}: does not say where its image lies ({error}); leave the file out') from error
-    numbers = np.array([*directions.ravel(), *origin, *spacing, *scale, thickness])
-    if len(spacing) != 2 or min(spacing) <= 0 or scale[0] == 0 or not np.isfinite(numbers).all() or min(shape) < 1:
-        raise InputError(f'{file}: spacing, position, size or slope make no sense; repair the header')
+    file: Path
+    header: pydicom.Dataset
+    groups: tuple[pydicom.Dataset, pydicom.Dataset]
+
+    def get(self, sequence: str, field: str):
+        for group in self.groups:
+            items = group.get(sequence)
+            if items and field in items[0]:
+                return items[0].get(field)
+        return self.header.get(field)
+
+    def numbers(
+        self, sequence: str, field: str, count: int, default: float | None = None
+    ) -> Float[np.ndarray, 'count']:
+        """InputError where they are missing without a default, or are others."""
+        value = self.get(sequence, field)
+        if value is None or value == '':
+            if default is None:
+                raise InputError(f'{self.file}: {self._missing(field)}; repair the header or leave the file out')
+            return np.array([default], float)
+        numbers = np.atleast_1d(np.array(value, float))
+        if len(numbers) != count or not np.isfinite(numbers).all():
+            raise InputError(f'{self.file}: {field} is {value}, not {count} finite numbers; repair the header')
+        return numbers
+
+    def number(self, sequence: str, field: str, default: float) -> float:
+        return float(self.numbers(sequence, field, 1, default)[0])
+
+    def _missing(self, field) -> str:
+        detector = field == 'PixelSpacing' and 'ImagerPixelSpacing' in self.header
+        return f'{field} is missing' + (' (its ImagerPixelSpacing is that of the detector)' if detector else '')
+
+
+def _frame(fields, number) -> Slice:
+    read = fields.header
+    rows, columns = _directions(fields)
+    spacing, scale = _spacing(fields), _scale(fields)
+    thickness = fields.number('PixelMeasuresSequence', 'SliceThickness', 0)
+    return Slice(
+        file=fields.file,
+        frame=number,
+        rows=rows,
+        columns=columns,
+        origin=fields.numbers('PlanePositionSequence', 'ImagePositionPatient', 3),
+        spacing=spacing,
+        shape=(int(read.Rows), int(read.Columns)),
+        scale=scale,
+        uid=str(read.get('SOPInstanceUID', '')),
+        modality=str(read.get('Modality') or ''),
+        photometric=str(read.get('PhotometricInterpretation') or ''),
+        thickness=thickness,
+        distance=abs(fields.number('PixelMeasuresSequence', 'SpacingBetweenSlices', 0)) or thickness,
+        instance=None if read.get('InstanceNumber') is None else int(read.InstanceNumber),
+        remarks=_remarks(read),
+    )
+
+
+def _directions(fields) -> Float[np.ndarray, '2 3']:
+    directions = fields.numbers('PlaneOrientationSequence', 'ImageOrientationPatient', 6).reshape(2, 3)
     if np.abs(directions @ directions.T - np.eye(2)).max() > 0.01:
-        raise InputError(f'{file}: its row and column do not stand at right angles; repair the header')
-    uid, modality = str(read.get('SOPInstanceUID', '')), str(read.get('Modality') or '')
-    return Slice(file, number, *directions, origin, spacing, shape, scale, uid, modality, thickness, instance)
+        raise InputError(f'{fields.file}: its row and column do not stand at right angles; repair the header')
+    return directions
+
+
+def _spacing(fields) -> tuple[float, float]:
+    rows, columns = fields.numbers('PixelMeasuresSequence', 'PixelSpacing', 2).tolist()
+    if min(rows, columns) <= 0:
+        raise InputError(f'{fields.file}: PixelSpacing of {rows:g} x {columns:g} mm; repair the header')
+    return rows, columns
+
+
+def _scale(fields) -> tuple[float, float]:
+    slope = fields.number('PixelValueTransformationSequence', 'RescaleSlope', 1)
+    if slope == 0:
+        raise InputError(f'{fields.file}: RescaleSlope is 0; repair the header')
+    return slope, fields.number('PixelValueTransformationSequence', 'RescaleIntercept', 0)
+
+
+def _remarks(read) -> tuple[str, ...]:
+    remarks = []
+    if read.get('PhotometricInterpretation') == 'MONOCHROME1':
+        remarks.append('MONOCHROME1, meant to be shown inverted; its values are read as they are stored')
+    if 'BitsStored' in read and read.get('HighBit') != read.BitsStored - 1:
+        remarks.append(
+            f'HighBit {read.get("HighBit")} does not fit BitsStored {read.BitsStored}; the lowest bits are read'
+        )
+    return tuple(remarks)

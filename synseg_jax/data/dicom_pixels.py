@@ -23,8 +23,7 @@ RLE_RATIO = 64  # two bytes make 128 at most
 PIECE = b'\xfe\xff\x00\xe0'  # begins each of those that packed pixels come in
 PADDED = 'non-conformant padding'  # what pydicom calls run lengths that make more pixels than there should be
 PIXELS = (  # what decoding takes
-    'SOPClassUID Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit '
-    'PixelRepresentation'
+    'SOPClassUID Rows Columns SamplesPerPixel BitsAllocated BitsStored HighBit PixelRepresentation'
 ).split()
 BEHIND = (0x7FE1, 0xFFFA, 0xFFFC)  # groups of what may rightly follow the pixels: private, signatures, padding
 
@@ -39,15 +38,11 @@ def read(file: Path) -> Real[np.ndarray, 'frames rows columns']:
         elif syntax.is_encapsulated:
             _check_pieces(file, found)
             if syntax != RLELossless:
-                return _decoded(found)
+                return _significant(found, _decoded(found))
             _check_claim(file, found)
         elif not syntax.is_deflated:
             _check_rest(file, found)
-        with overheard('pydicom') as said:
-            stored = found.pixel_array
-        if odd := [line for line in said if PADDED in line]:
-            logging.warning('%s: %s; are its pixels right?', file, odd[0])
-        return stored.reshape(-1, *stored.shape[-2:])
+        return _significant(found, _unpacked(file, found))
 
 
 @contextmanager
@@ -59,8 +54,32 @@ def guarded(file: Path) -> Iterator[None]:
             yield
         except InputError:
             raise
-        except Exception as error:
+        except MemoryError as error:
+            raise InputError(f'{file}: takes more memory than there is; read it on a larger machine') from error
+        except Exception as error:  # pydicom raises whatever its parsing meets
+            if isinstance(error, OSError) and error.errno:  # the disk's, not the content's
+                raise InputError(
+                    f'{file}: cannot be read ({error.strerror}); check the disk and permissions'
+                ) from error
             raise InputError(f'{file}: damaged or no DICOM ({reason(error)}); replace the file') from error
+
+
+def _significant(found, stored) -> Real[np.ndarray, 'frames rows columns']:
+    """The lowest BitsStored bits, which alone are the value, with its sign; overlays may lie in those above."""
+    if stored.dtype.kind == 'f':
+        return stored
+    signed = stored.astype(f'{"i" if found.PixelRepresentation else "u"}{stored.itemsize}', copy=False)
+    unused = max(8 * stored.itemsize - int(found.BitsStored), 0)
+    return signed << unused >> unused if unused else signed
+
+
+def _unpacked(file, found) -> Real[np.ndarray, 'frames rows columns']:
+    """The stored values of plain pixels and run lengths by pydicom."""
+    with overheard('pydicom') as said:
+        stored = found.pixel_array
+    if odd := [line for line in said if PADDED in line]:
+        logging.warning('%s: %s; are its pixels right?', file, odd[0])
+    return stored.reshape(-1, *stored.shape[-2:])
 
 
 def _promised(found) -> int:
@@ -96,7 +115,7 @@ def _check_rest(file, found) -> None:
 
 
 def _decoded(found) -> Real[np.ndarray, 'frames rows columns']:
-    """The stored values by SimpleITK, which knows every codec; frame by frame and without what rescales them."""
+    """The values of codecs that SimpleITK knows, frame by frame and without what rescales or inverts them."""
     frames = encaps.generate_frames(found.PixelData, number_of_frames=int(found.get('NumberOfFrames') or 1))
     with tempfile.TemporaryDirectory() as folder:
         return np.concatenate([_frame(found, packed, Path(folder) / 'frame.dcm') for packed in frames])
@@ -106,6 +125,7 @@ def _frame(found, packed, path) -> Real[np.ndarray, '1 rows columns']:
     one = pydicom.Dataset()
     for tag in PIXELS:
         setattr(one, tag, found.get(tag))
+    one.PhotometricInterpretation = 'MONOCHROME2'  # for SimpleITK inverts MONOCHROME1
     one.PixelData = encaps.encapsulate([packed])
     one['PixelData'].VR = 'OB'
     one.SOPInstanceUID, one.file_meta = UID('1.2.3'), FileMetaDataset()

@@ -138,9 +138,8 @@ def exists(path: Path) -> bool:
 
 def stamp(path: Path) -> list[int]:
     """Sizes and times of a file, or of those in a folder, by which a changed scan is known."""
-    place = dicom.chosen(path)[0]
-    inside = sorted(place.iterdir()) if place.is_dir() else [place]
-    return [number for file in inside for number in (file.stat().st_size, file.stat().st_mtime_ns)]
+    stats = [file.stat() for file in dicom.listed(dicom.chosen(path)[0])]
+    return [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
 
 
 def name(path: Path) -> str:

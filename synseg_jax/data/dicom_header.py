@@ -1,0 +1,95 @@
+"""The header of one DICOM file, and whether an image belongs to it."""
+
+from pathlib import Path
+
+import pydicom
+from pydicom.dataelem import RawDataElement
+from pydicom.uid import UID
+
+from synseg_jax.data.dicom_pixels import guarded
+from synseg_jax.data.itk import reason
+from synseg_jax.errors import InputError
+
+TAGS = (  # all that is asked of a header, and decoded with it
+    'SOPClassUID SOPInstanceUID SeriesInstanceUID Modality ImageType Rows Columns NumberOfFrames SamplesPerPixel '
+    'PhotometricInterpretation BitsStored HighBit PixelSpacing ImageOrientationPatient ImagePositionPatient '
+    'SliceThickness SpacingBetweenSlices RescaleSlope RescaleIntercept PerFrameFunctionalGroupsSequence '
+    'SharedFunctionalGroupsSequence'
+).split()
+SPARED = 'SeriesNumber SeriesDescription InstanceNumber'.split()  # a scan is read without them, too
+HEAD = 512  # bytes by which a file is known
+MAGIC = b'DICM'
+UNDEFINED = 2**32 - 1  # a length that is found out by reading
+NO_SCANS = 'SEG RTDOSE RTSTRUCT RTPLAN RTRECORD PR KO SR DOC REG'.split()  # modalities of what lies beside scans
+IMAGES = ('Image Storage', 'Map Storage', 'Volume Storage')  # in the names of the SOP classes of images
+BEFORE_PIXELS = 0x0029  # the group after that of rows and columns
+
+
+def header(path: Path) -> pydicom.Dataset:
+    """What one file says without its pixels; InputError where it is damaged."""
+    with guarded(path):
+        found = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        if not len(found) or any(map(_cut_short, map(found.get_item, found.keys()))):
+            raise InputError(f'{path}: truncated or no DICOM; replace the file')
+    for tag in SPARED + TAGS:
+        _decode(path, found, tag)
+    return found
+
+
+def is_dicom(path: Path) -> bool:
+    """By its name or by its first bytes."""
+    if path.suffix.lower() == '.dcm':
+        return True
+    first = head(path)
+    return first[128:132] == MAGIC or _without_preamble(first)
+
+
+def head(path: Path) -> bytes:
+    """The first bytes of a file, by which it is known."""
+    with path.open('rb') as file:
+        return file.read(HEAD)
+
+
+def holds_image(path: Path, found: pydicom.Dataset) -> bool:
+    """Whether a file is a slice or several; InputError where it should be and lacks its rows and columns."""
+    if found.get('Modality') in NO_SCANS:
+        return False
+    if 'Rows' in found and 'Columns' in found:
+        return True
+    if _other_object(found):
+        return False
+    missing = ' and '.join(tag for tag in ('Rows', 'Columns') if tag not in found)
+    raise InputError(f'{path}: {missing} missing, an image cut short? Replace the file, or remove it if it is no image')
+
+
+def _decode(path, found, tag) -> None:
+    """Decodes a value here, where errors are expected; one that is not needed and makes no sense is left out."""
+    with guarded(path):
+        try:
+            found.get(tag)
+        except Exception as error:  # pydicom raises whatever its parsing meets
+            if tag not in SPARED:
+                raise InputError(f'{path}: {tag} makes no sense ({reason(error)}); repair the header') from error
+            del found[tag]
+
+
+def _cut_short(item) -> bool:
+    """Whether an element holds less than it says, which pydicom lets pass."""
+    return isinstance(item, RawDataElement) and len(item.value or b'') < item.length < UNDEFINED
+
+
+def _without_preamble(first: bytes) -> bool:
+    """Whether bytes begin with two elements of group 2 or 8 in their order (little endian), as bare data sets do."""
+    explicit = first[4:6].isalpha() and first[4:6].isupper()
+    end = 8 + int.from_bytes(first[6:8] if explicit else first[4:8], 'little')
+    second = first[end : end + 4]
+    ordered = int.from_bytes(first[2:4], 'little') < int.from_bytes(second[2:], 'little')
+    return first[:2] in (b'\x02\0', b'\x08\0') and second[:2] == first[:2] and ordered
+
+
+def _other_object(found) -> bool:
+    """Whether it is none by its SOP class: one of the standard's, or a private one whose header is whole."""
+    uid = UID(str(found.get('SOPClassUID') or found.file_meta.get('MediaStorageSOPClassUID', '')))
+    if uid.is_private:
+        return bool(uid) and max(found.keys()).group >= BEFORE_PIXELS
+    return uid.name != uid and not any(word in uid.name for word in IMAGES)
