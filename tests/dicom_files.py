@@ -1,15 +1,26 @@
 """DICOM series and RTSTRUCT files for tests, written by pydicom as scanners write them."""
 
+import io
+import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pydicom
+import SimpleITK as sitk
+from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     MRImageStorage,
+    RLELossless,
     RTStructureSetStorage,
     generate_uid,
 )
@@ -66,6 +77,87 @@ def write_rtstruct(
         file.ROIContourSequence.append(_items(ReferencedROINumber=number, ContourSequence=drawn))
     file.save_as(path, enforce_file_format=True)
     return path
+
+
+def change(file: Path, **tags) -> None:
+    """Sets tags of a file, also to what DICOM forbids, and deletes those that are None."""
+    read = pydicom.dcmread(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        for name, value in tags.items():
+            if value is None:
+                delattr(read, name)
+            else:
+                setattr(read, name, value)
+        read.save_as(file)
+
+
+def pack(file: Path, codec: str) -> None:
+    """Packs the pixels of a file by one of CODECS; all bits of the stored values are kept but by JPEG."""
+    read = pydicom.dcmread(file)
+    if codec in ('RLE', 'JPEG-LS'):
+        read.compress(RLELossless if codec == 'RLE' else JPEGLSLossless, generate_instance_uid=False)
+    else:
+        pixels = np.frombuffer(read.PixelData, f'u{read.BitsAllocated // 8}').reshape(read.Rows, read.Columns)
+        encode, read.file_meta.TransferSyntaxUID = CODECS[codec]
+        read.PixelData = encapsulate([encode(pixels)])
+        read['PixelData'].VR = 'OB'
+    read.save_as(file)
+
+
+def join(files: Sequence[Path], packed: Sequence[bytes], syntax: str, groups: Sequence[Dataset]) -> Path:
+    """Makes the first file a multi-frame one, with a functional group for each of its frames; the others go."""
+    read = pydicom.dcmread(files[0])
+    native = syntax == ExplicitVRLittleEndian
+    read.PixelData, read.file_meta.TransferSyntaxUID = b''.join(packed) if native else encapsulate(packed), syntax
+    read['PixelData'].VR = 'OW' if native else 'OB'
+    read.NumberOfFrames, read.PerFrameFunctionalGroupsSequence = len(packed), list(groups)
+    read.save_as(files[0])
+    for path in files[1:]:
+        path.unlink()
+    return files[0]
+
+
+def group(position: Sequence[float], slope: float = 1, intercept: float = 0) -> Dataset:
+    """What an enhanced file says of one frame: where it lies (LPS mm), and its own slope."""
+    return _items(
+        PlanePositionSequence=[_items(ImagePositionPatient=list(position))],
+        PixelValueTransformationSequence=[_items(RescaleSlope=slope, RescaleIntercept=intercept)],
+    )
+
+
+def jpeg_2000(pixels: np.ndarray) -> bytes:
+    """By Pillow, lossless."""
+    Image.fromarray(pixels).save(stream := io.BytesIO(), 'JPEG2000', irreversible=False, no_jp2=True)
+    return stream.getvalue()
+
+
+def _jpeg(pixels) -> bytes:
+    """By Pillow, with losses; of 8 bits."""
+    Image.fromarray(pixels).save(stream := io.BytesIO(), 'JPEG', quality=95)
+    return stream.getvalue()
+
+
+def _jpeg_lossless(pixels) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        writer = sitk.ImageFileWriter()
+        writer.SetImageIO('GDCMImageIO')
+        writer.SetFileName(f'{folder}/frame.dcm')
+        writer.SetUseCompression(True)
+        writer.SetCompressor('JPEG')
+        writer.Execute(sitk.GetImageFromArray(pixels))
+        read = pydicom.dcmread(f'{folder}/frame.dcm')
+    assert read.file_meta.TransferSyntaxUID == JPEGLosslessSV1
+    return next(generate_frames(read.PixelData, number_of_frames=1))
+
+
+CODECS = {
+    'RLE': None,
+    'JPEG-LS': None,
+    'JPEG 2000': (jpeg_2000, JPEG2000Lossless),
+    'JPEG lossless': (_jpeg_lossless, JPEGLosslessSV1),
+    'JPEG': (_jpeg, JPEGBaseline8Bit),
+}
 
 
 def _file(path, sop_class) -> FileDataset:

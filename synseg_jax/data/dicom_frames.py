@@ -84,22 +84,30 @@ class _Fields:
                 return items[0].get(field)
         return self.header.get(field)
 
-    def numbers(
-        self, sequence: str, field: str, count: int, default: float | None = None
-    ) -> Float[np.ndarray, 'count']:
-        """InputError where they are missing without a default, or are others."""
+    def numbers(self, sequence: str, field: str, count: int) -> Float[np.ndarray, 'count']:
+        """InputError where they are missing or are others."""
         value = self.get(sequence, field)
         if value is None or value == '':
-            if default is None:
-                raise InputError(f'{self.file}: {self._missing(field)}; repair the header or leave the file out')
-            return np.array([default], float)
-        numbers = np.atleast_1d(np.array(value, float))
+            raise InputError(f'{self.file}: {self._missing(field)}; repair the header or leave the file out')
+        try:
+            numbers = np.atleast_1d(np.array(value, float))
+        except (TypeError, ValueError):
+            numbers = np.array([])
         if len(numbers) != count or not np.isfinite(numbers).all():
             raise InputError(f'{self.file}: {field} is {value}, not {count} finite numbers; repair the header')
         return numbers
 
     def number(self, sequence: str, field: str, default: float) -> float:
-        return float(self.numbers(sequence, field, 1, default)[0])
+        """InputError where it is another; the default where it is missing."""
+        value = self.get(sequence, field)
+        return default if value is None or value == '' else float(self.numbers(sequence, field, 1)[0])
+
+    def length(self, field: str) -> float:
+        """In mm; 0 where it is missing or makes no sense, for places tell as much."""
+        try:
+            return abs(self.number('PixelMeasuresSequence', field, 0.0))
+        except InputError:
+            return 0.0
 
     def _missing(self, field) -> str:
         detector = field == 'PixelSpacing' and 'ImagerPixelSpacing' in self.header
@@ -110,7 +118,7 @@ def _frame(fields, number) -> Slice:
     read = fields.header
     rows, columns = _directions(fields)
     spacing, scale = _spacing(fields), _scale(fields)
-    thickness = fields.number('PixelMeasuresSequence', 'SliceThickness', 0)
+    thickness = fields.length('SliceThickness')
     return Slice(
         file=fields.file,
         frame=number,
@@ -124,10 +132,16 @@ def _frame(fields, number) -> Slice:
         modality=str(read.get('Modality') or ''),
         photometric=str(read.get('PhotometricInterpretation') or ''),
         thickness=thickness,
-        distance=abs(fields.number('PixelMeasuresSequence', 'SpacingBetweenSlices', 0)) or thickness,
-        instance=None if read.get('InstanceNumber') is None else int(read.InstanceNumber),
+        distance=fields.length('SpacingBetweenSlices') or thickness,
+        instance=_instance(read),
         remarks=_remarks(read),
     )
+
+
+def _instance(read) -> int | None:
+    """The number of a slice, None where it is left out or none."""
+    said = str(read.get('InstanceNumber', ''))
+    return int(said) if said.isdecimal() else None
 
 
 def _directions(fields) -> Float[np.ndarray, '2 3']:
@@ -145,18 +159,17 @@ def _spacing(fields) -> tuple[float, float]:
 
 
 def _scale(fields) -> tuple[float, float]:
-    slope = fields.number('PixelValueTransformationSequence', 'RescaleSlope', 1)
+    slope = fields.number('PixelValueTransformationSequence', 'RescaleSlope', 1.0)
     if slope == 0:
         raise InputError(f'{fields.file}: RescaleSlope is 0; repair the header')
-    return slope, fields.number('PixelValueTransformationSequence', 'RescaleIntercept', 0)
+    return slope, fields.number('PixelValueTransformationSequence', 'RescaleIntercept', 0.0)
 
 
 def _remarks(read) -> tuple[str, ...]:
     remarks = []
     if read.get('PhotometricInterpretation') == 'MONOCHROME1':
         remarks.append('MONOCHROME1, meant to be shown inverted; its values are read as they are stored')
-    if 'BitsStored' in read and read.get('HighBit') != read.BitsStored - 1:
-        remarks.append(
-            f'HighBit {read.get("HighBit")} does not fit BitsStored {read.BitsStored}; the lowest bits are read'
-        )
+    high, stored = read.get('HighBit'), read.get('BitsStored')
+    if None not in (high, stored) and high != stored - 1:
+        remarks.append(f'HighBit {high} does not fit BitsStored {stored}; the lowest {stored} bits are read')
     return tuple(remarks)

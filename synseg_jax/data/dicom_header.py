@@ -31,9 +31,9 @@ def header(path: Path) -> pydicom.Dataset:
         found = pydicom.dcmread(path, stop_before_pixels=True, force=True)
         if not len(found) or any(map(_cut_short, map(found.get_item, found.keys()))):
             raise InputError(f'{path}: truncated or no DICOM; replace the file')
-    for tag in SPARED + TAGS:
-        _decode(path, found, tag)
-    return found
+        for tag in SPARED + TAGS:
+            _decode(path, found, tag)
+        return found
 
 
 def is_dicom(path: Path) -> bool:
@@ -64,13 +64,12 @@ def holds_image(path: Path, found: pydicom.Dataset) -> bool:
 
 def _decode(path, found, tag) -> None:
     """Decodes a value here, where errors are expected; one that is not needed and makes no sense is left out."""
-    with guarded(path):
-        try:
-            found.get(tag)
-        except Exception as error:  # pydicom raises whatever its parsing meets
-            if tag not in SPARED:
-                raise InputError(f'{path}: {tag} makes no sense ({reason(error)}); repair the header') from error
-            del found[tag]
+    try:
+        found.get(tag)
+    except Exception as error:  # pydicom raises whatever its parsing meets
+        if tag not in SPARED:
+            raise InputError(f'{path}: {tag} makes no sense ({reason(error)}); repair the header') from error
+        del found[tag]
 
 
 def _cut_short(item) -> bool:

@@ -30,7 +30,7 @@ BEHIND = (0x7FE1, 0xFFFA, 0xFFFC)  # groups of what may rightly follow the pixel
 
 def read(file: Path) -> Real[np.ndarray, 'frames rows columns']:
     """The stored values of every frame, before rescaling; InputError where the file is damaged."""
-    with guarded(file):
+    with guarded(file) as said:
         found = pydicom.dcmread(file, force=True)
         syntax = getattr(found.file_meta, 'TransferSyntaxUID', None)
         if syntax is None:
@@ -42,16 +42,19 @@ def read(file: Path) -> Real[np.ndarray, 'frames rows columns']:
             _check_claim(file, found)
         elif not syntax.is_deflated:
             _check_rest(file, found)
-        return _significant(found, _unpacked(file, found))
+        stored = found.pixel_array
+        if odd := [line for line in said if PADDED in line]:
+            logging.warning('%s: %s; are its pixels right?', file, odd[0])
+        return _significant(found, stored.reshape(-1, *stored.shape[-2:]))
 
 
 @contextmanager
-def guarded(file: Path) -> Iterator[None]:
-    """Makes an InputError of whatever pydicom's parsing meets, and lets pass in silence what is odd and harmless."""
-    with warnings.catch_warnings():
+def guarded(file: Path) -> Iterator[list[str]]:
+    """Makes an InputError of whatever pydicom's parsing meets; what it logs is kept, what it warns of passed over."""
+    with warnings.catch_warnings(), overheard('pydicom') as said:
         warnings.simplefilter('ignore')
         try:
-            yield
+            yield said
         except InputError:
             raise
         except MemoryError as error:
@@ -71,15 +74,6 @@ def _significant(found, stored) -> Real[np.ndarray, 'frames rows columns']:
     signed = stored.astype(f'{"i" if found.PixelRepresentation else "u"}{stored.itemsize}', copy=False)
     unused = max(8 * stored.itemsize - int(found.BitsStored), 0)
     return signed << unused >> unused if unused else signed
-
-
-def _unpacked(file, found) -> Real[np.ndarray, 'frames rows columns']:
-    """The stored values of plain pixels and run lengths by pydicom."""
-    with overheard('pydicom') as said:
-        stored = found.pixel_array
-    if odd := [line for line in said if PADDED in line]:
-        logging.warning('%s: %s; are its pixels right?', file, odd[0])
-    return stored.reshape(-1, *stored.shape[-2:])
 
 
 def _promised(found) -> int:
