@@ -72,6 +72,10 @@ def test_modality_of_a_scan(series, tmp_path):
     assert dicom.modality(files[0]) == dicom.modality(folder) == dicom.modality(tmp_path / 'gone') == ''
 
 
+def test_a_folder_that_is_not_there_holds_no_series(tmp_path):
+    assert dicom.series_in(tmp_path / 'gone') == {} and dicom.listed(tmp_path / 'gone') == []
+
+
 def test_each_slice_has_its_own_scale(series):
     folder, files, array = series
     for number, file in enumerate(files):

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from dicom_files import write_rtstruct, write_series
 from PIL import Image
 
-from synseg_jax.data import volume
+from synseg_jax.data import dicom, volume
 from synseg_jax.data.layouts import class_values, read_dataset
 from synseg_jax.data.preparation import prepare
 from synseg_jax.data.records import Manifest
@@ -191,6 +191,16 @@ def test_prostatex(tmp_path, caplog):
     _tcia(folder, 'ProstateX-0002', 1, 't2_tse_cor')
     with pytest.raises(InputError, match=r"ProstateX-0002: no series of T2 MR .* it has 't2_tse_cor'; leave"):
         read_dataset(folder)
+
+
+def test_a_series_number_that_is_none(tmp_path):
+    """Counts as the lowest."""
+    for number in (5, 11):
+        _tcia(tmp_path, 'ProstateX-0000', number, 't2_tse_tra')
+    for file in tmp_path.rglob('5.000000-*/*'):
+        file.write_bytes(file.read_bytes().replace(b'\x20\0\x11\0IS\x02\x005 ', b'\x20\0\x11\0IS\x02\0A1'))
+    assert dicom.header(next(tmp_path.rglob('5.000000-*/*'))).SeriesNumber == 'A1'
+    assert read_dataset(tmp_path).cases[0].image.name.startswith('11.000000')
 
 
 def _nrrd(path, array, affine):

@@ -1,5 +1,8 @@
 """Contours are filled as an independent library fills them, on the slices that they were drawn on."""
 
+import re
+import warnings
+
 import numpy as np
 import pydicom
 import pytest
@@ -97,22 +100,151 @@ def test_a_contour_with_points_left_out(drawn):
     contour = read.ROIContourSequence[0].ContourSequence[0]
     contour.ContourData = contour.ContourData[:-3]
     read.save_as(path)
-    with pytest.raises(InputError, match='rt.dcm: a contour of 16 points says that it has others'):
+    with pytest.raises(InputError, match="rt.dcm: a contour of ROI 'Liver' with 16 points says that it has others"):
         rtstruct.mask(path, 1, folder, volume.read(folder))
 
 
 def test_contours_of_another_series(tmp_path, drawn):
     folder, path, _ = drawn
     write_series(tmp_path / 'other', np.zeros((40, 36, 4)), AFFINE)
-    with pytest.raises(InputError, match=r'rt.dcm: contours refer to \d images that .*other lacks'):
+    with pytest.raises(InputError, match="rt.dcm: contours of ROI 'Liver' refer to 2 images that .*other lacks"):
         rtstruct.mask(path, 1, tmp_path / 'other', volume.read(tmp_path / 'other'))
     between = pydicom.dcmread(path)
     contour = between.ROIContourSequence[0].ContourSequence[0]
     points = np.reshape(np.array(contour.ContourData, float), (-1, 3)) + [0, 0, 2]
     contour.ContourData = [f'{v:.6g}' for v in points.ravel()]
     between.save_as(path)
-    with pytest.raises(InputError, match='rt.dcm: contour 1 lies beside the slices'):
+    with pytest.raises(InputError, match="rt.dcm: contours of ROI 'Liver' lie beside the slices"):
         rtstruct.mask(path, 1, folder, volume.read(folder))
+
+
+def _edited(path, change):
+    """The file after a change of its ROIs' contours, by number from 0; another time for its cache."""
+    read = pydicom.dcmread(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of numbers that are none
+        change(read)
+        read.save_as(path)
+
+
+def _read(path, folder):
+    return label_maps.read(path, folder, VALUES, tuple(VALUES)).array
+
+
+def _set(roi, **values):
+    def change(read):
+        for contour in read.ROIContourSequence[roi].ContourSequence:
+            for name, value in values.items():
+                setattr(contour, name, value)
+
+    return change
+
+
+def _shift(roi, by):
+    def change(read):
+        for contour in read.ROIContourSequence[roi].ContourSequence:
+            moved = np.reshape(np.array(contour.ContourData, float), (-1, 3)) + by
+            contour.ContourData = [f'{number:.6g}' for number in moved.ravel()]
+
+    return change
+
+
+def _empty(read):
+    read.ROIContourSequence[0].ContourSequence = []
+
+
+def _forget(read):
+    del read.ROIContourSequence[0]
+
+
+def _dangling(read):
+    read.ROIContourSequence[0].ReferencedROINumber = 9
+
+
+def _two_points(read):
+    contour = read.ROIContourSequence[0].ContourSequence[0]
+    contour.ContourData, contour.NumberOfContourPoints = contour.ContourData[:6], 2
+
+
+VALUES = {'background': 0, 'organ': 'liver', 'tumour': 'GTV*'}
+NOTHING = {  # of 'Liver': what is warned of, and how many of its three contours are read
+    'no contours': (_empty, ["ROI 'Liver' has no contours; nothing", 'no contours of organ; that class is empty'], 0),
+    'none at all': (_forget, ["ROI 'Liver' has no contours; nothing", 'no contours of organ; that class is empty'], 0),
+    'a dangling number': (
+        _dangling,
+        ["ROI 'Liver' has no", 'contours of ROI number 9, which has no name', 'no contours of organ; that class is'],
+        0,
+    ),
+    'open': (
+        _set(0, ContourGeometricType='OPEN_PLANAR'),
+        ["contours of ROI 'Liver' some enclose nothing and are passed over: 3 OPEN_PLANAR", 'no contours of organ'],
+        0,
+    ),
+    'points': (_set(0, ContourGeometricType='POINT'), ["ROI 'Liver' some .* over: 3 POINT", 'no contours of organ'], 0),
+    'outside': (_shift(0, [500, 0, 0]), ["3 of 3 contours of ROI 'Liver' hold no voxel of .*ct; they lie outside"], 0),
+    'two points': (_two_points, ["ROI 'Liver' some .* over: 1 CLOSED_PLANAR"], 2),
+    'xor': (_set(0, ContourGeometricType='CLOSEDPLANAR_XOR'), [], 3),
+}
+
+
+@pytest.mark.parametrize('kind', NOTHING)
+def test_contours_that_label_nothing_are_told(drawn, caplog, kind):
+    """By the name of their ROI; the other classes are read."""
+    folder, path, contours = drawn
+    change, told, kept = NOTHING[kind]
+    _edited(path, change)
+    with caplog.at_level('WARNING', logger='absl'):
+        found = _read(path, folder)
+    np.testing.assert_array_equal(found == 1, _masked(contours['Liver'][3 - kept :], found.shape))
+    np.testing.assert_array_equal(found == 2, _masked(contours['GTV 1'] + contours['GTV 2'], found.shape))
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == len(told)
+    assert all(re.search(f'^{path}: .*{text}', message) for text, message in zip(told, messages, strict=True))
+
+
+@pytest.mark.parametrize('kind', ['no contours', 'open', 'points'])
+def test_a_file_without_any_class_that_is_asked_for(drawn, kind):
+    folder, path, _ = drawn
+    _edited(path, NOTHING[kind][0])
+    for read in (label_maps.read, label_maps.check):
+        with pytest.raises(InputError, match='no closed contours named liver; it has Liver, GTV 1, GTV 2; name'):
+            read(path, folder, {'liver': 'liver'}, ('background', 'liver'), volume.read(folder))
+
+
+@pytest.mark.parametrize('number', ['nan', 'inf', '-inf', '1e300', '2e6'])
+def test_points_that_are_no_numbers(drawn, number):
+    folder, path, _ = drawn
+
+    def change(read):
+        read.ROIContourSequence[0].ContourSequence[1].ContourData[4] = number
+
+    _edited(path, change)
+    for read in (label_maps.read, label_maps.check):
+        with pytest.raises(InputError, match="rt.dcm: a contour of ROI 'Liver' has points that are not finite"):
+            read(path, folder, VALUES, tuple(VALUES), volume.read(folder))
+
+
+def test_a_file_without_rois(drawn):
+    folder, path, _ = drawn
+
+    def change(read):
+        read.StructureSetROISequence, read.ROIContourSequence = [], []
+
+    _edited(path, change)
+    assert label_maps.held(path, folder, volume.read(folder)) == []
+    with pytest.raises(InputError, match=r'rt.dcm: no contours are named liver, gtv\*; it has none; name them'):
+        _read(path, folder)
+
+
+def test_what_reading_refuses_is_found_before(tmp_path, drawn):
+    """Contours of other images, or beside the slices, without being drawn."""
+    folder, path, _ = drawn
+    _edited(path, _shift(1, [0, 0, 2]))
+    with pytest.raises(InputError, match="rt.dcm: contours of ROI 'GTV 1' lie beside the slices of"):
+        label_maps.check(path, folder, VALUES, tuple(VALUES), volume.grid(folder))
+    write_series(tmp_path / 'other', np.zeros((40, 36, 4)), AFFINE)
+    with pytest.raises(InputError, match="contours of ROI 'Liver' refer to 2 images that .*other lacks"):
+        label_maps.check(path, tmp_path / 'other', VALUES, tuple(VALUES), volume.grid(folder))
 
 
 def test_rtstruct_files_as_users_have_them(shared):
@@ -129,9 +261,11 @@ def test_rtstruct_files_as_users_have_them(shared):
     np.testing.assert_array_equal(mask[:, :, 0], expected)
     assert not mask[:, :, 1].any() and mask.sum() == 1443
     for name in ('invalid_reference_rt', 'non_existent_reference_rt'):
-        with pytest.raises(InputError, match=f'{name}.dcm: contours refer to 1 images'):
+        with pytest.raises(InputError, match=f"{name}.dcm: contours of ROI 'ROI-1' refer to 1 images"):
             rtstruct.mask(folder / f'{name}.dcm', 1, folder, scan)
     whole = shared / 'data/formats/rtstruct/full_rtss'
     assert rtstruct.named(whole)[6] == 'Lt Lung'
-    with pytest.raises(InputError, match='contours refer to 80 images that .* lacks; bring the whole series'):
+    with pytest.raises(
+        InputError, match="contours of ROI 'Lt Lung' refer to 80 images that .* lacks; bring the whole series"
+    ):
         rtstruct.mask(whole, 6, whole, volume.read(whole))

@@ -100,10 +100,9 @@ def series_in(folder: Path) -> dict[str, Path]:
 
 
 def listed(place: Path) -> list[Path]:
-    """The files in a folder, or the one that is given, in the order of their names; hidden ones are passed over."""
-    if not place.is_dir():
-        return [place]
-    return [file for file in sorted(place.iterdir()) if file.is_file() and not file.name.startswith('.')]
+    """The files in a folder, or the one that is given, in the order of their names, without hidden ones."""
+    inside = sorted(place.iterdir()) if place.is_dir() else [place]
+    return [file for file in inside if file.is_file() and not file.name.startswith('.')]
 
 
 def _say_broken_links(place) -> None:
@@ -126,8 +125,9 @@ def _by_series(folder) -> dict[str, list]:
 
 def _check_stumps(inside) -> None:
     """Refuses files that were cut so short, or emptied, that nothing but their beginning tells them to be DICOM."""
-    heads = {(_suffix(file), head(file)) for file, fits in inside.items() if fits}
-    for file in (file for file, fits in inside.items() if not fits and file.stat().st_size < HEAD):
+    stumps = [file for file, fits in inside.items() if not fits and file.stat().st_size < HEAD]
+    heads = {(_suffix(file), head(file)) for file, fits in inside.items() if fits and stumps}
+    for file in stumps:
         if any(suffix == _suffix(file) and whole.startswith(head(file)) for suffix, whole in heads):
             raise InputError(f'{file}: empty or cut after its first bytes; replace it, or remove it if it is no slice')
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from absl import logging
 
 from synseg_jax.data import dicom, rtstruct, volume
 from synseg_jax.data.dataset import check_grid, label_values
@@ -28,7 +29,7 @@ def read(
     """
     path, image = Path(path), Path(image)
     scan = volume.read(image) if scan is None else scan
-    if rtstruct.named(path):
+    if rtstruct.is_rtstruct(path):
         return Volume(_drawn(path, image, scan, values, classes), scan.affine)
     # both upright, for the same grid may be stored from its other end: DICOM's rows from the front, NIfTI's from behind
     found = volume.canonical(_stack(path, image, scan) if _is_stack(path) else volume.read_labels(path))
@@ -46,10 +47,12 @@ def read(
 def check(path: str | Path, image: str | Path, values: Values, classes: Sequence[str], stored: Volume) -> None:
     """InputError where `read` would refuse names or values; `stored` is the grid of the labels.
 
-    Contours are not drawn, which takes long.
+    Contours are placed on it, but not drawn, which takes long.
     """
-    if rtstruct.named(Path(path)):
-        _contours(path, values, classes)
+    path, image = Path(path), Path(image)
+    if rtstruct.is_rtstruct(path):
+        for number in chain(*_contours(path, values, classes)):
+            rtstruct.polygons(path, number, image, stored)
     else:
         read(path, image, values, classes, stored)
 
@@ -57,7 +60,7 @@ def check(path: str | Path, image: str | Path, values: Values, classes: Sequence
 def grid(path: str | Path, image: Volume | None) -> Volume | None:
     """The grid that labels are stored on, by their header; contours and PNG lie on their image's, or on None."""
     path = Path(path)
-    return image if rtstruct.named(path) or _is_stack(path) else volume.grid(path)
+    return image if rtstruct.is_rtstruct(path) or _is_stack(path) else volume.grid(path)
 
 
 def several(value: int | str | Sequence[int | str]) -> tuple[int | str, ...]:
@@ -68,8 +71,8 @@ def several(value: int | str | Sequence[int | str]) -> tuple[int | str, ...]:
 def held(path: str | Path, image: str | Path, scan: Volume) -> list[int | str]:
     """The values in a label map but 0, or the names of contours: what can be given the name of a class."""
     path = Path(path)
-    if rois := rtstruct.named(path):
-        return sorted(set(rois.values()))
+    if rtstruct.is_rtstruct(path):
+        return sorted(set(rtstruct.named(path).values()))
     found = _stack(path, Path(image), scan) if _is_stack(path) else volume.read_labels(path)
     return [value for value in label_values(found.array) if value]
 
@@ -111,14 +114,23 @@ def _drawn(path, image, scan, values, classes) -> np.ndarray:
 
 
 def _contours(path, values, classes) -> list[list[int]]:
-    """The numbers of the contours of every class but the background; InputError where there are none of any."""
+    """The numbers of the ROIs of every class but the background; InputError where none of any has contours.
+
+    Warns of classes without.
+    """
     rois, meant = rtstruct.named(path), [_patterns(name, values) for name in classes[1:]]
-    found = [[n for n, roi in rois.items() if _fits(roi, patterns)] for patterns in meant]
+    asked = [[n for n, roi in rois.items() if _fits(roi, patterns)] for patterns in meant]
+    outlined = rtstruct.outlined(path, chain(*asked))
+    found = [[n for n in numbers if n in outlined] for numbers in asked]
     if not any(found):
+        what = 'closed contours' if any(asked) else 'contours are'
         raise InputError(
-            f'{path}: no contours are named {", ".join(chain(*meant))}; it has {listed(list(rois.values()))}; '
+            f'{path}: no {what} named {", ".join(chain(*meant))}; it has {listed(list(rois.values())) or "none"}; '
             f'name them, --labels=SET={classes[-1]}:NAME, or leave the scan out'
         )
+    for name, numbers in zip(classes[1:], found, strict=True):
+        if not numbers:
+            logging.warning('%s: no contours of %s; that class is empty here', path, name)
     return found
 
 

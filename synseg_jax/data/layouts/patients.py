@@ -112,7 +112,8 @@ def _named(header) -> str:
 
 def _number(series: Series) -> tuple[int, str]:
     """The number of a series and, where several have it, their folders' names decide."""
-    return int(series[1].get('SeriesNumber') or 0), str(series[0])
+    said = str(series[1].get('SeriesNumber') or '')
+    return int(said) if said.isdecimal() else 0, str(series[0])
 
 
 def _series(patient) -> list[Series]:
