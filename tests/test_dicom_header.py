@@ -83,7 +83,9 @@ def test_a_slice_without_its_size(series, missing, name):
 OTHERS = {  # by SOP class or modality, and whether an image should be there
     'report': ({'SOPClassUID': EncapsulatedPDFStorage}, False),
     'mesh, by its modality': ({'SOPClassUID': '1.2.840.10008.5.1.4.1.1.9999', 'Modality': 'SEG'}, False),
-    'private': ({'SOPClassUID': CSA_NON_IMAGE}, False),
+    'private': ({'SOPClassUID': CSA_NON_IMAGE, 'BitsAllocated': None}, False),
+    'private, of pixels': ({'SOPClassUID': CSA_NON_IMAGE}, True),
+    'damaged': ({'SOPClassUID': '1.2.84?.10008.5.1.4.1.1.2', 'BitsAllocated': None}, True),
     'radiograph': ({'SOPClassUID': DigitalXRayImageStorageForPresentation}, True),
     'ultrasound': ({'SOPClassUID': EnhancedUSVolumeStorage}, True),
     'map': ({'SOPClassUID': ParametricMapStorage}, True),
@@ -98,11 +100,7 @@ def test_what_lies_beside_a_series_is_refused_where_it_may_be_a_slice(series, ki
     expected, (tags, image) = volume.read(folder).array, OTHERS[kind]
     other = folder / 'other.dcm'
     other.write_bytes(files[0].read_bytes())
-    change(other, Rows=None, SeriesInstanceUID=generate_uid(), PatientComments='none', **tags)
-    read = pydicom.dcmread(other)
-    del read.PixelData
-    read.add_new(0x00290010, 'LO', 'PRIVATE')  # behind where rows would be
-    read.save_as(other)
+    change(other, Rows=None, PixelData=None, SeriesInstanceUID=generate_uid(), PatientState='well', **tags)
     if image:
         with pytest.raises(InputError, match='other.dcm: Rows missing'):
             volume.read(folder)
@@ -130,6 +128,25 @@ def test_a_directory_by_another_name(series):
     read.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
     read.save_as(folder / 'dicomdir.dcm')
     assert volume.read(folder).array.shape == (3, 2, 3)
+
+
+@pytest.mark.parametrize('kind', ['magic', 'shifted', 'zeros'])
+def test_a_file_without_suffix_that_is_no_longer_known(series, kind):
+    """Which would be left out without a word."""
+    folder, files = series
+    for number, file in enumerate(files):
+        files[number] = file.rename(folder / f'IM{number}')
+    (folder / 'README').write_text('Three slices')
+    assert volume.read(folder).array.shape == (3, 2, 3)
+    content = files[2].read_bytes()
+    damaged = {
+        'magic': content.replace(b'DICM', b'DJCM'),
+        'shifted': content[3:],
+        'zeros': bytes(200) + content[200:],
+    }
+    files[2].write_bytes(damaged[kind])
+    with pytest.raises(InputError, match='IM2: no DICOM, though named as the files beside it; replace it, or remove'):
+        volume.read(folder)
 
 
 def test_empty_files_that_are_no_slices(series):

@@ -115,6 +115,17 @@ def test_packed_frames_of_one_file(tmp_path):
     np.testing.assert_array_equal(volume.read(tmp_path / 'mr').array, expected)
 
 
+@pytest.mark.parametrize('bare', [False, True])
+def test_bytes_that_came_into_plain_pixels_are_told(tmp_path, caplog, bare):
+    *_, file = write_series(tmp_path / 'mr', _scan(), AFFINE, 'MR')
+    content = file.read_bytes()
+    begin = 132 + 12 + int.from_bytes(content[140:144], 'little') if bare else 0  # behind the meta information
+    file.write_bytes(content[begin:-500] + bytes(4) + content[-500:])
+    with caplog.at_level('WARNING', logger='absl'):
+        _read(tmp_path / 'mr')
+    assert caplog.messages == [f'{file}: more follows the 1440 bytes of pixels that its header promises; is it right?']
+
+
 @pytest.mark.parametrize('change', ['lost', 'more'])
 def test_bytes_lost_in_packed_pixels(tmp_path, change):
     """Which need not show when what is left is decoded."""

@@ -17,9 +17,11 @@ from jaxtyping import Float
 from synseg_jax.data import dicom_pixels
 from synseg_jax.data.dicom_frames import Slice, frames_of
 from synseg_jax.data.dicom_geometry import affine, check_agreement
-from synseg_jax.data.dicom_header import HEAD, head, header, holds_image, is_dicom
+from synseg_jax.data.dicom_header import head, header, holds_image, is_dicom
 from synseg_jax.data.dicom_pixels import guarded
 from synseg_jax.errors import InputError
+
+LEAST_OF_TEXT = 9  # among the bytes of which text is made
 
 
 def read(path: Path) -> tuple[Float[np.ndarray, 'x y z'], Float[np.ndarray, '4 4'], None]:
@@ -115,7 +117,7 @@ def _say_broken_links(place) -> None:
 def _by_series(folder) -> dict[str, list]:
     """{UID: [(file, header)]} of the images in a folder, or of one file; other objects are left aside."""
     inside = {file: is_dicom(file) for file in listed(folder) if file.name != 'DICOMDIR'}
-    _check_stumps(inside)
+    _check_strays(inside)
     found: dict[str, list] = {}
     for file in (file for file, fits in inside.items() if fits):
         if holds_image(file, read := header(file)):
@@ -123,13 +125,12 @@ def _by_series(folder) -> dict[str, list]:
     return found
 
 
-def _check_stumps(inside) -> None:
-    """Refuses files that were cut so short, or emptied, that nothing but their beginning tells them to be DICOM."""
-    stumps = [file for file, fits in inside.items() if not fits and file.stat().st_size < HEAD]
-    heads = {(_suffix(file), head(file)) for file, fits in inside.items() if fits and stumps}
-    for file in stumps:
-        if any(suffix == _suffix(file) and whole.startswith(head(file)) for suffix, whole in heads):
-            raise InputError(f'{file}: empty or cut after its first bytes; replace it, or remove it if it is no slice')
+def _check_strays(inside) -> None:
+    """Refuses files that are named as the slices beside them and are neither DICOM nor text: damaged or emptied."""
+    suffixes = {_suffix(file) for file, fits in inside.items() if fits}
+    for file in (file for file, fits in inside.items() if not fits and _suffix(file) in suffixes):
+        if min(head(file), default=0) < LEAST_OF_TEXT:
+            raise InputError(f'{file}: no DICOM, though named as the files beside it; replace it, or remove it')
 
 
 def _suffix(file) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pydicom
+from pydicom import config
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import UID
 
@@ -22,7 +23,7 @@ MAGIC = b'DICM'
 UNDEFINED = 2**32 - 1  # a length that is found out by reading
 NO_SCANS = 'SEG RTDOSE RTSTRUCT RTPLAN RTRECORD PR KO SR DOC REG'.split()  # modalities of what lies beside scans
 IMAGES = ('Image Storage', 'Map Storage', 'Volume Storage')  # in the names of the SOP classes of images
-BEFORE_PIXELS = 0x0029  # the group after that of rows and columns
+BEHIND_SIZE = 0x0029  # the group behind that of rows and columns
 
 
 def header(path: Path) -> pydicom.Dataset:
@@ -87,8 +88,9 @@ def _without_preamble(first: bytes) -> bool:
 
 
 def _other_object(found) -> bool:
-    """Whether it is none by its SOP class: one of the standard's, or a private one whose header is whole."""
-    uid = UID(str(found.get('SOPClassUID') or found.file_meta.get('MediaStorageSOPClassUID', '')))
+    """Whether it is none by its SOP class: one of the standard's, or a private one whose whole header has no bits."""
+    said = found.get('SOPClassUID') or found.file_meta.get('MediaStorageSOPClassUID', '')
+    uid = UID(str(said), validation_mode=config.IGNORE)
     if uid.is_private:
-        return bool(uid) and max(found.keys()).group >= BEFORE_PIXELS
+        return uid.is_valid and 'BitsAllocated' not in found and max(found.keys()).group >= BEHIND_SIZE
     return uid.name != uid and not any(word in uid.name for word in IMAGES)

@@ -34,8 +34,8 @@ def read(file: Path) -> Real[np.ndarray, 'frames rows columns']:
         found = pydicom.dcmread(file, force=True)
         syntax = getattr(found.file_meta, 'TransferSyntaxUID', None)
         if syntax is None:
-            found.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-        elif syntax.is_encapsulated:
+            found.file_meta.TransferSyntaxUID = syntax = ImplicitVRLittleEndian
+        if syntax.is_encapsulated:
             _check_pieces(file, found)
             if syntax != RLELossless:
                 return _significant(found, _decoded(found))
