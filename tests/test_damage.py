@@ -111,6 +111,22 @@ def test_damaged_files(tmp_path, name, caplog):
     assert refused > 40
 
 
+@pytest.mark.parametrize('suffix', ['.dcm', ''])
+def test_a_damaged_slice_is_never_left_out(tmp_path, suffix):
+    """Also where it is the last one, which leaves no gap."""
+    array = np.random.default_rng(0).integers(-900, 900, (6, 5, 2))
+    files = [file.rename(file.with_suffix(suffix)) for file in write_series(tmp_path / 'ct', array, AFFINE)]
+    rng, refused, content = np.random.default_rng(5), 0, files[1].read_bytes()
+    for number in range(350):
+        _replace(files[1], _damaged(content, KINDS[number % len(KINDS)], rng))
+        try:
+            assert volume.read(tmp_path / 'ct').array.shape == (6, 5, 2)
+        except InputError as error:
+            assert str(error).startswith(str(tmp_path / 'ct')) and '\n' not in str(error)
+            refused += 1
+    assert refused > 200
+
+
 SIZES = {
     '.nii': (b'\x0c\x00\x0a\x00\x06\x00', '<3h'),
     '.nrrd': (b'sizes: 12 10 6', 'sizes: {} {} {}'),
