@@ -163,7 +163,7 @@ def test_links_that_lead_nowhere_are_told(series, caplog):
     folder, files = series
     (folder / 'gone').symlink_to('/nowhere')
     with caplog.at_level('WARNING', logger='absl'):
-        assert volume.read(folder).array.shape == volume.grid(folder).array.shape == (3, 2, 3)
+        assert volume.grid(folder).array.shape == volume.read(folder).array.shape == (3, 2, 3)
     assert [record.getMessage() for record in caplog.records] == [
         f'{folder}/gone: a link to a file that does not exist; passed over'
     ]
@@ -223,18 +223,18 @@ def test_series_of_odd_names(tmp_path):
     odd = {
         'a': {'SeriesNumber': None, 'SeriesInstanceUID': '../1/2'},
         'bb': {'SeriesNumber': None, 'SeriesInstanceUID': '.._1/2'},
-        'ccc': {'SeriesNumber': '', 'SeriesInstanceUID': 'C:a b#7'},
+        'ccc': {'SeriesNumber': '', 'SeriesDescription': 'ccc\nc', 'SeriesInstanceUID': 'C:a b#7'},
         'dddd': {'SeriesNumber': 7, 'SeriesInstanceUID': '1' * 64},
         'eeeee': {'SeriesNumber': 8, 'SeriesInstanceUID': None},
     }
     _two_series(tmp_path / 'both', **odd)
     found = volume.found(tmp_path)
-    assert set(found) == {'both_.._1_2_0', 'both_.._1_2_1', 'both_C_a_b_7', 'both_7', 'both_8'}
+    assert set(found) == {'both_.._1_2+0', 'both_.._1_2+1', 'both_C_a_b_7', 'both_7', 'both_8'}
     assert {path.parent for path in found.values()} == {tmp_path}
     values = {name: volume.read(path).array.max() for name, path in found.items()}
     assert sorted(values.values()) == [1, 2, 3, 4, 5]
     assert values['both_7'] == 4 and values['both_C_a_b_7'] == 3
-    with pytest.raises(InputError, match=r'holds 5 series \(.*#C_a_b_7: 2 files, ccc'):
+    with pytest.raises(InputError, match=r'holds 5 series \(.*#C_a_b_7: 2 files, ccc c;'):
         volume.read(tmp_path / 'both')
 
 

@@ -27,6 +27,7 @@ LEAST_OF_TEXT = 9  # among the bytes of which text is made
 def read(path: Path) -> tuple[Float[np.ndarray, 'x y z'], Float[np.ndarray, '4 4'], None]:
     """Voxels (rescaled, e.g. HU) and affine of a series; InputError for what does not make one volume."""
     frames = slices(path)
+    _say_broken_links(chosen(path)[0])
     for remark in dict.fromkeys(remark for frame in frames for remark in frame.remarks):
         logging.warning('%s: %s', path, remark)
     rows, columns = frames[0].shape
@@ -54,7 +55,6 @@ def slices(path: Path) -> list[Slice]:
 
 @lru_cache(maxsize=8)
 def _slices(path, _):
-    _say_broken_links(chosen(path)[0])
     frames = []
     for file, read in _series(path):
         with guarded(file):
@@ -144,7 +144,7 @@ def _names(series) -> dict[str, str]:
     counts = Counter(numbers.values())
     names = {uid: n if n and counts[n] == 1 else _file_name(uid) or 'unnamed' for uid, n in numbers.items()}
     counts = Counter(names.values())
-    return {uid: n if counts[n] == 1 else f'{n}_{i}' for i, (uid, n) in enumerate(names.items())}
+    return {uid: n if counts[n] == 1 else f'{n}+{i}' for i, (uid, n) in enumerate(names.items())}
 
 
 def _file_name(said) -> str:
@@ -160,8 +160,7 @@ def _series(path) -> list[tuple[Path, pydicom.Dataset]]:
         series = {uid: headers for uid, headers in series.items() if number in (named[uid], uid)}
     if len(series) > 1:
         told = '; '.join(
-            f'#{named[uid]}: {len(v)} files, {v[0][1].get("SeriesDescription", "no description")}'
-            for uid, v in series.items()
+            f'#{named[uid]}: {len(headers)} files, {_description(headers[0][1])}' for uid, headers in series.items()
         )
         raise InputError(f'{path}: holds {len(series)} series ({told}); name one as {place.name}#NUMBER, or part them')
     if not series and number and named:
@@ -170,3 +169,8 @@ def _series(path) -> list[tuple[Path, pydicom.Dataset]]:
     if not series:
         raise InputError(f'{path}: no DICOM images in it; give the folder that holds the files of a series')
     return next(iter(series.values()))
+
+
+def _description(read) -> str:
+    """In one line."""
+    return ' '.join(str(read.get('SeriesDescription') or 'no description').split())

@@ -94,7 +94,8 @@ class _Fields:
         except (TypeError, ValueError):
             numbers = np.array([])
         if len(numbers) != count or not np.isfinite(numbers).all():
-            raise InputError(f'{self.file}: {field} is {value}, not {count} finite numbers; repair the header')
+            told = ' '.join(str(value).split())
+            raise InputError(f'{self.file}: {field} is {told}, not {count} finite numbers; repair the header')
         return numbers
 
     def number(self, sequence: str, field: str, default: float) -> float:
