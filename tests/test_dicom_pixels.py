@@ -74,6 +74,14 @@ def test_a_high_bit_that_does_not_fit_is_told_once(tmp_path, caplog):
 
 
 @pytest.mark.parametrize('codec', [NATIVE, *CODECS][:-1])
+@pytest.mark.parametrize('bits', [0, 17])
+def test_bits_that_cannot_be(tmp_path, codec, bits):
+    folder = _series(tmp_path / 'mr', _scan(), codec, BitsStored=bits, HighBit=max(bits - 1, 0))
+    with pytest.raises(InputError, match='0001.dcm: damaged or no DICOM'):
+        _read(folder)
+
+
+@pytest.mark.parametrize('codec', [NATIVE, *CODECS][:-1])
 def test_voxels_as_simpleitk_reads_them(tmp_path, codec):
     folder = _series(tmp_path / 'ct', _scan(), codec, RescaleSlope=2, RescaleIntercept=-1000)
     expected = sitk.GetArrayFromImage(sitk.ReadImage([str(file) for file in dicom.files(folder)]))

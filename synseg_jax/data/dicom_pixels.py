@@ -71,8 +71,10 @@ def _significant(found, stored) -> Real[np.ndarray, 'frames rows columns']:
     """The lowest BitsStored bits, which alone are the value, with its sign; overlays may lie in those above."""
     if stored.dtype.kind == 'f':
         return stored
+    if not 0 < found.BitsStored <= found.BitsAllocated:
+        raise ValueError(f'{found.BitsStored} bits stored in {found.BitsAllocated}')
     signed = stored.astype(f'{"i" if found.PixelRepresentation else "u"}{stored.itemsize}', copy=False)
-    unused = max(8 * stored.itemsize - int(found.BitsStored), 0)
+    unused = max(8 * stored.itemsize - found.BitsStored, 0)
     return signed << unused >> unused if unused else signed
 
 
