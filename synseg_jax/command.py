@@ -85,7 +85,8 @@ def with_data(argv: Sequence[str], flag: str) -> list[str]:
 
 
 def _refuse(message):
-    print(f'error: {message}', file=sys.stderr)
+    """Prints `error: ` and the message, further lines of it indented; the exit code."""
+    print('error: ' + message.replace('\n', '\n  '), file=sys.stderr)
     return 2
 
 

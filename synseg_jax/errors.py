@@ -2,7 +2,13 @@
 
 
 class InputError(ValueError):
-    """A file, field or value that a user can correct; the message names it and the remedy in one line."""
+    """A file, field or value that a user can correct; the message names it and the remedy in one line.
+
+    Several mistakes found together are several arguments, `InputError(*lines)`: each is printed on a line of its own.
+    """
+
+    def __str__(self) -> str:
+        return '\n'.join(map(str, self.args))
 
 
 def known(kind: str, name: str, names) -> str:

@@ -12,7 +12,8 @@ import pytest
 import tiny
 
 from synseg_jax import scans
-from synseg_jax.command import LARGE_PAGES, with_data, with_large_pages, with_xla
+from synseg_jax.command import LARGE_PAGES, run, with_data, with_large_pages, with_xla
+from synseg_jax.errors import InputError
 from synseg_jax.training.system import configure
 
 COMMANDS = sorted(
@@ -219,6 +220,18 @@ def test_from_another_folder_without_a_home(tmp_path):
     reader.stdin.close()
     assert writer.returncode in (0, 141) and 'Traceback' not in err
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_mistakes_found_together_are_a_line_each(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['synseg_jax.command'])
+
+    def main():
+        raise InputError('2 of 9 scans left out:', 'a.nii: damaged', 'b.nii: empty')
+
+    with pytest.raises(SystemExit) as left:
+        run(main)
+    assert left.value.code == 2
+    assert capsys.readouterr().err == 'error: 2 of 9 scans left out:\n  a.nii: damaged\n  b.nii: empty\n'
 
 
 def test_prepare_reads_a_configuration_at_full_scale():
