@@ -9,32 +9,39 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
+from synseg_jax.command_line import CONFIGURATIONS, CommandLine
 from synseg_jax.errors import InputError
+from synseg_jax.mistakes import explained, unquoted
+from synseg_jax.ranges import check_ranges
 
 FLAGS = flags.FLAGS
-CONFIGURATIONS = ('config', 'table')  # flags that name one
+flags.disclaim_key_flags()  # --config is a flag of the command that asks for it, and in the list of its --help
+ARGUMENTS: list[str] = []  # the command line in one spelling, once it is parsed; ml_collections looks for fields here
 LARGE_PAGES = 'glibc.malloc.hugetlb=1'
 CHANNELS_LAST = '--xla_gpu_force_conv_nhwc'  # else XLA turns volumes over and over: a quarter of a 3-D step on a GPU
 
 
 def config_flag(name: str = 'config', example: str = 'configs/quickstart.py') -> flags.FlagHolder:
     """Defines `--config=FILE[:DATA]` and `--config.field=value`, or the same under another name."""
-    return config_flags.DEFINE_config_file(name, None, f'Configuration file, e.g. {example}.')
+    text = f'Configuration file, e.g. {example}; FILE:DATA names its data, --{name}.FIELD=VALUE sets a field of it.'
+    return config_flags.DEFINE_config_file(name, None, text, sys_argv=ARGUMENTS)
 
 
-def run(main: Callable[[], None], required: Sequence[str] = (), data: str = '') -> None:
+def run(main: Callable[[], None], required: Sequence[str] = (), data: Sequence[str] = ()) -> None:
     """Runs `main` after parsing the flags; a mistake that a user can mend is one line on stderr and exit code 2.
 
-    `data` names the flag whose value a configuration is given as its data unless it names its own: bare, it would
-    be at demonstration scale.
+    `data` names flags; a configuration is given the value of the first that has one as its data unless it names its
+    own: bare, it would be at demonstration scale.
     """
     try:
-        if {'-h', '--help'} & set(sys.argv[1:]):
+        sys.stdout.reconfigure(errors='backslashreplace')  # as stderr: names of files may be of any bytes
+        line = CommandLine.read(sys.argv, FLAGS)
+        if line.asks_for_help:
             module = sys.modules['__main__']
             print(f'{module.__doc__.strip()}\n\nFlags:\n{FLAGS.module_help(module)}', flush=True)
             return
         with_xla(CHANNELS_LAST, 'true')
-        _parse(with_data(sys.argv, data) if data else sys.argv)
+        _parse(line, data)
         for name in required:
             if not FLAGS[name].value:
                 raise InputError(f'--{name} is missing; --help shows an example')
@@ -69,19 +76,14 @@ def with_large_pages() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def config_path(flag: str = 'config') -> Path | None:
+def config_path(flag: str = 'config') -> Path:
     """The file that --config, or another such flag, names."""
-    for argument, following in zip(sys.argv[1:], [*sys.argv[2:], ''], strict=False):
-        name, equals, value = argument.partition('=')
-        if name in (f'--{flag}', f'-{flag}'):
-            return Path((value if equals else following).split(':')[0])
-    return None
+    return Path(config_flags.get_config_filename(FLAGS[flag]).partition(':')[0])
 
 
-def with_data(argv: Sequence[str], flag: str) -> list[str]:
-    """`argv` with the value of `--flag` after the configuration's colon, unless something stands there already."""
-    value = next((a.split('=', 1)[1] for a in argv if a.startswith(f'--{flag}=')), '')
-    return [f'{a}:{value}' if a.startswith('--config=') and ':' not in a and value else a for a in argv]
+def overrides(flag: str = 'config') -> tuple[str, ...]:
+    """The fields that flags such as --config.train.batch=8 set."""
+    return tuple(config_flags.get_override_values(FLAGS[flag]))
 
 
 def _refuse(message):
@@ -90,32 +92,46 @@ def _refuse(message):
     return 2
 
 
-def _parse(argv):
-    """Parses the flags; everything that absl and ml_collections raise on the way becomes one line."""
-    for flag in CONFIGURATIONS:
-        path = config_path(flag)
-        if path is None:
-            continue
-        if not path.is_file():
-            raise InputError(f'--{flag}={path}: no such file')
-        # A configuration imports `configs.base`, from wherever the command runs.
-        above = path.resolve().parents
-        sys.path.insert(0, str(next((folder for folder in above if (folder / 'configs').is_dir()), above[1])))
-        importlib.invalidate_caches()
+def _parse(line, data):
+    """Parses the flags; everything that absl, ml_collections and the configuration raise becomes one line."""
+    given = [flag for flag in CONFIGURATIONS if flag in FLAGS]
+    for flag in given:
+        _find(flag, line)
+    ARGUMENTS[:] = line.argv(data)
     try:
-        rest = FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, ImportError, OSError) as error:
-        raise InputError(_explain(error, argv)) from error
+        rest = FLAGS(ARGUMENTS)
+    except Exception as error:  # a configuration is a program of the user's, which may raise anything
+        raise InputError(explained(error, line, FLAGS)) from error
     if len(rest) > 1:
         raise InputError(f'unexpected argument {rest[1]!r}; flags are written --name=value')
+    for flag in given:
+        if line.value(flag) is not None:
+            _check(flag, line)
 
 
-def _explain(error, argv):
-    """One line for what absl or ml_collections raised, naming the field of the configuration where it can."""
-    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # str of a KeyError is a repr
-    line = next((part for part in text.splitlines() if part.strip()), type(error).__name__)
-    for override in (a for a in argv if a.startswith(tuple(f'--{flag}.' for flag in CONFIGURATIONS))):
-        flag, _, name = override.removeprefix('--').split('=')[0].partition('.')
-        if not isinstance(error, flags.Error) and any(part in line for part in name.split('.')):
-            return f'--{flag}.{name}: no such field, or not of its type ({line}); configs/base.py lists them'
-    return line
+def _find(flag, line):
+    """Lets a configuration import `configs.base`, from wherever the command runs."""
+    if line.value(flag) is None:
+        if fields := line.overrides(flag):
+            raise InputError(f'--{flag}.{next(iter(fields))}: of which configuration? --{flag}=FILE is missing')
+        return
+    path = Path(line.value(flag).partition(':')[0])
+    if not path.is_file():
+        raise InputError(f'--{flag}={path if path.name else ""}: no such file')
+    above = path.resolve().parents
+    sys.path.insert(0, str(next((folder for folder in above if (folder / 'configs').is_dir()), above[1])))
+    importlib.invalidate_caches()
+
+
+def _check(flag, line):
+    """InputError for a configuration that is none, and for fields whose values were misread or will not do."""
+    config, read = FLAGS[flag].value, config_flags.get_override_values(FLAGS[flag])
+    if not hasattr(config, 'copy_and_resolve_references'):  # an OSError where the file could not be read
+        raise InputError(f'--{flag}={config_path(flag)}: get_config returns no ConfigDict; see configs/base.py')
+    for field, text in line.overrides(flag).items():
+        value = read.get(field)
+        if text is None and not isinstance(value, bool):
+            raise InputError(f'--{flag}.{field}: its value is missing; write --{flag}.{field}=VALUE')
+        if text and ',' in text and value == (text,):
+            raise InputError(unquoted(f'{flag}.{field}', text))
+    check_ranges(config)

@@ -165,7 +165,7 @@ def main() -> None:
     workdir = Path(WORKDIR.value or Path('runs/tables') / config.table.runs)
     failed = {}
     for system in (name for name in chosen if not finished(config, workdir, name)):
-        code, asked = train(system, workdir, sys.argv[1:])
+        code, asked = train(system, workdir, command.ARGUMENTS)
         if asked or not (code or finished(config, workdir, system)):
             break  # it was told to stop, and so are we
         if code:

@@ -138,4 +138,4 @@ if __name__ == '__main__':
     CHANNELS = flags.DEFINE_string('channels', None, 'Without card.json: the modalities, source first, e.g. MR,CT.')
     EPOCH = flags.DEFINE_string('epoch', None, 'Without card.json: which weights; default: latest, else the last.')
     TYPICAL = flags.DEFINE_list('typical', '0,1000', 'Without card.json: the range of synthetic scans, but of CT.')
-    command.run(main, required=('config', 'weights', 'workdir'), data='weights')
+    command.run(main, required=('config', 'weights', 'workdir'), data=('weights',))

@@ -110,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    command.run(main, required=('config', 'output'), data='output')
+    command.run(main, required=('config', 'output'), data=('output',))

@@ -77,5 +77,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    flag = next((f for f in ('source', 'target', 'set') if any(a.startswith(f'--{f}=') for a in sys.argv)), '')
-    command.run(main, required=('config',), data=flag)
+    command.run(main, required=('config',), data=('source', 'target', 'set'))

@@ -1,0 +1,187 @@
+"""Flags mean the same in every spelling, in every command."""
+
+import json
+import runpy
+import sys
+
+import pytest
+import tiny
+from absl import flags
+
+from synseg_jax import command
+from synseg_jax.command_line import CONFIGURATIONS, CommandLine
+from synseg_jax.errors import InputError
+
+TINY = str(tiny.ROOT / 'tests' / 'tiny.py')
+FIELDS = {'config.data.size': '(8, 12)', 'config.seed': '3', 'config.train.balanced': 'true', 'config.dtype': 'float64'}
+REQUESTS = {
+    'benchmark': {'config': TINY, **FIELDS, 'parts': 'step,inference', 'steps': '3', 'peer_best': 'true'},
+    'compare': {'table': f'{TINY}:records', 'table.seed': '3', 'rows': 'none', 'workdir': 'run'},
+    'evaluate': {'predictions': 'p', 'references': 'r', 'output': 'out', 'partial': 'true'},
+    'export': {'workdir': 'run', 'output': 'out', 'functions': 'stablehlo'},
+    'import_weights': {'config': TINY, **FIELDS, 'weights': 'w', 'workdir': 'run', 'channels': 'MR,CT'},
+    'main': {'config': f'{TINY}:records', **FIELDS, 'workdir': 'run', 'process': '-1', 'deterministic': 'true'},
+    'predict': {'workdir': 'run', 'input': 'in', 'output': 'out', 'volumes': 'true'},
+    'prepare': {'config': TINY, **FIELDS, 'source': 'MR', 'target': 'CT', 'output': 'records', 'overwrite': 'true'},
+    'synthesize': {'workdir': 'run', 'input': 'in', 'output': 'out', 'format': 'scans'},
+    'verify': {'config': TINY, **FIELDS, 'source': 'MR', 'set': 'more=DIR:a:train', 'repair': 'true', 'output': 'out'},
+}
+SWITCHES = ('config.train.balanced', 'peer_best', 'partial', 'deterministic', 'volumes', 'overwrite', 'repair')
+
+
+def _joined(request, dashes='--'):
+    return [f'{dashes}{name}={value}' for name, value in request.items()]
+
+
+def _apart(request, dashes='--'):
+    return [part for name, value in request.items()
+            for part in ((f'{dashes}{name}',) if name in SWITCHES else (f'{dashes}{name}', value))]  # fmt: skip
+
+
+def _from_file(request):
+    with open('flags.txt', 'w') as file:
+        file.write('\n'.join(['# a comment', *_joined(request)]))
+    return ['--flagfile=flags.txt']
+
+
+def _repeated(request):
+    """The first flag of each name is not the one that counts."""
+    wrong = {name: '1' if value == '3' else f'other_{value}' for name, value in request.items()
+             if name not in (*SWITCHES, 'config.data.size', 'process', 'set')}  # fmt: skip
+    off = [f'--no{name}' for name in request if name in SWITCHES]
+    return [*_joined(wrong), *off, *_joined(request)]
+
+
+SPELLINGS = {
+    'one dash': lambda request: _joined(request, '-'),
+    'apart': _apart,
+    'one dash, apart': lambda request: _apart(request, '-'),
+    'fields first': lambda request: [*reversed(_joined(request))],
+    'fields first, apart': lambda request: _apart(dict(reversed(request.items()))),
+    'ended': lambda request: [*_joined(request), '--'],
+    'in a file': _from_file,
+    'in a file, after others': lambda request: [
+        *_apart(dict([*request.items()][:1])), *_from_file(dict([*request.items()][1:]))
+    ],
+    'repeated': _repeated,
+}  # fmt: skip
+
+
+@pytest.fixture
+def parsed(monkeypatch, tmp_path):
+    """The values of all flags of a command, as its `main` finds them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('GLIBC_TUNABLES', '')  # no start anew
+    found = []
+
+    def defined():
+        """The flags of the command itself, and those for fields of its configuration."""
+        own = {flag.name for flag in flags.FLAGS.get_flags_for_module(sys.argv[0])}
+        return {name for name in flags.FLAGS if name in own or name.partition('.')[0] in CONFIGURATIONS}
+
+    def capture():
+        own = {name: flags.FLAGS[name].value for name in defined()}
+        own |= {name: (value.to_json_best_effort(), str(command.config_path(name)))
+                for name, value in own.items() if name in CONFIGURATIONS and value is not None}  # fmt: skip
+        found.append(json.loads(json.dumps(own)))
+
+    run = command.run
+    monkeypatch.setattr(command, 'run', lambda main, *more, **options: run(capture, *more, **options))
+
+    def parse(name, *arguments):
+        monkeypatch.setattr(sys, 'argv', [name, *arguments])
+        monkeypatch.setattr(sys, 'path', [*sys.path])
+        monkeypatch.delitem(sys.modules, f'synseg_jax.{name}', raising=False)
+        try:
+            runpy.run_module(f'synseg_jax.{name}', run_name='__main__')
+        finally:
+            for flag in defined():
+                delattr(flags.FLAGS, flag)
+        return found.pop()
+
+    return parse
+
+
+@pytest.mark.parametrize('name', REQUESTS)
+def test_all_spellings_are_one_request(parsed, name):
+    request = REQUESTS[name]
+    wanted = parsed(name, *_joined(request))
+    for spelling, spell in SPELLINGS.items():
+        assert parsed(name, *spell(request)) == wanted, spelling
+    if name in ('prepare', 'verify', 'import_weights'):  # else it would be at demonstration scale
+        config = json.loads(wanted['config'][0])
+        assert config['data_dir'] == {'prepare': 'records', 'verify': 'MR', 'import_weights': 'w'}[name]
+        assert config['data']['size'] == [8, 12] and config['train']['balanced']
+
+
+def test_every_command_is_tried():
+    commands = (p for p in (tiny.ROOT / 'synseg_jax').glob('*.py') if 'command.run(main' in p.read_text())
+    assert {path.stem for path in commands} == set(REQUESTS)
+
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string('workdir', None, 'A folder.', flag_values=FLAGS)
+flags.DEFINE_string('config', None, 'A file.', flag_values=FLAGS)
+flags.DEFINE_bool('repair', False, 'A switch.', flag_values=FLAGS)
+flags.DEFINE_bool('no', False, 'A switch with an odd name.', flag_values=FLAGS)
+
+
+def _read(*arguments):
+    return CommandLine.read(['program', *arguments], FLAGS)
+
+
+def test_one_spelling():
+    line = _read(
+        '--config.seed',
+        '-1',
+        '-workdir',
+        'a b',
+        '--norepair',
+        '--config',
+        'x.py',
+        '--no',
+        '--config.remat',
+        '--noconfig.masked',
+    )
+    assert line.flags == (
+        ('config.seed', '-1'), ('workdir', 'a b'), ('repair', 'false'), ('config', 'x.py'), ('no', 'true'),
+        ('config.remat', None), ('noconfig.masked', None),
+    )  # fmt: skip
+    assert line.argv() == [
+        'program', '--config=x.py', '--config.seed=-1', '--workdir=a b', '--repair=false', '--no=true',
+        '--config.remat=true', '--config.masked=false',
+    ]  # fmt: skip
+    assert line.overrides('config') == {'seed': '-1', 'remat': None, 'masked': None} and not line.overrides('table')
+
+
+def test_what_is_no_flag_stays():
+    for arguments in (['x', '--repair'], ['--', '--repair'], ['-', '--repair']):
+        line = _read('--workdir=y', *arguments)
+        assert (line.flags, line.rest) == ((('workdir', 'y'),), tuple(arguments))
+    assert _read('--wrkdir', 'x').argv() == ['program', '--wrkdir', 'x']  # absl names what is near
+
+
+@pytest.mark.parametrize('arguments', [['--workdir'], ['--workdir', '--repair'], ['-workdir', '-config=x.py']])
+def test_a_value_is_never_the_next_flag(arguments):
+    with pytest.raises(InputError, match='--workdir: its value is missing; write --workdir=VALUE'):
+        _read(*arguments)
+
+
+def test_data_of_a_configuration():
+    line = _read('--config', 'x.py', '--workdir', 'y')
+    assert line.argv(('none', 'workdir')) == ['program', '--config=x.py:y', '--workdir=y']
+    assert _read('--config=x.py:z', '--workdir=y').argv(('workdir',))[1] == '--config=x.py:z'
+    assert _read('--config=x.py:', '--workdir=y').argv(('workdir',))[1] == '--config=x.py:'
+    assert _read('--config=x.py').argv(('workdir',))[1] == '--config=x.py'
+
+
+@pytest.mark.parametrize('spelling, asked', [('-h', True), ('--help', True), ('-help', True), ('--workdir=-h', False)])
+def test_help_is_asked_for(spelling, asked):
+    assert _read('--repair', spelling).asks_for_help == asked
+
+
+def test_a_file_of_flags_that_cannot_be_read(tmp_path):
+    (tmp_path / 'bytes').write_bytes(b'--workdir=\xff\xfe')
+    for name in ('none', 'bytes', ''):
+        with pytest.raises(InputError, match='^--flagfile: .*'):
+            _read(f'--flagfile={tmp_path}/{name}')
