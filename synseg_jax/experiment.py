@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections import ChainMap
+from collections.abc import Collection
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from synseg_jax import fitting, results, stages
+from synseg_jax.agreement import settled
 from synseg_jax.atlases import Atlases
 from synseg_jax.data import phantom
 from synseg_jax.data.preparation import prepare, prepare_again
@@ -25,26 +27,21 @@ from synseg_jax.prepare import settings_of
 from synseg_jax.scans import RUN, Run, Trained
 from synseg_jax.stages import Done, Stage, flat
 from synseg_jax.synthesis import synthesize
+from synseg_jax.terminal import say
 from synseg_jax.training import parallel, processes
 from synseg_jax.training.signals import Interrupted, Signals
 from synseg_jax.training.system import System, configure
 
-FREE = (
-    *stages.EXTENDABLE,
-    'predict.',
-    'chosen',
-    'run',
-    'tests',
-    'tested',
-    'oracle',
-    'lesions',
-    'data_dir',
-    'table.',
-)  # may change in a workdir
+# What may change in a workdir.
+FREE = (*stages.EXTENDABLE, *'predict. chosen run tests tested oracle lesions data_dir table.'.split())
 
 
-def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> dict:
-    """The results of the systems that the configuration runs, also in results.json; see the README for its form."""
+def run(config: ConfigDict, workdir: Path, console: Console | None = None, named: Collection[str] = ()) -> dict:
+    """The results of the systems that the configuration runs, also in results.json; see the README for its form.
+
+    The fields `named`, such as data.size, are what somebody set beside the configuration: records may contradict
+    neither.
+    """
     console = Console(quiet=True) if not processes.is_first() else console or Console()
     _compilation_cache()
     began = time.monotonic()
@@ -52,11 +49,11 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
     workdir.mkdir(parents=True, exist_ok=True)
     with Signals() as signals:
         try:
-            experiment = Experiment(config, workdir, console, signals)
-            console.print(f'{jax.device_count()} {jax.devices()[0].platform} device(s), results in {workdir}')
+            experiment = Experiment(config, workdir, console, signals, named)
+            say(console, f'{jax.device_count()} {jax.devices()[0].platform} device(s), results in {workdir}')
             found = {name: experiment.system(name) for name in names}
         except Interrupted as interrupted:
-            console.print(f'stopped by {interrupted}')
+            say(console, f'stopped by {interrupted}')
             return {}
     told = {
         'systems': {name: of['sets'] for name, of in found.items()},
@@ -70,19 +67,26 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
     for set_name in sorted({name for of in found.values() for name in of['sets']}):
         measured = {name: of['sets'][set_name] for name, of in found.items() if set_name in of['sets']}
         console.print(summary.table(measured, f'{set_name}, test scans'))
-    console.print(f'results: {workdir / "results.json"}')
+    say(console, f'results: {workdir / "results.json"}')
     return told
 
 
 class Experiment:
     """The systems of one configuration in one workdir."""
 
-    def __init__(self, config: ConfigDict, workdir: Path, console: Console, signals: Signals):
-        self.config, self.workdir, self.console, self.signals = config, workdir, console, signals
+    def __init__(
+        self, config: ConfigDict, workdir: Path, console: Console, signals: Signals, named: Collection[str] = ()
+    ):
+        self.given = self.config = config
+        self.workdir, self.console, self.signals = workdir, console, signals
         self.lengths: dict = {}
-        with stages.alone(workdir, console.print, signals):
+        with stages.alone(workdir, self._say, signals):
             _check_unchanged(config, workdir)
             self.manifest = self._data()
+            if config.data_dir:
+                self.config, told = settled(config, self.manifest, named)
+                if told:
+                    self._say(told)
             self._check_records()
             for name in config.run or config.systems:
                 self._check_system(name)  # what is wrong with a later one is said before the first is trained
@@ -91,7 +95,7 @@ class Experiment:
     def system(self, name: str) -> dict:
         """What a system achieves over all its folds: every case's measures, their summary, and what it took."""
         pooled = results.pool([self._fold(name, fold) for fold in stages.folds(self.config, name)])
-        pooled['fields'] = stages.fields(self.config, name)
+        pooled['fields'] = stages.fields(self.given, name)
         if processes.is_first():
             write_json(self.workdir / name / 'results.json', pooled)
         return pooled
@@ -104,7 +108,7 @@ class Experiment:
         for one in stages.names(self.config, name):
             stage = self._stage(name, one, fold, made, earlier)
             place = self._place(stage.key())
-            with stages.alone(place, self.console.print, self.signals):
+            with stages.alone(place, self._say, self.signals):
                 if stage.does == 'atlases':
                     with processes.first_then_others(place.name):
                         fitted.append((stage, Atlases.gathered(stage, place)))
@@ -127,6 +131,9 @@ class Experiment:
             self._remember({name: [f'stages/{cost["stage"]}' for cost in costs]})
         sets = ChainMap(made, fitted[-1][0].sets)
         return results.evaluate(fitted, sets, costs, fold, folder, self._pause)
+
+    def _say(self, text: str) -> None:
+        say(self.console, text)
 
     def _pause(self) -> None:
         """Interrupted if a signal came; several processes, which measure together, go on to the end of a set."""
@@ -154,11 +161,8 @@ class Experiment:
         changed = {f: v for f, v in config.data.items() if v != self.config.data[f]}
         if not changed:
             return self.manifest
-        with config.unlocked():
-            for field in READING:
-                config.data[field] = changed.get(field, getattr(self.manifest, field))
         output = self.workdir / f'records-{stages.digest(changed, self.manifest.request)}'
-        with stages.alone(self.workdir / 'stages', self.console.print, self.signals):
+        with stages.alone(self.workdir / 'stages', self._say, self.signals):
             with processes.first_then_others(output.name):
                 return prepare_again(self.manifest, output, settings_of(config), progress=self.console.is_terminal)
 
@@ -177,7 +181,7 @@ class Experiment:
             fields = wanted.to_dict()
             modality, domain, role = (fields.pop(key) for key in ('modality', 'domain', 'role'))
             folder = self.workdir / 'phantom' / f'Dataset{number:03d}_{name.capitalize()}{modality}'
-            self.console.print(f'phantom: {wanted.subjects} {modality} scans in {folder}')
+            self._say(f'phantom: {wanted.subjects} {modality} scans in {folder}')
             phantom.write_dataset(folder, modality, seed=config.phantom.seed, region=config.phantom.region, **fields)
             sets.append(Scans(name, folder, domain, role or None))
         return prepare(sets, self.workdir / 'records', settings_of(config), progress=self.console.is_terminal)
@@ -213,7 +217,7 @@ class Experiment:
         if not processes.is_first():
             return
         known_systems = {**_described(self.workdir).get('systems', {}), **systems}
-        content = json.loads(self.config.to_json_best_effort())
+        content = json.loads(self.given.to_json_best_effort())
         write_json(self.workdir / RUN, {'config': content, 'records': self.manifest.request, 'systems': known_systems})
 
 

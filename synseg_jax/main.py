@@ -37,7 +37,7 @@ def main() -> None:
     if COORDINATOR.value or DISTRIBUTED.value:
         processes.join(COORDINATOR.value, PROCESSES.value, PROCESS.value, INIT_TIMEOUT_S.value)
     with processes.together():
-        run(CONFIG.value, workdir)
+        run(CONFIG.value, workdir, named=command.overrides())
 
 
 if __name__ == '__main__':

@@ -114,6 +114,23 @@ def test_all_spellings_are_one_request(parsed, name):
         assert config['data']['size'] == [8, 12] and config['train']['balanced']
 
 
+def test_records_of_every_spelling_are_the_same(tmp_path):
+    """At the size of the configuration with data, not at demonstration scale."""
+    scans, config = tiny.write_dataset(tmp_path / 'MR', 'MR', 4), tiny.ROOT / 'configs' / 'base.py'
+    given = f'--config={config} --source={scans} --output=r1 --config.data.source_split=(0.5,0.25,0.25)'.split()
+    spellings = [given, [*given[:2], '--output', 'r1', given[3]], ['--config', config, *given[1:]],
+                 [f'-config={config}', *given[1:]]]  # fmt: skip
+    made = []
+    for number, arguments in enumerate(spellings):
+        folder = tmp_path / f'{number}'
+        folder.mkdir()
+        done = tiny.command('prepare', *arguments, cwd=folder)
+        assert not done.returncode, done.stderr
+        made.append([(path.name, path.read_bytes()) for path in sorted((folder / 'r1').iterdir())])
+    assert json.loads(dict(made[0])['manifest.json'])['size'] == [256, 256]
+    assert made[1:] == made[:1] * 3
+
+
 def test_every_command_is_tried():
     commands = (p for p in (tiny.ROOT / 'synseg_jax').glob('*.py') if 'command.run(main' in p.read_text())
     assert {path.stem for path in commands} == set(REQUESTS)

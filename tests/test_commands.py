@@ -65,6 +65,16 @@ MISTAKES = {
         TINY + ':{mr}',
         r'Dataset_MR: holds scans, not records; run python -m synseg_jax.prepare --config=FILE --source=\S+Dataset_MR ',
     ),
+    'records of another size': (
+        'main',
+        TINY + ':{records} --config.data.size=(64,64)',
+        r'records: made with other .*: data.size is \(64, 64\), in the records \(32, 32\); prepare the records anew',
+    ),
+    'records of other percentiles': (
+        'main',
+        TINY + ':{records} --config.data.percentiles=(1.0,99.0)',
+        r'data.percentiles is \(1.0, 99.0\), in the records \(2.5, 97.5\)',
+    ),
     'target labels not let in': (
         'main',
         TINY + ':{records} --config.method=supervised --config.pays.seg.seg_a=0 --config.pays.seg.seg_b=1',

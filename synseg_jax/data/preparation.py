@@ -74,6 +74,7 @@ def _prepare_alone(roles, classes, output, settings, overwrite, progress) -> Man
             packages=packages(),
             request=request,
             version=synseg_jax.__version__,
+            settings=asdict(settings),
         )
         manifest.save()
     return Manifest.load(output)

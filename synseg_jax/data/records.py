@@ -118,6 +118,7 @@ class Manifest:
     request: str
     version: str
     format: int = FORMAT
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)  # all of them; none in older manifests
 
     def role(self, name: str, role: str) -> dict:
         """What the manifest says of one set's role: file, records, labelled, cases; InputError listing the known."""
@@ -157,8 +158,11 @@ class Manifest:
                 raise InputError(f'{path}: field {name!r} is missing or wrong; prepare the records again')
         for name, entry in content['sets'].items():
             _check_set(path, name, entry)
-        content = {name: tuple(v) if isinstance(v, list) else v for name, v in content.items() if name in _FIELDS}
-        return cls(folder=folder, **content)
+        settings = content.get('settings', {})
+        if not isinstance(settings, dict):
+            raise InputError(f"{path}: field 'settings' is wrong; prepare the records again")
+        content = _with_tuples({name: value for name, value in content.items() if name in _FIELDS})
+        return cls(folder=folder, settings=_with_tuples(settings), **content)
 
 
 _FIELDS = {
@@ -178,6 +182,10 @@ _FIELDS = {
 _ROLE_FIELDS = {'file': str, 'records': int, 'sha256': str, 'labelled': bool, 'cases': list}
 _CASE_FIELDS = {'id': str, 'subject': str, 'image': str, 'shape': list, 'affine': list, 'low': float, 'high': float}
 _CASE_FIELDS |= {'slice_mm': float, 'kept': list, 'records': int}
+
+
+def _with_tuples(content):
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
 
 
 def _content(folder):
