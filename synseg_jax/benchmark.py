@@ -51,6 +51,7 @@ from synseg_jax.files import write_json
 from synseg_jax.networks.resnet import ResNet
 from synseg_jax.results import versions
 from synseg_jax.stages import names
+from synseg_jax.terminal import plain
 from synseg_jax.training import memory
 from synseg_jax.training.system import System, configure
 
@@ -183,15 +184,16 @@ def _shown(found: dict) -> Table:
     """The numbers as a table."""
     size = ' x '.join(map(str, found['size']))
     title = f'{found["method"]}, {size}, width {found["width"]}, batch {found["batch"]}, {found["dtype"]}'
-    table = Table(title=f'{title}\n{found["device"]} x {found["devices"]}, jax {found["versions"]["jax"]}')
+    title += f'\n{found["device"]} x {found["devices"]}, jax {found["versions"]["jax"]}'
+    table = Table(title=plain(title, 'table.title'))
     for heading in ('', 'median', 'least', 'most'):
         table.add_column(heading, justify='right' if heading else 'left')
     for name, spread in found['measured'].items():
-        table.add_row(name, *(f'{spread[part]:.4g}' for part in ('median', 'least', 'most')))
+        table.add_row(plain(name), *(f'{spread[part]:.4g}' for part in ('median', 'least', 'most')))
     table.add_section()
     for name, value in found.items():
         if isinstance(value, float):
-            table.add_row(name, f'{value:.4g}')
+            table.add_row(plain(name), f'{value:.4g}')
     return table
 
 

@@ -26,6 +26,7 @@ from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import comparison_plots, report, wording
 from synseg_jax.evaluation.comparison import Report, Row, values
 from synseg_jax.results import versions
+from synseg_jax.terminal import say
 
 RESULTS = 'results.json'
 
@@ -181,9 +182,8 @@ def main() -> None:
     )  # fmt: skip
     report.write(written, folder)
     missing = [row.title for row in made if row.cases is None]
-    console = Console(highlight=False, soft_wrap=True)
-    console.print((folder / 'report.md').read_text(encoding='utf-8'), markup=False)
-    console.print(f'{folder / "report.html"}' + (f'; not run: {", ".join(missing)}' if missing else ''), markup=False)
+    say(Console(), (folder / 'report.md').read_text(encoding='utf-8'))
+    say(Console(), f'{folder / "report.html"}' + (f'; not run: {", ".join(missing)}' if missing else ''))
     if failed:
         raise InputError(f'{", ".join(failed)} failed; the report marks them')
 

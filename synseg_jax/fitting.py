@@ -18,6 +18,7 @@ from synseg_jax.files import write_json
 from synseg_jax.results import peak_memory_gib
 from synseg_jax.scans import Run, Trained
 from synseg_jax.stages import Stage
+from synseg_jax.terminal import say
 from synseg_jax.training import loop, parallel, processes, validation
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.inference import Networks
@@ -47,7 +48,7 @@ class Fit:
         began, train = time.monotonic(), self.config.train
         described, done = self._describe(), self._cost_so_far()
         if done['finished'] and done['steps'] == self.plan.steps:
-            console.print(f'[bold]{self.title}[/bold]  done: {self.plan.steps} steps in {self.folder}', highlight=False)
+            say(console, f'done: {self.plan.steps} steps in {self.folder}', self.title)
             return Trained(described), done
         over = parallel.mesh(train.devices)
         unit = 'pairs' if len(self.pools) > 1 else 'images'

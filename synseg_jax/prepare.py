@@ -35,18 +35,20 @@ from synseg_jax.data.records import Manifest
 from synseg_jax.data.roles import Scans
 from synseg_jax.data.settings import Settings, checked
 from synseg_jax.errors import InputError, known
+from synseg_jax.terminal import plain
 
 
 def table(manifest: Manifest) -> Table:
     """Scans, records and dropped slices of every set and role."""
     columns = ('set', 'domain', 'role', 'scans', 'records', 'dropped slices', 'labels')
-    result = Table(*columns, title=f'{manifest.folder}: {", ".join(manifest.classes)}')
+    title = plain(f'{manifest.folder}: {", ".join(manifest.classes)}', 'table.title')
+    result = Table(*columns, title=title)
     for name, entry in manifest.sets.items():
         for role, content in entry['roles'].items():
             dropped = sum(case['dropped'] for case in content['cases'])
             counts = (len(content['cases']), content['records'], dropped)
             labelled = 'yes' if content['labelled'] else 'no'
-            result.add_row(name, entry['domain'], role, *map(str, counts), labelled)
+            result.add_row(*map(plain, (name, entry['domain'], role, *counts, labelled)))
     return result
 
 

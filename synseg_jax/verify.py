@@ -26,6 +26,7 @@ from synseg_jax.data.survey import survey
 from synseg_jax.data.verification import Checked, Problem
 from synseg_jax.errors import InputError
 from synseg_jax.prepare import given, settings_of
+from synseg_jax.terminal import plain
 
 
 def table(checked: Sequence[Checked], problems: Sequence[Problem]) -> Table:
@@ -38,8 +39,9 @@ def table(checked: Sequence[Checked], problems: Sequence[Problem]) -> Table:
         cases = [one for one in checked if (one.role.name, one.role.role) == place]
         found = [problem.error for problem in problems if (problem.name, problem.role) == place]
         labelled, snapped = sum(one.case.label is not None for one in cases), sum(one.snapped for one in cases)
-        counts = map(str, (len(cases), labelled, snapped)) if cases else ('', '', '')
-        result.add_row(place[0] or 'all', place[1] or 'all', *counts, str(found.count(False)), str(found.count(True)))
+        counts = (len(cases), labelled, snapped) if cases else ('', '', '')
+        cells = (place[0] or 'all', place[1] or 'all', *counts, found.count(False), found.count(True))
+        result.add_row(*map(plain, cells))
     return result
 
 

@@ -79,7 +79,7 @@ def test_sound_sets(sets, tmp_path):
     heard = []
     checked, problems = survey(sets, SETTINGS, lambda *numbers: heard.append(numbers))
     assert problems == [] and len(checked) == 8 and heard[-1] == (8, 8) and _state(tmp_path) == before
-    rows = [[*column.cells] for column in table(checked, problems).columns]
+    rows = [[str(cell) for cell in column.cells] for column in table(checked, problems).columns]
     assert rows[:2] == [['source'] * 3 + ['target'] * 2, ['train', 'val', 'test', 'train', 'test']]
     assert rows[2:] == [['2', '1', '1', '3', '1']] * 2 + [['0'] * 5] * 3
 

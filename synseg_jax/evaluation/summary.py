@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from synseg_jax.evaluation.metrics import MEASURES
+from synseg_jax.terminal import plain
 
 NOT_ORGANS = ('background', 'body')
 COLUMNS = ('case', 'organ', *MEASURES)
@@ -79,15 +80,15 @@ def table(systems: Mapping[str, Mapping], title: str | None = None) -> Table:
     """Organs by row, the mean over organs last: Dice and, where a terminal has room, ASD mm, HD95 mm, median Dice."""
     several = len(systems) > 1
     headings = {1: ('Dice', 'median', 'ASD mm', 'HD95 mm'), 2: ('Dice', 'ASD mm')}.get(len(systems), ('Dice',))
-    drawn = Table(title=title, caption=_caption(systems), caption_justify='left')
+    drawn = Table(title=title and plain(title, 'table.title'), caption=_caption(systems), caption_justify='left')
     drawn.add_column('\norgan' if several else 'organ', min_width=10)
     for system in systems:
         for heading in headings:
             above = system if heading == headings[0] else ''
-            drawn.add_column(f'{escape(above)}\n{heading}' if several else heading, justify='right', no_wrap=True)
+            drawn.add_column(plain(f'{above}\n{heading}' if several else heading), justify='right', no_wrap=True)
     names = list(dict.fromkeys(name for summary in systems.values() for name in summary['classes']))
     for name in names:
-        drawn.add_row(escape(name), *_cells((summary['classes'].get(name) for summary in systems.values()), headings))
+        drawn.add_row(plain(name), *_cells((summary['classes'].get(name) for summary in systems.values()), headings))
     drawn.add_section()
     drawn.add_row('mean', *_cells((summary['mean'] for summary in systems.values()), headings), style='bold')
     return drawn
@@ -113,12 +114,12 @@ def _number(value: float | None, digits: int) -> str:
     return '-' if value is None else f'{value:.{digits}f}'
 
 
-def _caption(systems: Mapping[str, Mapping]) -> str | None:
+def _caption(systems: Mapping[str, Mapping]) -> Text | None:
     """Says which cases the empty-mask rule touched; None if it touched none."""
     lines = []
     for system, summary in systems.items():
         for name, part in summary['classes'].items():
             empty = [f'{part[key]} {words}' for key, words in _EMPTY.items() if part[key]]
             if empty:
-                lines.append(escape(f'{system}, {name}: {"; ".join(empty)}'))
-    return '\n'.join(lines) or None
+                lines.append(f'{system}, {name}: {"; ".join(empty)}')
+    return plain('\n'.join(lines), 'table.caption') if lines else None

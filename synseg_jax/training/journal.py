@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from tensorboardX import SummaryWriter
 
 from synseg_jax.errors import InputError
+from synseg_jax.terminal import say
 
 EVERY_SECONDS = 20.0  # between lines where there is no terminal to draw a bar on
 
@@ -55,7 +56,7 @@ class Journal:
 
     def say(self, text: str) -> None:
         """One line to the user."""
-        self.console.print(f'[bold]{self.title}[/bold]  {text}', highlight=False, soft_wrap=True)
+        say(self.console, text, self.title)
 
     def begin(self, first: int, plan) -> None:
         """Opens the files at step `first` of the plan."""
@@ -69,9 +70,9 @@ class Journal:
         start = f'resumes at step {first}' if first else 'the first step compiles'
         self.say(f'{plan.steps} steps = {epochs:.1f} epochs of {plan.steps_per_epoch}, batch {plan.batch}; {start}')
         self.bar = Progress(
-            TextColumn('{task.description}'),
+            TextColumn('{task.description}', markup=False),
             BarColumn(),
-            TextColumn('{task.completed}/{task.total} {task.fields[note]}'),
+            TextColumn('{task.completed}/{task.total} {task.fields[note]}', markup=False),
             console=self.console,
             disable=not self.live,
         )
