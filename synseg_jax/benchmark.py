@@ -49,6 +49,7 @@ from synseg_jax import scan_timing, timing
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import write_json
 from synseg_jax.networks.resnet import ResNet
+from synseg_jax.ranges import check_complete
 from synseg_jax.results import versions
 from synseg_jax.stages import names
 from synseg_jax.terminal import plain
@@ -61,6 +62,7 @@ CLASSES = 7  # of SynSeg-Net, where no configuration says
 def system() -> System:
     """The system that the flags name."""
     config = CONFIG.value or _synseg()
+    check_complete(config)
     with config.unlocked():
         for flag, fields in _FIELDS.items():
             for field in fields if flags.FLAGS[flag].value is not None else ():

@@ -24,6 +24,7 @@ from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
 from synseg_jax.files import write_json
 from synseg_jax.prepare import settings_of
+from synseg_jax.ranges import check_complete, check_ranges
 from synseg_jax.scans import RUN, Run, Trained
 from synseg_jax.stages import Done, Stage, flat
 from synseg_jax.synthesis import synthesize
@@ -232,6 +233,8 @@ def _point(link: Path, folder: Path) -> None:
 
 def _check(config) -> tuple[str, ...]:
     """The systems to run; InputError for what can be known to be wrong before anything is read or written."""
+    check_complete(config)
+    check_ranges(config)
     settings_of(config)
     known('system (config.chosen)', config.chosen, config.systems)
     names = tuple(config.run or config.systems)

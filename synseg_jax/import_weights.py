@@ -31,6 +31,7 @@ from synseg_jax.interop.card import CARD, PUBLISHED, Card, sha256
 from synseg_jax.interop.tensors import read_tensors
 from synseg_jax.interop.torch_weights import fields, from_torch
 from synseg_jax.methods import OWNER
+from synseg_jax.ranges import check_complete
 from synseg_jax.scans import RUN, Run
 from synseg_jax.training import parallel
 from synseg_jax.training.checkpoint import Checkpoints
@@ -117,11 +118,14 @@ def save(run: Run, params: Mapping[str, PyTree]) -> None:
 
 def main() -> None:
     """Imports what --weights names."""
+    check_complete(CONFIG.value)
     channels = tuple(CHANNELS.value.split(',')) if CHANNELS.value else ()
     try:
         low, high = (float(bound) for bound in TYPICAL.value)
     except ValueError:
-        raise InputError(f'--typical={",".join(TYPICAL.value)}: give two numbers, e.g. --typical=0,1000') from None
+        low = high = 0.0
+    if not -np.inf < low < high < np.inf:
+        raise InputError(f'--typical={",".join(TYPICAL.value)}: give two rising numbers, e.g. --typical=0,1000')
     run = import_weights(
         CONFIG.value, Path(WEIGHTS.value), Path(WORKDIR.value), SYSTEM.value or '', STAGE.value or '',
         EPOCH.value or '', channels, (low, high),

@@ -46,21 +46,23 @@ RANGES = {
     Range(): 'rate.* pays.* loss.class_weights context.spacing_mm optimizer.clip_norm train.resident_gib'
     ' augment.shift augment.rotate augment.scale augment.brightness augment.contrast',
     Range(above=True): 'optimizer.eps atlases.spacing_mm augment.gamma',
+    Range(high=1, above=True): 'augment.crop',
     Range(high=1, below=True): 'average optimizer.b1 optimizer.b2 *.dropout',
 }
 NAMES = 'run tests lesions sets.a sets.b start.stages start.networks data.classes data.same_patients'.split()
 
 
 def check_ranges(config: ConfigDict) -> None:
-    """InputError for every field, of all systems and of each, that is missing or holds no number that will do."""
-    fields = dict(_leaves(config.to_dict()))
-    wanted = {name for names in RANGES.values() for name in names.split() if '*' not in name}
-    missing = sorted(wanted - fields.keys())
-    problems = [f'the configuration has no {", ".join(missing)}; configs/base.py has all fields'] if missing else []
-    for name, value in fields.items():
-        problems += _problem(name, value)
-    if problems:
+    """InputError for every field, of all systems and of each, that holds no number that will do."""
+    if problems := [line for name, value in _leaves(config.to_dict()) for line in _problem(name, value)]:
         raise InputError(*problems)
+
+
+def check_complete(config: ConfigDict) -> None:
+    """InputError for numbers that are missing; a configuration that scans are prepared with may have `data` alone."""
+    wanted = {name for names in RANGES.values() for name in names.split() if '*' not in name}
+    if missing := sorted(wanted - dict(_leaves(config.to_dict())).keys()):
+        raise InputError(f'the configuration has no {", ".join(missing)}; configs/base.py has all fields')
 
 
 def _problem(name, value) -> list[str]:

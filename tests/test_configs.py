@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from configs import base
 from synseg_jax import compare, stages
 from synseg_jax.data.phantom import REGIONS
+from synseg_jax.errors import InputError
 from synseg_jax.training import parallel
 from synseg_jax.training.state import initial_params
 from synseg_jax.training.system import System, configure
@@ -177,6 +178,24 @@ def test_a_configuration_says_what_it_reproduces(name):
     if name.startswith(('synseg_', 'prostate', 'essnet', 'heart', 'tumor')):
         assert '--config=configs/' + name + '.py' in text and 'synseg_jax.prepare' in text
         assert re.search('Reported|Published', text)
+
+
+@pytest.mark.parametrize(
+    'system, message',
+    [
+        ({'train': {'batch': 'x'}}, "config.systems.odd.train.batch='x': not of the type of 1"),
+        ({'train': 3}, 'config.systems.odd.train=3: give the fields in which it differs'),
+        ({'seed': {'x': 1}}, 'config.systems.odd.seed=x: 1\n: not of the type of 0'),
+        ({'stages': {'train': {'rate': {'segmentor': (1.0,)}}}}, 'odd.stages.train.rate.segmentor=.1.0,.: not of the'),
+        ({'stages': {'train': 'x'}}, "config.systems.odd.stages.train='x': give the fields"),
+        (3, 'config.systems.odd=3: give the fields in which it differs'),
+    ],
+)
+def test_what_a_system_changes_is_of_its_type(system, message):
+    config = base.get_config()
+    config.systems = ConfigDict({'odd': system})
+    with pytest.raises(InputError, match=message):
+        configure(config, 'odd')
 
 
 @pytest.mark.parametrize('name', TABLES)

@@ -20,6 +20,7 @@ def direction(rule, steps=1, **settings):
 
 def test_gradient_descent():
     np.testing.assert_array_equal(direction('sgd'), [3, 0, -4])
+    np.testing.assert_array_equal(direction('sgd', b1=0.5, b2=0.999, eps=1e-8), [3, 0, -4])  # as configurations have it
 
 
 @pytest.mark.parametrize('limit, expected', [(1.0, [0.6, 0, -0.8]), (5.0, [3, 0, -4]), (10.0, [3, 0, -4])])

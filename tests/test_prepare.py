@@ -338,6 +338,20 @@ def test_settings_of_a_configuration():
         ('source_margin', 1.5, r'data\.source_margin 1\.5: give int'),
         ('target_labels', 1, r'data\.target_labels 1: give bool'),
         ('foreground_share', True, r'data\.foreground_share True: give float'),
+        ('foreground_share', float('nan'), r'data\.foreground_share nan: give a share between 0 and 1, e\.g\. 0\.02'),
+        ('spacing_mm', -1.0, r'data\.spacing_mm -1\.0: give mm, from 0 on'),
+        ('spacing_mm', float('nan'), r'data\.spacing_mm nan: give mm, from 0 on'),
+        ('window_hu', (100.0, -100.0), r'data\.window_hu \(100\.0, -100\.0\): give two rising numbers in HU'),
+        ('window_hu', (-100.0, float('inf')), r'data\.window_hu \(-100\.0, inf\): give two rising numbers in HU'),
+        ('percentiles', (2.5, 101.0), r'data\.percentiles \(2\.5, 101\.0\): give two rising numbers between 0 and 100'),
+        ('target_center', 0.0, r'data\.target_center 0\.0: give a share above 0, at most 1'),
+        ('target_margin', -2, r'data\.target_margin -2: give slices, or -1 for all'),
+        (
+            'target_split',
+            (1.0, 0.5, 0.0),
+            r'data\.target_split \(1\.0, 0\.5, 0\.0\): give train, val and test',
+        ),
+        ('seed', -1, r'seed -1: give a whole number from 0 to 4294967295'),
     ],
 )
 def test_a_field_of_another_type_is_one_line(field, value, message):

@@ -1,6 +1,7 @@
 """What preparing scans may be told."""
 
 import inspect
+import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,6 +11,22 @@ from synseg_jax.errors import InputError
 
 # What decides how a scan becomes the images that a network was trained on, whatever a configuration says later.
 READING = ('size', 'spacing_mm', 'slice_axis', 'window_hu', 'percentiles', 'target_center')
+
+
+# What else a value of the right type must be, and the words for it.
+RANGES = {
+    'spacing_mm': (lambda mm: 0 <= mm < math.inf, 'mm, from 0 on'),
+    'window_hu': (lambda hu: -math.inf < hu[0] < hu[1] < math.inf, 'two rising numbers in HU'),
+    'percentiles': (lambda percent: 0 <= percent[0] < percent[1] <= 100, 'two rising numbers between 0 and 100'),
+    'foreground_share': (lambda share: 0 <= share <= 1, 'a share between 0 and 1'),
+    'target_center': (lambda share: 0 < share <= 1, 'a share above 0, at most 1'),
+    **dict.fromkeys(('source_margin', 'target_margin'), (lambda slices: slices >= -1, 'slices, or -1 for all')),
+    **dict.fromkeys(
+        ('source_split', 'target_split'),
+        (lambda shares: min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6, 'train, val and test, summing to 1'),
+    ),
+    'seed': (lambda seed: 0 <= seed < 2**32, 'a whole number from 0 to 4294967295'),
+}
 
 
 @dataclass(frozen=True)
@@ -35,12 +52,13 @@ class Settings:
 
 
 def checked(values: Mapping[str, object]) -> Settings:
-    """The settings of these fields; InputError for a value of another type, such as a configuration may hold."""
+    """The settings of these fields; InputError for a value of another type or range, as a configuration may hold."""
     for field in fields(Settings):
         value = values[field.name]
-        if not _fits(value, field.type):
+        within, wanted = RANGES.get(field.name, (lambda _: True, ''))
+        if not _fits(value, field.type) or not within(value):
             name = field.name if field.name == 'seed' else f'data.{field.name}'
-            kind = inspect.formatannotation(field.type)
+            kind = wanted if _fits(value, field.type) else inspect.formatannotation(field.type)
             raise InputError(f'{name} {value!r}: give {kind}, e.g. {field.default!r}')
     return Settings(**values)
 

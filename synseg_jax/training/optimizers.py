@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from synseg_jax.errors import known
 
-RULES = {'adam': optax.scale_by_adam, 'sgd': optax.identity}
+RULES = {'adam': optax.scale_by_adam, 'sgd': lambda **_: optax.identity()}  # which has no moments to set
 
 
 def optimizer(rule: str = 'adam', clip_norm: float = 0.0, **settings) -> optax.GradientTransformation:

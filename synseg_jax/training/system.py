@@ -47,12 +47,23 @@ def configure(config: ConfigDict, system: str, stage: str = '') -> ConfigDict:
 
 
 def _update(config, changes, where):
+    if not isinstance(changes, ConfigDict):
+        raise InputError(f'config.{where}={changes!r}: give the fields in which it differs, e.g. {{}}')
     for field, value in changes.items():
         known(f'field of {where}', field, config)
-        if isinstance(value, ConfigDict) and field != 'stages' and 'architecture' not in value:
+        group = isinstance(config[field], ConfigDict) and field != 'stages'
+        if group and not (isinstance(value, ConfigDict) and 'architecture' in value):
             _update(config[field], value, f'{where}.{field}')
         else:
-            config[field] = value
+            _set(config, field, value, where)
+
+
+def _set(config, field, value, where):
+    """Sets a field; InputError for a value of another type."""
+    try:
+        config[field] = value
+    except TypeError as error:
+        raise InputError(f'config.{where}.{field}={value!r}: not of the type of {config[field]!r}') from error
 
 
 def system_of(config: ConfigDict, classes: tuple[str, ...]) -> 'System':
