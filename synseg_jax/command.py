@@ -19,6 +19,19 @@ flags.disclaim_key_flags()  # --config is a flag of the command that asks for it
 ARGUMENTS: list[str] = []  # the command line in one spelling, once it is parsed; ml_collections looks for fields here
 LARGE_PAGES = 'glibc.malloc.hugetlb=1'
 CHANNELS_LAST = '--xla_gpu_force_conv_nhwc'  # else XLA turns volumes over and over: a quarter of a 3-D step on a GPU
+ACCELERATORS = ('/proc/driver/nvidia', '/dev/kfd', '/dev/accel0', '/dev/vfio/0')  # of NVIDIA, AMD and TPUs
+
+
+def quieten_xla() -> None:
+    """Keeps XLA on CPUs from asking for bug reports where compiling is slow, unless TF_CPP_MIN_LOG_LEVEL is set.
+
+    It logs that as an error.  True errors are raised too; accelerators log some that are not, so there all is shown.
+    """
+    if os.environ.get('JAX_PLATFORMS') == 'cpu' or not any(map(os.path.exists, ACCELERATORS)):
+        os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+
+quieten_xla()  # commands import this module before JAX, which reads it once
 
 
 def config_flag(name: str = 'config', example: str = 'configs/quickstart.py') -> flags.FlagHolder:

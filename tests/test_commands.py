@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import tiny
 
+from synseg_jax import command as commands
 from synseg_jax import scans
-from synseg_jax.command import LARGE_PAGES, run, with_large_pages, with_xla
+from synseg_jax.command import LARGE_PAGES, quieten_xla, run, with_large_pages, with_xla
 from synseg_jax.errors import InputError
 from synseg_jax.training.system import configure
 
@@ -275,3 +276,25 @@ def test_a_flag_of_xla_is_set_unless_named_or_on_cpu_alone(monkeypatch):
     monkeypatch.setenv('XLA_FLAGS', '--xla_gpu_force_conv_nhwc=false')
     with_xla('--xla_gpu_force_conv_nhwc', 'true')
     assert os.environ['XLA_FLAGS'] == '--xla_gpu_force_conv_nhwc=false'
+
+
+def test_slow_compilation_is_no_bug(monkeypatch):
+    """XLA asks for a bug report at the level of errors: not heard on CPUs alone, where true errors are raised."""
+    monkeypatch.setattr(commands, 'ACCELERATORS', ('/dev/null',))
+    for platforms, given, wanted in (('cpu', None, '3'), ('cpu', '0', '0'), (None, None, None), (None, '2', '2')):
+        for name, value in (('JAX_PLATFORMS', platforms), ('TF_CPP_MIN_LOG_LEVEL', given)):
+            monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+        quieten_xla()
+        assert os.environ.get('TF_CPP_MIN_LOG_LEVEL') == wanted
+    monkeypatch.setattr(commands, 'ACCELERATORS', ('/nothing/of/that/name',))
+    monkeypatch.delenv('TF_CPP_MIN_LOG_LEVEL')
+    quieten_xla()
+    assert os.environ['TF_CPP_MIN_LOG_LEVEL'] == '3'
+
+
+def test_commands_are_quietened_before_jax_is_loaded():
+    """JAX reads the level once, and sets one of its own; import_weights compiles nothing that is slow."""
+    for name in (name for name in COMMANDS if name != 'import_weights'):
+        text = _source(name)
+        first = re.search(r'^(from synseg_jax|import jax|from flax)[^\n]*', text, re.MULTILINE)[0]
+        assert first.startswith('from synseg_jax import') and re.search(r'import (benchmark, )?command\b', first), name

@@ -192,7 +192,7 @@ def test_a_configuration_says_what_it_reproduces(name):
     ],
 )
 def test_what_a_system_changes_is_of_its_type(system, message):
-    config = base.get_config()
+    config = base.get_config('records')
     config.systems = ConfigDict({'odd': system})
     with pytest.raises(InputError, match=message):
         configure(config, 'odd')
