@@ -13,8 +13,7 @@ import tiny
 
 from synseg_jax import command as commands
 from synseg_jax import scans
-from synseg_jax.command import LARGE_PAGES, quieten_xla, run, with_large_pages, with_xla
-from synseg_jax.errors import InputError
+from synseg_jax.command import LARGE_PAGES, quieten_xla, with_large_pages, with_xla
 from synseg_jax.training.system import configure
 
 COMMANDS = sorted(
@@ -234,18 +233,6 @@ def test_from_another_folder_without_a_home(tmp_path):
     reader.stdin.close()
     assert writer.returncode in (0, 141) and 'Traceback' not in err
     assert not list(Path(tmp_path).iterdir())
-
-
-def test_mistakes_found_together_are_a_line_each(monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', ['synseg_jax.command'])
-
-    def main():
-        raise InputError('2 of 9 scans left out:', 'a.nii: damaged', 'b.nii: empty')
-
-    with pytest.raises(SystemExit) as left:
-        run(main)
-    assert left.value.code == 2
-    assert capsys.readouterr().err == 'error: 2 of 9 scans left out:\n  a.nii: damaged\n  b.nii: empty\n'
 
 
 def test_a_program_starts_anew_for_large_pages_unless_told_otherwise(monkeypatch):

@@ -1,9 +1,13 @@
 """What is wrong with a flag, a field or a configuration is one line that names it and says what to write."""
 
 import re
+import sys
 
 import pytest
 import tiny
+
+from synseg_jax.command import run
+from synseg_jax.errors import InputError
 
 TINY = f'--config={tiny.ROOT}/tests/tiny.py'
 
@@ -80,3 +84,15 @@ def test_configurations(name, tmp_path):
     content, says = FILES[name]
     (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
     assert says in _refused(tmp_path, f'--config={name}:data')
+
+
+def test_mistakes_found_together_are_a_line_each(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['synseg_jax.command'])
+
+    def main():
+        raise InputError('2 of 9 scans left out:', 'a.nii: damaged', 'b.nii: empty')
+
+    with pytest.raises(SystemExit) as left:
+        run(main)
+    assert left.value.code == 2
+    assert capsys.readouterr().err == 'error: 2 of 9 scans left out:\n  a.nii: damaged\n  b.nii: empty\n'

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import tiny
 from rich.console import Console
 
 from synseg_jax import benchmark, experiment, prepare, verify
+from synseg_jax.command import run
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.verification import Problem
 from synseg_jax.errors import InputError
@@ -38,6 +40,20 @@ def test_lines(name):
     say(console, 'done', name)
     console.print(plain(name))
     assert console.file.getvalue() == f'in {name}\n{name}  done\n{name}\n'
+
+
+def test_names_of_any_bytes_are_printed_in_plain_ascii(monkeypatch):
+    """Also where a terminal knows no more: LANG=C, without Python's own way to UTF-8."""
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(printed, encoding='ascii', write_through=True))
+    monkeypatch.setattr(sys, 'argv', ['synseg_jax.command'])
+
+    def main():
+        print('in ä\udcff')
+        say(Console(), 'in ä\udcff')
+
+    run(main)
+    assert printed.getvalue() == b'in \\xe4\\udcff\n' * 2
 
 
 def test_lines_are_not_broken():
