@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import write_rtstruct, write_series
 from pydicom.uid import RLELossless
-from test_itk import oblique
+from test_text_header import oblique
 
 from synseg_jax.data import label_maps, volume
 from synseg_jax.errors import InputError

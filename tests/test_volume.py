@@ -238,7 +238,7 @@ def test_disagreeing_forms_are_said(tmp_path, caplog):
     nib.save(image, tmp_path / 'scan.nii')
     with caplog.at_level('WARNING', logger='absl'):
         assert volume.read(tmp_path / 'scan.nii').affine[0, 0] == -2
-    assert 'disagree by up to 4 mm' in caplog.text
+    assert 'disagree by up to 8 mm' in caplog.text
 
 
 def test_files_as_users_have_them(shared):

@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 from jaxtyping import Float
 
-from synseg_jax.data.nifti import MAX_VOXELS
+from synseg_jax.data.voxel_bytes import MAX_VOXELS
 from synseg_jax.errors import InputError
 
 MAX_FRAMES = 2**14

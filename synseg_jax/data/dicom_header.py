@@ -7,8 +7,7 @@ from pydicom import config
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import UID
 
-from synseg_jax.data.dicom_pixels import guarded
-from synseg_jax.data.itk import reason
+from synseg_jax.data.dicom_pixels import guarded, reason
 from synseg_jax.errors import InputError
 
 TAGS = (  # all that is asked of a header, and decoded with it

@@ -1,5 +1,6 @@
 """The stored pixels of one DICOM file: plain ones and run lengths read by pydicom, other codecs by SimpleITK."""
 
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -16,7 +17,6 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
 
 from synseg_jax.data.hearing import overheard
-from synseg_jax.data.itk import reason
 from synseg_jax.errors import InputError
 
 RLE_RATIO = 64  # two bytes make 128 at most
@@ -76,6 +76,12 @@ def _significant(found, stored) -> Real[np.ndarray, 'frames rows columns']:
     signed = stored.astype(f'{"i" if found.PixelRepresentation else "u"}{stored.itemsize}', copy=False)
     unused = max(8 * stored.itemsize - found.BitsStored, 0)
     return signed << unused >> unused if unused else signed
+
+
+def reason(error: Exception) -> str:
+    """The last line of a message of ITK or pydicom, which says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return re.sub(r'^.*\(0x[0-9a-f]+\):\s*', '', lines[-1]) if lines else 'no reason given'
 
 
 def _promised(found) -> int:

@@ -1,6 +1,7 @@
-"""NIfTI-1 and NIfTI-2 files, never reading more than their headers claim nor believing what they cannot hold."""
+"""NIfTI-1 and NIfTI-2 files: never reading more than their headers claim, nor believing what they cannot hold."""
 
 import gzip
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,21 +11,24 @@ import nibabel as nib
 import numpy as np
 from absl import logging
 from jaxtyping import Float, Shaped
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
+from synseg_jax.data.voxel_bytes import GZIP_RATIO, check_rest, claimed, exactly
 from synseg_jax.errors import InputError
 
-MAX_VOXELS = 2**30  # a whole-body CT of 512 x 512 x 4096; more is a broken header
 MAX_OFFSET = 2**26  # bytes of header extensions in front of the voxels
 UNITS_MM = {1: 1e3, 3: 1e-3}  # metres and micrometres, by the header's code; everything else is taken for mm
-GZIP_RATIO = 1100  # deflate cannot do better than 1032:1, so a larger claim is a truncated file
+APART = 0.1  # of a voxel's shortest side: how far two forms of an affine may place a corner of the grid apart
+MOST_IN_NIFTI_1 = 2**15 - 1  # voxels along an axis
 
 
 def read(path: Path) -> tuple[Shaped[np.ndarray, 'x y z'], Float[np.ndarray, '4 4'], nib.Nifti1Header]:
     """Voxels times slope plus intercept, affine and header; InputError for a file that is none."""
     with _opened(path) as (stream, header, claim):
         stream.seek(_offset(header))
-        voxels = _bytes(path, stream, claim)
-        _check_rest(path, stream, claim)
+        voxels = exactly(path, stream, claim, header.get_data_dtype().itemsize)
+        check_rest(path, stream, claim)
     raw = voxels.view(header.get_data_dtype()).reshape(header.get_data_shape(), order='F')
     return _scaled(raw.reshape(_shape(header), order='F'), header), _affine(path, header), header
 
@@ -48,9 +52,8 @@ def _opened(path) -> Iterator[tuple[IO[bytes], nib.Nifti1Header, int]]:
         file.seek(0)
         with gzip.GzipFile(fileobj=file) if zipped else file as stream:
             header = _header(path, stream)
-            claim = int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize
-            if claim + _offset(header) > size * (GZIP_RATIO if zipped else 1):
-                raise InputError(f'{path}: truncated, its header promises {claim} bytes of voxels; replace the file')
+            held = size * (GZIP_RATIO if zipped else 1) - _offset(header)
+            claim = claimed(path, header.get_data_shape(), header.get_data_dtype().itemsize, held)
             yield stream, header, claim
 
 
@@ -65,64 +68,117 @@ def _shape(header) -> tuple[int, int, int]:
 def _header(path, stream):
     """The header, once its claims are believable."""
     block = stream.read(348)
-    lengths = {int.from_bytes(block[:4], order) for order in ('little', 'big')}
-    if len(block) < 348 or not lengths & {348, 540}:
+    orders = {int.from_bytes(block[:4], order): order for order in ('little', 'big')}
+    if len(block) < 348 or not orders.keys() & {348, 540}:
         raise InputError(f'{path}: not a NIfTI file; replace it')
-    header = nib.Nifti2Header(block + stream.read(540 - 348)) if 540 in lengths else nib.Nifti1Header(block)
+    kind, length = (nib.Nifti2Header, 540) if 540 in orders else (nib.Nifti1Header, 348)
+    block += stream.read(length - 348)
+    if len(block) < length:
+        raise InputError(f'{path}: truncated in its header; replace the file')
+    header = _parsed(path, kind, block, orders[length])
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     if dtype.fields or dtype.kind not in 'iuf':
-        kind = 'colour (RGB)' if dtype.fields else f'{dtype} numbers'
-        raise InputError(f'{path}: holds {kind}, not one intensity per voxel; convert it to a grey-value scan')
+        pixels = 'colour (RGB)' if dtype.fields else f'{dtype} numbers'
+        raise InputError(f'{path}: holds {pixels}, not one intensity per voxel; convert it to a grey-value scan')
     if len(shape) < 2 or any(length > 1 for length in shape[3:]):
         raise InputError(f'{path}: has {len(shape)} dimensions {shape}; extract the one 3-D volume that is meant')
-    if min(shape) < 1 or np.prod([float(length) for length in shape]) > MAX_VOXELS:
-        raise InputError(f'{path}: its header claims {" x ".join(map(str, shape))} voxels; replace the file')
-    if not 0 <= float(header['vox_offset']) <= MAX_OFFSET:
-        raise InputError(f'{path}: its header puts the voxels at byte {header["vox_offset"]}; replace the file')
     return header
 
 
-def _bytes(path, stream, count):
-    """Exactly `count` bytes of the stream."""
-    buffer = np.empty(count, np.uint8)
-    view, filled = memoryview(buffer), 0
-    while filled < count:
-        piece = stream.read(min(count - filled, 2**22))
-        if not piece:
-            raise InputError(f'{path}: truncated, {filled} of {count} bytes of voxels; replace the file')
-        view[filled : filled + len(piece)] = piece
-        filled += len(piece)
-    return buffer
-
-
-def _check_rest(path, stream, claim) -> None:
-    """Reads to the end, where gzip verifies its checksum, but no further than a header can be wrong by."""
-    rest = 0
+def _parsed(path, kind, block, order):
+    """The header as nibabel understands it, which takes on trust where the voxels lie and how many axes they have."""
+    fields = np.frombuffer(block, kind.template_dtype.newbyteorder(order))[0]
+    if not 0 <= fields['vox_offset'] <= MAX_OFFSET:  # nor if it is NaN
+        raise InputError(f'{path}: its header puts the voxels at byte {fields["vox_offset"]}; replace the file')
+    if not 1 <= fields['dim'][0] <= 7:
+        raise InputError(f'{path}: its header claims {fields["dim"][0]} dimensions; replace the file')
     try:
-        while rest <= max(claim, 2**20) and (piece := stream.read(2**16)):
-            rest += len(piece)
-    except gzip.BadGzipFile as error:
-        if 'Not a gzipped' not in str(error):  # bytes after the end of a sound stream do no harm
-            raise
-    if rest:
-        logging.warning('%s: more follows the %d bytes of voxels that its header promises; is it right?', path, claim)
+        return kind(block, endianness={'little': '<', 'big': '>'}[order])
+    except (HeaderDataError, WrapStructError, ValueError, OverflowError) as error:
+        raise InputError(f'{path}: its header is damaged ({error}); replace the file') from error
 
 
 def _affine(path, header):
     """The header's affine in mm: sform before qform, as everybody does, saying so where they disagree or lack."""
-    unit = UNITS_MM.get(int(header['xyzt_units']) & 7, 1.0)
-    affine = np.asarray(header.get_best_affine(), np.float64)
-    affine[:3] *= unit
+    unit, qform = UNITS_MM.get(int(header['xyzt_units']) & 7, 1.0), _qform(header)
+    sform = header.get_sform(coded=True)[0]
+    if sform is None and header['qform_code'] > 0 and qform is None:
+        raise InputError(f'{path}: its qform is no rotation, and it has no sform; repair the header')
+    affine = np.asarray(header.get_base_affine() if qform is None else qform, np.float64)
+    affine = (affine if sform is None else np.asarray(sform, np.float64)) * [[unit], [unit], [unit], [1]]
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise InputError(f'{path}: its affine is singular or not finite; repair the header')
-    sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
     if sform is None and qform is None:
         logging.warning('%s: has neither sform nor qform, so left and right are a guess; repair the header', path)
+    elif header['qform_code'] > 0 and qform is None:
+        logging.warning('%s: its qform is no rotation; the sform is used', path)
     elif sform is not None and qform is not None:
-        gap = np.abs(sform - qform).max() * unit
-        if gap > 0.01 * np.linalg.norm(affine[:3, :3], axis=0).min():
-            logging.warning('%s: sform and qform disagree by up to %.3g mm; the sform is used', path, gap)
+        if (gap := _gap(sform, qform, _shape(header))) > APART * _shortest(sform):
+            logging.warning('%s: sform and qform disagree by up to %.3g mm; the sform is used', path, gap * unit)
     return affine
+
+
+def _qform(header) -> Float[np.ndarray, '4 4'] | None:
+    """The affine of the qform; None where it is not used or no rotation."""
+    try:
+        qform = header.get_qform(coded=True)[0]
+    except (HeaderDataError, ValueError):
+        return None
+    return qform if qform is not None and np.isfinite(qform).all() else None
+
+
+def _gap(one, other, shape) -> float:
+    """How far two affines place a corner of the grid apart, in their unit."""
+    corners = np.array([*itertools.product(*((0, length - 1) for length in shape)), (0, 0, 0)])
+    apart = corners @ (one - other)[:3, :3].T + (one - other)[:3, 3]
+    return float(np.linalg.norm(apart, axis=1).max())
+
+
+def _shortest(affine) -> float:
+    return float(np.linalg.norm(affine[:3, :3], axis=0).min())
+
+
+def is_sheared(affine: Float[np.ndarray, '4 4'], shape: tuple[int, ...]) -> bool:
+    """Whether a qform, a rotation and spacings, misplaces a corner of the grid by a tenth of a voxel or more."""
+    header = nib.Nifti1Header()
+    header.set_qform(affine, strip_shears=True)
+    return _gap(affine, header.get_qform(), shape) > APART * _shortest(affine)
+
+
+def image(
+    array: Shaped[np.ndarray, 'x y z'],
+    affine: Float[np.ndarray, '4 4'],
+    like: nib.Nifti1Header | None = None,
+    intent: str = 'none',
+) -> nib.Nifti1Image:
+    """The image of `array`, placed as the header `like` places its voxels or, without one, by `affine` in mm.
+
+    Where the grid is sheared, as by a tilted gantry, it has no qform, which could not hold the shear.
+    """
+    version_2 = isinstance(like, nib.Nifti2Header) or max(array.shape) > MOST_IN_NIFTI_1
+    header = (nib.Nifti2Header if version_2 else nib.Nifti1Header)()
+    header.set_data_shape(array.shape)
+    header.set_data_dtype(array.dtype)
+    header.set_intent(intent, allow_unknown=True)
+    if like is None:
+        header.set_xyzt_units('mm')
+        header.set_sform(affine, code='scanner')
+        header.set_qform(affine, code='scanner', strip_shears=True)
+    else:
+        _copy_grid(header, like)
+    if is_sheared(affine, array.shape):
+        header['qform_code'] = 0
+    return (nib.Nifti2Image if version_2 else nib.Nifti1Image)(array, header.get_best_affine(), header)
+
+
+def _copy_grid(header, like) -> None:
+    """Copies what places the voxels; a qform that is no rotation becomes that of the sform."""
+    copied = 'qform_code sform_code quatern_b quatern_c quatern_d qoffset_x qoffset_y qoffset_z'
+    for name in (*copied.split(), 'srow_x', 'srow_y', 'srow_z', 'xyzt_units', 'dim_info'):
+        header[name] = like[name]
+    header['pixdim'][:4] = like['pixdim'][:4]
+    if like['qform_code'] > 0 and _qform(like) is None:
+        header.set_qform(like.get_sform(), code=int(like['qform_code']), strip_shears=True)
 
 
 def _scaled(raw, header):

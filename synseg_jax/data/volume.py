@@ -6,17 +6,20 @@ Every scan is opened here: NIfTI, NRRD and MetaImage files, and DICOM series as 
 import gzip
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from absl import logging
 from jaxtyping import Float, Integer, Shaped
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
-from synseg_jax.data import dicom, itk, nifti
+from synseg_jax.data import dicom, metaimage, nifti, nrrd
 from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_file
 
@@ -42,9 +45,11 @@ def read(path: str | os.PathLike) -> Volume:
 
     Raises InputError for files that are missing, damaged, not 3-D or not finite.
     """
-    array, affine, header = _open(path, READERS)
-    array = array.astype(np.float32, copy=False)
-    _require_finite(path, array)
+    with _refusing(path):
+        array, affine, header = _reader(path, READERS)(Path(path))
+        with np.errstate(over='ignore'):  # infinite then, and refused
+            array = array.astype(np.float32, copy=False)
+        _require_finite(path, array)
     return Volume(array, affine, header)
 
 
@@ -53,7 +58,8 @@ def grid(path: str | os.PathLike) -> Volume:
 
     Raises InputError for what `read` would refuse without having seen a voxel.
     """
-    shape, affine = _open(path, GRIDS)
+    with _refusing(path):
+        shape, affine = _reader(path, GRIDS)(Path(path))
     return Volume(np.broadcast_to(np.uint8(0), shape), affine)
 
 
@@ -62,10 +68,11 @@ def read_labels(path: str | os.PathLike) -> Volume:
 
     Values within 1e-3 of a whole number are snapped to it; others and negative ones raise InputError.
     """
-    array, affine, header = _open(path, READERS)
-    array = _whole(path, array)
-    if array.min() < 0:
-        raise InputError(f'{path}: labels are negative (lowest {array.min()}); number them from 0')
+    with _refusing(path):
+        array, affine, header = _reader(path, READERS)(Path(path))
+        array = _whole(path, array)
+        if array.min() < 0:
+            raise InputError(f'{path}: labels are negative (lowest {array.min()}); number them from 0')
     return Volume(array.astype(np.min_scalar_type(array.max())), affine, header)
 
 
@@ -95,32 +102,23 @@ def write(path: str | os.PathLike, array: Shaped[np.ndarray, 'x y z'], like: Vol
         raise InputError(f'{path}: scans are written as .nii or .nii.gz')
     if array.shape != like.array.shape:
         raise ValueError(f'an array of shape {array.shape} does not fit the grid {like.array.shape} of {path.name}')
+    if nifti.is_sheared(like.affine, like.array.shape):
+        _tell_shear()
     stored = array.astype(np.uint8) if array.dtype == bool else array
-    content = _image(stored, like, intent).to_bytes()
+    content = nifti.image(stored, like.affine, like.header, intent).to_bytes()
     if path.name.endswith('.gz'):
         content = gzip.compress(content, compresslevel=4, mtime=0)
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 
-def _image(array, like, intent):
-    """The NIfTI image of `array` on the grid of `like`."""
-    version_2 = isinstance(like.header, nib.Nifti2Header)
-    header = (nib.Nifti2Header if version_2 else nib.Nifti1Header)()
-    if like.header is None:
-        header.set_xyzt_units('mm')
-        header.set_data_shape(array.shape)
-        header.set_sform(like.affine, code='scanner')
-        header.set_qform(like.affine, code='scanner', strip_shears=True)
-    else:
-        copied = 'qform_code sform_code quatern_b quatern_c quatern_d qoffset_x qoffset_y qoffset_z'
-        for name in (*copied.split(), 'srow_x', 'srow_y', 'srow_z', 'xyzt_units', 'pixdim', 'dim_info'):
-            header[name] = like.header[name]
-        header['pixdim'][4:] = 1
-        header.set_data_shape(array.shape)
-    header.set_data_dtype(array.dtype)
-    header.set_intent(intent, allow_unknown=True)
-    return (nib.Nifti2Image if version_2 else nib.Nifti1Image)(array, header.get_best_affine(), header)
+@cache
+def _tell_shear() -> None:
+    """Says once what a sheared grid means to other programs."""
+    logging.warning(
+        'the grid of a scan is sheared (gantry tilt): labels on it have an sform alone, which nibabel and FSL follow '
+        'and ITK and 3D Slicer refuse; predict and synthesize with --straighten write what all of them read'
+    )
 
 
 def kind(path: str | os.PathLike) -> str:
@@ -177,20 +175,30 @@ def inputs(path: str | Path) -> dict[str, Path]:
     return {key.removesuffix('_0000'): file for key, file in named.items()}
 
 
-def _open(path, readers):
-    """What the reader of its kind returns; InputError for whatever is wrong."""
-    path = Path(path)
-    if not exists(path):
+def _reader(path, readers) -> Callable:
+    """The one for this kind of file; InputError where there is no file, or none for it."""
+    if not exists(Path(path)):
         raise InputError(f'{path}: no such file')
     if not kind(path):
         raise InputError(f'{path}: unknown kind of scan; known: {KINDS}')
+    return readers[kind(path)]
+
+
+@contextmanager
+def _refusing(path) -> Iterator[None]:
+    """Makes an InputError of what reading meets: what is wrong with the file, or what kept it from being read."""
     try:
-        return readers[kind(path)](path)
+        yield
     except InputError:
         raise
-    except PermissionError as error:
-        raise InputError(f'{path}: may not be read; check its permissions') from error
-    except (OSError, EOFError, zlib.error, ValueError, HeaderDataError, MemoryError) as error:
+    except MemoryError as error:
+        raise InputError(
+            f'{path}: too large for the memory that is free ({error or "none left"}); free some'
+        ) from error
+    except (OSError, EOFError, zlib.error, ValueError, HeaderDataError) as error:
+        if isinstance(error, OSError) and error.errno:  # gzip and bz2 raise OSError for damage, without a number
+            told = 'check its permissions' if isinstance(error, PermissionError) else 'the file may be sound'
+            raise InputError(f'{path}: cannot be read: {error.strerror}; {told}') from error
         raise InputError(f'{path}: damaged or not a scan ({error}); replace the file') from error
 
 
@@ -212,7 +220,7 @@ def _whole(path, array: np.ndarray) -> Integer[np.ndarray, '...']:
 
 
 READERS: dict[str, Callable] = {'.nii': nifti.read, '.nii.gz': nifti.read, '.dcm': dicom.read, '/': dicom.read}
-READERS |= dict.fromkeys(itk.SUFFIXES, itk.read)
+READERS |= dict.fromkeys(('.nrrd', '.nhdr'), nrrd.read) | dict.fromkeys(('.mha', '.mhd'), metaimage.read)
 GRIDS: dict[str, Callable] = {'.nii': nifti.grid, '.nii.gz': nifti.grid, '.dcm': dicom.grid, '/': dicom.grid}
-GRIDS |= dict.fromkeys(itk.SUFFIXES, itk.grid)
+GRIDS |= dict.fromkeys(('.nrrd', '.nhdr'), nrrd.grid) | dict.fromkeys(('.mha', '.mhd'), metaimage.grid)
 KINDS = '.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, folders of DICOM'
