@@ -1,7 +1,9 @@
 """Scans come back where they were: every orientation, every header, and a clear line for what is not a scan."""
 
+import errno
 import gzip
 import itertools
+import os
 import struct
 import tracemalloc
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import aff2axcodes, inv_ornt_aff
 
-from synseg_jax.data import volume
+from synseg_jax.data import memory_limit, volume
 from synseg_jax.errors import InputError
 
 SHAPE = (3, 4, 5)
@@ -254,3 +256,68 @@ def test_files_as_users_have_them(shared):
     assert volume.read(folder / 'nifti/CT_AVM.nii.gz').array.max() == pytest.approx(563.2, abs=0.1)  # uint8 with slope
     assert set(np.unique(volume.read_labels(folder / 'raw_labels/cardiac_label_1.nii.gz').array)) == {0, 200, 500, 600}
     assert volume.read_labels(folder / 'raw_labels/btcv_label_3.nii.gz').array.max() == 13
+
+
+@pytest.mark.parametrize('number', [errno.EIO, errno.EACCES, errno.ESTALE, errno.ENOTCONN])
+def test_what_keeps_a_file_from_being_read_is_no_damage(tmp_path, monkeypatch, number):
+    path = _save(tmp_path / 'scan.nii.gz', _raw())
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(gzip.GzipFile, 'read', fail)
+    for reader in (volume.read, volume.grid, volume.read_labels):
+        with pytest.raises(InputError, match=f'^{path}: cannot be read: {os.strerror(number)}; ') as error:
+            reader(path)
+        assert 'damaged' not in str(error.value) and 'replace' not in str(error.value)
+
+
+@pytest.mark.parametrize('suffix', ['.nii.gz', '.nrrd', '.mha'])
+def test_scans_that_memory_does_not_hold(tmp_path, monkeypatch, suffix):
+    """1 GiB of zeros in a few kilobytes, more than is free or more than is allowed."""
+    path = tmp_path / f'scan{suffix}'
+    if suffix == '.nii.gz':
+        content = bytearray(_save(tmp_path / 'small.nii', _raw()).read_bytes())[:352]
+        content[42:48] = struct.pack('<hhh', 1024, 1024, 512)
+        path.write_bytes(gzip.compress(bytes(content)) + os.urandom(2**20))
+    elif suffix == '.nrrd':
+        head = b'NRRD0004\ntype: short\ndimension: 3\nsizes: 1024 1024 512\nendian: little\nencoding: gz\n\n'
+        path.write_bytes(head + os.urandom(2**20))
+    else:
+        head = b'NDims = 3\nDimSize = 1024 1024 512\nElementType = MET_SHORT\nCompressedData = True\n'
+        path.write_bytes(head + b'CompressedDataSize = 1048576\nElementDataFile = LOCAL\n' + os.urandom(2**20))
+    assert volume.grid(path).array.shape == (1024, 1024, 512)
+    monkeypatch.setattr(memory_limit, 'available', lambda: 1.5 * 2**30)
+    with pytest.raises(InputError, match=f'^{path}: reading it takes 3.00 GiB of memory, 1.50 GiB are free; .*_GIB=N'):
+        volume.read(path)
+    monkeypatch.setenv('SYNSEG_MAX_SCAN_GIB', '2')
+    with pytest.raises(InputError, match=f'^{path}: reading it takes .*, SYNSEG_MAX_SCAN_GIB allows 2;'):
+        volume.read(path)
+    monkeypatch.setenv('SYNSEG_MAX_SCAN_GIB', 'much')
+    with pytest.raises(InputError, match='SYNSEG_MAX_SCAN_GIB=much: give a number of GiB'):
+        volume.read(path)
+
+
+def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch):
+    path = _save(tmp_path / 'scan.nii', _raw())
+
+    def fail(*_, **__):
+        raise MemoryError('Unable to allocate 9 GiB')
+
+    monkeypatch.setattr(volume, '_require_finite', fail)
+    with pytest.raises(InputError, match=f'^{path}: too large for the memory that is free .*9 GiB'):
+        volume.read(path)
+
+
+def test_no_link_is_followed_in_writing(tmp_path):
+    (tmp_path / 'precious').write_text('kept')
+    for name in ('out.nii.gz', '.out.nii.gz.partial'):
+        (tmp_path / name).symlink_to(tmp_path / 'precious')
+    volume.write(tmp_path / 'out.nii.gz', _raw(), volume.Volume(_raw(), np.eye(4)))
+    assert (tmp_path / 'precious').read_text() == 'kept' and not (tmp_path / 'out.nii.gz').is_symlink()
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    path = _save(tmp_path / 'scan.nii.gz', _raw())
+    odd = path.rename(tmp_path / os.fsdecode(b'M\xfcller.nii.gz'))
+    np.testing.assert_array_equal(volume.read(odd).array, _raw())

@@ -106,8 +106,6 @@ def _affine(path, header):
         raise InputError(f'{path}: its qform is no rotation, and it has no sform; repair the header')
     affine = np.asarray(header.get_base_affine() if qform is None else qform, np.float64)
     affine = (affine if sform is None else np.asarray(sform, np.float64)) * [[unit], [unit], [unit], [1]]
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise InputError(f'{path}: its affine is singular or not finite; repair the header')
     if sform is None and qform is None:
         logging.warning('%s: has neither sform nor qform, so left and right are a guess; repair the header', path)
     elif header['qform_code'] > 0 and qform is None:
@@ -121,7 +119,8 @@ def _affine(path, header):
 def _qform(header) -> Float[np.ndarray, '4 4'] | None:
     """The affine of the qform; None where it is not used or no rotation."""
     try:
-        qform = header.get_qform(coded=True)[0]
+        with np.errstate(all='ignore'):
+            qform = header.get_qform(coded=True)[0]
     except (HeaderDataError, ValueError):
         return None
     return qform if qform is not None and np.isfinite(qform).all() else None

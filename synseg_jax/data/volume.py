@@ -24,6 +24,9 @@ from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_file
 
 LPS = axcodes2ornt(('L', 'P', 'S'))
+FARTHEST_MM = 1e6
+SMALLEST_MM3 = 1e-9  # of a voxel
+LARGEST_LABEL = 2.0**31
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +50,9 @@ def read(path: str | os.PathLike) -> Volume:
     """
     with _refusing(path):
         array, affine, header = _reader(path, READERS)(Path(path))
-        with np.errstate(over='ignore'):  # infinite then, and refused
-            array = array.astype(np.float32, copy=False)
+        array = array.astype(np.float32, copy=False)
         _require_finite(path, array)
+        _check_affine(path, affine)
     return Volume(array, affine, header)
 
 
@@ -60,6 +63,7 @@ def grid(path: str | os.PathLike) -> Volume:
     """
     with _refusing(path):
         shape, affine = _reader(path, GRIDS)(Path(path))
+        _check_affine(path, affine)
     return Volume(np.broadcast_to(np.uint8(0), shape), affine)
 
 
@@ -73,6 +77,7 @@ def read_labels(path: str | os.PathLike) -> Volume:
         array = _whole(path, array)
         if array.min() < 0:
             raise InputError(f'{path}: labels are negative (lowest {array.min()}); number them from 0')
+        _check_affine(path, affine)
     return Volume(array.astype(np.min_scalar_type(array.max())), affine, header)
 
 
@@ -188,7 +193,8 @@ def _reader(path, readers) -> Callable:
 def _refusing(path) -> Iterator[None]:
     """Makes an InputError of what reading meets: what is wrong with the file, or what kept it from being read."""
     try:
-        yield
+        with np.errstate(all='ignore'):  # what overflows is infinite then, and refused
+            yield
     except InputError:
         raise
     except MemoryError as error:
@@ -202,6 +208,11 @@ def _refusing(path) -> Iterator[None]:
         raise InputError(f'{path}: damaged or not a scan ({error}); replace the file') from error
 
 
+def _check_affine(path, affine) -> None:
+    if not (np.abs(affine) < FARTHEST_MM).all() or not abs(np.linalg.det(affine[:3, :3])) >= SMALLEST_MM3:
+        raise InputError(f'{path}: its affine is singular, not finite or beyond reason; repair the header')
+
+
 def _require_finite(path, array):
     if array.dtype.kind == 'f' and not np.isfinite(array).all():
         count = int((~np.isfinite(array)).sum())
@@ -212,6 +223,8 @@ def _whole(path, array: np.ndarray) -> Integer[np.ndarray, '...']:
     if array.dtype.kind in 'iu':
         return array
     _require_finite(path, array)
+    if np.abs(array).max() > LARGEST_LABEL:
+        raise InputError(f'{path}: labels up to {np.abs(array).max():g}; is it a label map?')
     whole = np.rint(array)
     off = np.abs(array - whole)
     if off.max() > 1e-3:
