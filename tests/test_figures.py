@@ -105,6 +105,37 @@ def test_overlays(tmp_path, drawn):
     assert (rows.min(), rows.max()) == (-0.5, 23.5)  # the outline lies on the edge of the picture, closed
 
 
+@pytest.mark.parametrize(
+    ('shape', 'spacing_mm'), [((384, 5), (0.9, 0.05)), ((64, 1), (5.0, 0.05)), ((1, 64), (0.05, 5.0))]
+)
+def test_overlays_have_a_largest_size(tmp_path, spacing_mm, shape):
+    """A thin sagittal series made 1,923 x 121,466 dots."""
+    labels = np.zeros(shape, np.uint8)
+    labels[shape[0] // 4 : shape[0] // 2 + 1] = 1
+    shown = figures.Scan('slice', np.full(shape, 0.5, np.float32), None, labels, spacing_mm)
+    figures.overlays(tmp_path / 'overlays.png', [shown] * 5, CLASSES)
+    drawn = imread(tmp_path / 'overlays.png').shape[:2]
+    assert 200 < max(drawn) <= figures.LARGEST and min(drawn) > 100
+    assert has_colour(tmp_path / 'overlays.png', figures.colour(1), 0.2)
+
+
+def test_overlays_keep_what_can_be_shown_in_proportion(tmp_path, drawn):
+    image, labels = scan()
+    for spacing_mm in ((3.0, 1.0), (1.0, 7.5)):
+        figures.overlays(tmp_path / 'o.png', [figures.Scan('', image, None, labels, spacing_mm)], CLASSES)
+        assert drawn[-1].axes[0].get_aspect() == pytest.approx(spacing_mm[0] / spacing_mm[1])
+
+
+@pytest.mark.parametrize('shape', [(64, 1), (1, 64), (200, 200)])
+def test_panels_have_a_largest_size(tmp_path, shape):
+    image = np.linspace(0, 1, np.prod(shape), dtype=np.float32).reshape(shape)
+    row = {'real a': image, 'label of a': (image, np.ones(shape, np.uint8))}
+    figures.panel(tmp_path / 'panel.png', [row] * 18, CLASSES)
+    drawn = imread(tmp_path / 'panel.png').shape[:2]
+    assert max(drawn) <= figures.LARGEST and min(drawn) > 30
+    assert has_colour(tmp_path / 'panel.png', figures.colour(1), 0.4)
+
+
 def test_telling_slice():
     labels = np.zeros((8, 8, 5), np.uint8)
     labels[..., 1] = 1

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Shaped
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -32,6 +32,8 @@ STYLE = {
     'legend.frameon': False,
 }
 DPI = 200
+LARGEST = 4096  # dots of a picture of scans along either side
+SLENDER = 8.0  # height to width of a slice, or width to height, beyond which it is drawn less slender than it is
 COLUMN_IN = 1.3  # width of a picture in a panel
 PNG_LEVEL = 3  # a file is a tenth larger than at Pillow's 6 and written in a third of the time
 
@@ -119,7 +121,7 @@ def panel(
         for title, x in zip(titles, middles, strict=True):
             axes.text(x, -0.03 * width, title.replace(' of ', '\nof '), ha='center', va='bottom')
         _class_legend(figure, sorted(shown), classes)
-        save(figure, path, min(DPI, 4 * width / COLUMN_IN))  # 4 dots for a pixel show it
+        save(figure, path, min(_dots_an_inch(figure), 4 * width / COLUMN_IN))  # 4 dots for a pixel show it
 
 
 def overlays(path: str | Path, scans: Sequence[Scan], classes: Sequence[str], *, per_row: int = 4) -> None:
@@ -130,13 +132,16 @@ def overlays(path: str | Path, scans: Sequence[Scan], classes: Sequence[str], *,
     per_row = min(per_row, len(scans))
     n_rows = -(-len(scans) // per_row)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.4 * per_row, 2.4 * n_rows * _tallest(scans) + 0.6), layout='constrained')
+        figure = Figure(
+            figsize=(2.4 * per_row, 2.4 * n_rows * max(map(_height_to_width, scans)) + 0.6), layout='constrained'
+        )
         grid = figure.subplots(n_rows, per_row, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
         shown = set()
         for axes, scan in zip(grid.flat, scans, strict=False):
-            axes.imshow(scan.image, cmap='gray', vmin=0, vmax=1, aspect=scan.spacing_mm[0] / scan.spacing_mm[1])
+            aspect = _height_to_width(scan) * scan.image.shape[1] / scan.image.shape[0]
+            axes.imshow(scan.image, cmap='gray', vmin=0, vmax=1, aspect=aspect)
             axes.set_title(scan.title)
             if scan.reference is not None:
                 shown |= _outline(axes, scan.reference, linewidths=3.2, alpha=0.5)
@@ -147,7 +152,7 @@ def overlays(path: str | Path, scans: Sequence[Scan], classes: Sequence[str], *,
         ]
         compared = any(scan.reference is not None for scan in scans)
         _class_legend(figure, sorted(shown), classes, strokes if compared else ())
-        save(figure, path)
+        save(figure, path, _dots_an_inch(figure))
 
 
 def _mosaic(rows, titles, gap_before) -> tuple[np.ndarray, list[float], int]:
@@ -156,7 +161,7 @@ def _mosaic(rows, titles, gap_before) -> tuple[np.ndarray, list[float], int]:
     One picture on one pair of axes: a pair for each takes many times as long.
     """
     pairs = [[p if isinstance(p, tuple) else (p, np.zeros_like(p)) for p in map(row.get, titles)] for row in rows]
-    tiles = [[np.stack(pair, -1) for pair in row] for row in pairs]
+    tiles = [[_less_slender(np.stack(pair, -1)) for pair in row] for row in pairs]
     width = max(tile.shape[1] for row in tiles for tile in row)
     gap = max(1, round(0.02 * width))
     lefts = np.arange(len(titles)) * (width + gap)
@@ -192,9 +197,21 @@ def _outline(axes, labels, **style) -> set[int]:
     return set(present.tolist())
 
 
-def _tallest(scans: Sequence[Scan]) -> float:
-    sides = [np.multiply(scan.image.shape, scan.spacing_mm) for scan in scans]
-    return max(height / width for height, width in sides)
+def _height_to_width(scan: Scan) -> float:
+    """Of a slice in mm, as far as a picture can show it."""
+    height, width = np.multiply(scan.image.shape, scan.spacing_mm)
+    return float(np.clip(height / width, 1 / SLENDER, SLENDER))
+
+
+def _dots_an_inch(figure) -> float:
+    """As many as keep a picture within its largest size."""
+    return min(DPI, LARGEST / (max(figure.get_size_inches()) + 0.1))
+
+
+def _less_slender(tile: Shaped[np.ndarray, 'h w *k']) -> Shaped[np.ndarray, 'h2 w2 *k']:
+    """A picture with its rows or columns repeated until it is no more slender than can be shown."""
+    times = np.ceil(np.array([tile.shape[1] / tile.shape[0], tile.shape[0] / tile.shape[1]]) / SLENDER).astype(int)
+    return tile.repeat(times[0], 0).repeat(times[1], 1)
 
 
 def _class_legend(figure: Figure, labels: list[int], classes: Sequence[str], more: Sequence = ()) -> None:
