@@ -28,6 +28,7 @@ class Segmented:
     labels: Integer[np.ndarray, 'x y z']
     trained: Segmenter
     domain: str
+    write: Callable = volume.write
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -40,7 +41,7 @@ def probabilities(one: Segmented, output: Path) -> None:
         folder = output / 'probabilities' / re.sub(r'[^\w .+-]', '_', name)
         folder.mkdir(parents=True, exist_ok=True)
         found = one.trained.probability(one.scan, one.domain, label)
-        volume.write(folder / f'{one.case}.nii.gz', np.rint(found * STEPS) / np.float32(STEPS), one.scan)
+        one.write(folder / f'{one.case}.nii.gz', np.rint(found * STEPS) / np.float32(STEPS), one.scan)
 
 
 def overlays(one: Segmented, output: Path) -> None:

@@ -4,7 +4,8 @@ Usage:
     python -m synseg_jax.predict --workdir=runs/abdomen --input=scans/imagesTs --output=labels --volumes --overlays
 
 --input is a scan, a folder of scans, a DICOM series, or an nnU-Net dataset.  Labels carry the affine of their scan;
-dataset.json beside them names the classes.  --domain=a segments scans of the labelled modality instead of the target.
+dataset.json beside them names the classes.  --straighten writes those of a tilted gantry on a grid without its shear,
+which ITK and 3D Slicer need.  --domain=a segments scans of the labelled modality instead of the target.
 Scans that cannot be read are named at the end, with exit code 2; all others are segmented.
 
 --flips=lr is for networks that were trained with augment.flip; --components=largest drops an organ's stray pieces.
@@ -21,7 +22,7 @@ from absl import flags, logging
 from rich.progress import track
 
 from synseg_jax import command, scans
-from synseg_jax.data import volume
+from synseg_jax.data import straight, volume
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import organs
 from synseg_jax.extras import EXTRAS, Segmented, check_dicom
@@ -35,6 +36,7 @@ def predict(
     domain: str = 'b',
     read: Callable[[Path], volume.Volume] = volume.read,
     extras: Collection[str] = (),
+    write: Callable = volume.write,
 ) -> dict[str, Path]:
     """{case: label map} of {case: scan}, written to `output` with a dataset.json that names the classes.
 
@@ -54,12 +56,12 @@ def predict(
             refused.append(str(error))
             continue
         labels = trained.segment(scan, domain)
-        one = Segmented(case, file, scan, _largest(labels, trained) if pieces else labels, trained, domain)
+        one = Segmented(case, file, scan, _largest(labels, trained) if pieces else labels, trained, domain, write)
         written[case] = output / f'{case}.nii.gz'
         output.mkdir(parents=True, exist_ok=True)  # only now: scans that are all refused leave nothing behind
-        volume.write(written[case], one.labels, scan, intent='label')
-        for write in (EXTRAS[name] for name in extras if name in EXTRAS):
-            write(one, output)
+        write(written[case], one.labels, scan, intent='label')
+        for name in (name for name in extras if name in EXTRAS):
+            EXTRAS[name](one, output)
         if 'volumes' in extras:
             volumes = organs.volumes_ml(one.labels, scan.affine, one.classes)
             rows += [{'case': case, 'organ': name, 'mL': round(ml, 3)} for name, ml in volumes.items()]
@@ -96,7 +98,8 @@ def main() -> None:
             trained.config.predict[flag.name] = flag.value
     _check_flips(trained)
     extras = [flag.name for flag in (PROBABILITIES, VOLUMES, OVERLAYS, DICOM_SEG) if flag.value]
-    written = predict(trained, files, Path(OUTPUT.value), DOMAIN.value, extras=extras)
+    write = straight.writer(STRAIGHTEN.value)
+    written = predict(trained, files, Path(OUTPUT.value), DOMAIN.value, extras=extras, write=write)
     print(f'{len(written)} label maps in {OUTPUT.value}')
 
 
@@ -125,5 +128,6 @@ if __name__ == '__main__':
     PROBABILITIES = flags.DEFINE_bool('probabilities', False, 'Also write the probability of each class.')
     VOLUMES = flags.DEFINE_bool('volumes', False, 'Also write the volume of every organ in mL.')
     OVERLAYS = flags.DEFINE_bool('overlays', False, 'Also draw contours on slices of each scan.')
+    STRAIGHTEN = flags.DEFINE_bool('straighten', False, 'Write on grids without shear where a gantry was tilted.')
     DICOM_SEG = flags.DEFINE_bool('dicom_seg', False, 'Also write a DICOM SEG object for each DICOM series.')
     command.run(main, required=('workdir', 'input', 'output'))

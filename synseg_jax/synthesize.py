@@ -10,17 +10,20 @@ dataset; their labels come along, numbered as the system's classes are.  Where n
 labels --real_labels may name.  Synthetic scans lie on the grid of their source, in Hounsfield units where the target is
 CT; the output is a raw dataset for nnU-Net v2.
 
+--straighten resamples scans of a tilted gantry, linearly, and their labels, by the nearest voxel, onto a grid without
+its shear, which ITK, 3D Slicer and nnU-Net need.
+
 --format=scans writes the scans alone, CASE.nii.gz, of any scan, folder or DICOM series: no labels are needed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from absl import flags
 from rich.progress import track
 
 from synseg_jax import command, scans
-from synseg_jax.data import intensity, volume
+from synseg_jax.data import intensity, straight, volume
 from synseg_jax.data.dataset import Dataset
 from synseg_jax.data.layouts import class_values
 from synseg_jax.errors import InputError, known
@@ -31,7 +34,12 @@ OTHER = {'a': 'b', 'b': 'a'}
 
 
 def synthesize(
-    trained: scans.Trained, source: Dataset, output: Path, domain: str = 'a', real: Dataset | None = None
+    trained: scans.Trained,
+    source: Dataset,
+    output: Path,
+    domain: str = 'a',
+    real: Dataset | None = None,
+    write: Callable = volume.write,
 ) -> int:
     """Writes a raw dataset for nnU-Net of the translations of labelled scans, and of `real` ones; how many it holds.
 
@@ -40,7 +48,7 @@ def synthesize(
     channel, classes = trained.run.channels[OTHER[known('domain', domain, OTHER)]], trained.run.classes
     if real:
         _check_real(real, source, channel)
-    with nnunet.writing(output, channel, classes) as raw:
+    with nnunet.writing(output, channel, classes, write) as raw:
         for case in track(source.cases, 'synthesizing', disable=len(source.cases) < 2):
             scan, labels = nnunet.read(source, case, classes)
             raw.add(case.id, trained.synthesize(scan, domain, labels > 0), labels, scan)
@@ -57,6 +65,7 @@ def translate(
     output: Path,
     domain: str = 'a',
     labels: Dataset | None = None,
+    write: Callable = volume.write,
 ) -> int:
     """Writes the translations of {case: scan} alone; masked generators need the `labels` of a dataset that they are of.
 
@@ -72,7 +81,7 @@ def translate(
             else:
                 scan, found = volume.read(file), None
             fake = trained.synthesize(scan, domain, None if found is None else found > 0)
-            volume.write(folder / f'{case}.nii.gz', fake, scan)
+            write(folder / f'{case}.nii.gz', fake, scan)
     return len(files)
 
 
@@ -90,15 +99,16 @@ def main() -> None:
     if REAL.value and not raw:
         raise InputError('--real adds to a dataset for nnU-Net; leave --format=scans out')
     known('domain', DOMAIN.value, OTHER)
+    write = straight.writer(STRAIGHTEN.value)
     trained, output = scans.find(WORKDIR.value, SYSTEM.value or '', 'g'), Path(OUTPUT.value)
     labels = _labelled(trained, INPUT, LABELS, DOMAIN.value) if raw or trained.config.masked else None
     if raw:
         real = _labelled(trained, REAL, REAL_LABELS, OTHER[DOMAIN.value]) if REAL.value else None
-        count = synthesize(trained, labels, output, DOMAIN.value, real)
+        count = synthesize(trained, labels, output, DOMAIN.value, real, write)
         print(f'{count} labelled scans in {output}')
     else:
         files = {case.id: case.image for case in labels.cases} if labels else volume.inputs(INPUT.value)
-        print(f'{translate(trained, files, output, DOMAIN.value, labels)} synthetic scans in {output}')
+        print(f'{translate(trained, files, output, DOMAIN.value, labels, write)} synthetic scans in {output}')
 
 
 def _labelled(trained, flag, labels, domain) -> Dataset:
@@ -118,6 +128,7 @@ if __name__ == '__main__':
     REAL = flags.DEFINE_string('real', None, 'Dataset of the other modality whose labelled scans are added.')
     LABELS = flags.DEFINE_string('labels', None, 'liver:6,kidneys:2+3, the classes of --input by their values.')
     REAL_LABELS = flags.DEFINE_string('real_labels', None, 'The same of --real.')
+    STRAIGHTEN = flags.DEFINE_bool('straighten', False, 'Write on grids without shear where a gantry was tilted.')
     SYSTEM = flags.DEFINE_string('system', None, 'Which system of the run; default: config.chosen.')
     DOMAIN = flags.DEFINE_string('domain', 'a', 'Modality of the scans: a, the source, or b, the target.')
     command.run(main, required=('workdir', 'input', 'output'))

@@ -18,7 +18,7 @@ from matplotlib.image import imread
 from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 
 from synseg_jax import scans
-from synseg_jax.data import volume
+from synseg_jax.data import straight, volume
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import figures, organs
 from synseg_jax.extras import spread
@@ -345,6 +345,26 @@ def test_unknown_fields(tmp_path, field, wrong):
     path = _save(tmp_path / 'x.nii', _scan())
     with pytest.raises(InputError, match=f"predict.{field} '{wrong}'(: give '' or '|; known: middle, tiles)"):
         predict(trained, {'x': path}, tmp_path / 'out')
+
+
+def test_a_tilted_gantry(trained, tmp_path):
+    """Labels lie on the grid of their scan with its shear or, straightened, at the same place without."""
+    sheared = _affine((12, -7, 20)) @ [[1, 0, 0, 0], [0, 1, 1.5, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    files = {'x': _save(tmp_path / 'x.nii.gz', _scan(), sheared)}
+    plain = volume.read_labels(predict(trained('nearest'), files, tmp_path / 'a')['x'])
+    written = predict(
+        trained('nearest'), files, tmp_path / 'b', extras=['probabilities', 'overlays', 'volumes'], write=straight.write
+    )
+    found = volume.read_labels(written['x'])
+    np.testing.assert_allclose(plain.affine, sheared, atol=1e-4)
+    assert nib.load(tmp_path / 'a/x.nii.gz').header['qform_code'] == 0
+    expected = straight.straighten(plain, labels=True)
+    np.testing.assert_array_equal(found.array, expected.array)
+    np.testing.assert_allclose(found.affine, expected.affine, atol=1e-4)
+    assert nib.load(written['x']).header['qform_code'] == 1 and found.array.any()
+    one = volume.read(tmp_path / 'b/probabilities' / tiny.CLASSES[1] / 'x.nii.gz')
+    np.testing.assert_allclose(one.affine, found.affine, atol=1e-4)
+    assert one.array.shape == found.array.shape and len({*one.array.ravel()}) > 20
 
 
 @pytest.mark.parametrize('resample', ['nearest', 'linear'])

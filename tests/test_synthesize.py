@@ -9,7 +9,7 @@ import test_nnunet
 import tiny
 import untrained
 
-from synseg_jax.data import volume
+from synseg_jax.data import straight, volume
 from synseg_jax.errors import InputError
 from synseg_jax.interop import nnunet
 from synseg_jax.synthesize import synthesize, translate
@@ -88,6 +88,26 @@ def test_scans_alone(trained, source, tmp_path):
         np.testing.assert_array_equal(found.affine, nib.load(file).affine)
     with pytest.raises(InputError, match='ct: exists and is not empty; remove it or choose another --output'):
         translate(trained, files, tmp_path / 'ct')
+
+
+def test_a_tilted_gantry(trained, source, tmp_path):
+    """Straightened, image and labels lie on one grid without shear."""
+    for file in [*(source / 'imagesTr').iterdir(), *(source / 'labelsTr').iterdir()]:
+        image = nib.load(file)
+        sheared = image.affine @ [[1, 0, 0, 0], [0, 1, 2.5, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), sheared), file)
+    synthesize(trained, labelled(source), tmp_path / NAME, write=straight.write)
+    test_nnunet.check(tmp_path / NAME)
+    translate(trained, volume.inputs(source), tmp_path / 'ct', write=straight.write)
+    image = nib.load(tmp_path / NAME / 'imagesTr/mr_0_0000.nii.gz')
+    label = nib.load(tmp_path / NAME / 'labelsTr/mr_0.nii.gz')
+    alone = nib.load(tmp_path / 'ct/mr_0.nii.gz')
+    assert image.shape == label.shape == alone.shape and image.shape[1] > tiny.SHAPE[1]
+    for one in (image, label, alone):
+        assert one.header['qform_code'] == 1
+        np.testing.assert_array_equal(one.affine, image.affine)
+    np.testing.assert_array_equal(np.asarray(alone.dataobj), np.asarray(image.dataobj))
+    assert set(np.unique(np.asarray(label.dataobj))) <= set(range(len(tiny.CLASSES)))
 
 
 @pytest.mark.parametrize('alone', [False, True])

@@ -1,31 +1,46 @@
 """Grids without shear: scans of a tilted gantry, and what was found on them, resampled to axes at right angles."""
 
 import itertools
+import os
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from scipy import ndimage
 
+from synseg_jax.data import volume
 from synseg_jax.data.nifti import is_sheared
 from synseg_jax.data.volume import Volume
 
 DIGITS = 9  # of voxel indices: rounding must not push a voxel of the border out of the grid
 
 
-def straighten(volume: Volume, labels: bool = False) -> Volume:
-    """The volume on a grid without shear that covers it; itself where it has none.
+def straighten(scan: Volume, labels: bool = False) -> Volume:
+    """The scan on a grid without shear that covers it; itself where it has none.
 
     Linear interpolation, or with `labels` the nearest voxel; outside lies 0 around labels, else the lowest value.
     Slices stay where they are and whole: the axis of the thickest voxels is the one that is turned.
     """
-    if not is_sheared(volume.affine, volume.array.shape):
-        return volume
-    affine, shape = _around(volume.affine, volume.array.shape)
-    move = np.round(np.linalg.inv(volume.affine) @ affine, DIGITS)
-    outside = 0 if labels else volume.array.min()
+    if not is_sheared(scan.affine, scan.array.shape):
+        return scan
+    affine, shape = _around(scan.affine, scan.array.shape)
+    move = np.round(np.linalg.inv(scan.affine) @ affine, DIGITS)
+    outside = 0 if labels else scan.array.min()
     order, mode = (0, 'grid-constant') if labels else (1, 'constant')
-    array = ndimage.affine_transform(volume.array, move, output_shape=shape, order=order, mode=mode, cval=outside)
+    array = ndimage.affine_transform(scan.array, move, output_shape=shape, order=order, mode=mode, cval=outside)
     return Volume(array, affine)
+
+
+def write(path: str | os.PathLike, array: Shaped[np.ndarray, 'x y z'], like: Volume, intent: str = 'none') -> None:
+    """Writes NIfTI as `volume.write` does, but on the straightened grid of `like`."""
+    found = straighten(replace(like, array=array), labels=intent == 'label')
+    volume.write(path, found.array, found, intent)
+
+
+def writer(straightened: bool) -> Callable:
+    """`write`, or `volume.write` where grids are to stay as they are."""
+    return write if straightened else volume.write
 
 
 def _around(affine, shape) -> tuple[Float[np.ndarray, '4 4'], tuple[int, ...]]:

@@ -6,11 +6,12 @@ Every scan is opened here: NIfTI, NRRD and MetaImage files, and DICOM series as 
 import gzip
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import nibabel as nib
 import numpy as np
@@ -49,7 +50,7 @@ def read(path: str | os.PathLike) -> Volume:
     Raises InputError for files that are missing, damaged, not 3-D or not finite.
     """
     with _refusing(path):
-        array, affine, header = _reader(path, READERS)(Path(path))
+        array, affine, header = _reader(path).read(Path(path))
         array = array.astype(np.float32, copy=False)
         _require_finite(path, array)
         _check_affine(path, affine)
@@ -62,7 +63,7 @@ def grid(path: str | os.PathLike) -> Volume:
     Raises InputError for what `read` would refuse without having seen a voxel.
     """
     with _refusing(path):
-        shape, affine = _reader(path, GRIDS)(Path(path))
+        shape, affine = _reader(path).grid(Path(path))
         _check_affine(path, affine)
     return Volume(np.broadcast_to(np.uint8(0), shape), affine)
 
@@ -73,7 +74,7 @@ def read_labels(path: str | os.PathLike) -> Volume:
     Values within 1e-3 of a whole number are snapped to it; others and negative ones raise InputError.
     """
     with _refusing(path):
-        array, affine, header = _reader(path, READERS)(Path(path))
+        array, affine, header = _reader(path).read(Path(path))
         array = _whole(path, array)
         if array.min() < 0:
             raise InputError(f'{path}: labels are negative (lowest {array.min()}); number them from 0')
@@ -180,13 +181,13 @@ def inputs(path: str | Path) -> dict[str, Path]:
     return {key.removesuffix('_0000'): file for key, file in named.items()}
 
 
-def _reader(path, readers) -> Callable:
-    """The one for this kind of file; InputError where there is no file, or none for it."""
+def _reader(path) -> ModuleType:
+    """The module for this kind of file; InputError where there is no file, or none for it."""
     if not exists(Path(path)):
         raise InputError(f'{path}: no such file')
     if not kind(path):
         raise InputError(f'{path}: unknown kind of scan; known: {KINDS}')
-    return readers[kind(path)]
+    return READERS[kind(path)]
 
 
 @contextmanager
@@ -232,8 +233,7 @@ def _whole(path, array: np.ndarray) -> Integer[np.ndarray, '...']:
     return whole.astype(np.int64)
 
 
-READERS: dict[str, Callable] = {'.nii': nifti.read, '.nii.gz': nifti.read, '.dcm': dicom.read, '/': dicom.read}
-READERS |= dict.fromkeys(('.nrrd', '.nhdr'), nrrd.read) | dict.fromkeys(('.mha', '.mhd'), metaimage.read)
-GRIDS: dict[str, Callable] = {'.nii': nifti.grid, '.nii.gz': nifti.grid, '.dcm': dicom.grid, '/': dicom.grid}
-GRIDS |= dict.fromkeys(('.nrrd', '.nhdr'), nrrd.grid) | dict.fromkeys(('.mha', '.mhd'), metaimage.grid)
+# Which module reads a kind, by its functions `read` and `grid`.
+READERS = {'.nii': nifti, '.nii.gz': nifti, '.dcm': dicom, '/': dicom}
+READERS |= {'.nrrd': nrrd, '.nhdr': nrrd, '.mha': metaimage, '.mhd': metaimage}
 KINDS = '.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, folders of DICOM'

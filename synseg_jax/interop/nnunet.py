@@ -1,7 +1,7 @@
 """Raw datasets as nnU-Net v2 reads them: DatasetNNN_Name, labels 0 to K, and one file ending."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,20 +31,21 @@ class Raw:
     folder: Path
     channel: str  # as nnU-Net knows it: 'CT' is normalised as CT, every other name by its own mean and deviation
     classes: Sequence[str]
+    write: Callable = volume.write  # as that does
     kinds: dict[str, str] = field(default_factory=dict)  # of every case: synthetic or real
 
     def add(
         self, case: str, image: Shaped[np.ndarray, 'x y z'], labels: Integer[np.ndarray, 'x y z'], like: Volume
     ) -> None:
         """A synthetic scan and its labels, both written with the grid and header of `like`."""
-        volume.write(self._image(case), image, like)
+        self.write(self._image(case), image, like)
         self._label(case, labels, like, 'synthetic')
 
     def add_real(self, case: Case, scan: Volume, labels: Integer[np.ndarray, 'x y z']) -> None:
         """A scan with its values as they are, but for what its header says in words, and its labels."""
         whole = np.rint(scan.array)
         fits = np.array_equal(whole, scan.array) and np.abs(whole).max(initial=0) < 2**15
-        volume.write(self._image(case.id), whole.astype(np.int16) if fits else scan.array, scan)
+        self.write(self._image(case.id), whole.astype(np.int16) if fits else scan.array, scan)
         self._label(case.id, labels, scan, 'real')
 
     def describe(self, text: str) -> None:
@@ -59,12 +60,12 @@ class Raw:
         return self.folder / 'imagesTr' / f'{case}_0000{ENDING}'
 
     def _label(self, case, labels, like, kind) -> None:
-        volume.write(self.folder / 'labelsTr' / f'{case}{ENDING}', labels, like, intent='label')
+        self.write(self.folder / 'labelsTr' / f'{case}{ENDING}', labels, like, intent='label')
         self.kinds[case] = kind
 
 
 @contextmanager
-def writing(output: Path, channel: str, classes: Sequence[str]) -> Iterator[Raw]:
+def writing(output: Path, channel: str, classes: Sequence[str], write: Callable = volume.write) -> Iterator[Raw]:
     """A dataset to add cases to and to describe, which becomes `output` if all goes well and disappears otherwise.
 
     InputError unless `output` is named as nnU-Net finds it, and holds nothing yet.
@@ -75,7 +76,7 @@ def writing(output: Path, channel: str, classes: Sequence[str]) -> Iterator[Raw]
     with atomic_folder(output.absolute()) as folder:
         for part in ('imagesTr', 'labelsTr'):
             (folder / part).mkdir()
-        yield Raw(folder, channel, classes)
+        yield Raw(folder, channel, classes, write)
 
 
 def labelled(path: str | Path, classes: Sequence[str], channel: str = '', labels: Values | None = None) -> Dataset:

@@ -7,6 +7,7 @@ Usage:
 beside them names the classes.  --domain=a segments scans of the labelled modality instead of the target.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from absl import flags
 from jaxtyping import Float, Integer
 
 from synseg_jax import command
-from synseg_jax.data import intensity, slices, volume
+from synseg_jax.data import intensity, slices, straight, volume
 from synseg_jax.data.frames import Frame
 from synseg_jax.data.tiles import about_middle, tiled
 from synseg_jax.data.volume import Volume
@@ -110,12 +111,14 @@ class Evaluator:
         return tiled(run, stack, self.card.size)
 
 
-def predict(evaluator: Evaluator, files: dict[str, Path], output: Path, domain: str = 'b') -> None:
+def predict(
+    evaluator: Evaluator, files: dict[str, Path], output: Path, domain: str = 'b', write: Callable = volume.write
+) -> None:
     """A label map for each scan, and the dataset.json that names the classes, in `output`."""
     output.mkdir(parents=True, exist_ok=True)
     for case, file in files.items():
         scan = volume.read(file)
-        volume.write(output / f'{case}.nii.gz', evaluator.segment(scan, domain), scan, intent='label')
+        write(output / f'{case}.nii.gz', evaluator.segment(scan, domain), scan, intent='label')
     labels = {name: value for value, name in enumerate(evaluator.card.classes)}
     description = {'channel_names': {'0': evaluator.card.domains[domain]['channel']}, 'labels': labels}
     write_json(output / 'dataset.json', {**description, 'file_ending': '.nii.gz', 'numTraining': len(files)})
@@ -124,7 +127,8 @@ def predict(evaluator: Evaluator, files: dict[str, Path], output: Path, domain: 
 def main() -> None:
     """Segments what --input names."""
     files = volume.inputs(INPUT.value)
-    predict(Evaluator(Path(EXPORT.value), DEVICE.value), files, Path(OUTPUT.value), DOMAIN.value)
+    evaluator, write = Evaluator(Path(EXPORT.value), DEVICE.value), straight.writer(STRAIGHTEN.value)
+    predict(evaluator, files, Path(OUTPUT.value), DOMAIN.value, write)
     print(f'{len(files)} label maps in {OUTPUT.value}')
 
 
@@ -133,5 +137,6 @@ if __name__ == '__main__':
     INPUT = flags.DEFINE_string('input', None, 'A scan, a folder of scans, or an nnU-Net dataset.')
     OUTPUT = flags.DEFINE_string('output', None, 'Folder to write label maps to.')
     DOMAIN = flags.DEFINE_string('domain', 'b', 'Modality of the scans: b, the target, or a, the source.')
+    STRAIGHTEN = flags.DEFINE_bool('straighten', False, 'Write on grids without shear where a gantry was tilted.')
     DEVICE = flags.DEFINE_string('device', 'cpu', "PyTorch's name of the device, e.g. cuda.")
     command.run(main, required=('export', 'input', 'output'))
