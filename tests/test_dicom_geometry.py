@@ -6,8 +6,9 @@ import SimpleITK as sitk
 from dicom_files import change, group, join, write_series
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
+from test_text_header import itk_affine
 
-from synseg_jax.data import dicom, itk, volume
+from synseg_jax.data import dicom, volume
 from synseg_jax.errors import InputError
 
 AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0, 0, 1]])
@@ -26,7 +27,7 @@ def test_a_single_slice_is_as_thick_as_its_spacing(tmp_path, modality, between, 
     found = volume.read(tmp_path / 'one')
     assert found.spacing_mm == pytest.approx((1.5, 1.25, expected))
     if between > 0:
-        np.testing.assert_allclose(found.affine, itk.affine(sitk.ReadImage(str(file))), atol=1e-5)
+        np.testing.assert_allclose(found.affine, itk_affine(sitk.ReadImage(str(file))), atol=1e-5)
 
 
 @pytest.mark.parametrize(('thickness', 'expected', 'told'), [(2.5, 2.5, 0), (None, 1, 1), ([1, 2], 1, 1)])
@@ -139,4 +140,4 @@ def test_series_as_archives_deliver_them(tmp_path, kind):
     expected = sitk.ReadImage([str(file) for file in dicom.files(tmp_path / 'ct')])
     np.testing.assert_array_equal(found.array, sitk.GetArrayFromImage(expected).T)
     if kind != 'tilt':  # which SimpleITK strips of its shear
-        np.testing.assert_allclose(found.affine, itk.affine(expected), atol=1e-5)
+        np.testing.assert_allclose(found.affine, itk_affine(expected), atol=1e-5)

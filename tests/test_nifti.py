@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from test_text_header import itk_affine
 
 from synseg_jax.data import volume
 from synseg_jax.data.volume import Volume
@@ -49,13 +50,6 @@ def _saved(path, kind=nib.Nifti1Image, affine=AFFINE, qform=1, sform=1, **fields
         content[at : at + len(stored)] = stored
     path.write_bytes(gzip.compress(content) if path.suffix == '.gz' else content)
     return path
-
-
-def _itk_affine(path):
-    image, affine = sitk.ReadImage(path), np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    affine[:3, 3] = image.GetOrigin()
-    return np.diag([-1.0, -1, 1, 1]) @ affine
 
 
 HEADERS = {
@@ -140,7 +134,7 @@ def test_a_shear_of_rounding_keeps_its_qform(tmp_path, caplog):
     affine[0, 2] = 0.02
     volume.write(tmp_path / 'a.nii', ARRAY, Volume(ARRAY, affine))
     assert not caplog.records and nib.load(tmp_path / 'a.nii').header['qform_code'] == 1
-    np.testing.assert_allclose(_itk_affine(tmp_path / 'a.nii'), affine, atol=0.02)
+    np.testing.assert_allclose(itk_affine(sitk.ReadImage(tmp_path / 'a.nii')), affine, atol=0.02)
 
 
 @pytest.mark.parametrize('forms', [(1, 0), (0, 1), (1, 1), (1, 2), (2, 4)])
@@ -149,8 +143,8 @@ def test_itk_sees_labels_where_the_scan_is(tmp_path, forms):
     turn[:2, :2] = [[0.96, -0.28], [0.28, 0.96]]
     path = _saved(tmp_path / 'scan.nii', affine=turn @ AFFINE, qform=forms[0], sform=forms[1])
     volume.write(tmp_path / 'labels.nii', ARRAY, volume.read(path), 'label')
-    np.testing.assert_allclose(_itk_affine(tmp_path / 'labels.nii'), turn @ AFFINE, atol=1e-4)
-    np.testing.assert_array_equal(_itk_affine(tmp_path / 'labels.nii'), _itk_affine(path))
+    np.testing.assert_allclose(itk_affine(sitk.ReadImage(tmp_path / 'labels.nii')), turn @ AFFINE, atol=1e-4)
+    np.testing.assert_array_equal(itk_affine(sitk.ReadImage(tmp_path / 'labels.nii')), itk_affine(sitk.ReadImage(path)))
 
 
 def test_axes_too_long_for_nifti_1(tmp_path):

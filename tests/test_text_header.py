@@ -14,6 +14,14 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ITK_FILES = ('.nrrd', '.nhdr', '.mha', '.mhd')
 
 
+def itk_affine(image):
+    """Voxel index -> RAS mm of an image of SimpleITK."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    return LPS @ affine
+
+
 def oblique(rng, shape, dtype):
     """An image of SimpleITK with any orientation."""
     q, _ = np.linalg.qr(rng.normal(size=(3, 3)))

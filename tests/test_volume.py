@@ -10,6 +10,7 @@ import tracemalloc
 import nibabel as nib
 import numpy as np
 import pytest
+from dicom_files import write_series
 from nibabel.orientations import aff2axcodes, inv_ornt_aff
 
 from synseg_jax.data import memory_limit, volume
@@ -296,6 +297,13 @@ def test_scans_that_memory_does_not_hold(tmp_path, monkeypatch, suffix):
     monkeypatch.setenv('SYNSEG_MAX_SCAN_GIB', 'much')
     with pytest.raises(InputError, match='SYNSEG_MAX_SCAN_GIB=much: give a number of GiB'):
         volume.read(path)
+
+
+def test_a_series_that_memory_does_not_hold(tmp_path, monkeypatch):
+    write_series(tmp_path / 'ct', np.zeros((24, 20, 4)), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    monkeypatch.setattr(memory_limit, 'available', lambda: 1e3)
+    with pytest.raises(InputError, match='ct: reading it takes 0.00 GiB of memory'):
+        volume.read(tmp_path / 'ct')
 
 
 def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch):

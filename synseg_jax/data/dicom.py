@@ -14,7 +14,7 @@ import pydicom
 from absl import logging
 from jaxtyping import Float
 
-from synseg_jax.data import dicom_pixels
+from synseg_jax.data import dicom_pixels, memory_limit
 from synseg_jax.data.dicom_frames import Slice, frames_of
 from synseg_jax.data.dicom_geometry import affine, check_agreement
 from synseg_jax.data.dicom_header import head, header, holds_image, is_dicom
@@ -31,6 +31,7 @@ def read(path: Path) -> tuple[Float[np.ndarray, 'x y z'], Float[np.ndarray, '4 4
     for remark in dict.fromkeys(remark for frame in frames for remark in frame.remarks):
         logging.warning('%s: %s', path, remark)
     rows, columns = frames[0].shape
+    memory_limit.require(path, 4 * columns * rows * len(frames))
     array = np.empty((columns, rows, len(frames)), np.float32, order='F')
     for file, group in groupby(sorted(enumerate(frames), key=lambda at: at[1].file), key=lambda at: at[1].file):
         pixels = dicom_pixels.read(file)
