@@ -1,11 +1,13 @@
 """Labels by name: values, lists of values and odd ones become the same classes, and what has no name is refused."""
 
+import os
 import tracemalloc
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_files import write_series
 
 from synseg_jax.data import label_maps, volume
 from synseg_jax.data.label_maps import several
@@ -119,3 +121,15 @@ def test_pictures_need_a_series(tmp_path, image):
 
 def test_several():
     assert several(3) == (3,) and several('GTV') == ('GTV',) and several([1, 2]) == (1, 2)
+
+
+def test_pictures_whose_names_are_not_utf_8(tmp_path):
+    """At which SimpleITK ends the process."""
+    write_series(tmp_path / 'ct', np.zeros((5, 4, 2)), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    folder = tmp_path / os.fsdecode(b'M\xfcller')
+    folder.mkdir()
+    for number in range(2):
+        sitk.WriteImage(sitk.GetImageFromArray(np.full((4, 5), number, np.uint8)), str(tmp_path / 'mask.png'))
+        (tmp_path / 'mask.png').rename(folder / f'{number}.png')
+    found = label_maps.read(folder, tmp_path / 'ct', {'liver': 1}, CLASSES[:2])
+    assert found.array.shape == (5, 4, 2) and found.array.sum() == 20

@@ -1,6 +1,7 @@
 """Label maps by the names of their classes, however they come: volumes, RTSTRUCT contours, stacks of PNG."""
 
 import fnmatch
+import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -162,15 +163,18 @@ def _stack(path, image, scan) -> Volume:
 
 def _picture(file, size) -> np.ndarray:
     """Rows and columns of a PNG, unpacked only where it has the size that it should."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(file))
-    try:
-        reader.ReadImageInformation()
-        if reader.GetSize() != size:
-            raise InputError(f'{file}: mask of {reader.GetSize()} pixels, its slice has {size}; resample it')
-        array = sitk.GetArrayFromImage(reader.Execute())
-    except RuntimeError as error:
-        raise InputError(f'{file}: damaged or no PNG; replace the file') from error
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / 'mask.png'  # at a name that is not UTF-8 SimpleITK ends the process
+        copy.write_bytes(file.read_bytes())
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(copy))
+        try:
+            reader.ReadImageInformation()
+            if reader.GetSize() != size:
+                raise InputError(f'{file}: mask of {reader.GetSize()} pixels, its slice has {size}; resample it')
+            array = sitk.GetArrayFromImage(reader.Execute())
+        except RuntimeError as error:
+            raise InputError(f'{file}: damaged or no PNG; replace the file') from error
     if array.ndim != 2 or array.dtype.kind != 'u':
         raise InputError(f'{file}: holds colour, not one value per pixel; convert it to grey values')
     return array
