@@ -4,7 +4,8 @@ Reads two folders of label maps that are named by case (`case_01.nii.gz` in both
 `cases.csv`, `summary.json` and `boxplots.png`.  The references may be an nnU-Net dataset too.  Classes are named by the
 `dataset.json` in the folder of the predictions, and in that of the references or its parent, or by --labels for the
 references; they match by name, whatever their values, and those that only one side knows are left out.  Where one
-side alone has names they are taken for both; without any, classes are the numbers in the files.
+side alone has names they are taken for both; without any, classes are the numbers that occur in the files.  Cases are
+matched as everywhere: x.nii.gz, x_0000.nii.gz, x_label.nii.gz and x.seg.nrrd are case x.
 
 Example:
   python -m synseg_jax.evaluate --predictions=runs/ct --references=/data/Dataset001_Abdomen/labelsTs --output=measures
@@ -20,16 +21,19 @@ from jaxtyping import Integer, UInt8
 from rich.console import Console
 
 from synseg_jax import command
-from synseg_jax.data import volume
+from synseg_jax.data import names, slicer, volume
 from synseg_jax.data.dataset import TOLERANCE_MM, label_values
+from synseg_jax.data.hearing import overheard
 from synseg_jax.data.label_maps import Values, several
 from synseg_jax.data.layouts import class_values
-from synseg_jax.data.layouts.described import JSON, label_table
+from synseg_jax.data.layouts.dataset_json import JSON, label_table
+from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import metrics, plots, summary
 from synseg_jax.files import write_csv, write_json
 
-LARGEST_LABEL = 255
+MOST_LABELS = 255  # that label maps without names may have
+IGNORE = 255  # what many sets mark voxels with that nobody labelled
 PARTS = ('labelsTs', 'labelsTr')  # of an nnU-Net dataset, by which of its images are predicted
 
 
@@ -51,23 +55,57 @@ def evaluate_folder(
     predictions, references = Path(predictions), Path(references)
     references = next((references / part for part in PARTS if (references / part).is_dir()), references)
     pairs = match(predictions, references, partial=partial)
-    predicted, referred = _named([predictions]), labels or _named([references, references.parent])
+    predicted, referred = _tables(predictions, references, labels, pairs)
+    if not predicted and not referred:
+        return _evaluate_nameless(pairs)
     if bool(predicted) != bool(referred):
         nameless, named = (predictions, references) if referred else (references, predictions)
         logging.warning('%s: nothing names its labels, so those of %s are taken for it', nameless, named)
-    predicted, referred = predicted or referred, referred or predicted
-    if not predicted:
-        predicted = referred = {str(value): value for value in range(1, _largest(pairs) + 1)}
-    return evaluate_pairs(pairs, predicted, referred)
+    return evaluate_pairs(pairs, predicted or referred, referred or predicted)
+
+
+def _tables(predictions, references, labels, pairs) -> tuple[Values, Values]:
+    """The values of the classes of either side, empty where nothing names them."""
+    ours, theirs = (slicer.common_values(pair[side] for pair in pairs.values()) for side in (0, 1))
+    return _named([predictions]) or ours, labels or _named([references, references.parent]) or theirs
+
+
+def _evaluate_nameless(pairs) -> tuple[dict, dict]:
+    """As `evaluate_pairs`, of the values that occur, under their numbers; 1 where there are none.
+
+    255 in references alone, beside other values, is taken for 'ignore': what is predicted there is not measured.
+    """
+    with overheard():  # whoever measures the files says it again
+        ours, theirs = (_occurring([pair[side] for pair in pairs.values()]) for side in (0, 1))
+    ignored = {IGNORE} if IGNORE in theirs.keys() - ours.keys() and len(theirs) > 1 else set()
+    if IGNORE in theirs:
+        told = 'what is predicted there is not measured' if ignored else 'here measured as a class'
+        logging.warning("%s: holds %d, probably 'ignore': %s; --labels names it", theirs[IGNORE], IGNORE, told)
+    values = {str(value): value for value in sorted(ours.keys() | theirs.keys() - ignored) or [1]}
+    return evaluate_pairs(pairs, values, values, ignored)
+
+
+def _occurring(paths: Sequence[Path]) -> dict[int, Path]:
+    """{value: the first file that has it} of label maps but 0; InputError for more values than label maps have."""
+    found: dict[int, Path] = {}
+    for path in paths:
+        found = dict.fromkeys(label_values(volume.read_labels(path).array), path) | found
+        if len(found) > MOST_LABELS + 1:
+            raise InputError(f'{path}: more than {MOST_LABELS} values with those before it; is it a label map?')
+    return {value: path for value, path in found.items() if value}
 
 
 def evaluate_pairs(
-    pairs: Mapping[str, tuple[str | Path, str | Path]], predicted: Values, referred: Values
+    pairs: Mapping[str, tuple[str | Path, str | Path]],
+    predicted: Values,
+    referred: Values,
+    ignored: Set[int] = frozenset(),
 ) -> tuple[dict, dict]:
     """Measures `{case: {class: {measure: value or None}}}` of (prediction, reference) files, and their summary.
 
     `predicted` and `referred` are the values of the classes on either side; a class that one side lacks, or whose
-    values hold 0, is not measured.  Labels that no name covers and pairs on different grids are InputErrors.
+    values hold 0, is not measured, nor are voxels where a reference has one of the values `ignored`.  Labels that no
+    name covers and pairs on different grids are InputErrors.
     """
     ours, theirs = _organs(predicted), _organs(referred)
     measured = {ours[key][0]: (ours[key][1], theirs[key][1]) for key in ours if key in theirs}
@@ -75,22 +113,36 @@ def evaluate_pairs(
         raise InputError(f'no class in common: {_listed(predicted)} against {_listed(referred)}; name them alike')
     if left_out := sorted((ours | theirs)[key][0] for key in ours.keys() ^ theirs.keys()):
         logging.warning('named on one side only, not measured: %s', _listed(left_out))
-    cases = {case: _measures(paths, (predicted, referred), measured) for case, paths in pairs.items()}
+    cases = {case: _measures(paths, (predicted, referred), measured, ignored) for case, paths in pairs.items()}
     return cases, summary.summarise(cases)
 
 
-def _measures(paths, tables, measured) -> dict:
+def _measures(paths, tables, measured, ignored) -> dict:
     """The measures of one case, each class on its own, for nnU-Net's regions overlap."""
-    # upright, for the same grid may be stored from its other end
-    maps = [volume.canonical(volume.read_labels(path)) for path in paths]
+    prediction, reference = maps = _upright(paths)
     _check_grid(paths[0], *maps)
-    for path, one, values in zip(paths, maps, tables, strict=True):
-        _check_values(path, one.array, values)
+    unknown = np.isin(reference.array, [*ignored]) if ignored else None
+    arrays = [one.array if unknown is None else np.where(unknown, 0, one.array) for one in maps]
+    for path, array, values in zip(paths, arrays, tables, strict=True):
+        _check_values(path, array, values)
     found = {}
     for name, values in measured.items():
-        masks = (_mask(one.array, own) for one, own in zip(maps, values, strict=True))
-        found |= metrics.case_measures(*masks, ['', name], maps[1].spacing_mm)
+        masks = (_mask(array, own) for array, own in zip(arrays, values, strict=True))
+        found |= metrics.case_measures(*masks, ['', name], reference.spacing_mm)
     return found
+
+
+def _upright(paths) -> tuple[Volume, Volume]:
+    """Both label maps in canonical axes, for the same grid may be stored from its other end.
+
+    A segmentation of 3D Slicer, cut to its smallest box, lies on the other's grid.
+    """
+    ours, theirs = (volume.canonical(volume.read_labels(path)) for path in paths)
+    if slicer.is_segmentation(Path(paths[0])):
+        ours = slicer.placed(ours, theirs)
+    if slicer.is_segmentation(Path(paths[1])):
+        theirs = slicer.placed(theirs, ours)
+    return ours, theirs
 
 
 def write(output: str | Path, cases: Mapping, summarised: Mapping) -> None:
@@ -103,8 +155,9 @@ def write(output: str | Path, cases: Mapping, summarised: Mapping) -> None:
 
 
 def match(predictions: str | Path, references: str | Path, *, partial: bool = False) -> dict[str, tuple[Path, Path]]:
-    """Pairs `{case: (prediction, reference)}` of the files with the same name, in the order of their names."""
+    """Pairs `{case: (prediction, reference)}` of the files of the same case, by name in its order; see `data.names`."""
     predicted, referred = _label_maps(predictions), _label_maps(references)
+    predicted, referred = names.as_known(predicted, referred), names.as_known(referred, predicted)
     both = sorted(predicted.keys() & referred.keys())
     missing, extra = sorted(referred.keys() - predicted.keys()), sorted(predicted.keys() - referred.keys())
     if not both:
@@ -112,9 +165,9 @@ def match(predictions: str | Path, references: str | Path, *, partial: bool = Fa
         raise InputError(f'no case in common: {predictions} has {ours}; {references} has {theirs}')
     if missing and not partial:
         raise InputError(f'no prediction in {predictions} for {_listed(missing)}; predict them or pass --partial')
-    for words, names in (('prediction', missing), ('reference', extra)):
-        if names:
-            logging.warning('not measured, no %s for: %s', words, _listed(names))
+    for words, cases in (('prediction', missing), ('reference', extra)):
+        if cases:
+            logging.warning('not measured, no %s for: %s', words, _listed(cases))
     return {case: (predicted[case], referred[case]) for case in both}
 
 
@@ -140,20 +193,11 @@ def _organs(values: Values) -> dict[str, tuple[str, Set[int]]]:
     return {class_values.plain(name): (name, own[name]) for name in order if 0 not in own[name]}
 
 
-def _largest(pairs: Mapping[str, tuple[Path, Path]]) -> int:
-    """The largest value in all label maps, at least 1."""
-    largest = 1
-    for path in (path for pair in pairs.values() for path in pair):
-        largest = max(largest, int(volume.read_labels(path).array.max(initial=0)))
-        if largest > LARGEST_LABEL:
-            raise InputError(f'{path} has label {largest}, more than {LARGEST_LABEL}; is it a label map?')
-    return largest
-
-
 def _check_values(path, labels: Integer[np.ndarray, '*space'], values: Values) -> None:
     if unknown := sorted(set(label_values(labels)) - {0, *(one for own in values.values() for one in several(own))}):
         told = ', '.join(f'{name} {"+".join(map(str, several(own)))}' for name, own in values.items())
-        raise InputError(f'{path} has labels {_listed(unknown)} beside {told}; name them in {JSON} or --labels')
+        hint = f"; {IGNORE} is often 'ignore', which background:0+{IGNORE} leaves out" if IGNORE in unknown else ''
+        raise InputError(f'{path} has labels {_listed(unknown)} beside {told}; name them in {JSON} or --labels{hint}')
 
 
 def _mask(labels: Integer[np.ndarray, '*space'], values: Set[int]) -> UInt8[np.ndarray, '*space']:

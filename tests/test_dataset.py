@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synseg_jax.data.dataset import Case, check_grid, checked_id, label_values, split
+from synseg_jax.data.dataset import Case, check_grid, label_values, split
 from synseg_jax.data.layouts import class_values, read_dataset
+from synseg_jax.data.names import checked_id
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
 

@@ -148,6 +148,89 @@ def test_names_that_do_not_serve(folders, labels):
         evaluate.evaluate_folder(*folders)
 
 
+def two_organs():
+    return cube(1, 4) + cube(5, 8, 2)
+
+
+def test_values_that_occur_are_the_classes(folders):
+    """Not all numbers up to the largest, which a 255 would make 255 of."""
+    predictions, references = folders
+    write_labels(predictions / 'case_2.nii.gz', cube(1, 4, 40) + cube(5, 8, 200))
+    write_labels(references / 'case_2.nii.gz', cube(1, 4, 40) + cube(5, 8, 7))
+    cases, _ = evaluate.evaluate_folder(*folders)
+    assert list(cases['case_2']) == ['1', '7', '40', '200'] and cases['case_2']['40'] == PERFECT
+    assert cases['case_2']['7']['dice'] == cases['case_2']['200']['dice'] == 0
+
+
+def test_values_beyond_a_byte(folders):
+    for folder in folders:
+        labels = np.array([0, 500, 850], np.uint16)[two_organs()]
+        nibabel.save(nibabel.Nifti1Image(labels, AFFINE), folder / 'case_2.nii.gz')
+    cases, _ = evaluate.evaluate_folder(*folders)
+    assert cases['case_2']['500'] == cases['case_2']['850'] == PERFECT
+
+
+def test_what_nobody_labelled_is_not_measured(tmp_path, caplog):
+    """255 in references alone, beside classes: predictions there are neither right nor wrong, as nnU-Net has it."""
+    predictions, references = tmp_path / 'p', tmp_path / 'r'
+    reference = two_organs()
+    reference[5:8, 5:8, 6] = reference[0] = 255
+    write_labels(predictions / 'x.nii.gz', two_organs() + cube(0, 1))
+    write_labels(references / 'x.nii.gz', reference)
+    cases, summarised = evaluate.evaluate_folder(predictions, references)
+    assert cases == {'x': {'1': PERFECT, '2': PERFECT}} and list(summarised['classes']) == ['1', '2']
+    assert f"{references}/x.nii.gz: holds 255, probably 'ignore': what is predicted there is not" in caplog.text
+    write_names(references, {'background': 0, 'liver': 1, 'spleen': 2})
+    with pytest.raises(InputError, match="labels 255 beside .*; 255 is often 'ignore', which background:0.255"):
+        evaluate.evaluate_folder(predictions, references)
+
+
+@pytest.mark.parametrize('predicted', [1, 255])
+def test_255_may_be_a_class(tmp_path, caplog, predicted):
+    """The only one of the references, as in masks that were pictures, or one that is predicted too."""
+    write_labels(tmp_path / 'p/x.nii.gz', cube(1, 4, predicted))
+    write_labels(tmp_path / 'r/x.nii.gz', cube(1, 4, 255))
+    cases, _ = evaluate.evaluate_folder(tmp_path / 'p', tmp_path / 'r')
+    assert list(cases['x']) == [str(value) for value in sorted({predicted, 255})]
+    assert "holds 255, probably 'ignore': here measured as a class; --labels names it" in caplog.text
+
+
+def test_nothing_in_any_label_map(folders):
+    for path in (path for folder in folders for path in folder.iterdir()):
+        write_labels(path, cube(0, 0))
+    _, summarised = evaluate.evaluate_folder(*folders)
+    assert summarised['classes']['1']['both_empty'] == 2
+
+
+@pytest.mark.parametrize('name', ['x_0000.nii.gz', 'x.nii', 'x_label.nii.gz', 'x_seg_0000.nii'])
+def test_names_of_the_same_case(tmp_path, name):
+    """On either side, with any suffix, the number of a channel, or a word that says what it is."""
+    for one, other in (('a', 'b'), ('b', 'a')):
+        write_labels(tmp_path / one / 'x.nii.gz', cube(1, 4))
+        write_labels(tmp_path / other / name, cube(1, 4))
+        assert evaluate.evaluate_folder(tmp_path / 'a', tmp_path / 'b')[0] == {'x': {'1': PERFECT}}
+        for folder in 'ab':
+            for path in (tmp_path / folder).iterdir():
+                path.unlink()
+
+
+def test_negative_values_and_floats(folders):
+    labels = np.where(cube(1, 4), 1.0, 0.0).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(labels, AFFINE), folders[1] / 'case_2.nii.gz')
+    assert list(evaluate.evaluate_folder(*folders)[0]['case_2']) == ['1']
+    nibabel.save(nibabel.Nifti1Image(-labels, AFFINE), folders[1] / 'case_2.nii.gz')
+    with pytest.raises(InputError, match='case_2.nii.gz: labels are negative'):
+        evaluate.evaluate_folder(*folders)
+
+
+def test_warnings_of_files_are_given_once(folders, caplog):
+    image = nibabel.load(folders[0] / 'case_2.nii.gz')
+    image.set_qform(AFFINE @ np.diag([-1, 1, 1, 1]), 1)
+    nibabel.save(image, folders[0] / 'case_2.nii.gz')
+    evaluate.evaluate_folder(*folders)
+    assert sum('sform and qform disagree' in message for message in caplog.messages) == 1
+
+
 def test_a_missing_prediction_is_named(folders, caplog):
     predictions, references = folders
     write_labels(references / 'case_3.nii.gz', cube(1, 4))

@@ -492,6 +492,7 @@ def test_plain_with_contours_and_pictures(tmp_path):
         (['images/a.nii.gz', 'labels/a.nii.gz', 'masks/a.nii.gz'], 'masks: labels lie in labels too; keep one'),
         (['images/a.nii.gz', 'images/a_image.nii.gz'], 'a_image.nii.gz: the same case as a.nii.gz'),
         (['images/a.nii.gz', 'labels/a.nii.gz', 'labels/a.nrrd'], r'a\.nrrd: the same case as a\.nii\.gz'),
+        (['images/a_0000.nii.gz', 'images/a_0001.nii.gz'], 'a_0001.nii.gz: another channel of a_0000.nii.gz; leave'),
         (['images/a.txt'], 'images: no scans in it'),
         (
             ['Images/a.nii.gz', 'x'],
@@ -541,6 +542,7 @@ def test_flags():
         (['source='], [], '--channel=source=: give SET=..., once'),
         (['source=CT', 'source=MR'], [], '--channel=source=MR: give SET=..., once'),
         ([], ['source=liver'], "--labels: 'liver' in 'liver'; give every class once, e.g. background:0,liver:6"),
+        ([], ['source=M\udcfcller:1'], r"--labels: 'M.udcfcller:1' in .*; give every class once"),
         ([], ['source=liver:1,liver:2'], "'liver:2' in"),
         ([], ['source=liver:1+,x:2'], "'liver:1.' in"),
         ([], ['source=liver:1,x:1'], 'needs labels with different values from 0 up'),

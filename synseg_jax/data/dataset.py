@@ -37,18 +37,12 @@ class Dataset:
     cases: tuple[Case, ...]
     test_cases: tuple[Case, ...] = ()
     named_in: str = ''  # where its labels have their names
+    own_channels: tuple[str, ...] = ()  # what the folder calls them, where a flag says otherwise
 
     @property
     def channel(self) -> str:
         """The name of the channel that is read, the first."""
         return self.channel_names[0]
-
-
-def checked_id(case_id: str) -> str:
-    """`case_id`, if it may become part of a file name; else InputError."""
-    if not case_id or case_id[0] in '.-' or not case_id.isprintable() or re.search(r'[/\\]', case_id):
-        raise InputError(f'case id {case_id!r} may not become a file name; rename the case')
-    return case_id
 
 
 def subject_of(case_id: str, expression: str) -> str:

@@ -1,4 +1,4 @@
-"""Label maps by the names of their classes, however they come: volumes, RTSTRUCT contours, stacks of PNG."""
+"""Label maps by the names of their classes, however they come: volumes, segmentations, RTSTRUCT contours, PNG."""
 
 import fnmatch
 import tempfile
@@ -10,8 +10,9 @@ import numpy as np
 import SimpleITK as sitk
 from absl import logging
 
-from synseg_jax.data import dicom, rtstruct, volume
+from synseg_jax.data import dicom, rtstruct, slicer, volume
 from synseg_jax.data.dataset import check_grid, label_values
+from synseg_jax.data.names import nfc, plain
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
 
@@ -33,8 +34,11 @@ def read(
     if rtstruct.is_rtstruct(path):
         return Volume(_drawn(path, image, scan, values, classes), scan.affine)
     # both upright, for the same grid may be stored from its other end: DICOM's rows from the front, NIfTI's from behind
+    upright = volume.canonical(scan)
     found = volume.canonical(_stack(path, image, scan) if _is_stack(path) else volume.read_labels(path))
-    check_grid(volume.canonical(scan), found, str(path))
+    if slicer.is_segmentation(path):
+        found = slicer.placed(found, upright)
+    check_grid(upright, found, str(path))
     table = _table(path, values, classes)
     lookup = np.full(max(table) + 1, -1, np.int16)
     lookup[list(table)] = list(table.values())
@@ -59,9 +63,18 @@ def check(path: str | Path, image: str | Path, values: Values, classes: Sequence
 
 
 def grid(path: str | Path, image: Volume | None) -> Volume | None:
-    """The grid that labels are stored on, by their header; contours and PNG lie on their image's, or on None."""
+    """The grid that labels are stored on, by their header; their image's, or None, for contours and PNG.
+
+    Segmentations of 3D Slicer that are cut from the grid of their image lie on it too.
+    """
     path = Path(path)
-    return image if rtstruct.is_rtstruct(path) or _is_stack(path) else volume.grid(path)
+    if rtstruct.is_rtstruct(path) or _is_stack(path):
+        return image
+    if slicer.is_segmentation(path):
+        slicer.segments(path)  # refuses layers, which have no one grid
+    stored = volume.grid(path)
+    cut = image is not None and slicer.is_segmentation(path)
+    return image if cut and slicer.fits(volume.canonical(stored), volume.canonical(image)) else stored
 
 
 def several(value: int | str | Sequence[int | str]) -> tuple[int | str, ...]:
@@ -70,10 +83,12 @@ def several(value: int | str | Sequence[int | str]) -> tuple[int | str, ...]:
 
 
 def held(path: str | Path, image: str | Path, scan: Volume) -> list[int | str]:
-    """The values in a label map but 0, or the names of contours: what can be given the name of a class."""
+    """The values in a label map but 0, or the names of contours or segments: what can be given a class's name."""
     path = Path(path)
     if rtstruct.is_rtstruct(path):
         return sorted(set(rtstruct.named(path).values()))
+    if drawn := slicer.segments(path):
+        return sorted(drawn)
     found = _stack(path, Path(image), scan) if _is_stack(path) else volume.read_labels(path)
     return [value for value in label_values(found.array) if value]
 
@@ -86,15 +101,33 @@ def listed(values: Sequence[int | str]) -> str:
 
 def _table(path, values, classes) -> dict[int, int]:
     """{value in the map: index into classes}."""
-    numbers = {name: [one for one in several(value) if isinstance(one, int)] for name, value in values.items()}
-    if nameless := next((name for name in classes if name in numbers and not numbers[name]), None):
+    segments = slicer.segments(path)
+    numbers = {name: _numbers(path, name, value, segments) for name, value in values.items()}
+    if segments and not any(numbers.get(name) for name in classes[1:]):
+        raise InputError(f'{path}: no segment is named {", ".join(classes[1:])}; it has {listed(list(segments))}')
+    if not segments and (nameless := next((name for name in classes if name in numbers and not numbers[name]), None)):
         contours = ', '.join(map(str, several(values[nameless])))
         raise InputError(
             f'{path}: a label map, in which {nameless} has no number, but {contours!r}, as contours have; '
             f'name its value, --labels=SET={nameless}:1'
         )
     index = {name: classes.index(name) if name in classes else 0 for name in values}
-    return {one: index[name] for name, own in numbers.items() for one in own} | {0: 0}
+    by_name = any(isinstance(one, str) for value in values.values() for one in several(value))
+    others = segments.values() if by_name else ()  # as contours that nobody names are left out
+    return dict.fromkeys(others, 0) | {one: index[name] for name, own in numbers.items() for one in own} | {0: 0}
+
+
+def _numbers(path, name, value, segments: Mapping[str, int]) -> list[int]:
+    """The values of a class in a label map, of a segmentation by the names of its segments; InputError for clashes."""
+    own = [one for one in several(value) if isinstance(one, int)]
+    patterns = [nfc(one).lower() for one in several(value) if isinstance(one, str)]
+    for segment, number in segments.items():
+        if own and not patterns and plain(segment) == plain(name) and number not in own:
+            raise InputError(
+                f'{path}: its segment {segment} has value {number}, not {listed(own)} as {name} elsewhere; '
+                f'name segments in place of values, --labels=SET={name}:{segment}'
+            )
+    return own + [number for segment, number in segments.items() if _fits(segment, patterns)]
 
 
 def _unknown(present, table) -> str:
@@ -136,12 +169,13 @@ def _contours(path, values, classes) -> list[list[int]]:
 
 
 def _fits(roi, patterns) -> bool:
-    return any(fnmatch.fnmatchcase(roi.lower(), pattern) for pattern in patterns)
+    return any(fnmatch.fnmatchcase(nfc(roi).lower(), pattern) for pattern in patterns)
 
 
 def _patterns(name, values) -> list[str]:
     """What the contours of a class may be called; by the name of the class where it has none but numbers."""
-    return [one.lower() for one in several(values.get(name, name)) if isinstance(one, str)] or [name.lower()]
+    named = [one for one in several(values.get(name, name)) if isinstance(one, str)] or [name]
+    return [nfc(one).lower() for one in named]
 
 
 def _is_stack(path) -> bool:

@@ -24,7 +24,7 @@ from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from synseg_jax.data.dataset import checked_id
+from synseg_jax.data.names import checked_id
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import atomic_file, read_json, write_json
 

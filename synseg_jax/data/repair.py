@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Shaped
 from scipy import ndimage
 
-from synseg_jax.data import dicom, label_maps, volume
+from synseg_jax.data import dicom, label_maps, slicer, volume
 from synseg_jax.data.dataset import check_grid
 from synseg_jax.data.label_maps import several
 from synseg_jax.data.verification import Checked, classes_of
@@ -89,7 +89,7 @@ def _repaired(one) -> tuple[Shaped[np.ndarray, 'x y z'] | None, str]:
     """A label on the grid of its scan, and what was done to it; None and nothing for one that can stay."""
     case, image = one.case, volume.grid(one.case.image)
     stored = label_maps.grid(case.label, image)
-    if stored is image:
+    if stored is image or slicer.is_segmentation(case.label):
         return _mapped(one, image), f'{case.label}: written as a label map'
     try:
         check_grid(volume.canonical(image), volume.canonical(stored), str(case.label))

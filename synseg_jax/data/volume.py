@@ -20,7 +20,7 @@ from jaxtyping import Float, Integer, Shaped
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
-from synseg_jax.data import dicom, metaimage, nifti, nrrd
+from synseg_jax.data import dicom, metaimage, names, nifti, nrrd
 from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_file
 
@@ -152,33 +152,44 @@ def name(path: Path) -> str:
 
 
 def found(folder: Path) -> dict[str, Path]:
-    """{name without suffix: scan} of the files in a folder and of the DICOM series in it or one level below, sorted."""
-    scans: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name.startswith('.') or path.is_file() and kind(path) in ('', '.dcm'):
-            continue
-        named = dicom.series_in(path) if path.is_dir() else {name(path): path}
-        for key, scan in named.items():
-            if key in scans:
-                raise InputError(f'{scan}: the same case as {scans[key].name}; keep one of the two')
-            scans[key] = scan
-    return scans or dicom.series_in(folder)
+    """{case: scan} of the files in a folder and of the DICOM series in it or one level below, sorted; see `names`.
+
+    The numbers of channels stay in the names of cases.  DICOM files loose beside other scans are passed over, aloud.
+    """
+    inside = [path for path in (sorted(folder.iterdir()) if folder.is_dir() else ()) if not path.name.startswith('.')]
+    named: list[tuple[str, Path]] = []
+    for path in inside:
+        if path.is_dir():
+            named += dicom.series_in(path).items()
+        elif kind(path) not in ('', '.dcm'):
+            named.append((name(path), path))
+    if not named:
+        return names.by_case(dicom.series_in(folder).items())
+    if loose := [path for path in inside if path.is_file() and kind(path) in ('', '.dcm') and dicom.is_dicom(path)]:
+        logging.warning(
+            '%s: DICOM beside other scans, not read (%d such files); put each series into a folder of its own',
+            *(loose[0], len(loose)),
+        )
+    return names.by_case(named)
 
 
-def inputs(path: str | Path) -> dict[str, Path]:
-    """{case: file} of a scan or of the scans in a folder (an nnU-Net dataset's imagesTs or imagesTr included)."""
+def inputs(path: str | Path, channel: int = 0) -> dict[str, Path]:
+    """{case: file} of a scan or of the scans in a folder (an nnU-Net dataset's imagesTs or imagesTr included).
+
+    Of cases with several channels, the one with this number.
+    """
     path = Path(path)
     if not exists(path):
         raise InputError(f'--input={path}: no such file or folder')
     folder = next((path / part for part in ('imagesTs', 'imagesTr') if (path / part).is_dir()), path)
     # FOLDER#7 is named as it is among the series of FOLDER
     own = name(path) if path.exists() else path.name.replace('#', '_')
-    named = found(folder) if path.is_dir() else {own: path}
-    if not named:
+    cases = found(folder) if path.is_dir() else names.by_case([(own, path)])
+    if not cases:
         deeper = next((file.parent for file in path.rglob('*') if file.is_file() and dicom.is_dicom(file)), None)
         told = f'DICOM lies deeper, in {deeper}; name the folder above' if deeper else f'known: {KINDS}'
         raise InputError(f'--input={path}: holds no scan; {told}')
-    return {key.removesuffix('_0000'): file for key, file in named.items()}
+    return {names.checked_id(case): file for case, file in names.of_channel(cases, channel).items()}
 
 
 def _reader(path) -> ModuleType:

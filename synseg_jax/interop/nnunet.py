@@ -15,7 +15,7 @@ from synseg_jax.data import label_maps, volume
 from synseg_jax.data.dataset import Case, Dataset
 from synseg_jax.data.label_maps import Values
 from synseg_jax.data.layouts import class_values, read_dataset
-from synseg_jax.data.layouts.described import JSON
+from synseg_jax.data.layouts.dataset_json import JSON
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_folder, write_json

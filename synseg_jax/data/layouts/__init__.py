@@ -5,10 +5,12 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from synseg_jax.data import dicom
+from synseg_jax.data import dicom, names
 from synseg_jax.data.dataset import Dataset
 from synseg_jax.data.label_maps import Values
-from synseg_jax.data.layouts.described import JSON, Decathlon, NnUNet
+from synseg_jax.data.layouts import class_values
+from synseg_jax.data.layouts.dataset_json import JSON
+from synseg_jax.data.layouts.described import Decathlon, NnUNet
 from synseg_jax.data.layouts.downloads import DOWNLOADS
 from synseg_jax.data.layouts.layout import Layout, hint
 from synseg_jax.data.layouts.patients import COLLECTIONS
@@ -30,14 +32,18 @@ def read_dataset(
     `channel` and `labels` take the place of what the folder says; `unsaid` is the channel where it says none.  Raises
     InputError naming the first path that is not as the layout has it.
     """
+    if not channel.isprintable():
+        raise InputError(f'--channel: {channel!r} is no name; give e.g. CT')
     folder, word = dicom.chosen(Path(folder).absolute())
     folder = folder.resolve()
     if not folder.is_dir():
         raise InputError(f'{folder}: no such folder{_meant(folder) or f"; {_expected()}"}')
     layout = _layout(folder, word)
     dataset = layout.read(folder, subject)
+    for cases in (dataset.cases, dataset.test_cases):
+        _check_names(cases)
     if channel:
-        dataset = replace(dataset, channel_names=(channel,))
+        dataset = replace(_asked(dataset, channel), channel_names=(channel,), own_channels=dataset.channel_names)
     if labels is not None:
         dataset = replace(dataset, labels=dict(labels), named_in='--labels')
     if unsaid and not dataset.channel_names:
@@ -45,6 +51,27 @@ def read_dataset(
     if not dataset.channel_names:
         raise InputError(
             f'{folder / JSON}: no such file; expected: {layout.tree}; --channel=SET=CT, and --labels, take its place'
+        )
+    return dataset
+
+
+def _check_names(cases) -> None:
+    """InputError for two cases of one name, and for paths that are not UTF-8."""
+    seen = {}
+    for case in cases:
+        for path in filter(None, (case.image, case.label)):
+            names.require_text(path)
+        if case.id in seen:
+            raise InputError(f'{case.image}: the same case as {seen[case.id]}; keep one of the two')
+        seen[case.id] = case.image
+
+
+def _asked(dataset, channel) -> Dataset:
+    """The dataset, unless what is asked for is another of its channels than the first, which is read."""
+    if class_values.plain(channel) in map(class_values.plain, dataset.channel_names[1:]):
+        raise InputError(
+            f'{dataset.named_in}: of its channels, {", ".join(dataset.channel_names)}, only the first is read; '
+            f'copy the files of {channel} into a dataset of their own'
         )
     return dataset
 

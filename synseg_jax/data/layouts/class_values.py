@@ -1,14 +1,15 @@
 """Names and values of classes: as a flag writes them, and as two sets spell the same name."""
 
 import difflib
-import re
 from collections.abc import Sequence
 from itertools import combinations
 
 from synseg_jax.data.label_maps import Values, several
+from synseg_jax.data.names import plain
 from synseg_jax.errors import InputError
 
 EXAMPLE = 'background:0,liver:6,kidneys:2+3, or contours, tumour:GTV-1*'
+LARGEST = 2**16 - 1  # value of a class
 
 
 def parsed(text: str) -> Values:
@@ -17,7 +18,7 @@ def parsed(text: str) -> Values:
     for part in text.split(','):
         name, colon, value = (piece.strip() for piece in part.partition(':'))
         values = [int(v) if v.isdecimal() else v for v in map(str.strip, value.split('+'))]
-        if not name or not colon or '' in values or name in found:
+        if not name.isprintable() or not name or not colon or '' in values or name in found:
             raise InputError(f'--labels: {part!r} in {text!r}; give every class once, e.g. {EXAMPLE}')
         found[name] = tuple(values) if len(values) > 1 else values[0]
     if not any(0 in several(value) for value in found.values()):
@@ -36,6 +37,8 @@ def check(values: Values, where: str, regions: bool = False) -> None:
     clash = any(one & other and not (regions and (one < other or other < one)) for one, other in pairs)
     if clash or any(isinstance(one, int) and one < 0 for one in single):
         raise InputError(f'{where}: needs labels with different values from 0 up')
+    if large := next((one for one in single if isinstance(one, int) and one > LARGEST), None):
+        raise InputError(f'{where}: no label map has a value like {large}; give values up to {LARGEST}')
 
 
 def apart(values: Values) -> tuple[str, ...]:
@@ -75,8 +78,3 @@ def alike(name: str, names: Sequence[str]) -> str:
     words = {' '.join(sorted(plain(other).split())): other for other in names}
     near = difflib.get_close_matches(' '.join(sorted(plain(name).split())), words, n=1, cutoff=0.7)
     return f'; did you mean {words[near[0]]}?' if near else ''
-
-
-def plain(name: str) -> str:
-    """A name without what makes no difference between names."""
-    return re.sub(r'[\s_-]+', ' ', name).strip().lower()

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from synseg_jax.data.dataset import Case, Dataset, checked_id, subject_of
+from synseg_jax.data.dataset import Case, Dataset, subject_of
+from synseg_jax.data.names import checked_id
 from synseg_jax.errors import InputError
 
 

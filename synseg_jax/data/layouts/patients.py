@@ -19,7 +19,8 @@ import pydicom
 from absl import logging
 
 from synseg_jax.data import dicom, rtstruct
-from synseg_jax.data.dataset import Case, Dataset, checked_id
+from synseg_jax.data.dataset import Case, Dataset
+from synseg_jax.data.names import checked_id
 from synseg_jax.errors import InputError
 
 Series = tuple[Path, pydicom.Dataset | None]  # the first file of a folder and what it says; None if it is damaged

@@ -1,25 +1,24 @@
 """Two folders side by side, images and labels, whose files have the same names; or scans alone."""
 
-import re
-from collections.abc import Iterable
+import glob
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from synseg_jax.data import dicom, volume
-from synseg_jax.data.dataset import Case, Dataset, checked_id, subject_of
+from synseg_jax.data import dicom, names, slicer, volume
+from synseg_jax.data.dataset import Case, Dataset, subject_of
+from synseg_jax.data.label_maps import Values
 from synseg_jax.data.layouts.layout import paired
 from synseg_jax.errors import InputError
 
 IMAGES, LABELS = 'images', ('labels', 'masks')
-OF_IMAGES = ('0000', 'image', 'img', 'scan')
-ENDING = re.compile(rf'[_-]({"|".join(OF_IMAGES)}|labels?|masks?|seg|segmentation)$', re.IGNORECASE)
 
 
 class Plain:
     """Scans and labels by the same names; what channel and labels mean, --channel and --labels say.
 
     images/p1.nii.gz, or p1_image.nii.gz, or p1/ with a DICOM series
-    labels/p1.nii.gz, or p1_label.nii.gz, or p1.dcm (RTSTRUCT), or p1/ (an RTSTRUCT, or PNG for the files of a series);
-    masks/ does as well; none of them, where nothing is labelled
+    labels/p1.nii.gz, or p1_label.nii.gz, or p1.seg.nrrd (3D Slicer), or p1.dcm (RTSTRUCT), or p1/ (an RTSTRUCT, or PNG
+    for the files of a series); masks/ does as well; none of them, where nothing is labelled
     """
 
     word = 'plain'
@@ -32,13 +31,13 @@ class Plain:
         there = [folder / name for name in LABELS if (folder / name).is_dir()]
         if len(there) > 1:
             raise InputError(f'{there[1]}: labels lie in {there[0].name} too; keep one of the two folders')
-        images = _by_case(volume.found(folder / IMAGES).items())
+        images = _one_channel(volume.found(folder / IMAGES))
         if not images:
             raise InputError(f'{folder / IMAGES}: no scans in it (known kinds: {volume.KINDS})')
         place = there[0] if there else folder / LABELS[0]
-        labels = _by_case(_label_files(place)) if there else {}
-        cases = paired(images, labels, subject, place)
-        return Dataset(folder, (), {}, cases, named_in=str(folder / 'dataset.json'))
+        labels = names.by_case(_label_files(place)) if there else {}
+        cases = paired(images, names.as_known(labels, images), subject, place)
+        return Dataset(folder, (), _segments(labels.values()), cases, named_in=str(folder / 'dataset.json'))
 
 
 class Alone:
@@ -58,27 +57,33 @@ class Alone:
         )
 
     def read(self, folder: Path, subject: str) -> Dataset:
-        found = volume.found(folder)
-        for name, path in found.items():
-            first = f'{name[:-4]}0000'
-            if first != name and first in found:
-                raise InputError(f'{path}: another channel of {found[first].name}; leave the one that is meant')
-            if (ending := ENDING.search(name)) and ending[1].lower() not in OF_IMAGES:
-                raise InputError(f'{path}: a label map by its name; put scans into images/ and label maps into labels/')
-        images = _by_case(found.items())
-        cases = [Case(checked_id(key), subject_of(key, subject), images[key], None) for key in sorted(images)]
+        if drawn := next(filter(_drawn, sorted(folder.iterdir())), None):
+            raise InputError(f'{drawn}: a label map by its name; put scans into images/ and label maps into labels/')
+        images = _one_channel(volume.found(folder))
+        cases = [Case(names.checked_id(key), subject_of(key, subject), images[key], None) for key in images]
         return Dataset(folder, (), {}, tuple(cases), named_in=str(folder / 'dataset.json'))
 
 
-def _by_case(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
-    """Paths by their names without a last word such as `_image` or `_label`."""
-    found: dict[str, Path] = {}
-    for name, path in named:
-        key = ENDING.sub('', name)
-        if key in found:
-            raise InputError(f'{path}: the same case as {found[key].name}; keep one of the two')
-        found[key] = path
-    return found
+def _segments(labels: Collection[Path]) -> Values:
+    """The classes of 3D Slicer's segmentations, if all labels are such: by name, for every file has its own values."""
+    named = [slicer.segments(path) for path in labels]
+    found = {name: glob.escape(name) for own in named for name in own if names.plain(name) != 'background'}
+    return {'background': 0, **found} if found and all(named) else {}
+
+
+def _one_channel(found: Mapping[str, Path]) -> dict[str, Path]:
+    """The scans of cases that have one channel; InputError for several, of which nothing says which is meant."""
+    scans, others = names.split_channels(found)
+    if others:
+        first = next(path for key, path in found.items() if key.endswith('_0000'))
+        raise InputError(f'{others[0]}: another channel of {first.name}; leave the one that is meant')
+    return scans
+
+
+def _drawn(path) -> bool:
+    """Whether a scan is a label map by its name."""
+    scan = dicom.series_in(path) if path.is_dir() else volume.kind(path) not in ('', '.dcm')
+    return bool(scan) and not path.name.startswith('.') and names.of_labels(volume.name(path))
 
 
 def _label_files(folder) -> list[tuple[str, Path]]:
