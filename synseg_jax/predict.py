@@ -22,7 +22,7 @@ from absl import flags, logging
 from rich.progress import track
 
 from synseg_jax import command, scans
-from synseg_jax.data import straight, volume
+from synseg_jax.data import given, straight, volume
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import organs
 from synseg_jax.extras import EXTRAS, Segmented, check_dicom
@@ -91,15 +91,16 @@ def describe(output: Path, run: scans.Run, domain: str, count: int) -> None:
 
 def main() -> None:
     """Segments what --input names."""
-    files = volume.inputs(INPUT.value)
     trained = scans.find(WORKDIR.value, SYSTEM.value or '', 's')
+    channel = trained.run.channels[known('domain', DOMAIN.value, trained.run.channels)]
+    files = given.scans(INPUT.value, channel)
     for flag in (FLIPS, COMPONENTS):
         if flag.value is not None:
             trained.config.predict[flag.name] = flag.value
     _check_flips(trained)
     extras = [flag.name for flag in (PROBABILITIES, VOLUMES, OVERLAYS, DICOM_SEG) if flag.value]
     write = straight.writer(STRAIGHTEN.value)
-    written = predict(trained, files, Path(OUTPUT.value), DOMAIN.value, extras=extras, write=write)
+    written = predict(trained, files, Path(OUTPUT.value), DOMAIN.value, given.reader(channel), extras, write)
     print(f'{len(written)} label maps in {OUTPUT.value}')
 
 

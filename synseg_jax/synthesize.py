@@ -23,7 +23,7 @@ from absl import flags
 from rich.progress import track
 
 from synseg_jax import command, scans
-from synseg_jax.data import intensity, straight, volume
+from synseg_jax.data import given, intensity, modality, straight, volume
 from synseg_jax.data.dataset import Dataset
 from synseg_jax.data.layouts import class_values
 from synseg_jax.errors import InputError, known
@@ -107,7 +107,8 @@ def main() -> None:
         count = synthesize(trained, labels, output, DOMAIN.value, real, write)
         print(f'{count} labelled scans in {output}')
     else:
-        files = {case.id: case.image for case in labels.cases} if labels else volume.inputs(INPUT.value)
+        channel = trained.run.channels[DOMAIN.value]
+        files = {case.id: case.image for case in labels.cases} if labels else given.scans(INPUT.value, channel)
         print(f'{translate(trained, files, output, DOMAIN.value, labels, write)} synthetic scans in {output}')
 
 
@@ -115,8 +116,10 @@ def _labelled(trained, flag, labels, domain) -> Dataset:
     """The labelled scans of a domain that a flag names."""
     channel, values = trained.run.channels[domain], class_values.parsed(labels.value) if labels.value else None
     found = nnunet.labelled(flag.value, trained.run.classes, channel, values)
-    if intensity.is_ct(found.channel) != intensity.is_ct(channel):
+    other = modality.differ(modality.named(found.channel), modality.named(channel))
+    if other or intensity.is_ct(found.channel) != intensity.is_ct(channel):
         raise InputError(f'--{flag.name}={flag.value}: its channel is {found.channel}, not {channel}; see --domain')
+    given.warn_of_headers((case.image for case in found.cases), channel)
     return found
 
 

@@ -5,9 +5,10 @@ Usage:
         --source=Dataset101_AbdomenMR --target=Dataset102_AbdomenCT
 
 The flags are those of synseg_jax.prepare; what is checked is what it would read, and more: whether files are whole,
-labels lie on their scans and hold what is named, whether a scan or a person is in two places, and whether organs lie
-on the same side of the body in all sets.  Target labels are opened as well, for checking alone.  Every problem is a
-line that names the file and the remedy; exit code 1 if training would be wrong, 0 with warnings alone.
+labels lie on their scans and hold what is named, whether a scan or a person is in two places, whether scans are of the
+modality that their set is said to be, whether sets have organs in common, and whether these lie on the same side of the
+body in all sets.  Target labels are opened as well, for checking alone.  Every problem is a line that names the file
+and the remedy; exit code 1 if training would be wrong, 0 with warnings alone.
 
 --repair writes, for every set, a folder --output/SET in the layout of nnU-Net: scans as links, and labels of another
 grid brought onto that of their scan by nearest neighbour.  It says what it changed; the originals stay as they are.
@@ -21,6 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from synseg_jax import command
+from synseg_jax.data.dataset import TOLERANCE_MM
+from synseg_jax.data.hearing import overheard
 from synseg_jax.data.repair import repair
 from synseg_jax.data.survey import survey
 from synseg_jax.data.verification import Checked, Problem
@@ -31,7 +34,10 @@ from synseg_jax.terminal import plain
 
 def table(checked: Sequence[Checked], problems: Sequence[Problem]) -> Table:
     """How many scans, labels, snapped labels, warnings and errors every set and role has."""
-    result = Table('set', 'role', 'scans', 'labelled', 'snapped', 'warnings', 'errors')
+    explained = f'snapped: labels less than {TOLERANCE_MM:g} mm off the grid of their scan, read as lying on it'
+    caption = explained if any(one.snapped for one in checked) else None
+    columns = ('set', 'role', 'scans', 'labelled', 'snapped', 'warnings', 'errors')
+    result = Table(*columns, caption=caption, caption_justify='left')
     places = dict.fromkeys(
         [*((one.role.name, one.role.role) for one in checked), *((p.name, p.role) for p in problems)]
     )
@@ -72,7 +78,9 @@ def main() -> None:
     if any(one.beside for one in checked) and not REPAIR.value:
         print('labels that lie on another grid than their scans: --repair --output=FOLDER writes copies that do not')
     if REPAIR.value:
-        for line in repair(checked, OUTPUT.value):
+        with overheard():  # what was told above
+            lines = repair(checked, OUTPUT.value)
+        for line in lines:
             print(f'repair: {line}')
     if any(problem.error for problem in problems):
         sys.exit(1)

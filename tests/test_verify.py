@@ -222,6 +222,40 @@ def test_one_thing_wrong(sets, kind):
     )
 
 
+def test_a_warning_is_given_once(sets):
+    """Of all files that have the same, of all roles that lack the same organ, and however often files are read."""
+    mr, ct = (scans.folder for scans in sets)
+    for path in sorted(ct.rglob('*.nii.gz')):
+        image = nib.load(path)
+        image = nib.Nifti1Image(np.asarray(image.dataobj), AFFINE)
+        image.set_qform(AFFINE @ np.diag([-1, 1, 1, 1]), 1)
+        nib.save(image, path)
+    assert _lines(sets) == [
+        f'warning: {ct}/imagesTr/c0_0000.nii.gz: sform and qform disagree by up to 3 mm; the sform is used '
+        '(and 7 more files)'
+    ]
+    content = json.loads((mr / 'dataset.json').read_text())
+    content['labels'] |= {'kidney': 5}
+    (mr / 'dataset.json').write_text(json.dumps(content))
+    lines = _lines(sets, replace(SETTINGS, window_hu=(-9000.0, 9000.0)))
+    assert len(lines) == 3 and f'error: {mr}: no label of train shows kidney; add some, or set data.classes' in lines
+    assert (
+        sum(line.endswith('narrow data.window_hu (and 2 more scans of train, 1 more scans of test)') for line in lines)
+        == 1
+    )
+    content['channel_names'] = {'0': 'T1 MR', '1': 'T2 MR'}
+    (mr / 'dataset.json').write_text(json.dumps(content))
+    (mr / 'labelsTr/m1.nii.gz').unlink()  # so that the source cannot be cast
+    lines = _lines(sets)
+    assert sum("of 2 channels only the first, 'T1 MR', is read" in line for line in lines) == 1
+
+
+def test_dicom_beside_other_scans_is_told_once(sets):
+    (sets[1].folder / 'imagesTr/x.dcm').write_bytes(bytes(128) + b'DICM')
+    (line,) = _lines(sets)
+    assert line.startswith(f'warning: {sets[1].folder}/imagesTr/x.dcm: DICOM beside other scans, not read')
+
+
 def test_all_that_is_wrong_is_told_at_once(sets):
     """Two faults of one label, faults of both sets, and one that keeps the source from being cast."""
     mr, ct = (scans.folder for scans in sets)
@@ -338,6 +372,8 @@ def test_tiny_differences_are_counted(sets):
     _moved(origin=(0.004, 0, 0))(mr, None)
     checked, problems = survey(sets, SETTINGS)
     assert problems == [] and [one.case.id for one in checked if one.snapped] == ['m2']
+    assert table(checked, problems).caption.startswith('snapped: labels less than 0.01 mm off the grid of their scan')
+    assert table(checked[:0], problems).caption is None
 
 
 def test_people_in_two_roles(sets, tmp_path):
@@ -689,6 +725,7 @@ def test_command(sets, tmp_path):
     assert bad.returncode == 1 and f'error: {sets[0].folder}/labelsTr/m2.nii.gz: voxels lie up to 8 mm' in bad.stdout
     assert 'FOLDER' not in bad.stdout
     assert 'repair: ' in bad.stdout and 'Traceback' not in bad.stderr + bad.stdout
+    assert not bad.stderr  # warnings were given before
     for wrong, message in (
         ([flags[0], '--source=/nowhere'], '/nowhere: no such folder'),
         ([*flags, '--repair'], '--repair and --output=FOLDER belong together'),

@@ -1,9 +1,11 @@
 """What is wrong between cases: persons and scans in two places, classes that no label shows, sets that are mirrored."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 
-from synseg_jax.data import label_maps, sides
+from synseg_jax.data import label_maps, modality, sides
+from synseg_jax.data.names import plain
+from synseg_jax.data.roles import Role
 from synseg_jax.data.verification import Checked, Problem, classes_of
 
 ENOUGH = 3  # labels of a set below which its being mirrored is no more than a suspicion
@@ -13,9 +15,40 @@ EXAMPLES = 3  # files named where many have the same
 def problems(checked: Sequence[Checked], same_patients: Sequence[str] = ()) -> list[Problem]:
     """All of them; the sets `same_patients` may show people of other roles again."""
     found = [*subjects([one for one in checked if one.role.name not in same_patients]), *duplicates(checked)]
-    for group in _grouped(checked, lambda one: (one.role.name, one.role.role)):
-        found += [*_unnamed(group), *_missing(group), *_unused(group)]
-    return found + mirrored(checked)
+    for group in _grouped(checked, lambda one: one.role.name):
+        found += [*contradictions(group), *_unnamed(group), *_missing(group)]
+        found += [*_odd(group, lambda one: one.unlike), *_odd(group, lambda one: one.unused)]
+    return found + strangers([one.role for one in checked]) + mirrored(checked)
+
+
+def contradictions(group: Sequence[Checked]) -> Iterator[Problem]:
+    """Where dataset.json, or DICOM headers, say that the scans of a set are of another modality than its channel."""
+    role = group[0].role
+    said, channel = role.dataset.own_channels[:1], role.dataset.channel
+    if said and modality.differ(modality.named(said[0]), modality.named(channel)):
+        text = f'{role.dataset.named_in}: its channel is {said[0]}, but --channel={role.name}={channel}; which is it?'
+        yield Problem(text, role.name)
+    for tag, (first, *others) in _by(group, lambda one: one.modality).items():
+        if modality.differ(tag, modality.named(channel)):
+            more = f' and {len(others)} more scans' if others else ''
+            text = f'{first.case.image}{more}: {tag} by DICOM header, but {role.name} is {channel}'
+            yield Problem(f'{text}; name it, --channel={role.name}={tag}, or leave it out', role.name)
+
+
+def strangers(roles: Iterable[Role]) -> list[Problem]:
+    """Domains whose sets name classes, and not one that is the same: prostates and livers teach one another nothing."""
+    named: dict[str, dict[str, Role]] = {'a': {}, 'b': {}}
+    for role in roles:
+        organs = classes_of(role)[1:]
+        named[role.domain] |= {plain(name): role for name in organs}
+    if not all(named.values()) or named['a'].keys() & named['b'].keys():
+        return []
+    told = []
+    for organs in named.values():
+        role = next(iter(organs.values()))
+        told.append(f'{role.name} ({role.dataset.channel}) has {label_maps.listed(list(organs))}')
+    text = f'no organ in common: {", ".join(told)}; do they show the same region? Name classes alike with --labels'
+    return [Problem(text)]
 
 
 def subjects(checked: Sequence[Checked]) -> list[Problem]:
@@ -107,27 +140,33 @@ def _unnamed(group) -> Iterator[Problem]:
 
 
 def _missing(group) -> Iterator[Problem]:
-    """Classes that no label of a role shows, an error where they are to be learnt, or that some do not."""
-    role, labels = group[0].role, [one for one in group if one.centres is not None]
-    for name in classes_of(role)[1:] if labels else ():
-        without = [one for one in labels if name not in one.centres]
-        files = ', '.join(str(one.case.label) for one in without[:EXAMPLES])
-        if len(without) == len(labels):
-            learnt = role.classes is not None and role.role == 'train'
-            text = (
-                f'{role.dataset.folder}: no label of {role.role or "all"} shows {name}; add some, or set data.classes'
-            )
-            yield Problem(text, role.name, role.role, learnt)
-        elif without:
-            text = f'{files}: without {name} ({len(without)} of {len(labels)} labels); is it out of view?'
-            yield Problem(text, role.name, role.role, error=False)
+    """Classes that no label of a set's roles shows, an error where they are to be learnt, or that some do not."""
+    unseen: dict[str, list[Role]] = {}
+    for labels in _grouped([one for one in group if one.centres is not None], lambda one: one.role.role):
+        role = labels[0].role
+        for name in classes_of(role)[1:]:
+            without = [one for one in labels if name not in one.centres]
+            if len(without) == len(labels):
+                unseen.setdefault(name, []).append(role)
+            elif without:
+                files = ', '.join(str(one.case.label) for one in without[:EXAMPLES])
+                text = f'{files}: without {name} ({len(without)} of {len(labels)} labels); is it out of view?'
+                yield Problem(text, role.name, role.role, error=False)
+    for name, roles in unseen.items():
+        learnt = next((role for role in roles if role.classes is not None and role.role == 'train'), None)
+        where = 'train' if learnt else ', '.join(role.role or 'all' for role in roles)
+        text = f'{roles[0].dataset.folder}: no label of {where} shows {name}; add some, or set data.classes'
+        yield Problem(text, roles[0].name, (learnt or roles[0]).role, bool(learnt))
 
 
-def _unused(group) -> Iterator[Problem]:
-    """The first of the scans whose values leave most of the window empty."""
-    if odd := [one for one in group if one.unused]:
-        more = f' (and {len(odd) - 1} more scans)' if len(odd) > 1 else ''
-        yield Problem(f'{odd[0].case.image}: {odd[0].unused}{more}', odd[0].role.name, odd[0].role.role, error=False)
+def _odd(group, told: Callable[[Checked], str]) -> Iterator[Problem]:
+    """What is told of some scans of a set, of the first of them, and how many more there are."""
+    if odd := [one for one in group if told(one)]:
+        role, others = odd[0].role, _grouped(odd[1:], lambda one: one.role.role)
+        named = any(own[0].role.role != role.role for own in others)
+        counts = [f'{len(own)} more scans' + (f' of {own[0].role.role or "all"}' if named else '') for own in others]
+        more = f' (and {", ".join(counts)})' if counts else ''
+        yield Problem(f'{odd[0].case.image}: {told(odd[0])}{more}', role.name, role.role, error=False)
 
 
 def _grouped(checked, key: Callable) -> list[list[Checked]]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from synseg_jax.data import intensity, label_maps, slices, tiles, volume
+from synseg_jax.data import intensity, label_maps, modality, slices, tiles, volume
 from synseg_jax.data.dataset import Case
 from synseg_jax.data.records import encode
 from synseg_jax.data.roles import Role
@@ -39,7 +39,9 @@ def _sliced(index, seen, settings):
     spacing_mm = slices.stack_spacing(upright.spacing_mm, settings.slice_axis)
     make = _boxed if len(settings.size) == 3 else _pictures
     records, kept, odd = make(index, stack, labels, normalisation, spacing_mm, role, settings)
-    notes = [f'{case.image.name}: {odd}' if odd else '', intensity.unused(normalisation, stored.array)]
+    unlike = modality.unlike(role.dataset.channel, stored.array)
+    odd, unlike = (f'{case.image.name}: {note}' if note else '' for note in (odd, unlike))
+    notes = [unlike, odd, intensity.unused(normalisation, stored.array)]
     description = _description(case, stored, upright, stack, normalisation, kept, settings)
     return records, description, [note for note in notes if note]
 

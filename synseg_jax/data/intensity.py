@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from synseg_jax.data import modality
 from synseg_jax.errors import InputError
 
 
@@ -52,8 +53,8 @@ def percentiles(
 
 
 def is_ct(channel: str) -> bool:
-    """Whether a channel, as nnU-Net names it, holds Hounsfield units."""
-    return channel.strip().lower() == 'ct'
+    """Whether a channel holds Hounsfield units by its name: 'CT', as nnU-Net has it, 'CTA', 'CT_portal' and so on."""
+    return modality.named(channel) == 'CT'
 
 
 def for_channel(
@@ -63,7 +64,7 @@ def for_channel(
     shares: Sequence[float],
     name: str = 'the scan',
 ) -> Normalisation:
-    """The window for channel 'CT' (as nnU-Net names it), the percentiles for any other; InputError for no contrast."""
+    """The window for a channel of CT, see `is_ct`, the percentiles for any other; InputError for no contrast."""
     if not is_ct(channel):
         return percentiles(array, shares, name)
     chosen = window(*window_hu)

@@ -29,7 +29,20 @@ def survey(
             checked.append(one)
             advance(len(checked), len(cases))
     problems += [problem for one in checked for problem in one.problems]
-    return checked, problems + comparison.problems(checked, settings.same_patients)
+    return checked, _once(problems + comparison.problems(checked, settings.same_patients))
+
+
+def _once(problems) -> list[Problem]:
+    """Every problem once; of what was heard of several files of a set, the first file and how many more there are."""
+    groups: dict[tuple, list[Problem]] = {}
+    for problem in problems:
+        text = problem.text.partition(': ')[2] if problem.heard else problem.text
+        groups.setdefault((problem.name, problem.error, text), []).append(problem)
+    found = []
+    for first, *others in groups.values():
+        more = f' (and {len(others)} more files)' if first.heard and others else ''
+        found.append(replace(first, text=first.text + more))
+    return found
 
 
 def planned(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], list[Problem]]:

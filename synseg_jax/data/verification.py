@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float
 
-from synseg_jax.data import intensity, label_maps, volume
+from synseg_jax.data import intensity, label_maps, modality, volume
 from synseg_jax.data.dataset import Case, check_grid
 from synseg_jax.data.hearing import overheard
 from synseg_jax.data.label_maps import several
@@ -30,6 +30,7 @@ class Problem:
     name: str = ''  # of the set, if it is one's
     role: str = ''
     error: bool = True
+    heard: bool = False  # logged by whoever read the file
 
 
 @dataclass
@@ -42,15 +43,17 @@ class Checked:
     snapped: bool = False
     beside: bool = False  # whether the label lies on another grid
     held: list[int | str] = field(default_factory=list)  # in a label that nothing names, see `label_maps.held`
+    modality: str = ''  # by DICOM header
     digest: str = ''
     body: Float[np.ndarray, '3'] | None = None  # its middle, RAS mm
     centres: dict[str, Float[np.ndarray, '3']] | None = None  # of every class in the label, RAS mm; None if not read
     unused: str = ''  # what is odd about the window
+    unlike: str = ''  # what is odd about the values for the modality
 
-    def add(self, text: str, error: bool = True) -> None:
+    def add(self, text: str, error: bool = True, heard: bool = False) -> None:
         """Keeps a problem, once."""
         if all(problem.text != text for problem in self.problems):
-            self.problems.append(Problem(text, self.role.name, self.role.role, error))
+            self.problems.append(Problem(text, self.role.name, self.role.role, error, heard))
 
     def tried(self, function: Callable, *arguments):
         """What `function` returns, or None where it refuses; what it refuses or warns of is kept."""
@@ -64,7 +67,7 @@ class Checked:
                 raise
             finally:
                 for line in said:
-                    self.add(line, error=False)
+                    self.add(line, error=False, heard=True)
 
 
 def require_sound(roles: Sequence[Role]) -> None:
@@ -139,10 +142,12 @@ def _check_contrast(checked, scan, settings) -> None:
     found = checked.tried(intensity.for_channel, channel, scan.array, settings.window_hu, settings.percentiles, name)
     if found is not None:
         checked.unused = intensity.unused(found, scan.array) or ''
+        checked.unlike = modality.unlike(channel, scan.array)
 
 
 def keep_scan(checked: Checked, scan: Volume) -> None:
-    """Keeps what tells a scan from others, unless it is constant."""
+    """Keeps the modality of a scan that was just read and, unless it is constant, what tells it from others."""
+    checked.modality = modality.tagged(checked.case.image)
     if scan.array.min() < scan.array.max():
         checked.digest = digest(volume.canonical(scan).array)
         checked.body = _centre(scan.array > scan.array.mean(), scan.affine)
