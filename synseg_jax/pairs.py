@@ -3,7 +3,6 @@
 The pairs serve this measure alone; nothing is trained on them.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from synseg_jax.data import phantom, volume
+from synseg_jax.data.layouts import dataset_json
+from synseg_jax.data.layouts.dataset_json import JSON
+from synseg_jax.errors import InputError
 from synseg_jax.evaluation import similarity
 from synseg_jax.scans import Trained
 
 MOST = 8  # scans that are measured
+NAMED = re.compile(r'_(\d+)(?:_w(\d+))?_0000')  # the phantom's scans: subject and week
 
 
 def measure(trained: Trained, cases: Sequence[dict]) -> dict[str, dict[str, float]]:
@@ -44,10 +47,18 @@ def measure(trained: Trained, cases: Sequence[dict]) -> dict[str, dict[str, floa
 
 def _truth(image: Path, channel: str) -> np.ndarray | None:
     """The scan of the same person in the other modality, on the same grid; None if it is no phantom."""
-    description = image.parents[1] / 'dataset.json'
-    request = json.loads(description.read_text(encoding='utf-8')).get('phantom') if description.is_file() else None
-    if request is None:
+    request, named = _request(image.parents[1] / JSON), NAMED.search(image.name)
+    if request is None or not named:
         return None
-    number, week = re.search(r'_(\d+)(?:_w(\d+))?_0000', image.name).groups(default='0')
+    number, week = named.groups(default='0')
     scan = request['modality'], channel, request['seed'], int(number), request['region'], request['plane'], int(week)
     return phantom.paired(*scan)[1]
+
+
+def _request(description: Path) -> dict | None:
+    """What a phantom's dataset.json says that it was made of; None of others, be they readable or not."""
+    try:
+        request = dataset_json.content(description).get('phantom') if description.is_file() else None
+    except InputError:
+        return None
+    return request if isinstance(request, dict) and request.keys() >= {'modality', 'seed', 'region', 'plane'} else None

@@ -50,3 +50,12 @@ def test_nothing_without_truth_or_generator(cases, tmp_path):
     folder = tiny.write_dataset(tmp_path / 'mr', 'MR', 1)
     (image,) = (folder / 'imagesTr').iterdir()
     assert pairs.measure(Known(None), [{'id': 'mr_0', 'image': str(image)}]) == {}
+
+
+@pytest.mark.parametrize('said', ['{', '[]', '{"phantom": 3}', '{"phantom": {"seed": 1}}', '\ufeff{"labels": {}}'])
+def test_what_is_no_phantom_is_passed_over(cases, tmp_path, said):
+    """Whatever stands in the dataset.json of somebody's scans."""
+    image = tmp_path / 'imagesTr' / 'case_007_0000.nii.gz'
+    image.parent.mkdir()
+    (tmp_path / 'dataset.json').write_text(said, encoding='utf-8')
+    assert pairs.measure(Known(None), [{'id': 'x', 'image': str(image)}]) == {}

@@ -217,7 +217,8 @@ def write_dataset(
     request |= {'weeks': list(weeks)} if weeks else {}
     if folder.exists():
         description = folder / 'dataset.json'
-        if description.is_file() and read_json(description).get('phantom') == request:
+        said = read_json(description) if description.is_file() else None
+        if isinstance(said, dict) and said.get('phantom') == request:
             return
         raise InputError(f'{folder} exists and is not the phantom asked for; remove it or choose another folder')
     with atomic_folder(folder) as unfinished:
