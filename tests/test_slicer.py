@@ -124,12 +124,15 @@ def test_values_that_segments_contradict(tmp_path):
         prepare([scans], tmp_path / 'records', SETTINGS, progress=False)
 
 
-def test_segments_that_nobody_names(tmp_path):
+def test_segments_that_nobody_names(tmp_path, caplog):
     scan = image(tmp_path / 'p1.nrrd')
     drawn = save(tmp_path / 'p1.seg.nrrd', labels(), {'Liver, right lobe': 1, 'lesion': 2})
     assert label_maps.held(drawn, scan, volume.grid(scan)) == ['Liver, right lobe', 'lesion']
     found = label_maps.read(drawn, scan, {'background': 0, 'liver': 'LIVER*'}, ('background', 'liver'))
     np.testing.assert_array_equal(found.array, labels() == 1)  # the others are left out, as contours are
+    assert not caplog.messages
+    label_maps.read(drawn, scan, {'background': 0, 'lesion': 'lesion', 'x': 'x'}, ('background', 'lesion', 'x'))
+    assert caplog.messages == [f'{drawn}: no segment of x; that class is empty here']
     with pytest.raises(InputError, match='p1.seg.nrrd: no segment is named spleen; it has Liver, right lobe, lesion'):
         label_maps.read(drawn, scan, {'background': 0, 'spleen': 'spleen'}, ('background', 'spleen'))
 

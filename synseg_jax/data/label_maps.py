@@ -105,6 +105,9 @@ def _table(path, values, classes) -> dict[int, int]:
     numbers = {name: _numbers(path, name, value, segments) for name, value in values.items()}
     if segments and not any(numbers.get(name) for name in classes[1:]):
         raise InputError(f'{path}: no segment is named {", ".join(classes[1:])}; it has {listed(list(segments))}')
+    for name in classes[1:] if segments else ():
+        if not numbers.get(name):
+            logging.warning('%s: no segment of %s; that class is empty here', path, name)
     if not segments and (nameless := next((name for name in classes if name in numbers and not numbers[name]), None)):
         contours = ', '.join(map(str, several(values[nameless])))
         raise InputError(
