@@ -183,7 +183,7 @@ def test_the_command(source, tmp_path):
     workdir = untrained.workdir(tmp_path / 'work')
     real = tiny.write_dataset(tmp_path / 'ct', 'CT', 1)
     flags = (f'--workdir={workdir}', f'--input={source}')
-    done = tiny.command('synthesize', *flags, f'--output={tmp_path / NAME}', f'--real={real}')
+    done = tiny.command('synthesize', *flags, f'--output={tmp_path / NAME}', f'--real={real}', '--straighten')
     assert done.returncode == 0, done.stderr
     assert f'3 labelled scans in {tmp_path / NAME}' in done.stdout
     assert test_nnunet.check(tmp_path / NAME)['real'] == ['ct_0']

@@ -222,6 +222,8 @@ HEADERS = {  # what ITK crashes or hangs on, or reads as something else
         'type': meta(ElementType='MET_SHORT_ARRAY'),
         'no line': meta('BinaryData'),
         'tube': meta('ObjectType = Tube'),
+        'damaged field': meta('Ofsfet = 1 2 3'),
+        'packed by its size': meta('CompressedDataSize = 9999'),
     },
     '.mhd': {
         'absolute': meta(body=b'').replace(b'LOCAL', b'/etc/passwd'),

@@ -1,5 +1,6 @@
 """MetaImage files, .mha and .mhd, as ITK reads them.  Format: https://itk.org/Wiki/ITK/MetaIO/Documentation."""
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -18,6 +19,14 @@ TYPES = {
     'MET_LONG': 'i4', 'MET_ULONG': 'u4', 'MET_LONG_LONG': 'i8', 'MET_ULONG_LONG': 'u8',
     'MET_FLOAT': 'f4', 'MET_DOUBLE': 'f8',
 }  # fmt: skip
+FIELDS = (
+    'ObjectType ObjectSubType Comment Name ID ParentID Color NDims DimSize BinaryData BinaryDataByteOrderMSB '
+    'ElementByteOrderMSB CompressedData CompressedDataSize CompressionLevel TransformMatrix Rotation Orientation '
+    'Offset Position Origin CenterOfRotation AnatomicalOrientation DistanceUnits ElementSpacing ElementSize '
+    'ElementType ElementNumberOfChannels ElementNBits ElementMin ElementMax ElementToIntensityFunctionSlope '
+    'ElementToIntensityFunctionOffset HeaderSize HeaderSizePerSlice Modality SequenceID ImagePosition ElementDataFile'
+).split()
+ALIKE = 0.8  # of letters, from which on a name that is no field is one that was damaged
 TRUE, FALSE = ('true', 't', '1'), ('false', 'f', '0')
 MOST_AXES = 10  # as many as ITK has room for
 # Every line gives names of one thing; the first is what ITK writes.
@@ -53,7 +62,7 @@ def parse(path: Path) -> TextHeader:
     dtype = _dtype(path, fields)
     file, begin = _place(path, fields, end, shape, dtype)
     packed, binary = _true(path, fields, 'CompressedData', False), _true(path, fields, 'BinaryData', True)
-    if packed:
+    if packed or fields.get('CompressedDataSize', '0') != '0':
         _check_packed(path, fields, file, begin)
     encoding = 'zlib' if packed else 'raw' if binary else 'text'
     return TextHeader(path, shape, dtype, _affine(path, fields, axes), file, begin, encoding)
@@ -67,10 +76,17 @@ def _fields(path) -> tuple[dict[str, str], int]:
         if not line:
             raise InputError(f'{path}: not a MetaImage, or its header is damaged at byte {at}; replace the file')
         name, at = os.fsdecode(line[1]), line.end()
-        if name in fields:
-            raise InputError(f'{path}: gives {name} twice; repair the header')
+        _check_name(path, name, fields)
         fields[name] = os.fsdecode(line[2])
     return _without_synonyms(path, fields), at
+
+
+def _check_name(path, name, fields) -> None:
+    """Refuses fields that come twice or were damaged; others are a user's own."""
+    if name in fields:
+        raise InputError(f'{path}: gives {name[:60]!r} twice; repair the header')
+    if name not in FIELDS and (alike := difflib.get_close_matches(name, FIELDS, 1, ALIKE)):
+        raise InputError(f'{path}: {name[:60]!r} in its header is no field of MetaImage; is it {alike[0]}? repair it')
 
 
 def _without_synonyms(path, fields) -> dict[str, str]:
