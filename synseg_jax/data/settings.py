@@ -15,7 +15,7 @@ READING = ('size', 'spacing_mm', 'slice_axis', 'window_hu', 'percentiles', 'targ
 
 # What else a value of the right type must be, and the words for it.
 RANGES = {
-    'spacing_mm': (lambda mm: 0 <= mm < math.inf, 'mm, from 0 on'),
+    'spacing_mm': (math.isfinite, 'a finite number of mm'),
     'window_hu': (lambda hu: -math.inf < hu[0] < hu[1] < math.inf, 'two rising numbers in HU'),
     'percentiles': (lambda percent: 0 <= percent[0] < percent[1] <= 100, 'two rising numbers between 0 and 100'),
     'foreground_share': (lambda share: 0 <= share <= 1, 'a share between 0 and 1'),
