@@ -36,10 +36,11 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     held = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         _claim(held)
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        with _named(temporary, path):
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
         os.close(held)
@@ -59,13 +60,14 @@ def atomic_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Pa
     held = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _claim(held)
-        yield temporary
+        with _named(temporary, path):
+            yield temporary
         old = path.with_name(f'{path.name}.replaced-{uuid.uuid4().hex[:8]}')  # not hidden: a power cut may leave it
         if replace and path.exists():
             path.rename(old)
         _rename(temporary, path)
         _sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        old.unlink() if old.is_symlink() else shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(held)
@@ -115,6 +117,18 @@ def write_csv(path: str | os.PathLike, rows: Sequence[Mapping], columns: Sequenc
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+
+
+@contextmanager
+def _named(temporary: Path, path: Path) -> Iterator[None]:
+    """OSErrors name what was to be written: `write` names no file, and nobody knows the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        name = os.fspath(error.filename or temporary)
+        if isinstance(name, str) and name.startswith(str(temporary)):
+            error.filename = f'{path}{name.removeprefix(str(temporary))}'
+        raise
 
 
 def _cell(value):

@@ -10,9 +10,10 @@ A record is the safetensors bytes of one slice,
 or of one whole volume, [slices, rows, columns, 1] and [slices, rows, columns], its slice 0.
 """
 
+import errno
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,27 @@ class RecordWriter:
         temporary = self._open.enter_context(atomic_file(self._path))
         # one record a group: reading one must not unpack its neighbours
         self._writer = ArrayRecordWriter(str(temporary), 'group_size:1,zstd:1')
-        self._open.callback(self._writer.close)
+        self._open.callback(self._close)
         return self
 
     def write(self, record: bytes) -> None:
         """Appends one record."""
-        self._writer.write(record)
+        with self._disk():
+            self._writer.write(record)
         self.count += 1
+
+    def _close(self) -> None:
+        with self._disk():
+            self._writer.close()
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """OSError where the C++ writer meets a full disk: RuntimeError('write() failed: REASON; writing PATH; ...')."""
+        try:
+            yield
+        except RuntimeError as error:
+            reason = str(error).partition(' failed: ')[2].partition(';')[0] or str(error)
+            raise OSError(errno.EIO, reason, str(self._path)) from error
 
     def __exit__(self, *error) -> None:
         self._open.__exit__(*error)

@@ -32,7 +32,8 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     tensors = {name: of.astype(np.float32) if of.dtype.name == 'bfloat16' else of for name, of in tensors.items()}
     if path.suffix == '.pth':
         torch = pytorch(f'{path.name} cannot be written')
-        torch.save({name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()}, path)
+        with path.open('wb') as file:  # given a path, torch hides the reason where the disk is full
+            torch.save({name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()}, file)
     else:
         # not save_file, whose files nobody but their owner may read
         path.write_bytes(safetensors.numpy.save({name: np.ascontiguousarray(of) for name, of in tensors.items()}))
