@@ -45,7 +45,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from synseg_jax import scan_timing, timing
+from synseg_jax import outputs, scan_timing, timing
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import write_json
 from synseg_jax.networks.resnet import ResNet
@@ -213,6 +213,8 @@ def main() -> None:
     if MEMORY.value:
         print(json.dumps(_described(timed) | {'memory_gib': _remembered(timed)}))
         return
+    if OUTPUT.value:
+        outputs.check_file(Path(OUTPUT.value), [path for path in (PEER.value, command.config_path()) if path])
     found = measure(timed)
     Console().print(_shown(found))
     if OUTPUT.value:

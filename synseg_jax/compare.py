@@ -21,7 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from synseg_jax import command, oracle, stages
+from synseg_jax import command, oracle, outputs, stages
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import comparison_plots, report, wording
 from synseg_jax.evaluation.comparison import Report, Row, values
@@ -164,6 +164,7 @@ def main() -> None:
     chosen = [] if ROWS.value == ['none'] else [known('row', name, systems) for name in ROWS.value or systems]
     path = command.config_path('table')
     workdir = Path(WORKDIR.value or Path('runs/tables') / config.table.runs)
+    outputs.check(workdir, [config.data_dir] if config.data_dir else [], flag='workdir')
     failed = {}
     for system in (name for name in chosen if not finished(config, workdir, name)):
         code, asked = train(system, workdir, command.ARGUMENTS)

@@ -20,7 +20,7 @@ from absl import flags, logging
 from jaxtyping import Integer, UInt8
 from rich.console import Console
 
-from synseg_jax import command
+from synseg_jax import command, outputs
 from synseg_jax.data import names, slicer, volume
 from synseg_jax.data.dataset import TOLERANCE_MM, label_values
 from synseg_jax.data.hearing import overheard
@@ -39,9 +39,16 @@ PARTS = ('labelsTs', 'labelsTr')  # of an nnU-Net dataset, by which of its image
 
 def main() -> None:
     labels = class_values.parsed(_LABELS.value) if _LABELS.value else None
+    _check_output(Path(_OUTPUT.value), Path(_PREDICTIONS.value), Path(_REFERENCES.value))
     cases, summarised = evaluate_folder(_PREDICTIONS.value, _REFERENCES.value, labels, partial=_PARTIAL.value)
     write(_OUTPUT.value, cases, summarised)
     Console().print(summary.table({'prediction': summarised}, title=f'{len(cases)} cases'))
+
+
+def _check_output(output: Path, predictions: Path, references: Path) -> None:
+    """InputError where measures would be written among label maps."""
+    folders = [predictions, references, *(references / part for part in PARTS)]
+    outputs.check(output, folders, [path for folder in folders if folder.is_dir() for path in folder.iterdir()])
 
 
 def evaluate_folder(

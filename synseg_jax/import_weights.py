@@ -23,7 +23,7 @@ from absl import flags
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from synseg_jax import command, stages
+from synseg_jax import command, outputs, stages
 from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_folder, write_json
 from synseg_jax.interop import importing
@@ -126,6 +126,7 @@ def main() -> None:
         low = high = 0.0
     if not -np.inf < low < high < np.inf:
         raise InputError(f'--typical={",".join(TYPICAL.value)}: give two rising numbers, e.g. --typical=0,1000')
+    outputs.check(Path(WORKDIR.value), [WEIGHTS.value], flag='workdir')
     run = import_weights(
         CONFIG.value, Path(WEIGHTS.value), Path(WORKDIR.value), SYSTEM.value or '', STAGE.value or '',
         EPOCH.value or '', channels, (low, high),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from synseg_jax import command
+from synseg_jax import command, outputs
 from synseg_jax.errors import InputError
 
 DETERMINISTIC_XLA = '--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0'
@@ -29,6 +29,7 @@ def main() -> None:
         raise InputError('--config is missing, e.g. --config=configs/quickstart.py')
     path = command.config_path()
     workdir = Path(WORKDIR.value or Path('runs') / path.stem)
+    outputs.check(workdir, [CONFIG.value.data_dir] if CONFIG.value.data_dir else [], flag='workdir')
     if DETERMINISTIC.value:
         os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {DETERMINISTIC_XLA}'.strip()
     from synseg_jax.experiment import run  # JAX starts once the flags are right

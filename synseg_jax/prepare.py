@@ -27,7 +27,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from synseg_jax import command
+from synseg_jax import command, outputs
 from synseg_jax.data.dataset import ROLES
 from synseg_jax.data.layouts import class_values
 from synseg_jax.data.preparation import prepare
@@ -107,6 +107,7 @@ if __name__ == '__main__':
 def main() -> None:
     """Prepares what the flags name and prints the table."""
     sets = given(SOURCE.value, TARGET.value, SETS.value, CHANNELS.value, LABELS.value)
+    outputs.check(Path(OUTPUT.value), [scans.folder for scans in sets])
     manifest = prepare(sets, OUTPUT.value, settings_of(CONFIG.value), OVERWRITE.value)
     Console().print(table(manifest))
 

@@ -16,12 +16,13 @@ grid brought onto that of their scan by nearest neighbour.  It says what it chan
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from synseg_jax import command
+from synseg_jax import command, outputs
 from synseg_jax.data.dataset import TOLERANCE_MM
 from synseg_jax.data.hearing import overheard
 from synseg_jax.data.repair import repair
@@ -67,6 +68,8 @@ def main() -> None:
     if REPAIR.value != bool(OUTPUT.value):
         raise InputError('--repair and --output=FOLDER belong together')
     sets = given(SOURCE.value, TARGET.value, SETS.value, CHANNELS.value, LABELS.value)
+    if REPAIR.value:
+        outputs.check(Path(OUTPUT.value), [scans.folder for scans in sets])
     console = Console()
     with console.status('') as status:
         checked, problems = survey(

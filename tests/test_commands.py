@@ -85,7 +85,11 @@ MISTAKES = {
         TINY + ':{records} --config.loss.class_weights=(1.0,2.0)',
         'loss.class_weights has 2 weights for 3 classes: background, liver, spleen',
     ),
-    'workdir is a file': ('main', TINY + ':{records} --workdir={mr}/dataset.json', 'dataset.json: File exists'),
+    'workdir is a file': (
+        'main',
+        TINY + ':{records} --workdir={mr}/dataset.json',
+        'dataset.json is no folder; choose another',
+    ),
     'prepare without output': ('prepare', TINY, '--output is missing; --help shows an example'),
     'prepare nothing': ('prepare', TINY + ' --output=out', 'no scans: give --source=FOLDER'),
     'prepare an absent folder': (
@@ -98,7 +102,11 @@ MISTAKES = {
         TINY + ' --source={unlabelled} --target={mr} --output=out',
         r'no labels for the source scan .*ct_0_0000.nii.gz \(\d of \d in train\); expected .*labelsTr/ct_0.nii.gz',
     ),
-    'prepare over other files': ('prepare', TINY + ' --source={mr} --output={mr}', 'holds no records; choose another'),
+    'prepare over other files': (
+        'prepare',
+        TINY + ' --source={mr} --output={mr}',
+        'is the input .*; choose another --output',
+    ),
     'predict without workdir': ('predict', '--input={mr} --output=out', '--workdir is missing; --help shows'),
     'predict with an absent workdir': (
         'predict',

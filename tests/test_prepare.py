@@ -160,9 +160,14 @@ def test_up_to_date_or_refused(sets, tmp_path, capsys):
 
 
 def test_foreign_folders_are_never_replaced(sets, tmp_path):
-    with pytest.raises(InputError, match='holds no records'):
+    with pytest.raises(InputError, match='holds the input'):
         prepare(sets, sets[0].folder, SETTINGS, overwrite=True)
     assert (sets[0].folder / 'dataset.json').exists()
+    (tmp_path / 'theirs').mkdir()
+    (tmp_path / 'theirs' / 'notes.txt').touch()
+    with pytest.raises(InputError, match='holds no records'):
+        prepare(sets, tmp_path / 'theirs', SETTINGS, overwrite=True)
+    assert (tmp_path / 'theirs' / 'notes.txt').exists()
 
 
 def test_leftovers_of_a_killed_run_go_and_folders_of_the_user_stay(sets, tmp_path):
@@ -390,7 +395,7 @@ def test_command(sets, tmp_path):
     assert good.returncode == 0, good.stderr
     assert 'spleen' in good.stdout and Manifest.load(tmp_path / 'out')
     bad = subprocess.run([*run, f'--output={sets[0].folder}'], capture_output=True, text=True, timeout=100)
-    assert bad.returncode == 2 and 'holds no records' in bad.stderr and 'Traceback' not in bad.stderr
+    assert bad.returncode == 2 and 'mr: is the input ' in bad.stderr and 'Traceback' not in bad.stderr
 
 
 def test_again_is_the_same_scans_in_the_same_roles(sets, tmp_path):

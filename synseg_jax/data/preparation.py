@@ -17,6 +17,7 @@ from absl import logging
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import synseg_jax
+from synseg_jax import outputs
 from synseg_jax.data import comparison, volume
 from synseg_jax.data.extraction import records_of
 from synseg_jax.data.records import FORMAT, MANIFEST, Manifest, RecordWriter
@@ -52,6 +53,9 @@ def prepare_again(
 
 def _prepare(roles, classes, output, settings, overwrite, progress) -> Manifest:
     output = Path(output).absolute()
+    outputs.check_whole(
+        output, [path for role in roles for case in role.cases for path in (case.image, case.label) if path]
+    )
     with exclusive_lock(output.with_name(f'.{output.name}.lock')):  # whoever waited finds the records made
         return _prepare_alone(roles, classes, output, settings, overwrite, progress)
 
@@ -114,9 +118,15 @@ def _existing(output, request, overwrite) -> Manifest | None:
             return manifest
     except (InputError, OSError, KeyError):
         pass  # a damaged folder of records is one that does not answer the request
+    if foreign := sorted(path.name for path in output.iterdir() if not _is_record(path)):
+        raise InputError(f'{output}: holds {foreign[0]}, which is no record; move it, or choose another --output')
     if not overwrite:
         raise InputError(f'{output}: holds other records; pass --overwrite to replace them, or choose another --output')
     return None
+
+
+def _is_record(path) -> bool:
+    return path.name == MANIFEST or path.suffix == '.array_record'
 
 
 def _write(roles, folder, settings, progress) -> dict:
