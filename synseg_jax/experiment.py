@@ -91,7 +91,7 @@ class Experiment:
             self._check_records()
             for name in config.run or config.systems:
                 self._check_system(name)  # what is wrong with a later one is said before the first is trained
-            self._remember({})
+            self._remember()
 
     def system(self, name: str) -> dict:
         """What a system achieves over all its folds: every case's measures, their summary, and what it took."""
@@ -122,6 +122,8 @@ class Experiment:
                     begin = [self._place(stage.before(start)) for start in stage.config.start.stages]
                     fit = fitting.Fit(stage, place, title if one == 'train' else f'{title}, {one}', begin)
                     stages.check_lengths(self.lengths, place.name, fit.plan.steps, name)
+                    if not (fold.index or fit.done):
+                        self._remember(begun={name: [*_folders(costs), f'stages/{place.name}']})
                     trained, cost = fit.run(self.console, self.signals)
                     fitted.append((stage, trained))
                     costs.append({'stage': place.name, **cost})
@@ -129,7 +131,7 @@ class Experiment:
             if processes.is_first():
                 _point(folder / one, place)
         if not fold.index:
-            self._remember({name: [f'stages/{cost["stage"]}' for cost in costs]})
+            self._remember({name: _folders(costs)})
         sets = ChainMap(made, fitted[-1][0].sets)
         return results.evaluate(fitted, sets, costs, fold, folder, self._pause)
 
@@ -213,13 +215,21 @@ class Experiment:
                 f'{self.workdir} was begun with other records than {self.manifest.folder}; use another --workdir'
             )
 
-    def _remember(self, systems) -> None:
-        """Writes run.json: the configuration, the records, and the trained stages of every system so far."""
+    def _remember(self, finished=None, begun=None) -> None:
+        """Writes run.json: configuration, records, the stages of systems finished so far and of those in training."""
         if not processes.is_first():
             return
-        known_systems = {**_described(self.workdir).get('systems', {}), **systems}
-        content = json.loads(self.given.to_json_best_effort())
-        write_json(self.workdir / RUN, {'config': content, 'records': self.manifest.request, 'systems': known_systems})
+        finished, begun, before = finished or {}, begun or {}, _described(self.workdir)
+        content = {'config': json.loads(self.given.to_json_best_effort()), 'records': self.manifest.request}
+        for field, new, others in (('systems', finished, begun), ('begun', begun, finished)):
+            known_before = {name: of for name, of in before.get(field, {}).items() if name not in others}
+            content[field] = {**known_before, **new}
+        write_json(self.workdir / RUN, content)
+
+
+def _folders(costs) -> list[str]:
+    """The folders, in the workdir, of the stages that have run."""
+    return [f'stages/{cost["stage"]}' for cost in costs]
 
 
 def _point(link: Path, folder: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from absl import flags
 
 import synseg_jax
-from synseg_jax import command, scans
+from synseg_jax import command, outputs, scans
 from synseg_jax.data import intensity
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import atomic_folder
@@ -143,7 +143,8 @@ def _chain(system, domain) -> list[str]:
 
 def main() -> None:
     """Exports the stage that the flags name."""
-    trained = scans.find(WORKDIR.value, SYSTEM.value or '', '', STAGE.value or '')
+    outputs.check(Path(OUTPUT.value), [WORKDIR.value])
+    trained = scans.find(WORKDIR.value, SYSTEM.value or '', '', STAGE.value or '', UNFINISHED.value)
     card = export(trained, Path(OUTPUT.value), FORMAT.value, FUNCTIONS.value)
     print(f'{", ".join(card.networks)} of {trained.run.folder.name} in {OUTPUT.value}')
 
@@ -155,4 +156,5 @@ if __name__ == '__main__':
     STAGE = flags.DEFINE_string('stage', None, 'Which stage of the system; default: the last that trains networks.')
     FORMAT = flags.DEFINE_string('format', 'safetensors', 'safetensors, pth or both.')
     FUNCTIONS = flags.DEFINE_list('functions', [], 'Also functions that need no code of ours: stablehlo, onnx.')
+    UNFINISHED = flags.DEFINE_bool('unfinished', False, scans.UNFINISHED)
     command.run(main, required=('workdir', 'output'))

@@ -43,13 +43,19 @@ class Fit:
         steps = self.system.steps(self.per_epoch)
         self.plan = loop.Plan(steps, self.per_epoch, train.batch, train.log_every, train.save_every, train.patience)
 
+    @property
+    def done(self) -> bool:
+        """Whether the stage has been trained to its last step."""
+        cost = self._cost_so_far()
+        return cost['finished'] and cost['steps'] == self.plan.steps
+
     def run(self, console: Console, signals: Signals) -> tuple[Trained, dict]:
         """The best weights of the stage, trained to its last step, and what that took."""
         began, train = time.monotonic(), self.config.train
-        described, done = self._describe(), self._cost_so_far()
-        if done['finished'] and done['steps'] == self.plan.steps:
+        described = self._describe()
+        if self.done:
             say(console, f'done: {self.plan.steps} steps in {self.folder}', self.title)
-            return Trained(described), done
+            return Trained(described), self._cost_so_far()
         over = parallel.mesh(train.devices)
         unit = 'pairs' if len(self.pools) > 1 else 'images'
         journal = (Journal if processes.is_first() else Silence)(self.folder, self.title, unit, console)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from absl import logging
 from jaxtyping import Bool, Float, Integer, Shaped
 from ml_collections import ConfigDict
 
@@ -24,6 +25,8 @@ from synseg_jax.training.system import System, system_of, trained_params
 
 RUN = 'run.json'  # what a workdir says of itself: its configuration, and the stages of each system
 STAGE = 'stage.json'  # what a trained stage says of itself
+CHECKPOINTS = 'checkpoints'  # a stage's folder of them
+UNFINISHED = 'Use the best checkpoint so far of a system that is not trained to its end.'  # the flag --unfinished
 FLIPS = ('', 'lr')  # what predict.flips may be
 LATER = {'flips': '', 'components': '', 'window': 'tiles'}  # fields of predict that the stages of earlier versions lack
 
@@ -95,20 +98,38 @@ def _content(path, fields) -> dict:
     return content
 
 
-def find(workdir: str | Path, system: str = '', network: str = 's', stage: str = '') -> 'Segmenter':
+def find(
+    workdir: str | Path, system: str = '', network: str = 's', stage: str = '', unfinished: bool = False
+) -> 'Segmenter':
     """The last stage of a system of the workdir, its chosen one unless named, that trained a network of this kind.
 
-    `network` is the first letter of its name, '' for any; `stage` a stage by name, not the last one.
+    `network` is the first letter of its name, '' for any; `stage` a stage by name, not the last one.  Of a system that
+    is still in training, the best checkpoint so far if `unfinished`, else InputError.
     """
     workdir = Path(workdir)
     content = _content(workdir / RUN, ('config', 'systems'))
     system = known('system', system or content['config']['chosen'], content['config']['systems'])
-    if system not in content['systems']:
+    begun = [folder for folder in content.get('begun', {}).get(system, ()) if _saved(workdir / folder)]
+    folders = begun or content['systems'].get(system)
+    if not folders:
         raise InputError(f'{workdir}: {system} is not trained yet; run synseg_jax.main')
-    by_name = {Path(folder).name.rpartition('-')[0]: folder for folder in content['systems'][system]}
-    named = [by_name[known(f'trained stage of {system}', stage, by_name)]] if stage else content['systems'][system]
-    for folder in reversed(named):
-        run = Run.load(workdir / folder)
+    if begun and not unfinished:
+        place = workdir / begun[-1]
+        raise InputError(
+            f'{workdir}: {system} is unfinished, at step {_saved(place)[-1]} of {place.name}; --unfinished uses its '
+            'best checkpoint so far, synseg_jax.main trains on'
+        )
+    by_name = {Path(folder).name.rpartition('-')[0]: folder for folder in folders}
+    named = [by_name[known(f'trained stage of {system}', stage, by_name)]] if stage else folders
+    found = _last([workdir / folder for folder in named], system, network, bool(begun))
+    if begun and isinstance(found, Trained):
+        logging.warning('%s is unfinished: uses step %d of %s, its best so far', system, found.step, found.run.folder)
+    return found
+
+
+def _last(folders, system, network, begun) -> 'Segmenter':
+    """The last of a system's stages with a network of this kind."""
+    for run in map(Run.load, reversed(folders)):
         if run.config.do == 'atlases':
             if network == 's':
                 from synseg_jax.atlases import Atlases  # which is built on this file
@@ -117,7 +138,24 @@ def find(workdir: str | Path, system: str = '', network: str = 's', stage: str =
         elif any(name.startswith(network) for name in run.system.networks):
             return Trained(run)
     kind = {'s': 'segmentor', 'g': 'generator', '': 'network'}[network]
-    raise InputError(f'system {system} trains no {kind}; choose another --system')
+    remedy = ' yet; let synseg_jax.main train on' if begun else '; choose another --system'
+    raise InputError(f'system {system} trains no {kind}{remedy}')
+
+
+def _saved(folder: Path) -> list[int]:
+    """The steps of a stage's checkpoints; 0 of atlases, which have none."""
+    if not (folder / STAGE).is_file():
+        return []
+    if not (folder / CHECKPOINTS).is_dir():
+        return [0] if Run.load(folder).config.do == 'atlases' else []
+    return Checkpoints(folder / CHECKPOINTS, alone=True).steps()
+
+
+def _finite(found, what) -> np.ndarray:
+    """What networks return; InputError where it holds no numbers."""
+    if not np.isfinite(found).all():
+        raise InputError(f'the networks find {what} that are NaN or infinite; train again, or choose another --system')
+    return found
 
 
 @runtime_checkable
@@ -141,9 +179,11 @@ class Trained:
     def __init__(self, run: Run, params=None):
         """The best checkpoint of the stage, unless `params` are given."""
         self.run, self.config, system = run, run.config, run.system
+        self.step: int | None = None  # of the checkpoint
         if params is None:
             like = system.abstract_state(parallel.own_device())
-            params = trained_params(Checkpoints(run.folder / 'checkpoints', alone=True).best(like))
+            best = Checkpoints(run.folder / CHECKPOINTS, alone=True).best(like)
+            params, self.step = trained_params(best), int(best.step)
         self.networks = Networks(system, params, self.config.predict.batch)
         self._seen: tuple = ((), None, None)  # what was asked for last, the frame and the votes there
 
@@ -163,7 +203,7 @@ class Trained:
 
     def kept(self) -> list[int]:
         """The steps of the checkpoints that were kept."""
-        return Checkpoints(self.run.folder / 'checkpoints', alone=True).steps()
+        return Checkpoints(self.run.folder / CHECKPOINTS, alone=True).steps()
 
     def validated(self) -> list[int]:
         """The steps after which checkpoints were validated, kept or not; not those where training was interrupted."""
@@ -173,7 +213,7 @@ class Trained:
     def load(self, step: int) -> None:
         """Takes the weights of a checkpoint in place of those in use."""
         like = self.networks.system.abstract_state(parallel.own_device())
-        state = Checkpoints(self.run.folder / 'checkpoints', alone=True).at(step, like)
+        state = Checkpoints(self.run.folder / CHECKPOINTS, alone=True).at(step, like)
         self.networks.params, self._seen = trained_params(state), ((), None, None)
 
     def uncut(self) -> 'Trained':
@@ -195,18 +235,20 @@ class Trained:
     def synthesize(
         self, scan: Volume, domain: str, mask: Bool[np.ndarray, 'x y z'] | None = None
     ) -> Shaped[np.ndarray, 'x y z']:
-        """The scan in the other modality's intensities (HU for CT), int16, on its own grid and axes.
+        """The scan in the other modality's intensities (HU for CT), as `intensity.stored`, on its own grid and axes.
 
         `mask`, where anything is labelled, is what masked generators see beside the image; InputError without it.
         """
-        frame, window = self._frame(scan, domain), self.normalisation({'a': 'b', 'b': 'a'}[domain])
+        other = {'a': 'b', 'b': 'a'}[domain]
+        frame, window = self._frame(scan, domain), self.normalisation(other)
         images = frame.images()
         if self.config.masked:
             if mask is None:
                 raise InputError('masked generators see labels beside the image; give scans that have some')
             images = slices.with_mask(images, frame.nearest(mask))
-        fakes = self.networks.translate(images, domain)[..., 0]
-        return frame.place(np.rint(window.invert(frame.values(fakes))).astype(np.int16), round(window.low))
+        fakes = _finite(self.networks.translate(images, domain)[..., 0], 'intensities')
+        found = intensity.stored(window.invert(frame.values(fakes)), window, self.run.channels[other])
+        return frame.place(found, window.low if found.dtype.kind == 'f' else round(window.low))
 
     def normalisation(self, domain: str) -> intensity.Normalisation:
         """What [0, 1] stands for in the synthetic scans of a domain."""
@@ -224,7 +266,7 @@ class Trained:
             images = frame.images(context.slices, context.spacing_mm)
 
             def votes_of(images):
-                votes = self.networks.votes(images, domain)
+                votes = _finite(self.networks.votes(images, domain), 'probabilities')
                 return (votes + self._mirrored(images, frame, domain)) / 2 if predict.flips else votes
 
             votes = votes_of(images)

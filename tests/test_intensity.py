@@ -40,6 +40,12 @@ def test_mostly_empty_scan_is_refused():
         intensity.percentiles(array)
 
 
+def test_without_a_name_there_is_no_prefix():
+    for channel in ('MR', 'CT'):
+        with pytest.raises(InputError, match='^(percentiles 2.5 and 97.5 are both 7|all of its values .7 to 7.)'):
+            intensity.for_channel(channel, np.full((3, 3), 7, np.float32), (-1000, 1000), (2.5, 97.5))
+
+
 @pytest.mark.parametrize('limits', [(1000, -1000), (5, 5)])
 def test_bad_windows(limits):
     with pytest.raises(InputError, match='window_hu'):

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from synseg_jax.data import modality
 from synseg_jax.errors import InputError
+
+LEVELS = 256  # whole numbers in a window, below which rounding to them is seen
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def window(low_hu: float, high_hu: float) -> Normalisation:
 
 
 def percentiles(
-    array: Float[np.ndarray, '*space'], shares: Sequence[float] = (2.5, 97.5), name: str = 'the scan'
+    array: Float[np.ndarray, '*space'], shares: Sequence[float] = (2.5, 97.5), name: str = ''
 ) -> Normalisation:
     """The window between two percentiles of `array`, given in percent; InputError where they coincide."""
     lower, upper = shares
@@ -46,7 +48,7 @@ def percentiles(
     low, high = (float(value) for value in np.percentile(array.ravel('K'), [lower, upper]))
     if not low < high:
         raise InputError(
-            f'{name}: percentiles {lower:g} and {upper:g} are both {low:g}, so it has no contrast; '
+            f'{_of(name)}percentiles {lower:g} and {upper:g} are both {low:g}, so it has no contrast; '
             'leave the scan out or widen data.percentiles'
         )
     return Normalisation(low, high)
@@ -62,7 +64,7 @@ def for_channel(
     array: Float[np.ndarray, '*space'],
     window_hu: Sequence[float],
     shares: Sequence[float],
-    name: str = 'the scan',
+    name: str = '',
 ) -> Normalisation:
     """The window for a channel of CT, see `is_ct`, the percentiles for any other; InputError for no contrast."""
     if not is_ct(channel):
@@ -70,10 +72,24 @@ def for_channel(
     chosen = window(*window_hu)
     if min(array.max(), chosen.high) <= max(array.min(), chosen.low):
         raise InputError(
-            f'{name}: all of its values ({array.min():g} to {array.max():g}) look the same in the window '
+            f'{_of(name)}all of its values ({array.min():g} to {array.max():g}) look the same in the window '
             f'{chosen.low:g} to {chosen.high:g} HU; leave the scan out or change data.window_hu'
         )
     return chosen
+
+
+def _of(name) -> str:
+    return f'{name}: ' if name else ''
+
+
+def stored(x: Float[np.ndarray, '*space'], normalisation: Normalisation, channel: str) -> Shaped[np.ndarray, '*space']:
+    """Intensities as a file is to hold them: int16 if that keeps the range and resolution of the window, else float32.
+
+    CT is int16, as scanners store Hounsfield units.
+    """
+    low, high = normalisation.low, normalisation.high
+    fits = -(2**15) <= low and high < 2**15 and high - low >= LEVELS
+    return np.rint(x).astype(np.int16) if is_ct(channel) or fits else np.asarray(x, np.float32)
 
 
 def unused(normalisation: Normalisation, array: Float[np.ndarray, '*space']) -> str | None:
