@@ -47,10 +47,15 @@ def register(
 ) -> sitk.Transform:
     """Where in `moving` each point of `fixed` lies: affine, then a displacement of every voxel.
 
-    Points are in mm from the middle of the first voxel.  The same volumes give the same transform.
+    Points are in mm from the middle of the first voxel.  The same volumes give the same transform.  InputError for
+    volumes that are too thin.
     """
     with _one_thread():
-        return _registered(_image(fixed, spacing_mm), _image(moving, spacing_mm))
+        try:
+            return _registered(_image(fixed, spacing_mm), _image(moving, spacing_mm))
+        except RuntimeError as error:  # ITK's, of scans that are too thin
+            reason = str(error).strip().splitlines()[-1]
+            raise InputError(f'cannot be registered to an atlas ({reason}); leave the scan out') from error
 
 
 @contextmanager

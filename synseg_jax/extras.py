@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Integer
 
+from synseg_jax.batch import reading
 from synseg_jax.data import dicom, slices, volume
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
@@ -61,9 +62,11 @@ def dicom_seg(one: Segmented, output: Path) -> None:
     """`dicom_seg/CASE.dcm`: one segment a class, in the study of the series."""
     from synseg_jax.interop import dicom_seg  # needs an optional package
 
-    path = output / 'dicom_seg' / f'{one.case}.dcm'
-    labels = replace(one.scan, array=one.labels)
-    dicom_seg.write(path, labels, dicom.files(one.file), one.classes, one.trained.run.folder.resolve().name)
+    _check_series(one.file)
+    with reading(one.file):
+        files = dicom.files(one.file)
+    path, labels = output / 'dicom_seg' / f'{one.case}.dcm', replace(one.scan, array=one.labels)
+    dicom_seg.write(path, labels, files, one.classes, one.trained.run.folder.resolve().name)
 
 
 EXTRAS: dict[str, Callable[[Segmented, Path], None]] = {
@@ -74,13 +77,22 @@ EXTRAS: dict[str, Callable[[Segmented, Path], None]] = {
 
 
 def check_dicom(files: Mapping[str, Path]) -> None:
-    """InputError if DICOM SEG cannot be written for all of the scans."""
+    """InputError if DICOM SEG cannot be written for any of the scans."""
     try:
         import highdicom  # noqa: F401
     except ImportError as error:
         raise InputError("--dicom_seg needs highdicom; pip install -e '.[dicom]' brings it") from error
-    if other := [file for file in files.values() if volume.kind(file) not in ('/', '.dcm')]:
-        raise InputError(f'--dicom_seg: {other[0]} is no DICOM series, to whose study labels could be added')
+    if files and not any(map(_is_dicom, files.values())):
+        _check_series(next(iter(files.values())))
+
+
+def _is_dicom(file) -> bool:
+    return volume.kind(file) in ('/', '.dcm')
+
+
+def _check_series(file) -> None:
+    if not _is_dicom(file):
+        raise InputError(f'--dicom_seg: {file} is no DICOM series, to whose study labels could be added')
 
 
 def spread(marked: Bool[np.ndarray, ' n'], count: int) -> list[int]:

@@ -6,7 +6,7 @@ Usage:
 --input is a scan, a folder of scans, a DICOM series, or an nnU-Net dataset.  Labels carry the affine of their scan;
 dataset.json beside them names the classes.  --straighten writes those of a tilted gantry on a grid without its shear,
 which ITK and 3D Slicer need.  --domain=a segments scans of the labelled modality instead of the target.
-Scans that cannot be read are named at the end, with exit code 2; all others are segmented.
+Scans that cannot be segmented are named at the end, with exit code 2; all others are segmented.
 
 --flips=lr is for networks that were trained with augment.flip; --components=largest drops an organ's stray pieces.
 
@@ -18,11 +18,16 @@ object in their study (needs highdicom: pip install -e '.[dicom]').
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+import numpy as np
 from absl import flags, logging
+from jaxtyping import Integer
 from rich.progress import track
 
-from synseg_jax import command, scans
+from synseg_jax import command, outputs, scans
+from synseg_jax.batch import Batch, reading
 from synseg_jax.data import given, straight, volume
+from synseg_jax.data.frames import RESAMPLE
+from synseg_jax.data.tiles import WINDOWS
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import organs
 from synseg_jax.extras import EXTRAS, Segmented, check_dicom
@@ -40,46 +45,59 @@ def predict(
 ) -> dict[str, Path]:
     """{case: label map} of {case: scan}, written to `output` with a dataset.json that names the classes.
 
-    `extras` are written beside them: 'volumes', 'overlays', 'probabilities', 'dicom_seg'.  Scans that cannot be read
-    are left out, and an InputError names them once all others are segmented.
+    `extras` are written beside them: 'volumes', 'overlays', 'probabilities', 'dicom_seg'.  Scans that cannot be
+    segmented are left out, and an InputError names them once all others are.
     """
     known('domain', domain, ('a', 'b'))
-    if (pieces := trained.config.predict.components) not in ('', 'largest'):
-        raise InputError(f"predict.components {pieces!r}: give '' or 'largest'")
+    _check(trained, domain)
     if 'dicom_seg' in extras:
         check_dicom(files)
-    written, rows, refused = {}, [], []
+    written, rows, batch = {}, [], Batch(len(files))
     for case, file in track(files.items(), 'segmenting', disable=len(files) < 2):
-        try:
-            scan = read(file)
-        except InputError as error:
-            refused.append(str(error))
-            continue
-        labels = trained.segment(scan, domain)
-        one = Segmented(case, file, scan, _largest(labels, trained) if pieces else labels, trained, domain, write)
-        written[case] = output / f'{case}.nii.gz'
-        output.mkdir(parents=True, exist_ok=True)  # only now: scans that are all refused leave nothing behind
-        write(written[case], one.labels, scan, intent='label')
-        for name in (name for name in extras if name in EXTRAS):
-            EXTRAS[name](one, output)
-        if 'volumes' in extras:
-            volumes = organs.volumes_ml(one.labels, scan.affine, one.classes)
-            rows += [{'case': case, 'organ': name, 'mL': round(ml, 3)} for name, ml in volumes.items()]
+        with batch.scan(file):
+            with reading(file):
+                scan = read(file)
+            one = Segmented(case, file, scan, _labels(trained, scan, domain), trained, domain, write)
+            output.mkdir(parents=True, exist_ok=True)  # only now: scans that are all refused leave nothing behind
+            write(output / f'{case}.nii.gz', one.labels, one.scan, intent='label')
+            written[case] = output / f'{case}.nii.gz'
+            rows += _volumes(one) if 'volumes' in extras else []
+            for name in (name for name in extras if name in EXTRAS):
+                with batch.scan(file, still=f'segmented, but no {name}'):
+                    EXTRAS[name](one, output)
     if written and 'volumes' in extras:
         write_csv(output / 'volumes.csv', rows)
     if written:
         describe(output, trained.run, domain, len(written))
-    if refused:
-        left_out = f'{len(refused)} of {len(files)} scans left out, the others segmented: ' if written else ''
-        raise InputError(left_out + '; '.join(refused))
+    batch.finish('segmented')
     return written
 
 
-def _largest(labels, trained):
-    """The labels with the largest piece of each class but lesions."""
-    classes = trained.run.classes
-    lesions = {classes.index(name) for name in trained.config.lesions if name in classes}
-    return organs.largest_pieces(labels, lesions)
+def _check(trained, domain) -> None:
+    """InputError for what would be wrong with every scan."""
+    config = trained.config.predict
+    if config.components not in ('', 'largest'):
+        raise InputError(f"predict.components {config.components!r}: give '' or 'largest'")
+    if config.flips not in scans.FLIPS:
+        raise InputError(f"predict.flips {config.flips!r}: give '' or 'lr'")
+    known('predict.window', config.window, WINDOWS)
+    known('predict.resample', config.resample, RESAMPLE)
+    if not trained.segments(domain):
+        raise InputError(f'{trained.run.folder.name} segments no scans of domain {domain}; choose another --domain')
+
+
+def _labels(trained, scan, domain) -> Integer[np.ndarray, 'x y z']:
+    """The labels of a scan; with the largest piece of each class but lesions alone, if the configuration says so."""
+    found, classes = trained.segment(scan, domain), trained.run.classes
+    if not trained.config.predict.components:
+        return found
+    return organs.largest_pieces(found, {classes.index(name) for name in trained.config.lesions if name in classes})
+
+
+def _volumes(one) -> list[dict]:
+    """A row of volumes.csv for every organ of a scan."""
+    volumes = organs.volumes_ml(one.labels, one.scan.affine, one.classes)
+    return [{'case': one.case, 'organ': name, 'mL': round(ml, 3)} for name, ml in volumes.items()]
 
 
 def describe(output: Path, run: scans.Run, domain: str, count: int) -> None:
@@ -91,17 +109,26 @@ def describe(output: Path, run: scans.Run, domain: str, count: int) -> None:
 
 def main() -> None:
     """Segments what --input names."""
-    trained = scans.find(WORKDIR.value, SYSTEM.value or '', 's')
+    trained = scans.find(WORKDIR.value, SYSTEM.value or '', 's', unfinished=UNFINISHED.value)
     channel = trained.run.channels[known('domain', DOMAIN.value, trained.run.channels)]
-    files = given.scans(INPUT.value, channel)
+    files, output = given.scans(INPUT.value, channel), Path(OUTPUT.value)
+    extras = [flag.name for flag in (PROBABILITIES, VOLUMES, OVERLAYS, DICOM_SEG) if flag.value]
+    _check_output(output, files.values(), extras)
     for flag in (FLIPS, COMPONENTS):
         if flag.value is not None:
             trained.config.predict[flag.name] = flag.value
     _check_flips(trained)
-    extras = [flag.name for flag in (PROBABILITIES, VOLUMES, OVERLAYS, DICOM_SEG) if flag.value]
     write = straight.writer(STRAIGHTEN.value)
-    written = predict(trained, files, Path(OUTPUT.value), DOMAIN.value, given.reader(channel), extras, write)
-    print(f'{len(written)} label maps in {OUTPUT.value}')
+    written = predict(trained, files, output, DOMAIN.value, given.reader(channel), extras, write)
+    print(f'{len(written)} label maps in {output}')
+
+
+def _check_output(output, files, extras) -> None:
+    """InputError where labels, or what is asked for beside them, would replace scans or mix with them."""
+    described = outputs.around(files)
+    outputs.check(output, (INPUT.value, WORKDIR.value, *described), [*files, *described])
+    for name in extras:
+        outputs.check_whole(output / name, files)
 
 
 def _check_flips(trained) -> None:
@@ -131,4 +158,5 @@ if __name__ == '__main__':
     OVERLAYS = flags.DEFINE_bool('overlays', False, 'Also draw contours on slices of each scan.')
     STRAIGHTEN = flags.DEFINE_bool('straighten', False, 'Write on grids without shear where a gantry was tilted.')
     DICOM_SEG = flags.DEFINE_bool('dicom_seg', False, 'Also write a DICOM SEG object for each DICOM series.')
+    UNFINISHED = flags.DEFINE_bool('unfinished', False, scans.UNFINISHED)
     command.run(main, required=('workdir', 'input', 'output'))

@@ -8,7 +8,8 @@ Usage:
 dataset; their labels come along, numbered as the system's classes are.  Where nothing in it names its labels,
 --labels=liver:6,kidneys:2+3 does.  --real=FOLDER adds the labelled scans of a dataset of the target modality, whose
 labels --real_labels may name.  Synthetic scans lie on the grid of their source, in Hounsfield units where the target is
-CT; the output is a raw dataset for nnU-Net v2.
+CT, else in its typical range, as float32 where int16 would be too coarse or too small; the output is a raw dataset for
+nnU-Net v2.  Scans that cannot be translated are named at the end, with exit code 2; all others are written.
 
 --straighten resamples scans of a tilted gantry, linearly, and their labels, by the nearest voxel, onto a grid without
 its shear, which ITK, 3D Slicer and nnU-Net need.
@@ -19,18 +20,23 @@ its shear, which ITK, 3D Slicer and nnU-Net need.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 from absl import flags
+from jaxtyping import Bool
 from rich.progress import track
 
-from synseg_jax import command, scans
+from synseg_jax import command, outputs, scans
+from synseg_jax.batch import Batch, reading
 from synseg_jax.data import given, intensity, modality, straight, volume
 from synseg_jax.data.dataset import Dataset
 from synseg_jax.data.layouts import class_values
+from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import atomic_folder
 from synseg_jax.interop import nnunet
 
 OTHER = {'a': 'b', 'b': 'a'}
+GENERATORS = {'a': 'g_ab', 'b': 'g_ba'}
 
 
 def synthesize(
@@ -43,20 +49,32 @@ def synthesize(
 ) -> int:
     """Writes a raw dataset for nnU-Net of the translations of labelled scans, and of `real` ones; how many it holds.
 
-    Both datasets are as `nnunet.labelled` finds them.  `output` appears whole or not at all.
+    Both datasets are as `nnunet.labelled` finds them.  `output` appears whole or not at all.  Scans that cannot be
+    translated or added are left out, and an InputError names them once the others are written.
     """
-    channel, classes = trained.run.channels[OTHER[known('domain', domain, OTHER)]], trained.run.classes
+    _check(trained, domain)
+    channel, classes = trained.run.channels[OTHER[domain]], trained.run.classes
     if real:
         _check_real(real, source, channel)
+    cases, added = source.cases, real.cases if real else ()
+    batch = Batch(len(cases) + len(added))
     with nnunet.writing(output, channel, classes, write) as raw:
-        for case in track(source.cases, 'synthesizing', disable=len(source.cases) < 2):
-            scan, labels = nnunet.read(source, case, classes)
-            raw.add(case.id, trained.synthesize(scan, domain, labels > 0), labels, scan)
-        for case in real.cases if real else ():
-            raw.add_real(case, *nnunet.read(real, case, classes))
+        for case in track(cases, 'synthesizing', disable=len(cases) < 2):
+            with batch.scan(case.image):
+                with reading(case.image):
+                    scan, labels = nnunet.read(source, case, classes)
+                raw.add(case.id, trained.synthesize(scan, domain, labels > 0), labels, scan)
+        for case in added:
+            with batch.scan(case.image):
+                with reading(case.image):
+                    scan, labels = nnunet.read(real, case, classes)
+                raw.add_real(case, scan, labels)
         told = f' and real ones of {real.folder.name}' if real else ''
+        if not raw.kinds:
+            batch.finish('written')
         raw.describe(f'synthetic {channel} scans made of {source.folder.name}{told}')
-        return len(raw.kinds)
+    batch.finish('written')
+    return len(raw.kinds)
 
 
 def translate(
@@ -69,20 +87,40 @@ def translate(
 ) -> int:
     """Writes the translations of {case: scan} alone; masked generators need the `labels` of a dataset that they are of.
 
-    `output` appears whole or not at all.
+    `output` appears whole or not at all.  Scans that cannot be translated are left out, and an InputError names them
+    once the others are written.
     """
-    known('domain', domain, OTHER)
+    _check(trained, domain)
+    if trained.config.masked and labels is None:
+        raise InputError('masked generators see labels beside the image; give scans that have some')
     nnunet.check_free(output)
-    labelled = {case.id: case for case in labels.cases} if labels else {}
+    written, batch = 0, Batch(len(files))
     with atomic_folder(output.absolute()) as folder:
         for case, file in track(files.items(), 'synthesizing', disable=len(files) < 2):
-            if labels:
-                scan, found = nnunet.read(labels, labelled[case], trained.run.classes)
-            else:
-                scan, found = volume.read(file), None
-            fake = trained.synthesize(scan, domain, None if found is None else found > 0)
-            write(folder / f'{case}.nii.gz', fake, scan)
-    return len(files)
+            with batch.scan(file):
+                with reading(file):
+                    scan, mask = _with_mask(case, file, labels, trained.run.classes)
+                fake = trained.synthesize(scan, domain, mask)
+                write(folder / f'{case}.nii.gz', fake, scan)
+                written += 1
+        if not written:
+            batch.finish('written')
+    batch.finish('written')
+    return written
+
+
+def _with_mask(case, file, labels, classes) -> tuple[Volume, Bool[np.ndarray, 'x y z'] | None]:
+    """A scan and where it is labelled, by a dataset that it is of."""
+    if labels is None:
+        return volume.read(file), None
+    scan, found = nnunet.read(labels, next(own for own in labels.cases if own.id == case), classes)
+    return scan, found > 0
+
+
+def _check(trained, domain) -> None:
+    """InputError for what would be wrong with every scan."""
+    if (name := GENERATORS[known('domain', domain, OTHER)]) not in trained.networks.system.networks:
+        raise InputError(f'method {trained.config.method} trains no {name}; choose another --system')
 
 
 def _check_real(real, source, channel) -> None:
@@ -100,7 +138,9 @@ def main() -> None:
         raise InputError('--real adds to a dataset for nnU-Net; leave --format=scans out')
     known('domain', DOMAIN.value, OTHER)
     write = straight.writer(STRAIGHTEN.value)
-    trained, output = scans.find(WORKDIR.value, SYSTEM.value or '', 'g'), Path(OUTPUT.value)
+    output, named = Path(OUTPUT.value), [flag.value for flag in (INPUT, REAL, WORKDIR) if flag.value]
+    outputs.check(output, named)
+    trained = scans.find(WORKDIR.value, SYSTEM.value or '', 'g', unfinished=UNFINISHED.value)
     labels = _labelled(trained, INPUT, LABELS, DOMAIN.value) if raw or trained.config.masked else None
     if raw:
         real = _labelled(trained, REAL, REAL_LABELS, OTHER[DOMAIN.value]) if REAL.value else None
@@ -134,4 +174,5 @@ if __name__ == '__main__':
     STRAIGHTEN = flags.DEFINE_bool('straighten', False, 'Write on grids without shear where a gantry was tilted.')
     SYSTEM = flags.DEFINE_string('system', None, 'Which system of the run; default: config.chosen.')
     DOMAIN = flags.DEFINE_string('domain', 'a', 'Modality of the scans: a, the source, or b, the target.')
+    UNFINISHED = flags.DEFINE_bool('unfinished', False, scans.UNFINISHED)
     command.run(main, required=('workdir', 'input', 'output'))

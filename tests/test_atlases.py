@@ -51,6 +51,12 @@ def test_registration_is_repeatable(moved):
     np.testing.assert_array_equal(again.labels, found.labels)
 
 
+def test_a_scan_that_is_too_thin_to_be_registered(moved):
+    image, _, atlas, _ = moved
+    with pytest.raises(InputError, match=r'cannot be registered to an atlas \(.*\); leave the scan out'):
+        register(image[:1], atlas.image, MM)
+
+
 def test_the_more_alike_count_more():
     scan = np.zeros((4, 5, 30), np.float32)
     scan[..., 15:] = 1.0

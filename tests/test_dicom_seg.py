@@ -253,9 +253,37 @@ def test_predict_adds_them_to_the_study(tmp_path, series):
 def test_other_scans_have_no_study(tmp_path, series):
     trained = untrained.trained(tmp_path / 'run', method='supervised')
     nifti = next((tiny.write_dataset(tmp_path / 'set', 'CT', 1) / 'imagesTr').iterdir())
-    with pytest.raises(InputError, match='--dicom_seg: .*ct_0_0000.nii.gz is no DICOM series, to whose study'):
-        predict(trained, {'ct': series, 'x': nifti}, tmp_path / 'out', extras=['dicom_seg'])
+    told = '--dicom_seg: .*ct_0_0000.nii.gz is no DICOM series, to whose study'
+    with pytest.raises(InputError, match=told):
+        predict(trained, {'x': nifti}, tmp_path / 'out', extras=['dicom_seg'])
     assert not (tmp_path / 'out').exists()
+    with pytest.raises(InputError, match=f'^1 of 2 scans incomplete, the others segmented:\n{told}'):
+        predict(trained, {'x': nifti, 'ct': series}, tmp_path / 'out', extras=['dicom_seg'])
+    written = sorted(path.relative_to(tmp_path / 'out').as_posix() for path in (tmp_path / 'out').rglob('*.*'))
+    assert written == ['ct.nii.gz', 'dataset.json', 'dicom_seg/ct.dcm', 'x.nii.gz']
+
+
+FLAWS = {  # of one file of a series, which can be segmented all the same
+    'no frame of reference': lambda header: header.__delattr__('FrameOfReferenceUID'),
+    'no study': lambda header: setattr(header, 'StudyInstanceUID', ''),
+}
+
+
+@pytest.mark.parametrize('flaw', FLAWS)
+def test_a_series_that_fails_is_named_and_the_others_are_written(tmp_path, series, flaw):
+    trained = untrained.trained(tmp_path / 'run', method='supervised')
+    files = dicom_files.write_series(tmp_path / 'flawed', tiny.scan(4, 'CT')[0], tiny.AFFINE, StudyDate='20200304')
+    header = pydicom.dcmread(files[0])
+    FLAWS[flaw](header)
+    header.save_as(files[0])
+    with pytest.raises(InputError) as refused:
+        named = {'a': tmp_path / 'flawed', 'ct': series}
+        predict(trained, named, tmp_path / 'out', extras=['dicom_seg', 'volumes'])
+    title, line = str(refused.value).split('\n')
+    assert title == '1 of 2 scans incomplete, the others segmented:'
+    assert line.startswith(str(tmp_path / 'flawed')) and line.endswith('(segmented, but no dicom_seg)')
+    written = sorted(path.relative_to(tmp_path / 'out').as_posix() for path in (tmp_path / 'out').rglob('*.*'))
+    assert written == ['a.nii.gz', 'ct.nii.gz', 'dataset.json', 'dicom_seg/ct.dcm', 'volumes.csv']
 
 
 def test_without_highdicom(tmp_path, series, monkeypatch):

@@ -21,7 +21,7 @@ from synseg_jax import scans
 from synseg_jax.data import straight, volume
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import figures, organs
-from synseg_jax.extras import spread
+from synseg_jax.extras import EXTRAS, spread
 from synseg_jax.predict import predict
 from synseg_jax.training import parallel
 from synseg_jax.training.system import configure
@@ -242,9 +242,9 @@ def test_a_broken_scan_is_named_and_the_others_are_segmented(trained, tmp_path, 
     else:
         shape = (*tiny.SHAPE, 2) if broken == '4-D' else tiny.SHAPE
         _save(path, np.full(shape, np.nan, np.float32))
-    with pytest.raises(InputError, match='1 of 3 scans left out, the others segmented: .*ct_1_0000.nii.gz') as refused:
+    with pytest.raises(InputError, match='1 of 3 scans left out, the others segmented:\n.*ct_1_0000.nii.gz') as refused:
         predict(trained(), files, tmp_path / 'out', extras=['volumes'])
-    assert '\n' not in str(refused.value)
+    assert str(refused.value).count('\n') == 1
     left = sorted(str(p.relative_to(tmp_path / 'out')) for p in (tmp_path / 'out').rglob('*') if p.is_file())
     assert left == ['ct_0.nii.gz', 'ct_2.nii.gz', 'dataset.json', 'volumes.csv']
     for name in left[:2]:
@@ -253,6 +253,107 @@ def test_a_broken_scan_is_named_and_the_others_are_segmented(trained, tmp_path, 
     with pytest.raises(InputError, match='^[^;]*ct_1_0000.nii.gz') as alone:
         predict(trained(), {'ct_1': path}, tmp_path / 'nothing')
     assert 'left out' not in str(alone.value) and not (tmp_path / 'nothing').exists()
+
+
+def _three(folder):
+    """{case: file} of three scans, the second and third without contrast."""
+    arrays = _scan(), np.full(SHAPE, -1000.0, np.float32), np.full(SHAPE, 500.0, np.float32)
+    return {case: _save(folder / f'{case}.nii.gz', array) for case, array in zip('abc', arrays, strict=True)}
+
+
+def test_scans_without_contrast_are_named_one_a_line(trained, tmp_path):
+    files = _three(tmp_path / 'ct')
+    with pytest.raises(InputError) as refused:
+        predict(trained(), files, tmp_path / 'out', extras=['volumes'])
+    title, *lines = str(refused.value).split('\n')
+    assert title == '2 of 3 scans left out, the others segmented:'
+    assert [line.split(': ')[0] for line in lines] == [str(files['b']), str(files['c'])]
+    assert all('look the same in the window -200 to 300 HU' in line for line in lines)
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.nii.gz', 'dataset.json', 'volumes.csv']
+    with (tmp_path / 'out' / 'volumes.csv').open() as file:
+        assert [row['case'] for row in csv.DictReader(file)] == ['a', 'a']
+    assert json.loads((tmp_path / 'out' / 'dataset.json').read_text())['numTraining'] == 1
+
+
+def test_the_command_names_scans_without_contrast(tmp_path):
+    workdir = untrained.workdir(tmp_path / 'work', **ALONE)
+    _three(tmp_path / 'ct')
+    done = tiny.command(
+        'predict', f'--workdir={workdir}', f'--input={tmp_path}/ct', f'--output={tmp_path}/out', '--volumes'
+    )
+    assert done.returncode == 2 and 'Traceback' not in done.stderr
+    lines = done.stderr.splitlines()[-3:]
+    assert lines[0] == 'error: 2 of 3 scans left out, the others segmented:'
+    assert [line.split(': ')[0] for line in lines[1:]] == [f'  {tmp_path}/ct/{case}.nii.gz' for case in 'bc']
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.nii.gz', 'dataset.json', 'volumes.csv']
+
+
+@pytest.mark.parametrize('error', [MemoryError(), jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory')])
+def test_a_scan_that_is_too_large(trained, tmp_path, monkeypatch, error):
+    files, segment = _three(tmp_path / 'ct'), scans.Trained.segment
+    files['b'], files['c'] = (_save(files[case], _scan() + i) for i, case in enumerate('bc'))
+
+    def segmented(self, scan, domain):
+        if scan.array.max() == (_scan() + 1).max():
+            raise error
+        return segment(self, scan, domain)
+
+    monkeypatch.setattr(scans.Trained, 'segment', segmented)
+    with pytest.raises(InputError, match=r'1 of 3 scans left out.*:\n.*c.nii.gz: not enough memory for it; crop it'):
+        predict(trained(), files, tmp_path / 'out')
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.nii.gz', 'b.nii.gz', 'dataset.json']
+
+
+def test_an_error_of_the_program_is_not_the_scans(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        scans.Trained, 'segment', lambda *_: (_ for _ in ()).throw(jax.errors.JaxRuntimeError('INTERNAL'))
+    )
+    with pytest.raises(jax.errors.JaxRuntimeError, match='INTERNAL'):
+        predict(trained(), _three(tmp_path / 'ct'), tmp_path / 'out')
+
+
+def test_numbers_that_are_not_finite(tmp_path):
+    """End the prediction of a scan, not of the others, and write nothing."""
+    trained = untrained.trained(tmp_path, **ALONE)
+    votes, files = trained.networks.votes, _three(tmp_path / 'ct')
+    _save(files['b'], 0.5 * _scan())
+
+    def broken(stack, domain):
+        seen.append(stack)
+        return votes(stack, domain) * (np.nan if len(seen) > 1 else 1)
+
+    seen = []
+    trained.networks.votes = broken
+    with pytest.raises(InputError, match=r'b.nii.gz: the networks find probabilities that are NaN or infinite; train'):
+        predict(trained, files, tmp_path / 'out', extras=['probabilities'])
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.nii.gz', 'dataset.json', 'probabilities']
+
+
+def test_extras_that_fail_leave_the_labels(trained, tmp_path, monkeypatch):
+    def fails(one, output):
+        if one.case == 'a':
+            raise InputError('cannot be drawn')
+
+    files = {case: _save(tmp_path / f'{case}.nii.gz', _scan()) for case in 'ab'}
+    monkeypatch.setitem(EXTRAS, 'overlays', fails)
+    with pytest.raises(InputError) as refused:
+        predict(trained(), files, tmp_path / 'out', extras=['overlays', 'volumes'])
+    title, line = str(refused.value).split('\n')
+    assert title == '1 of 2 scans incomplete, the others segmented:'
+    assert line == f'{files["a"]}: cannot be drawn (segmented, but no overlays)'
+    names = ['a.nii.gz', 'b.nii.gz', 'dataset.json', 'volumes.csv']
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == names
+    assert json.loads((tmp_path / 'out' / 'dataset.json').read_text())['numTraining'] == 2
+
+
+def test_what_is_wrong_for_all_scans_is_said_once(trained, tmp_path):
+    system = scans.Trained(_run(tmp_path, predict__resample='cubic'), tiny.first_state().params)
+    with pytest.raises(InputError, match="unknown predict.resample 'cubic'; known: linear, nearest"):
+        predict(system, _three(tmp_path / 'ct'), tmp_path / 'out')
+    system = scans.Trained(_run(tmp_path, method='cyclegan'), {})
+    with pytest.raises(InputError, match='segments no scans of domain b; choose another --domain'):
+        predict(system, _three(tmp_path / 'ct'), tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
 
 
 def test_synthetic_intensities_are_restored(trained, monkeypatch):

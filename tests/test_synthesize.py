@@ -1,6 +1,7 @@
 """Synthetic scans as datasets for nnU-Net, with their labels and real scans beside them; and as scans alone."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -9,6 +10,7 @@ import test_nnunet
 import tiny
 import untrained
 
+from synseg_jax import scans
 from synseg_jax.data import straight, volume
 from synseg_jax.errors import InputError
 from synseg_jax.interop import nnunet
@@ -111,8 +113,8 @@ def test_a_tilted_gantry(trained, source, tmp_path):
 
 
 @pytest.mark.parametrize('alone', [False, True])
-@pytest.mark.parametrize('broken', ['truncated', 'vanished', 'not finite', '4-D'])
-def test_a_broken_scan_is_named_and_nothing_written(trained, source, tmp_path, alone, broken):
+@pytest.mark.parametrize('broken', ['truncated', 'vanished', 'not finite', '4-D', 'constant'])
+def test_a_broken_scan_is_named_and_the_others_are_written(trained, source, tmp_path, alone, broken):
     cases, files = labelled(source), volume.inputs(source)
     path = files['mr_1']
     if broken == 'truncated':
@@ -120,13 +122,86 @@ def test_a_broken_scan_is_named_and_nothing_written(trained, source, tmp_path, a
     elif broken == 'vanished':
         path.unlink()
     else:
-        shape = (*tiny.SHAPE, 2) if broken == '4-D' else tiny.SHAPE
-        nib.save(nib.Nifti1Image(np.full(shape, np.nan, np.float32), tiny.AFFINE), path)
+        array = np.full((*tiny.SHAPE, 2) if broken == '4-D' else tiny.SHAPE, np.nan, np.float32)
+        nib.save(nib.Nifti1Image(np.nan_to_num(array, nan=7) if broken == 'constant' else array, tiny.AFFINE), path)
+    output = tmp_path / 'ct' if alone else tmp_path / NAME
+    with pytest.raises(InputError) as refused:
+        translate(trained, files, output) if alone else synthesize(trained, cases, output)
+    title, line = str(refused.value).split('\n')
+    assert title == '1 of 2 scans left out, the others written:' and line.startswith(f'{path}: ')
+    if alone:
+        assert [path.name for path in output.iterdir()] == ['mr_0.nii.gz']
+    else:
+        content = test_nnunet.check(output)
+        assert (content['numTraining'], content['synthetic']) == (1, ['mr_0'])
+
+
+@pytest.mark.parametrize('alone', [False, True])
+def test_nothing_is_written_where_all_scans_are_broken(trained, source, tmp_path, alone):
+    cases, files = labelled(source), volume.inputs(source)
+    for path in files.values():
+        path.write_bytes(b'')
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(InputError, match='mr_1_0000.nii.gz') as refused:
+    with pytest.raises(InputError) as refused:
         translate(trained, files, tmp_path / 'ct') if alone else synthesize(trained, cases, tmp_path / NAME)
-    assert '\n' not in str(refused.value)
+    assert [line.split(': ')[0] for line in str(refused.value).split('\n')] == [str(path) for path in files.values()]
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_real_scan_that_is_broken(trained, source, tmp_path):
+    real = tiny.write_dataset(tmp_path / 'ct', 'CT', 2)
+    (real / 'imagesTr' / 'ct_0_0000.nii.gz').write_bytes(b'')
+    with pytest.raises(InputError, match=r'1 of 4 scans left out, the others written:\n.*ct_0_0000.nii.gz: the '):
+        synthesize(trained, labelled(source), tmp_path / NAME, real=labelled(real))
+    content = test_nnunet.check(tmp_path / NAME)
+    assert (content['numTraining'], content['real']) == (3, ['ct_1'])
+
+
+def test_numbers_that_are_not_finite(source, tmp_path):
+    trained = untrained.trained(tmp_path / 'run')
+    translated = trained.networks.translate
+    trained.networks.translate = lambda stack, domain: translated(stack, domain) * np.nan
+    with pytest.raises(InputError, match='mr_0_0000.nii.gz: the networks find intensities that are NaN or infinite'):
+        translate(trained, volume.inputs(source), tmp_path / 'ct')
+    assert not (tmp_path / 'ct').exists()
+
+
+RANGES = {  # of the target, its modality: what a file holds them in
+    'fractions': ((0.02, 0.9), 'MR', np.float32),
+    'few whole numbers': ((0.0, 200.0), 'MR', np.float32),
+    'many whole numbers': ((0.0, 700.0), 'MR', np.int16),
+    'unsigned 16 bits': ((100.0, 60000.0), 'MR', np.float32),
+    'far below zero': ((-40000.0, 100.0), 'MR', np.float32),
+    'a narrow window of CT': ((0.0, 80.0), 'CT', np.int16),
+}
+
+
+@pytest.mark.parametrize('kind', RANGES)
+def test_the_range_and_resolution_of_the_target(source, tmp_path, kind):
+    """In datasets for nnU-Net and in scans alone, and where nobody looked too."""
+    (low, high), channel, dtype = RANGES[kind]
+    plain = untrained.trained(tmp_path / 'run', data__target_center=0.5)
+    run = replace(plain.run, channels={'a': channel, 'b': 'MR'}, typical={'a': (low, high), 'b': (0.0, 700.0)})
+    trained = scans.Trained(run, plain.networks.params)
+    with nnunet.writing(tmp_path / 'Dataset202_Back', channel, tiny.CLASSES) as raw:
+        image, labels = tiny.scan(0, 'CT')
+        scan = volume.Volume(image.astype(np.float32), tiny.AFFINE)
+        raw.add('x', trained.synthesize(scan, 'b'), labels, scan)
+        raw.describe('')
+    files = {'x': tmp_path / 'x.nii.gz'}
+    volume.write(files['x'], scan.array, scan)
+    translate(trained, files, tmp_path / 'alone', 'b')
+    for path in (tmp_path / 'Dataset202_Back' / 'imagesTr' / 'x_0000.nii.gz', tmp_path / 'alone' / 'x.nii.gz'):
+        found = np.asarray(nib.load(path).dataobj)
+        assert found.dtype == dtype
+        tolerance = 0.5 if dtype == np.int16 else 1e-6 * (high - low)
+        assert low - tolerance <= found.min() and found.max() <= high + tolerance
+        assert found[0, 0, 0] == pytest.approx(low, abs=tolerance)  # beyond the centre
+        inside = found[6:-6, 6:-6]
+        assert len(np.unique(inside)) > (20 if dtype == np.int16 else 200) and np.ptp(inside) < high - low
+        images = plain.run.frame(scan, 'b', (32, 32), 0.0).images()
+        expected = plain.networks.translate(images, 'b')
+        assert inside.mean() == pytest.approx(low + expected.mean() * (high - low), abs=0.2 * (high - low))
 
 
 def test_a_label_on_another_grid_is_named(trained, source, tmp_path):
@@ -135,7 +210,7 @@ def test_a_label_on_another_grid_is_named(trained, source, tmp_path):
     nib.save(nib.Nifti1Image(np.asarray(nib.load(path).dataobj), moved), path)
     with pytest.raises(InputError, match='mr_1.nii.gz: voxels lie up to 2 mm from those of its image'):
         synthesize(trained, labelled(source), tmp_path / NAME)
-    assert not (tmp_path / NAME).exists()
+    assert test_nnunet.check(tmp_path / NAME)['synthetic'] == ['mr_0']
 
 
 def test_unknown_domain(trained, source, tmp_path):

@@ -11,6 +11,8 @@ from synseg_jax.data.tiles import shape_at
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import known
 
+RESAMPLE = ('nearest', 'linear')  # what predict.resample may be
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -66,7 +68,7 @@ class Frame:
 
     def labels(self, votes: Float[np.ndarray, 'n *space k'], resample: str) -> Integer[np.ndarray, 'x y z']:
         """The class with the most votes on the scan's own grid: by the nearest vote, or by votes interpolated."""
-        if known('predict.resample', resample, ('nearest', 'linear')) == 'nearest':
+        if known('predict.resample', resample, RESAMPLE) == 'nearest':
             found = slices.resize_nearest(votes.argmax(-1).astype(np.uint8), self._grid)
         else:
             found = np.concatenate([_winner(votes[i : i + 1], self._grid) for i in range(len(votes))])

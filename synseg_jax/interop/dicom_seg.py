@@ -19,6 +19,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 import synseg_jax
+from synseg_jax.batch import reading
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation.figures import colour
@@ -60,34 +61,47 @@ def write(path: Path, labels: Volume, files: Sequence[Path], classes: Sequence[s
     `model` tells the weights that made it from others.  InputError for files that lack what an object must refer to,
     or lie elsewhere than the labels.
     """
-    with warnings.catch_warnings(), atomic_file(path) as temporary:
+    with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of what is odd and harmless in a series, such as names without a caret
-        _object(labels, files, classes, model).save_as(temporary)
+        found = _object(labels, files, classes, model)
+        with atomic_file(path) as temporary:
+            found.save_as(temporary)
 
 
 def _object(labels, files, classes, model) -> hd.seg.Segmentation:
-    headers = [_header(file) for file in files]
-    frames = _frames(labels, headers, files)
     try:
-        return hd.seg.Segmentation(
-            source_images=_agreeing(headers, labels),
-            pixel_array=frames,
-            segmentation_type='BINARY',
-            segment_descriptions=[_described(number, name) for number, name in enumerate(classes) if number],
-            series_instance_uid=hd.UID(),
-            series_number=1000,
-            series_description=f'{NAME} segmentation',
-            sop_instance_uid=hd.UID(),
-            instance_number=1,
-            manufacturer=NAME,
-            manufacturer_model_name=NAME,
-            software_versions=synseg_jax.__version__,
-            device_serial_number=model[:64],
-            content_label='SEGMENTATION',
-            specific_character_set='ISO_IR 192',
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # of whatever in the series breaks the standard
+        headers = [_header(file) for file in files]
+        return _segmentation(labels, headers, _frames(labels, headers, files), classes, model)
+    except InputError:
+        raise
+    except (
+        AttributeError,
+        IndexError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # of a series that breaks the standard
         raise InputError(f'{files[0]}: no DICOM SEG can be made of its series ({error}); repair its headers') from error
+
+
+def _segmentation(labels, headers, frames, classes, model) -> hd.seg.Segmentation:
+    return hd.seg.Segmentation(
+        source_images=_agreeing(headers, labels),
+        pixel_array=frames,
+        segmentation_type='BINARY',
+        segment_descriptions=[_described(number, name) for number, name in enumerate(classes) if number],
+        series_instance_uid=hd.UID(),
+        series_number=1000,
+        series_description=f'{NAME} segmentation',
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer=NAME,
+        manufacturer_model_name=NAME,
+        software_versions=synseg_jax.__version__,
+        device_serial_number=model[:64],
+        content_label='SEGMENTATION',
+        specific_character_set='ISO_IR 192',
+    )
 
 
 def concept(name: str) -> tuple[Code, Code, Code | None]:
@@ -132,7 +146,8 @@ def _described(number, name) -> SegmentDescription:
 
 def _header(file) -> Dataset:
     """What an object needs of one file of its series."""
-    found = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*REQUIRED, *ASKED, *PLACED])
+    with reading(file):
+        found = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*REQUIRED, *ASKED, *PLACED])
     if missing := [tag for tag in REQUIRED if not found.get(tag)]:
         raise InputError(f'{file}: has no {missing[0]}, which DICOM SEG must name; repair the series')
     for tag in (tag for tag in ASKED if tag not in found):
