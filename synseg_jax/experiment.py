@@ -22,7 +22,7 @@ from synseg_jax.data.selection import Fold
 from synseg_jax.data.settings import READING
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
-from synseg_jax.files import write_json
+from synseg_jax.files import exclusive_lock, write_json
 from synseg_jax.prepare import settings_of
 from synseg_jax.ranges import check_complete, check_ranges
 from synseg_jax.scans import RUN, Run, Trained
@@ -219,12 +219,14 @@ class Experiment:
         """Writes run.json: configuration, records, the stages of systems finished so far and of those in training."""
         if not processes.is_first():
             return
-        finished, begun, before = finished or {}, begun or {}, _described(self.workdir)
+        finished, begun = finished or {}, begun or {}
         content = {'config': json.loads(self.given.to_json_best_effort()), 'records': self.manifest.request}
-        for field, new, others in (('systems', finished, begun), ('begun', begun, finished)):
-            known_before = {name: of for name, of in before.get(field, {}).items() if name not in others}
-            content[field] = {**known_before, **new}
-        write_json(self.workdir / RUN, content)
+        with exclusive_lock(self.workdir / f'.{RUN}.lock'):  # others may train other systems here
+            before = _described(self.workdir)
+            for field, new, others in (('systems', finished, begun), ('begun', begun, finished)):
+                kept = {name: of for name, of in before.get(field, {}).items() if name not in others}
+                content[field] = {**kept, **new}
+            write_json(self.workdir / RUN, content)
 
 
 def _folders(costs) -> list[str]:
