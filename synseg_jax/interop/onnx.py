@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from synseg_jax.errors import InputError
-from synseg_jax.interop.tensors import pytorch
+from synseg_jax.interop.pth import pytorch
 
 
 def write(path: Path, module, channels: int, space: tuple[int, ...]) -> None:

@@ -4,26 +4,26 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import safetensors
 import safetensors.numpy
-from jaxtyping import Shaped
+from jaxtyping import Float32, Shaped, UInt16
 from safetensors import SafetensorError
 
 from synseg_jax.errors import InputError
+from synseg_jax.interop import pth
 
 Tensors = dict[str, Shaped[np.ndarray, '...']]
 SUFFIXES = ('.safetensors', '.pth')  # the first that is there is read
+# safetensors' names of types -> numpy's; bfloat16, which numpy lacks, is read as its bits.
+DTYPES = {'F64': '<f8', 'F32': '<f4', 'F16': '<f2', 'BF16': '<u2', 'BOOL': '?', 'U8': '|u1', 'I8': '|i1'}
+DTYPES |= {f'{letter}{bits}': f'<{letter.lower()}{bits // 8}' for letter in 'UI' for bits in (16, 32, 64)}
 
 
 def read_tensors(path: Path) -> Tensors:
-    """The tensors of one .safetensors or .pth file; InputError where it is broken or holds anything else."""
+    """The tensors of one .safetensors or .pth file, bfloat16 as float32; InputError for a damaged or any other file."""
     if not path.is_file():
         raise InputError(f'{path}: no such file')
-    if path.suffix == '.pth':
-        return _read_pth(path)
-    try:
-        return safetensors.numpy.load_file(path)
-    except SafetensorError as error:
-        raise InputError(f'{path} is not a readable safetensors file: {error}') from error
+    return pth.read(path) if path.suffix == '.pth' else _read_safetensors(path)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -31,7 +31,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     # numpy knows bfloat16 from JAX alone, and PyTorch not from numpy
     tensors = {name: of.astype(np.float32) if of.dtype.name == 'bfloat16' else of for name, of in tensors.items()}
     if path.suffix == '.pth':
-        torch = pytorch(f'{path.name} cannot be written')
+        torch = pth.pytorch(f'{path.name} cannot be written')
         with path.open('wb') as file:  # given a path, torch hides the reason where the disk is full
             torch.save({name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()}, file)
     else:
@@ -39,33 +39,39 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         path.write_bytes(safetensors.numpy.save({name: np.ascontiguousarray(of) for name, of in tensors.items()}))
 
 
-def pytorch(otherwise: str):
-    """PyTorch, which only some need; an InputError that says what cannot be done without it and how to get it."""
+def check_weights(tensors: Mapping[str, np.ndarray], place: str = '') -> None:
+    """InputError, beginning with `place`, for the first tensor that holds no weights: whole numbers, NaN, infinities.
+
+    What float32 cannot hold counts as infinite.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind != 'f':
+            raise InputError(f'{place}tensor {name} holds {tensor.dtype}, no weights; convert it to float32')
+        with np.errstate(over='ignore'):
+            finite = np.isfinite(tensor.astype(np.float32, copy=False))
+        if not finite.all():
+            wrong = f'{finite.size - finite.sum()} of {finite.size}'
+            raise InputError(f'{place}tensor {name}: {wrong} weights are NaN or infinite; take an earlier epoch')
+
+
+def _read_safetensors(path) -> Tensors:
     try:
-        import torch
-    except ImportError as error:
-        raise InputError(
-            f"{otherwise}: PyTorch is not installed; pip install 'synseg_jax[torch]', or use .safetensors files"
-        ) from error
-    return torch
+        stored = safetensors.deserialize(path.read_bytes())
+    except SafetensorError as error:
+        raise InputError(f'{path} is not a readable safetensors file: {error}; copy it again') from error
+    return {name: _array(path, name, **described) for name, described in stored}
 
 
-def _read_pth(path):
-    torch = pytorch(f'{path} cannot be read')
+def _array(path, name, dtype, shape, data) -> Shaped[np.ndarray, '...']:
+    if dtype not in DTYPES:
+        raise InputError(f'{path}: tensor {name} holds {dtype}, which cannot be read; convert it to float32')
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)  # refuses every pickle that would run code
-    except Exception as error:  # whatever a damaged or hostile file makes torch, zip or pickle raise
-        raise InputError(
-            f'{path} is not a state dict of tensors, and nothing else is read: {_told(error)}; save the state_dict() '
-            'of one network alone, or copy it again'
-        ) from error
-    if not isinstance(content, Mapping) or not all(isinstance(of, torch.Tensor) for of in content.values()):
-        raise InputError(f'{path} is not a state dict of tensors; save the state_dict() of one network alone')
-    wide = {name: of.float() if of.dtype == torch.bfloat16 else of for name, of in content.items()}  # numpy has none
-    return {name: of.detach().numpy() for name, of in wide.items()}
+        array = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
+    except ValueError as error:  # sizes beyond what numpy knows, of tensors without a number
+        raise InputError(f'{path}: tensor {name} of shape {shape} cannot be read ({error}); copy it again') from error
+    return widened(array) if dtype == 'BF16' else array
 
 
-def _told(error) -> str:
-    """What PyTorch refuses or else meets, without its advice to let files run code."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return next((line for line in lines if 'nsupported' in line), lines[0]).partition('. ')[0].rstrip('.')
+def widened(bits: UInt16[np.ndarray, '...']) -> Float32[np.ndarray, '...']:
+    """bfloat16 numbers, given by their bits, as float32: the upper half of its bits."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from synseg_jax.errors import InputError
-from synseg_jax.interop.tensors import Tensors, read_tensors
+from synseg_jax.interop.tensors import Tensors, check_weights, read_tensors
 from synseg_jax.networks.patchgan import PatchGAN
 from synseg_jax.networks.resnet import ResNet
 
@@ -56,13 +56,14 @@ def from_torch(network: nn.Module, tensors: Mapping[str, np.ndarray], like: PyTr
     """The parameters of `network` that the named tensors hold.
 
     What other programs add to names, and statistics of norms, are passed over.  InputError for missing or unexpected
-    tensors and, given parameters `like` them or their shapes, for tensors of another shape.
+    tensors, for what is not finite and, given parameters `like` them or their shapes, for tensors of another shape.
     """
     names = torch_names(network, like)
     tensors = _plain(network, tensors)
     _check_names({f'{layer}.{part}' for layer in names for part in ('weight', 'bias')}, set(tensors))
     if like is not None:
         _check_shapes(network, names, tensors, like)
+    check_weights(tensors)
     params: dict = {}
     for layer, path in names.items():
         node = params
