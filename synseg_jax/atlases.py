@@ -6,12 +6,12 @@ symmetric demons (Vercauteren et al., 2007), which suits scans of one modality. 
 scan's.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, TypedDict
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,6 +19,7 @@ from jaxtyping import Float, Integer, UInt8
 from ml_collections import ConfigDict
 from scipy.ndimage import gaussian_filter
 
+from synseg_jax import schema
 from synseg_jax.data import label_maps, slices, volume
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
@@ -31,6 +32,21 @@ LISTED = 'atlases.json'  # the labelled scans of a stage
 BINS, SAMPLED = 32, 0.25  # of mutual information: histogram bins, share of the voxels that it looks at
 ITERATIONS, STIFF = 80, 1.5  # of demons; standard deviation in voxels of the Gaussian that smooths displacements
 NEAR_MM, ALIKE = 6.0, 0.1  # radius and root mean square difference, in [0, 1], over which atlases compete
+
+
+class Listing(TypedDict):
+    """A labelled scan: its name, and where it lies."""
+
+    id: str
+    image: str
+    label: str
+
+
+class Listed(TypedDict):
+    """atlases.json: the labelled scans of a stage, and the values of their labels."""
+
+    cases: Annotated[list[Listing], schema.Check('with a scan', bool)]
+    labels: dict[str, int | str | tuple[int | str, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +142,7 @@ class Atlases:
     def __init__(self, run: Run):
         """Those that the stage's folder lists."""
         self.run = run
-        content = json.loads((run.folder / LISTED).read_text(encoding='utf-8'))
+        content = schema.load(run.folder / LISTED, Listed, 'train again')
         self.cases, self.values = content['cases'], content['labels']
 
     @classmethod

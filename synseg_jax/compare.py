@@ -10,25 +10,29 @@ process of its own, one after another; --rows trains some alone, so that a clust
 report.md, table.csv, cases.csv) marks rows that have not run.  Single fields: --table.train.batch=8.
 """
 
-import json
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypedDict
 
 from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from synseg_jax import command, oracle, outputs, stages
+from synseg_jax import command, oracle, outputs, schema, stages
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import comparison_plots, report, wording
 from synseg_jax.evaluation.comparison import Report, Row, values
-from synseg_jax.results import versions
+from synseg_jax.results import MEASURES, RESULTS, Measures, Results, versions
 from synseg_jax.terminal import say
 
-RESULTS = 'results.json'
+
+class StageFields(TypedDict):
+    """stage.json, of which a report shows the configuration as it is."""
+
+    config: dict[str, Any]
 
 
 def train(system: str, workdir: Path, argv: Sequence[str]) -> tuple[int, bool]:
@@ -54,7 +58,7 @@ def train(system: str, workdir: Path, argv: Sequence[str]) -> tuple[int, bool]:
 def finished(config: ConfigDict, workdir: Path, system: str) -> bool:
     """Whether a system has run to its end, with these very fields, on every set that the table shows of it."""
     wanted = {row.set for row in config.table.rows.values() if row.system == system}
-    found = _content(workdir / system / RESULTS)
+    found = _content(workdir / system / RESULTS, Results)
     return found.get('fields') == stages.fields(config, system) and wanted <= found['cases'].keys()
 
 
@@ -75,7 +79,7 @@ def rows(config: ConfigDict, workdir: Path) -> list[Row]:
 
 def _row(config, wanted, folder) -> Row:
     """One row, with the pictures and fields of its stages (of the first fold)."""
-    table, found = config.table, _content(folder / RESULTS)
+    table, found = config.table, _content(folder / RESULTS, Results)
     several = len({row.set for row in table.rows.values()}) > 1
     named = {'name': wanted.name, 'set': dict(table.sets).get(wanted.set, wanted.set) if several else ''}
     named['reported'] = dict(wanted.reported)
@@ -110,7 +114,8 @@ def _existing(pictures) -> dict[str, Path]:
 def _note(found) -> str:
     """Folds, and what synthetic scans are worth against the truth."""
     told = [f'{found["folds"]} folds'] if found['folds'] > 1 else []
-    if truth := {name: of['mean'] for name, of in found['synthesis'].items()}:
+    truth = {name: of['mean'] for name, of in found['synthesis'].items() if of['mean'] is not None}
+    if truth.keys() >= {'mae', 'psnr', 'ssim'}:
         told.append(
             f'synthetic against true scans of the same people, in [0, 1]: MAE {truth["mae"]:.3f}, '
             f'PSNR {truth["psnr"]:.1f} dB, SSIM {truth["ssim"]:.3f}'
@@ -119,7 +124,7 @@ def _note(found) -> str:
 
 
 def _fields(name, path) -> str:
-    fields = stages.flat(_content(path).get('config', {}))
+    fields = stages.flat(_content(path, StageFields).get('config', {}))
     return (
         '\n'.join([f'# stage {name}', *(f'{field} = {value!r}' for field, value in fields.items())]) if fields else ''
     )
@@ -142,7 +147,7 @@ def pictures(config: ConfigDict, made: Sequence[Row], workdir: Path, folder: Pat
     curves = {}
     for wanted, row in pairs:
         first = workdir / wanted.system / ('fold1' if (workdir / wanted.system / 'fold1').is_dir() else '')
-        roc = _content(first / 'measures.json').get('sets', {}).get(wanted.set, {}).get('roc')
+        roc = _content(first / MEASURES, Measures).get('sets', {}).get(wanted.set, {}).get('roc')
         if roc and 'auc' in table.measures:
             curves[row.title] = (roc['fpr'], roc['tpr'])
     if curves:
@@ -151,8 +156,8 @@ def pictures(config: ConfigDict, made: Sequence[Row], workdir: Path, folder: Pat
     return drawn
 
 
-def _content(path) -> dict:
-    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+def _content(path, kind) -> dict:
+    return schema.load(path, kind, 'remove it and run the row again') if path.is_file() else {}
 
 
 def main() -> None:
@@ -175,7 +180,7 @@ def main() -> None:
     made, folder = rows(config, workdir), workdir / f'report_{path.stem}'
     folder.mkdir(parents=True, exist_ok=True)
     table = config.table
-    times = [_content(workdir / name / RESULTS).get('seconds', 0.0) for name in systems]
+    times = [_content(workdir / name / RESULTS, Results).get('seconds', 0.0) for name in systems]
     written = Report(
         table.title, table.source, tuple(table.organs), measures(config), table.reference, made,
         [f'{name} stopped with exit code {code}; run it again to see why' for name, code in failed.items()],

@@ -11,7 +11,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from synseg_jax import fitting, results, stages
+from synseg_jax import fitting, results, schema, stages
 from synseg_jax.agreement import settled
 from synseg_jax.atlases import Atlases
 from synseg_jax.data import phantom
@@ -26,6 +26,7 @@ from synseg_jax.files import exclusive_lock, write_json
 from synseg_jax.prepare import settings_of
 from synseg_jax.ranges import check_complete, check_ranges
 from synseg_jax.scans import RUN, Run, Trained
+from synseg_jax.stage_schema import RunFile
 from synseg_jax.stages import Done, Stage, flat
 from synseg_jax.synthesis import synthesize
 from synseg_jax.terminal import say
@@ -276,10 +277,7 @@ def _described(workdir) -> dict:
     path = workdir / RUN
     if not path.is_file():
         return {}
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise InputError(f'{path} is damaged ({error}); remove it') from error
+    return schema.load(path, RunFile, 'remove it, or use another --workdir')
 
 
 def _check_unchanged(config: ConfigDict, workdir: Path) -> None:

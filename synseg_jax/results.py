@@ -1,21 +1,22 @@
 """What a trained system achieves on the scans it is tested on: measures, pictures, and what it took."""
 
-import json
 import platform
 import resource
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated, NotRequired, TypedDict
 
 import jax
 import numpy as np
 
 import synseg_jax
-from synseg_jax import oracle, pairs, stages
+from synseg_jax import oracle, pairs, schema, stages
 from synseg_jax.data import volume
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.selection import Fold, cases_to_test
-from synseg_jax.errors import known
+from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
 from synseg_jax.files import write_json
 from synseg_jax.measuring import Tested, measure
@@ -24,6 +25,54 @@ from synseg_jax.stages import Stage
 from synseg_jax.training import processes
 
 MEASURES = 'measures.json'
+RESULTS = 'results.json'  # of a system
+
+Cases = dict[str, dict[str, dict[str, float | None]]]  # case -> class -> measure
+
+
+class Curve(TypedDict):
+    """An ROC curve."""
+
+    fpr: list[float]
+    tpr: list[float]
+
+
+class Measured(TypedDict):
+    """What was measured on a set, and a digest of all that it depends on."""
+
+    key: str
+    cases: Cases
+    roc: NotRequired[
+        Annotated[Curve, schema.Check('as many of both', lambda curve: len(curve['fpr']) == len(curve['tpr']))] | None
+    ]
+
+
+class Mean(TypedDict):
+    """The statistics of a measure of synthesis, as far as anybody asks for them again."""
+
+    mean: float | None
+
+
+class Measures(TypedDict):
+    """measures.json: what a fold of a system achieves."""
+
+    sets: dict[str, Measured]
+    weights: str
+    synthesis: dict[str, Mean]
+
+
+class Results(TypedDict):
+    """results.json of a system: its folds as one; `fields` stands for its configuration."""
+
+    cases: dict[str, Cases]
+    synthesis: dict[str, Mean]
+    steps: int
+    seconds: float
+    peak_memory_gib: float
+    seed: int
+    reads_target_labels: bool
+    folds: int
+    fields: NotRequired[str]
 
 
 def evaluate(
@@ -93,12 +142,10 @@ def _tested(fitted) -> tuple[Stage, Segmenter]:
 
 def _before(path) -> dict:
     """What was measured before; nothing where the file is absent, damaged or of another form."""
-    nothing = {'sets': {}, 'weights': '', 'synthesis': {}}
-    try:
-        found = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        return nothing
-    return found if isinstance(found, dict) and nothing.keys() <= found.keys() else nothing
+    with suppress(InputError):
+        if path.is_file():
+            return schema.load(path, Measures, 'it is measured again')
+    return {'sets': {}, 'weights': '', 'synthesis': {}}
 
 
 def pool(parts: Sequence[Mapping]) -> dict:
@@ -129,7 +176,7 @@ def _mean(several):
     return {
         organ: {
             measure: float(np.mean(values))
-            if (values := [v for of in several if (v := of[organ][measure]) is not None])
+            if (values := [v for of in several if (v := of.get(organ, {}).get(measure)) is not None])
             else None
             for measure in measures
         }

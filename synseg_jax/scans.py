@@ -6,17 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import jax
 import numpy as np
 from absl import logging
 from jaxtyping import Bool, Float, Integer, Shaped
 from ml_collections import ConfigDict
 
+from synseg_jax import schema
 from synseg_jax.data import intensity, slices
 from synseg_jax.data.frames import Frame
 from synseg_jax.data.tiles import WINDOWS, about_middle
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
-from synseg_jax.files import write_json
+from synseg_jax.files import read_json, write_json
+from synseg_jax.stage_schema import RunFile, StageFile
 from synseg_jax.stages import Stage
 from synseg_jax.training import parallel
 from synseg_jax.training.checkpoint import Checkpoints
@@ -27,6 +30,7 @@ RUN = 'run.json'  # what a workdir says of itself: its configuration, and the st
 STAGE = 'stage.json'  # what a trained stage says of itself
 CHECKPOINTS = 'checkpoints'  # a stage's folder of them
 UNFINISHED = 'Use the best checkpoint so far of a system that is not trained to its end.'  # the flag --unfinished
+DAMAGED = 'copy the workdir again, or train again'  # what to do about such a file
 FLIPS = ('', 'lr')  # what predict.flips may be
 LATER = {'flips': '', 'components': '', 'window': 'tiles'}  # fields of predict that the stages of earlier versions lack
 
@@ -54,11 +58,12 @@ class Run:
     @classmethod
     def load(cls, folder: str | Path) -> 'Run':
         """What a stage's folder says; InputError where it says nothing."""
-        content = _content(Path(folder) / STAGE, ('config', 'classes', 'channels', 'typical'))
-        typical = {domain: tuple(pair) for domain, pair in content['typical'].items()}
-        classes, config = tuple(content['classes']), ConfigDict(content['config'])
+        path = Path(folder) / STAGE
+        read = _content(path)
+        content = schema.conform(read, StageFile, str(path), DAMAGED)
+        config = ConfigDict(read['config'])  # of lists: it takes no tuple twice
         config.predict.update({field: value for field, value in LATER.items() if field not in config.predict})
-        return cls(Path(folder), config, classes, content['channels'], typical)
+        return cls(Path(folder), config, content['classes'], content['channels'], content['typical'])
 
     @classmethod
     def of(cls, stage: Stage, folder: Path) -> 'Run':
@@ -75,7 +80,8 @@ class Run:
     def frame(self, scan: Volume, domain: str, size: tuple[int, ...], spacing_mm: float) -> Frame:
         """The scan in [0, 1], as far as it is looked at."""
         data = self.config.data
-        channel, share = self.channels[domain], data.target_center if domain == 'b' else 1.0
+        channel = self.channels[known('domain', domain, self.channels)]
+        share = data.target_center if domain == 'b' else 1.0
         window = intensity.for_channel(channel, scan.array, tuple(data.window_hu), tuple(data.percentiles))
         return Frame.of(scan, window, data.slice_axis, size, share, spacing_mm)
 
@@ -85,17 +91,19 @@ class Run:
         return system_of(self.config, self.classes)
 
 
-def _content(path, fields) -> dict:
+def _content(path):
     if not path.is_file():
         raise InputError(f'{path}: no such file; --workdir is the folder that synseg_jax.main trained in')
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        missing = [field for field in fields if field not in content]
-    except (ValueError, TypeError) as error:
-        raise InputError(f'{path} is damaged ({error}); train again') from error
-    if missing:
-        raise InputError(f'{path} is damaged (no {missing[0]}); train again')
-    return content
+    return read_json(path, DAMAGED)
+
+
+def _with_finite_weights(params, run):
+    """`params`, unless one of them is NaN or infinite: such networks find nothing, anywhere."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not np.isfinite(np.asarray(leaf, np.float32)).all():
+            name = jax.tree_util.keystr(path, simple=True, separator='.')
+            raise InputError(f'{run.folder}: weights {name} are NaN or infinite; train again with lower rates')
+    return params
 
 
 def find(
@@ -107,7 +115,7 @@ def find(
     is still in training, the best checkpoint so far if `unfinished`, else InputError.
     """
     workdir = Path(workdir)
-    content = _content(workdir / RUN, ('config', 'systems'))
+    content = schema.conform(_content(workdir / RUN), RunFile, str(workdir / RUN), DAMAGED)
     system = known('system', system or content['config']['chosen'], content['config']['systems'])
     begun = [folder for folder in content.get('begun', {}).get(system, ()) if _saved(workdir / folder)]
     folders = begun or content['systems'].get(system)
@@ -183,7 +191,7 @@ class Trained:
         if params is None:
             like = system.abstract_state(parallel.own_device())
             best = Checkpoints(run.folder / CHECKPOINTS, alone=True).best(like)
-            params, self.step = trained_params(best), int(best.step)
+            params, self.step = _with_finite_weights(trained_params(best), run), int(best.step)
         self.networks = Networks(system, params, self.config.predict.batch)
         self._seen: tuple = ((), None, None)  # what was asked for last, the frame and the votes there
 
@@ -214,7 +222,7 @@ class Trained:
         """Takes the weights of a checkpoint in place of those in use."""
         like = self.networks.system.abstract_state(parallel.own_device())
         state = Checkpoints(self.run.folder / CHECKPOINTS, alone=True).at(step, like)
-        self.networks.params, self._seen = trained_params(state), ((), None, None)
+        self.networks.params, self._seen = _with_finite_weights(trained_params(state), self.run), ((), None, None)
 
     def uncut(self) -> 'Trained':
         """The same networks, for scans of the target that show no more than those of the source."""
@@ -252,7 +260,7 @@ class Trained:
 
     def normalisation(self, domain: str) -> intensity.Normalisation:
         """What [0, 1] stands for in the synthetic scans of a domain."""
-        return intensity.Normalisation(*self.run.typical[domain])
+        return intensity.Normalisation(*self.run.typical[known('domain', domain, self.run.typical)])
 
     def _votes(self, scan, domain) -> tuple[Frame, np.ndarray]:
         """A scan as it is seen, and the votes there; of one scan, labels and probabilities are asked for in turn."""

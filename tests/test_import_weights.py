@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from synseg_jax import scans
 from synseg_jax.data import volume
 from synseg_jax.errors import InputError
 from synseg_jax.export import export
-from synseg_jax.import_weights import import_weights
+from synseg_jax.import_weights import import_weights, save
 from synseg_jax.interop.tensors import read_tensors
 from synseg_jax.interop.torch_weights import to_torch
 from synseg_jax.predict import predict
@@ -289,6 +290,34 @@ def test_half_precision_becomes_the_precision_of_the_configuration(made, publish
     found = scans.find(tmp_path / 'run').networks.params['s_b']['head']['kernel']
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, made.networks.params['s_b']['head']['kernel'], atol=1e-3)
+
+
+@pytest.mark.parametrize('wrong', [np.nan, np.inf, 1e300])
+def test_weights_that_are_no_numbers(published, tmp_path, wrong):
+    """Imported, they would segment nothing, with exit code 0."""
+    folder = published()
+
+    def spoil(of):
+        of = {name: tensor.astype(np.float64) for name, tensor in of.items()}
+        of['model.4.weight'][0, 0, 0, :2] = wrong
+        return of
+
+    rewritten(folder, 'd_a', spoil)
+    with pytest.raises(InputError) as error:
+        import_weights(config(), folder, tmp_path / 'run', **HERE)
+    assert str(error.value).startswith(f'{folder}/latest_net_D_B.safetensors: tensor model.4.weight: 2 of 288 weights')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_checkpoints_that_hold_no_numbers(published, tmp_path):
+    """Of whatever trained them, or imported them earlier."""
+    run = import_weights(config(), published('s_b'), tmp_path / 'run', **HERE)
+    trained = scans.find(tmp_path / 'run')
+    params = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), trained.networks.params)
+    shutil.rmtree(run.folder / 'checkpoints')
+    save(run, params)
+    with pytest.raises(InputError, match=f'{run.folder.name}: weights s_b.down1.bias are NaN or infinite; train again'):
+        scans.find(tmp_path / 'run')
 
 
 def test_state_dicts(made, tmp_path):

@@ -142,8 +142,8 @@ def _case_id(content):
 @pytest.mark.parametrize(
     'change, message',
     [
-        (_drop, "'classes'"),
-        (_size, "'size'"),
+        (_drop, 'classes: a list of 1 to 256 is wanted; prepare'),
+        (_size, r'size: a list of 2 or 3 is wanted, found \[3\]'),
         (_format, 'format 9'),
         (_low, r'sets.source.roles.train.cases\[0\].low'),
         (_escape, 'may not leave the folder'),

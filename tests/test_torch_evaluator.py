@@ -205,9 +205,9 @@ def test_a_card_of_another_network(copy):
     'changes, said',
     [
         ({'format': 2}, 'format 2, not 1; export again with this version'),
-        ({'size': 5}, "field 'size' is missing or wrong"),
-        ({'domains': {'b': {'channel': 'CT'}}}, 'field domains.b.center is missing or wrong'),
-        ({'networks': {'s_b': []}}, 'field networks.s_b.fields is missing or wrong'),
+        ({'size': 5}, 'card.json: size: a list is wanted, found 5; export again'),
+        ({'domains': {'b': {'channel': 'CT'}}}, 'domains.b.center: a number from 0.001 to 1 is wanted; export'),
+        ({'networks': {'s_b': []}}, r'networks.s_b: an object of fields is wanted, found \[\]'),
     ],
 )
 def test_a_wrong_card(copy, changes, said):
@@ -219,7 +219,7 @@ def test_a_wrong_card(copy, changes, said):
 @pytest.mark.parametrize('content', ['', '[1]'])
 def test_a_card_that_is_none(copy, content):
     (copy / 'card.json').write_text(content)
-    with pytest.raises(InputError, match='card.json: not (a card|readable as JSON)'):
+    with pytest.raises(InputError, match='card.json: (the file: an object of fields is wanted|not readable as JSON)'):
         Evaluator(copy)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -28,10 +28,13 @@ from safetensors.numpy import load, save
 from synseg_jax.data.names import checked_id
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import atomic_file, read_json, write_json
+from synseg_jax.schema import Check, between, conform, inside
+from synseg_jax.stage_schema import Axis, Classes, Length, Percentiles, Range, Share, Size
 
 MANIFEST = 'manifest.json'
 FORMAT = 3
 WHITE = 65535
+AGAIN = 'prepare the records again'
 
 
 def encode(
@@ -93,11 +96,11 @@ class Records(Sequence):
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         if not self.path.is_file():
-            raise InputError(f'{self.path}: no such file; prepare the records again')
+            raise InputError(f'{self.path}: no such file; {AGAIN}')
         try:
             self._source = ArrayRecordDataSource(str(self.path))
         except Exception as error:  # the reader's C++ errors have no common type
-            raise InputError(f'{self.path}: damaged ({error}); prepare the records again') from error
+            raise InputError(f'{self.path}: damaged ({error}); {AGAIN}') from error
 
     def __len__(self) -> int:
         return len(self._source)
@@ -109,10 +112,57 @@ class Records(Sequence):
         try:
             return decode(self._source[index])
         except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
-            raise InputError(f'{self.path}: record {index} is damaged ({error}); prepare the records again') from error
+            raise InputError(f'{self.path}: record {index} is damaged ({error}); {AGAIN}') from error
 
     def __repr__(self) -> str:
         return f'Records({str(self.path)!r})'
+
+
+Named = Annotated[str, Check('of some length', bool)]
+
+
+class Scan(TypedDict):
+    """What a manifest says of one scan."""
+
+    id: str
+    subject: str
+    image: Named
+    label: Named | None
+    shape: list[int]
+    affine: list[list[float]]
+    slice_mm: Annotated[float, between(1e-3, 1e4)]
+    low: float
+    high: float
+    kept: list[int]
+    records: Annotated[int, between(0, 2**40)]
+
+
+class Role(TypedDict):
+    """What a manifest says of a record file: those of the scans of one set in one role."""
+
+    file: Annotated[str, Check('that may not leave the folder', lambda name: inside(name) and Path(name).name == name)]
+    records: Annotated[int, between(0, 2**40)]
+    bytes: NotRequired[int]
+    sha256: str
+    labelled: bool
+    cases: list[Scan]
+
+
+class Set(TypedDict):
+    """What a manifest says of a set; `of` and `by`: made of that set by that stage."""
+
+    domain: Literal['a', 'b']
+    channel: str
+    labels: dict[str, int | str | Annotated[tuple[int | str, ...], Check('of values', bool)]]
+    roles: dict[str, Role]
+    of: NotRequired[str]
+    by: NotRequired[str]
+
+
+class Format(TypedDict):
+    """The version of a manifest."""
+
+    format: int
 
 
 @dataclass(frozen=True)
@@ -120,15 +170,15 @@ class Manifest:
     """What a folder of records holds and how it was made; `sets` as in manifest.json."""
 
     folder: Path
-    classes: tuple[str, ...]
-    size: tuple[int, ...]
-    spacing_mm: float
-    slice_axis: str
-    window_hu: tuple[float, float]
-    percentiles: tuple[float, float]
-    target_center: float
+    classes: Classes
+    size: Size
+    spacing_mm: Length
+    slice_axis: Axis
+    window_hu: Range
+    percentiles: Percentiles
+    target_center: Share
     seed: int
-    sets: Mapping[str, Any] = field(repr=False)
+    sets: Mapping[str, Set] = field(repr=False)
     packages: Mapping[str, str]
     request: str
     version: str
@@ -150,7 +200,7 @@ class Manifest:
         records = Records(self.path(name, role))
         promised = self.role(name, role)['records']
         if len(records) != promised:
-            raise InputError(f'{records.path}: {len(records)} records, not {promised}; prepare the records again')
+            raise InputError(f'{records.path}: {len(records)} records, not {promised}; {AGAIN}')
         return records
 
     def save(self) -> None:
@@ -163,40 +213,16 @@ class Manifest:
     def load(cls, folder: str | os.PathLike) -> 'Manifest':
         """The manifest of a folder of records; InputError naming the field that is wrong."""
         folder = Path(folder)
-        content = _content(folder)
-        path = folder / MANIFEST
-        if content.get('format') != FORMAT:
-            raise InputError(f'{path}: format {content.get("format")!r}, not {FORMAT}; prepare the records again')
-        for name, (kind, length) in _FIELDS.items():
-            value = content.get(name)
-            if not isinstance(value, kind) or length and len(value) not in length:
-                raise InputError(f'{path}: field {name!r} is missing or wrong; prepare the records again')
-        for name, entry in content['sets'].items():
-            _check_set(path, name, entry)
-        settings = content.get('settings', {})
-        if not isinstance(settings, dict):
-            raise InputError(f"{path}: field 'settings' is wrong; prepare the records again")
-        content = _with_tuples({name: value for name, value in content.items() if name in _FIELDS})
-        return cls(folder=folder, settings=_with_tuples(settings), **content)
-
-
-_FIELDS = {
-    'classes': (list, None),
-    'size': (list, (2, 3)),
-    'spacing_mm': (float, None),
-    'slice_axis': (str, None),
-    'window_hu': (list, (2,)),
-    'percentiles': (list, (2,)),
-    'target_center': (float, None),
-    'seed': (int, None),
-    'sets': (dict, None),
-    'packages': (dict, None),
-    'request': (str, None),
-    'version': (str, None),
-}
-_ROLE_FIELDS = {'file': str, 'records': int, 'sha256': str, 'labelled': bool, 'cases': list}
-_CASE_FIELDS = {'id': str, 'subject': str, 'image': str, 'shape': list, 'affine': list, 'low': float, 'high': float}
-_CASE_FIELDS |= {'slice_mm': float, 'kept': list, 'records': int}
+        content, path = _content(folder), folder / MANIFEST
+        if (form := conform(content, Format, str(path), AGAIN)['format']) != FORMAT:
+            raise InputError(f'{path}: format {form}, not {FORMAT}; {AGAIN}')
+        fields = conform(content, cls, str(path), AGAIN)
+        fields['settings'] = _with_tuples(fields.get('settings', {}))
+        manifest = cls(folder=folder, **fields)
+        for name, entry in manifest.sets.items():
+            for role, described in entry['roles'].items():
+                _check_counts(f'{path}: sets.{name}.roles.{role}', described)
+        return manifest
 
 
 def _with_tuples(content):
@@ -213,26 +239,14 @@ def _content(folder):
         )
     if not path.is_file():
         raise InputError(f'{path}: no such file; give the folder that synseg_jax.prepare wrote')
-    content = read_json(path, 'prepare the records again')
-    if not isinstance(content, dict):
-        raise InputError(f'{path}: not a manifest; prepare the records again')
-    return content
+    return read_json(path, AGAIN)
 
 
-def _check_set(path, name, entry):
-    """InputError, unless a set's entry has what its readers rely on."""
-    _check(path, f'sets.{name}', entry, {'domain': str, 'channel': str, 'labels': dict, 'roles': dict})
-    for role, content in entry['roles'].items():
-        where = f'sets.{name}.roles.{role}'
-        _check(path, where, content, _ROLE_FIELDS)
-        if Path(content['file']).name != content['file']:
-            raise InputError(f'{path}: {where}.file may not leave the folder; prepare the records again')
-        for index, case in enumerate(content['cases']):
-            _check(path, f'{where}.cases[{index}]', case, _CASE_FIELDS)
-            checked_id(case['id'])
-
-
-def _check(path, where, entry, fields):
-    for name, kind in fields.items():
-        if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
-            raise InputError(f'{path}: field {where}.{name} is missing or wrong; prepare the records again')
+def _check_counts(where, role) -> None:
+    """InputError unless the records of a role are those of its scans, one for each slice that was kept."""
+    for index, scan in enumerate(role['cases']):
+        checked_id(scan['id'])
+        if len(scan['kept']) != scan['records']:
+            raise InputError(f'{where}.cases[{index}]: records are not as many as kept; {AGAIN}')
+    if sum(scan['records'] for scan in role['cases']) != role['records']:
+        raise InputError(f'{where}.records: not the sum of those of its cases; {AGAIN}')

@@ -59,9 +59,9 @@ def organ_means(cases: Mapping[str, Case], measure: str) -> dict[str, float]:
 
 
 def _class_summary(measured: Sequence[Mapping[str, float | None]]) -> dict:
-    summary: dict = {name: statistics(measures[name] for measures in measured) for name in MEASURES}
-    without_distance = [measures for measures in measured if not is_number(measures['asd_mm'])]
-    summary['both_empty'] = sum(not is_number(measures['dice']) for measures in without_distance)
+    summary: dict = {name: statistics(measures.get(name) for measures in measured) for name in MEASURES}
+    without_distance = [measures for measures in measured if not is_number(measures.get('asd_mm'))]
+    summary['both_empty'] = sum(not is_number(measures.get('dice')) for measures in without_distance)
     summary['one_empty'] = len(without_distance) - summary['both_empty']
     return summary
 

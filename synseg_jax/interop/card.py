@@ -29,15 +29,17 @@ says which tensors a file holds.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
+from synseg_jax import schema
+from synseg_jax.data import intensity
 from synseg_jax.errors import InputError
-from synseg_jax.files import write_json
+from synseg_jax.files import read_json, write_json
 from synseg_jax.interop.tensors import SUFFIXES
+from synseg_jax.stage_schema import Axis, Classes, Context, Fields, Length, Percentiles, Range, Share, Size, Some
 
 CARD = 'card.json'
 FORMAT = 1
@@ -56,6 +58,41 @@ PUBLISHED = {
 }
 
 
+class Format(TypedDict):
+    """The version of this file."""
+
+    format: int
+
+
+class Prediction(TypedDict):
+    """How labels come out of probabilities; exports of earlier versions know tiles alone."""
+
+    batch: NotRequired[Some]
+    resample: Literal['nearest', 'linear']
+    flips: Literal['', 'lr']
+    components: Literal['', 'largest']
+    window: NotRequired[Literal['tiles', 'middle']]
+    lesions: list[str]
+
+
+class Domain(TypedDict):
+    """A modality, and what of its scans is looked at."""
+
+    channel: str
+    center: Share
+    window_hu: NotRequired[Range]
+    percentiles: NotRequired[Percentiles]
+    typical: NotRequired[Range]
+
+
+class Network(TypedDict):
+    """A network, and the files of its tensors with their checksums."""
+
+    channels: Some
+    fields: Fields
+    files: dict[str, str]
+
+
 @dataclass(frozen=True)
 class Card:
     """What an exported stage says of itself, and the folder that it lies in."""
@@ -63,16 +100,16 @@ class Card:
     folder: Path
     method: str
     pays: Mapping[str, Mapping[str, float]]
-    classes: tuple[str, ...]
-    size: tuple[int, ...]
-    spacing_mm: float
-    slice_axis: str
-    context: Mapping[str, Any]
+    classes: Classes
+    size: Size
+    spacing_mm: Length
+    slice_axis: Axis
+    context: Context
     masked: bool
-    predict: Mapping[str, Any]
+    predict: Prediction
     dtype: str
-    domains: Mapping[str, Mapping[str, Any]]
-    networks: Mapping[str, Mapping[str, Any]]
+    domains: Mapping[str, Domain]
+    networks: Mapping[str, Network]
     segments: Mapping[str, list[str]]
     translates: Mapping[str, str]
     functions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -88,18 +125,50 @@ class Card:
     @classmethod
     def load(cls, folder: Path) -> 'Card':
         """The card of an exported folder; InputError naming the field that is wrong."""
-        path = folder / CARD
-        content = _content(path)
-        if content.get('format') != FORMAT:
-            raise InputError(f'{path}: format {content.get("format")!r}, not {FORMAT}; export again with this version')
-        for name, kind in _FIELDS.items():
-            if not isinstance(content.get(name), kind):
-                raise InputError(f'{path}: field {name!r} is missing or wrong; export again')
-        for part, fields in _PARTS.items():
-            for name, entry in content[part].items():
-                _check(path, f'{part}.{name}', entry, fields)
-        content = {name: tuple(v) if isinstance(v, list) else v for name, v in content.items() if name in _FIELDS}
-        return cls(folder=folder, **content)
+        path, again = folder / CARD, 'export again with this version'
+        if not path.is_file():
+            raise InputError(f'{path}: no such file; give the folder that synseg_jax.export wrote')
+        content = read_json(path, again)
+        if (form := schema.conform(content, Format, str(path), again)['format']) != FORMAT:
+            raise InputError(f'{path}: format {form}, not {FORMAT}; {again}')
+        card = cls(folder=folder, **schema.conform(content, cls, str(path), again))
+        if wrong := next(card.contradictions(), ''):
+            raise InputError(f'{path}: {wrong}; {again}')
+        return card
+
+    def contradictions(self) -> Iterator[str]:
+        """What fields say against one another, so that networks could not be applied, with the fields' names."""
+        for name in self.networks.keys() - PUBLISHED:
+            yield f'networks.{name}: no such network, known: {", ".join(PUBLISHED)}'
+        for name in self.predict['lesions']:
+            if name not in self.classes:
+                yield f'predict.lesions: {name} is not among the classes'
+        for name, domain in self.domains.items():
+            if name not in ('a', 'b'):
+                yield f'domains.{name}: no such domain, known: a, b'
+            window = 'window_hu' if intensity.is_ct(domain['channel']) else 'percentiles'
+            if window not in domain:
+                yield f'domains.{name}.{window} is missing'
+        images = 1 + 2 * self.context['slices'] + self.masked
+        for domain, names in self.segments.items():
+            yield from self._mismatches(f'segments.{domain}', names, images, {len(self.classes)})
+        for domain, name in self.translates.items():
+            yield from self._mismatches(f'translates.{domain}', [name], images, {images})
+
+    def _mismatches(self, field, names, channels, wanted) -> Iterator[str]:
+        """Why networks one after another do not take `channels` and make as many as are wanted."""
+        if field.partition('.')[2] not in self.domains or not names:
+            yield f'{field}: no such domain, or no network for it'
+        for name in names:
+            if name not in self.networks:
+                yield f'{field}: no network {name}'
+                return
+            network = self.networks[name]
+            if network['channels'] != channels:
+                yield f'networks.{name}.channels: {channels} is wanted, found {network["channels"]}'
+            channels = _made(network)
+        if channels not in wanted and (channels, wanted) != (1, {2}):  # one logit tells two classes apart
+            yield f'{field}: {channels} channels, not {max(wanted)}, come out of its networks'
 
     def weights(self, network: str) -> Path:
         """The file of a network's tensors, once its checksum is verified; InputError where it is another."""
@@ -115,36 +184,15 @@ class Card:
         return path
 
 
+def _made(network) -> int:
+    """The channels that a network makes: its features, where it has no head."""
+    fields = network['fields']
+    return (
+        network['channels'] if fields['architecture'] == 'shared' else fields.get('channels') or fields.get('width', 0)
+    )
+
+
 def sha256(path: Path) -> str:
     """The checksum of a file, in hexadecimal."""
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-_FIELDS = dict.fromkeys(
-    ('pays', 'context', 'predict', 'domains', 'networks', 'segments', 'translates', 'functions'), dict
-)
-_FIELDS |= dict.fromkeys(('method', 'slice_axis', 'dtype'), str)
-_FIELDS |= {'classes': list, 'size': list, 'spacing_mm': (int, float), 'masked': bool, 'format': int}
-_PARTS = {
-    'domains': {'channel': str, 'center': (int, float)},
-    'networks': {'fields': dict, 'channels': int, 'files': dict},
-}
-
-
-def _content(path):
-    if not path.is_file():
-        raise InputError(f'{path}: no such file; give the folder that synseg_jax.export wrote')
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise InputError(f'{path}: not readable as JSON ({error}); export again') from error
-    if not isinstance(content, dict):
-        raise InputError(f'{path}: not a card; export again')
-    return content
-
-
-def _check(path, where, entry, fields):
-    for name, kind in fields.items():
-        if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
-            raise InputError(f'{path}: field {where}.{name} is missing or wrong; export again')

@@ -55,7 +55,7 @@ def with_card(config: ConfigDict, card: Card) -> Run:
     data.target_center = float(card.domains.get('b', {'center': 1.0})['center'])
     data.classes, config.augment.window, config.loss.class_weights = card.classes, (), ()
     config.dtype, config.masked, config.method = card.dtype, card.masked, card.method
-    config.context.update(card.context)
+    config.context.update({name: value for name, value in card.context.items() if name in config.context})
     config.lesions = tuple(card.predict['lesions'])
     config.predict.update({name: value for name, value in card.predict.items() if name in config.predict})
     for player, bill in config.pays.items():
@@ -63,7 +63,7 @@ def with_card(config: ConfigDict, card: Card) -> Run:
     for name, of in card.networks.items():
         if not name.startswith(('s_shared', 's_head')):
             config[KIND[OWNER[name[0]]]] = ConfigDict({f: v for f, v in of['fields'].items() if f != 'channels'})
-    one_logit = any(card.networks[names[-1]]['fields']['channels'] == 1 for names in card.segments.values())
+    one_logit = any(card.networks[names[-1]]['fields'].get('channels') == 1 for names in card.segments.values())
     if one_logit or config.loss.segmentation == 'binary_cross_entropy':
         config.loss.segmentation = 'binary_cross_entropy' if one_logit else 'cross_entropy'
     channels = {domain: of['channel'] for domain, of in card.domains.items()}

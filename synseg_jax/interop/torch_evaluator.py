@@ -23,7 +23,8 @@ from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import organs
 from synseg_jax.files import write_json
 from synseg_jax.interop.card import Card
-from synseg_jax.interop.tensors import pytorch, read_tensors
+from synseg_jax.interop.pth import pytorch
+from synseg_jax.interop.tensors import check_weights, read_tensors
 
 BATCH = 8  # slices at a time
 
@@ -77,13 +78,15 @@ class Evaluator:
 
     def _network(self, name, build):
         described, path = self.card.networks[name], self.card.weights(name)
-        network = build(len(self.card.size), described['channels'], described['fields'])
+        tensors = read_tensors(path)
+        check_weights(tensors, f'{path}: ')
+        with self.torch.device('meta'):  # a network that is not that of the file takes no memory
+            network = build(len(self.card.size), described['channels'], described['fields'])
         try:
-            network.load_state_dict({name: self.torch.from_numpy(of) for name, of in read_tensors(path).items()})
+            network.load_state_dict({name: self.torch.from_numpy(of) for name, of in tensors.items()}, assign=True)
         except RuntimeError as error:
-            told = ' '.join(str(error).split())
-            raise InputError(f'{path}: of another network than card.json says: {told}') from error
-        return network
+            raise InputError(f'{path}: of another network than card.json says: {_told(error)}') from error
+        return network.float()
 
     def _mirrored(self, images, frame, domain):
         """Votes on the scan with left and right exchanged, exchanged back."""
@@ -104,11 +107,22 @@ class Evaluator:
             return np.concatenate([run_some(stack[first : first + count]) for first in range(0, len(stack), count)])
 
         def run_some(part):
+            images = self.torch.from_numpy(np.ascontiguousarray(np.moveaxis(part, -1, 1)))
             with self.torch.inference_mode():
-                images = self.torch.from_numpy(np.ascontiguousarray(np.moveaxis(part, -1, 1))).to(self.device)
-                return np.moveaxis(function(images).cpu().numpy(), 1, -1)
+                return np.moveaxis(function(images.to(self.device)).cpu().numpy(), 1, -1)
 
-        return tiled(run, stack, self.card.size)
+        try:
+            found = tiled(run, stack, self.card.size)
+        except RuntimeError as error:  # sizes that the networks cannot take, or not enough memory
+            raise InputError(f'{self.card.folder}: its networks cannot run on {self.device}: {_told(error)}') from error
+        if not np.isfinite(found).all():
+            raise InputError(f'{self.card.folder}: its networks give NaN or infinity; export another checkpoint')
+        return found
+
+
+def _told(error) -> str:
+    """PyTorch's message as one line."""
+    return ' '.join(str(error).split())[:1000]
 
 
 def predict(

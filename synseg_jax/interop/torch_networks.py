@@ -4,6 +4,7 @@ A ResNet is the published code's list of layers, a U-Net has an attribute for ea
 here, so there is no dropout.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from synseg_jax.errors import known
+from synseg_jax.errors import InputError, known
 
 
 def nearest(x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b c *space2']:
@@ -84,6 +85,8 @@ class ResNet(nn.Module):
         self.model = nn.Sequential(*layers, *([nn.Tanh()] if tanh else []))
 
     def forward(self, x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b k *space']:
+        if any(size % 4 or size < 8 for size in x.shape[2:]):
+            raise InputError(f'images of {tuple(x.shape[2:])}: a ResNet needs multiples of 4, at least 8')
         return self.model(x)
 
 
@@ -222,7 +225,15 @@ NETWORKS = {'resnet': ResNet, 'unet': UNet, 'res_unet': UNet, 'shared': Shared, 
 
 
 def build(rank: int, seen: int, fields: Mapping[str, Any]) -> nn.Module:
-    """The network that the card describes, for images of `seen` channels, with random weights."""
+    """The network that the card describes, for images of `seen` channels, with random weights.
+
+    InputError for fields that an architecture has not, or needs.
+    """
     fields = dict(fields)
     architecture = known('architecture', fields.pop('architecture', ''), NETWORKS)
+    takes = dict(list(inspect.signature(NETWORKS[architecture]).parameters.items())[2:])
+    for name in fields:
+        known(f'field of {architecture}', name, takes)
+    if missing := [name for name, of in takes.items() if of.default is of.empty and name not in fields]:
+        raise InputError(f'{architecture} lacks its field {missing[0]}')
     return NETWORKS[architecture](rank, seen, **fields)
