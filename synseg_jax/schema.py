@@ -58,6 +58,11 @@ def inside(name: str) -> bool:
     return bool(parts) and name.isprintable() and '..' not in parts and not PureWindowsPath(name).anchor
 
 
+def printable(name: str) -> str:
+    """A name out of a file as an error may show it, in its line."""
+    return name if name.isprintable() else repr(name)
+
+
 def between(low: float, high: float) -> Check:
     """Numbers from low to high."""
     return Check(f'from {low:g} to {high:g}', lambda value: low <= value <= high)
@@ -189,7 +194,7 @@ def _words(kind) -> str:
 
 
 def _at(where, name) -> str:
-    return f'{where}.{name}' if where else name
+    return f'{where}.{printable(name)}' if where else printable(name)
 
 
 def _short(value) -> str:

@@ -68,6 +68,7 @@ def test_types_become_those_of_the_schema():
         ({'parts': {'x': {}}}, 'parts.x.name: a text that may not leave the folder is wanted'),
         ({'parts': {'x': {'name': '/y'}}}, "parts.x.name: a text that may not leave the folder is wanted, found '/y'"),
         ({'parts': {'x': {'name': 'y', 'side': 'c'}}}, "parts.x.side: 'a' or 'b' is wanted, found 'c'"),
+        ({'parts': {'x\ny': {}}}, "parts.'x\\ny'.name: a text that may not leave the folder is wanted"),
         ({'share': 2}, 'share: a number from 0 to 1 is wanted, found 2'),
         ({'more': {'x': [float('inf')]}}, 'more.x[0]: a number in range is wanted, found inf'),
     ],

@@ -150,13 +150,14 @@ class Card:
             if window not in domain:
                 yield f'domains.{name}.{window} is missing'
         images = 1 + 2 * self.context['slices'] + self.masked
+        logits = {2: (1, 2)}.get(len(self.classes), (len(self.classes),))  # one tells two classes apart
         for domain, names in self.segments.items():
-            yield from self._mismatches(f'segments.{domain}', names, images, {len(self.classes)})
+            yield from self._mismatches(f'segments.{domain}', names, images, logits)
         for domain, name in self.translates.items():
-            yield from self._mismatches(f'translates.{domain}', [name], images, {images})
+            yield from self._mismatches(f'translates.{domain}', [name], images, (images,))
 
     def _mismatches(self, field, names, channels, wanted) -> Iterator[str]:
-        """Why networks one after another do not take `channels` and make as many as are wanted."""
+        """Why networks one after another do not take `channels`, or make other numbers than `wanted`."""
         if field.partition('.')[2] not in self.domains or not names:
             yield f'{field}: no such domain, or no network for it'
         for name in names:
@@ -167,8 +168,8 @@ class Card:
             if network['channels'] != channels:
                 yield f'networks.{name}.channels: {channels} is wanted, found {network["channels"]}'
             channels = _made(network)
-        if channels not in wanted and (channels, wanted) != (1, {2}):  # one logit tells two classes apart
-            yield f'{field}: {channels} channels, not {max(wanted)}, come out of its networks'
+        if channels not in wanted:
+            yield f'{field}: {channels} channels, not {wanted[-1]}, come out of its networks'
 
     def weights(self, network: str) -> Path:
         """The file of a network's tensors, once its checksum is verified; InputError where it is another."""
@@ -186,10 +187,9 @@ class Card:
 
 def _made(network) -> int:
     """The channels that a network makes: its features, where it has no head."""
-    fields = network['fields']
-    return (
-        network['channels'] if fields['architecture'] == 'shared' else fields.get('channels') or fields.get('width', 0)
-    )
+    if network['fields']['architecture'] == 'shared':
+        return network['channels']
+    return network['fields'].get('channels') or network['fields'].get('width', 0)
 
 
 def sha256(path: Path) -> str:
