@@ -54,7 +54,7 @@ TWICE = b'{"x":%b,"x":%b}' % tuple(json.dumps(entry((2,), (at, at + 8))).encode(
         ({'x': entry((2**62, 4), (0, 0))}, 0, 'not a readable'),
         ({'x': entry((2**63, 0), (0, 0))}, 0, 'tensor x of shape .* cannot be read'),
         ({'x': entry(dtype='F8_E4M3', offsets=(0, 8))}, 8, 'tensor x holds F8_E4M3, which cannot be read'),
-        ({'x': entry(dtype='C64', offsets=(0, 64))}, 64, 'tensor x holds C64'),
+        ({'x\ny': entry(dtype='C64', offsets=(0, 64))}, 64, r"tensor 'x\\ny' holds C64"),
         (b'[' * 100_000, 0, 'not a readable'),
     ],
 )

@@ -1,8 +1,13 @@
 """PyTorch finds what JAX finds: the same logits, and the same labels on scans, from an exported folder alone."""
 
+import contextlib
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
+from importlib import metadata
 
 import jax
 import jax.numpy as jnp
@@ -146,6 +151,75 @@ def test_the_command_runs_without_jax(both, dataset, tmp_path):
     for case, path in written.items():
         found = volume.read_labels(tmp_path / 'labels' / f'{case}.nii.gz').array
         assert agree(found, volume.read_labels(path).array)
+
+
+ALONE = """
+import json, sys
+from importlib.abc import MetaPathFinder
+
+class Others(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in absent:
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+absent, lines = (json.loads(text) for text in sys.argv[1:])
+sys.meta_path.insert(0, Others())
+from synseg_jax.interop.torch_evaluator import main
+print(json.dumps([main(line) for line in lines]))
+"""
+
+
+def distributions(*names) -> set[str]:
+    """The distributions of these names, and those that they require."""
+    found, waiting = set(), list(names)
+    while waiting:
+        name = re.sub('[-_.]+', '-', waiting.pop()).lower()
+        if name not in found:
+            found.add(name)
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                needs = [need for need in metadata.requires(name) or () if 'extra ==' not in need]
+                waiting += [re.match(r'[\w.-]+', need)[0] for need in needs]
+    return found
+
+
+def run_alone(folder, *lines):
+    """The command in an environment of the packages and files that its docstring names: exit codes and errors."""
+    for name in re.search(r'copied:\n\n(.*?)\n\n', torch_evaluator.__doc__, re.DOTALL)[1].split():
+        file = folder / 'synseg_jax' / f'{name}.py'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tiny.ROOT / 'synseg_jax' / f'{name}.py', file)
+    there = distributions('torch', 'numpy', 'nibabel', 'safetensors')
+    absent = [
+        name
+        for name, of in metadata.packages_distributions().items()
+        if name != 'synseg_jax' and not there & {re.sub('[-_.]+', '-', one).lower() for one in of}
+    ]
+    assert {'jax', 'absl', 'scipy', 'jaxtyping', 'pydicom', 'SimpleITK', 'ml_collections'} <= {*absent}
+    lines = json.dumps([[f'--{name}={value}' for name, value in line.items()] for line in lines])
+    line = [sys.executable, '-c', ALONE, json.dumps(absent), lines]
+    environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr.splitlines()
+
+
+def test_the_command_runs_with_nothing_but_what_it_names(both, dataset, tmp_path):
+    (trained, folder), (_, pieces) = both('context'), both('residual')
+    (tmp_path / 'series').mkdir()
+    (tmp_path / 'series' / '1.dcm').write_bytes(bytes(128) + b'DICM')
+    (tmp_path / 'scan.nrrd').touch()
+    inputs = dataset, tmp_path / 'series', tmp_path / 'scan.nrrd'
+    lines = [{'export': folder, 'input': path, 'output': tmp_path / 'labels'} for path in inputs]
+    codes, errors = run_alone(tmp_path / 'alone', *lines, {**lines[0], 'export': pieces})
+    assert codes == [0, 2, 2, 2]
+    assert errors == [
+        'error: DICOM cannot be read: the package pydicom is not installed; pip install pydicom',
+        'error: NRRD and MetaImage cannot be read: the package SimpleITK is not installed; pip install SimpleITK',
+        f'error: {pieces} asks for pieces of labels: the package scipy is not installed; pip install scipy',
+    ]
+    for case, path in predict(trained, volume.inputs(dataset), tmp_path / 'jax').items():
+        found = volume.read_labels(tmp_path / 'labels' / f'{case}.nii.gz').array
+        assert len(np.unique(found)) > 1 and agree(found, volume.read_labels(path).array)
 
 
 def test_the_command_answers_a_mistake_in_one_line(both, dataset, tmp_path):

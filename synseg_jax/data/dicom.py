@@ -17,8 +17,9 @@ from jaxtyping import Float
 from synseg_jax.data import dicom_pixels, memory_limit
 from synseg_jax.data.dicom_frames import Slice, frames_of
 from synseg_jax.data.dicom_geometry import affine, check_agreement
-from synseg_jax.data.dicom_header import head, header, holds_image, is_dicom
+from synseg_jax.data.dicom_header import header, holds_image
 from synseg_jax.data.dicom_pixels import guarded
+from synseg_jax.data.series import chosen, head, is_dicom
 from synseg_jax.errors import InputError
 
 LEAST_OF_TEXT = 9  # among the bytes of which text is made
@@ -78,14 +79,6 @@ def modality(path: Path) -> str:
         return slices(path)[0].modality
     except InputError:
         return ''
-
-
-def chosen(path: Path) -> tuple[Path, str]:
-    """The folder or file, and the series number that `FOLDER#7` asks for."""
-    if '#' in path.name and not path.exists():
-        name, _, number = path.name.rpartition('#')
-        return path.with_name(name), number
-    return path, ''
 
 
 def series_in(folder: Path) -> dict[str, Path]:

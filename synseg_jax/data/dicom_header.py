@@ -17,8 +17,6 @@ TAGS = (  # all that is asked of a header, and decoded with it
     'SharedFunctionalGroupsSequence'
 ).split()
 SPARED = 'SeriesNumber SeriesDescription InstanceNumber'.split()  # a scan is read without them, too
-HEAD = 512  # bytes by which a file is known
-MAGIC = b'DICM'
 UNDEFINED = 2**32 - 1  # a length that is found out by reading
 NO_SCANS = 'SEG RTDOSE RTSTRUCT RTPLAN RTRECORD PR KO SR DOC REG'.split()  # modalities of what lies beside scans
 IMAGES = ('Image Storage', 'Map Storage', 'Volume Storage')  # in the names of the SOP classes of images
@@ -34,20 +32,6 @@ def header(path: Path) -> pydicom.Dataset:
         for tag in SPARED + TAGS:
             _decode(path, found, tag)
         return found
-
-
-def is_dicom(path: Path) -> bool:
-    """By its name or by its first bytes."""
-    if path.suffix.lower() == '.dcm':
-        return True
-    first = head(path)
-    return first[128:132] == MAGIC or _without_preamble(first)
-
-
-def head(path: Path) -> bytes:
-    """The first bytes of a file, by which it is known."""
-    with path.open('rb') as file:
-        return file.read(HEAD)
 
 
 def holds_image(path: Path, found: pydicom.Dataset) -> bool:
@@ -75,15 +59,6 @@ def _decode(path, found, tag) -> None:
 def _cut_short(item) -> bool:
     """Whether an element holds less than it says, which pydicom lets pass."""
     return isinstance(item, RawDataElement) and len(item.value or b'') < item.length < UNDEFINED
-
-
-def _without_preamble(first: bytes) -> bool:
-    """Whether bytes begin with two elements of group 2 or 8 in their order (little endian), as bare data sets do."""
-    explicit = first[4:6].isalpha() and first[4:6].isupper()
-    end = 8 + int.from_bytes(first[6:8] if explicit else first[4:8], 'little')
-    second = first[end : end + 4]
-    ordered = int.from_bytes(first[2:4], 'little') < int.from_bytes(second[2:], 'little')
-    return first[:2] in (b'\x02\0', b'\x08\0') and second[:2] == first[:2] and ordered
 
 
 def _other_object(found) -> bool:

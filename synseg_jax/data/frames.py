@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Integer, Shaped
 
+from synseg_jax.arrays import Float, Integer, Shaped
 from synseg_jax.data import slices, volume
 from synseg_jax.data.intensity import Normalisation
 from synseg_jax.data.tiles import shape_at

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Shaped
 
+from synseg_jax.arrays import Float, Shaped
 from synseg_jax.data import modality
 from synseg_jax.errors import InputError
 

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-from absl import logging
-from jaxtyping import Float, Shaped
 
+from synseg_jax import log
+from synseg_jax.arrays import Float, Shaped
 from synseg_jax.data import text_header
 from synseg_jax.data.text_header import RAS, TextHeader, numbers, whole
 from synseg_jax.errors import InputError
@@ -146,7 +146,7 @@ def _check_packed(path, fields, file, begin) -> None:
 def _affine(path, fields, axes) -> Float[np.ndarray, '4 4']:
     """Voxel index -> RAS mm; the rows of TransformMatrix are the directions of the axes."""
     if axes > 2 and 'TransformMatrix' not in fields:
-        logging.warning('%s: has no TransformMatrix, so left and right are a guess; repair the header', path)
+        log.warning('%s: has no TransformMatrix, so left and right are a guess; repair the header', path)
     spacing = fields.get('ElementSpacing', fields.get('ElementSize', ' '.join(['1'] * axes)))
     identity = ' '.join(str(number) for number in np.eye(axes).ravel())
     directions = numbers(path, 'TransformMatrix', fields.get('TransformMatrix', identity), axes**2)

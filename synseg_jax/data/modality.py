@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
-from synseg_jax.data import dicom, volume
+from synseg_jax.arrays import Float
+from synseg_jax.data import volume
 
 WORDS = {  # by which the name of a channel tells its modality
     'CT': r'ct|cta|ctpa|ctac|ctscan|(ce|nce?|ne|ld|hr|md|cb|s)ct',
@@ -32,7 +32,7 @@ def tagged(path: Path) -> str:
     """The modality of a DICOM series by its header, '' of other scans and where it is unknown."""
     if volume.kind(path) not in ('/', '.dcm'):
         return ''
-    tag = dicom.modality(path)
+    tag = volume.dicom.modality(path)
     return TAGS.get(tag, tag)
 
 

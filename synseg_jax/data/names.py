@@ -10,8 +10,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from absl import logging
-
+from synseg_jax import log
 from synseg_jax.errors import InputError
 
 OF_LABELS = ('labels?', 'masks?', 'seg', 'segmentation')
@@ -57,7 +56,7 @@ def of_channel(scans: Mapping[str, Path], number: int = 0) -> dict[str, Path]:
     """The scans of one channel by case, as `split_channels` finds them; warns of those that are left out."""
     kept, others = split_channels(scans, number)
     if others:
-        logging.warning(
+        log.warning(
             '%s: another channel; of the channels of a case only %04d is read (%d files are left out)',
             *(others[0], number, len(others)),
         )

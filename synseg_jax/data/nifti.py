@@ -9,11 +9,11 @@ from typing import IO
 
 import nibabel as nib
 import numpy as np
-from absl import logging
-from jaxtyping import Float, Shaped
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
+from synseg_jax import log
+from synseg_jax.arrays import Float, Shaped
 from synseg_jax.data.voxel_bytes import GZIP_RATIO, check_rest, claimed, exactly
 from synseg_jax.errors import InputError
 
@@ -107,12 +107,12 @@ def _affine(path, header):
     affine = np.asarray(header.get_base_affine() if qform is None else qform, np.float64)
     affine = (affine if sform is None else np.asarray(sform, np.float64)) * [[unit], [unit], [unit], [1]]
     if sform is None and qform is None:
-        logging.warning('%s: has neither sform nor qform, so left and right are a guess; repair the header', path)
+        log.warning('%s: has neither sform nor qform, so left and right are a guess; repair the header', path)
     elif header['qform_code'] > 0 and qform is None:
-        logging.warning('%s: its qform is no rotation; the sform is used', path)
+        log.warning('%s: its qform is no rotation; the sform is used', path)
     elif sform is not None and qform is not None:
         if (gap := _gap(sform, qform, _shape(header))) > APART * _shortest(sform):
-            logging.warning('%s: sform and qform disagree by up to %.3g mm; the sform is used', path, gap * unit)
+            log.warning('%s: sform and qform disagree by up to %.3g mm; the sform is used', path, gap * unit)
     return affine
 
 

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-from absl import logging
-from jaxtyping import Float, Shaped
 
+from synseg_jax import log
+from synseg_jax.arrays import Float, Shaped
 from synseg_jax.data import text_header
 from synseg_jax.data.text_header import RAS, TextHeader, numbers, whole
 from synseg_jax.errors import InputError
@@ -208,4 +208,4 @@ def _vectors(path, name, text, shape) -> Float[np.ndarray, 'vectors space']:
 
 
 def _tell(path) -> None:
-    logging.warning('%s: has no space directions, so left and right are a guess; repair the header', path)
+    log.warning('%s: has no space directions, so left and right are a guess; repair the header', path)

@@ -7,8 +7,8 @@ as radiologists look at them: the patient's right on the left, the head or the b
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Shaped
 
+from synseg_jax.arrays import Float, Shaped
 from synseg_jax.errors import known
 
 # slice axis: volume axes that become (slices, rows, columns), and whether the rows run from the last to the first

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Shaped
 from scipy import ndimage
 
+from synseg_jax.arrays import Float, Shaped
 from synseg_jax.data import volume
 from synseg_jax.data.nifti import is_sheared
 from synseg_jax.data.volume import Volume

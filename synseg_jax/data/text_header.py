@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from jaxtyping import Float, Shaped
 
+from synseg_jax.arrays import Float, Shaped
 from synseg_jax.data import memory_limit, voxel_bytes
 from synseg_jax.errors import InputError
 

@@ -7,8 +7,8 @@ Axes are rows and columns, after slices in volumes.
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, Shaped
-from scipy.ndimage import label
+
+from synseg_jax.arrays import Float, Shaped
 
 WINDOWS = ('tiles', 'middle')  # what predict.window may be
 PASSES = 2  # that look for the middle
@@ -61,6 +61,8 @@ def about_middle(
 
     Records hold such windows alone, the middle that of the labels, and networks come to tell organs by their place.
     """
+    from scipy.ndimage import label  # which those who ask for tiles need not have
+
     for _ in range(PASSES):
         pieces, count = label(votes.argmax(-1) > 0)
         if not count:

@@ -15,14 +15,18 @@ from types import ModuleType
 
 import nibabel as nib
 import numpy as np
-from absl import logging
-from jaxtyping import Float, Integer, Shaped
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
-from synseg_jax.data import dicom, metaimage, names, nifti, nrrd
+from synseg_jax import log
+from synseg_jax.arrays import Float, Integer, Shaped
+from synseg_jax.data import metaimage, names, nifti, nrrd
+from synseg_jax.data.series import chosen, is_dicom
 from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_file
+from synseg_jax.lazy import Lazy
+
+dicom = Lazy('synseg_jax.data.dicom', 'pydicom', 'DICOM cannot be read')
 
 LPS = axcodes2ornt(('L', 'P', 'S'))
 FARTHEST_MM = 1e6
@@ -121,7 +125,7 @@ def write(path: str | os.PathLike, array: Shaped[np.ndarray, 'x y z'], like: Vol
 @cache
 def _tell_shear() -> None:
     """Says once what a sheared grid means to other programs."""
-    logging.warning(
+    log.warning(
         'the grid of a scan is sheared (gantry tilt): labels on it have an sform alone, which nibabel and FSL follow '
         'and ITK and 3D Slicer refuse; predict and synthesize with --straighten write what all of them read'
     )
@@ -130,19 +134,19 @@ def _tell_shear() -> None:
 def kind(path: str | os.PathLike) -> str:
     """The suffix by which a file is read, `/` of a folder (a DICOM series), or '' where it is no scan by its name."""
     path = Path(path)
-    if path.is_dir() or dicom.chosen(path)[0].is_dir():
+    if path.is_dir() or chosen(path)[0].is_dir():
         return '/'
     return max((suffix for suffix in READERS if path.name.lower().endswith(suffix)), key=len, default='')
 
 
 def exists(path: Path) -> bool:
     """Whether there is such a file or folder, or a folder of which one series is meant."""
-    return dicom.chosen(path)[0].exists()
+    return chosen(path)[0].exists()
 
 
 def stamp(path: Path) -> list[int]:
     """Sizes and times of a file, or of those in a folder, by which a changed scan is known."""
-    stats = [file.stat() for file in dicom.listed(dicom.chosen(path)[0])]
+    stats = [file.stat() for file in dicom.listed(chosen(path)[0])]
     return [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
 
 
@@ -165,8 +169,8 @@ def found(folder: Path) -> dict[str, Path]:
             named.append((name(path), path))
     if not named:
         return names.by_case(dicom.series_in(folder).items())
-    if loose := [path for path in inside if path.is_file() and kind(path) in ('', '.dcm') and dicom.is_dicom(path)]:
-        logging.warning(
+    if loose := [path for path in inside if path.is_file() and kind(path) in ('', '.dcm') and is_dicom(path)]:
+        log.warning(
             '%s: DICOM beside other scans, not read (%d such files); put each series into a folder of its own',
             *(loose[0], len(loose)),
         )
@@ -186,7 +190,7 @@ def inputs(path: str | Path, channel: int = 0) -> dict[str, Path]:
     own = name(path) if path.exists() else path.name.replace('#', '_')
     cases = found(folder) if path.is_dir() else names.by_case([(own, path)])
     if not cases:
-        deeper = next((file.parent for file in path.rglob('*') if file.is_file() and dicom.is_dicom(file)), None)
+        deeper = next((file.parent for file in path.rglob('*') if file.is_file() and is_dicom(file)), None)
         told = f'DICOM lies deeper, in {deeper}; name the folder above' if deeper else f'known: {KINDS}'
         raise InputError(f'--input={path}: holds no scan; {told}')
     return {names.checked_id(case): file for case, file in names.of_channel(cases, channel).items()}

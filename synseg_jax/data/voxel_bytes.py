@@ -5,9 +5,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from absl import logging
-from jaxtyping import UInt8
 
+from synseg_jax import log
+from synseg_jax.arrays import UInt8
 from synseg_jax.data import memory_limit
 from synseg_jax.errors import InputError
 
@@ -51,4 +51,4 @@ def check_rest(path, stream, claim: int) -> None:
         if 'Not a gzipped' not in str(error):  # bytes after the end of a sound stream do no harm
             raise
     if rest:
-        logging.warning('%s: more follows the %d bytes of voxels that its header promises; is it right?', path, claim)
+        log.warning('%s: more follows the %d bytes of voxels that its header promises; is it right?', path, claim)

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from jaxtyping import Float, Integer
-from scipy import ndimage
+
+from synseg_jax.arrays import Float, Integer
 
 
 def volumes_ml(
@@ -22,6 +22,8 @@ def largest_pieces(
 
     A piece hangs together by faces, edges or corners.  Of pieces of one size the first in the array stays.
     """
+    from scipy import ndimage  # which those who only keep labels need not have
+
     kept, connected = labels.copy(), np.ones((3,) * labels.ndim, bool)
     for value, box in enumerate(ndimage.find_objects(labels), 1):
         if box is None or value in spared:

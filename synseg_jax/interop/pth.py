@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
 
+from synseg_jax.arrays import Shaped
 from synseg_jax.errors import InputError
+from synseg_jax.schema import printable
 
 ZIP = b'PK\x03\x04'  # how files begin since PyTorch 1.6, whose entries have checksums
 DTYPES = 'float16 bfloat16 float32 float64 bool uint8 int8 int16 int32 int64'.split()
@@ -40,11 +41,12 @@ def read(path: Path) -> dict[str, Shaped[np.ndarray, '...']]:
     content = _load(path, torch)
     if not isinstance(content, Mapping) or not all(isinstance(of, torch.Tensor) for of in content.values()):
         raise InputError(f'{path} is not a state dict of tensors; save the state_dict() of one network alone')
+    content = {str(name): tensor for name, tensor in content.items()}
     for name, tensor in content.items():
         if wrong := _kind(tensor, torch):
-            raise InputError(f'{path}: tensor {name} is {wrong}; save a dense one of float32 numbers')
+            raise InputError(f'{path}: tensor {printable(name)} is {wrong}; save a dense one of float32 numbers')
     _check_storages(path, content)
-    wide = {str(name): of.float() if of.dtype == torch.bfloat16 else of for name, of in content.items()}
+    wide = {name: of.float() if of.dtype == torch.bfloat16 else of for name, of in content.items()}
     return {name: of.detach().numpy() for name, of in wide.items()}  # numpy has no bfloat16
 
 
@@ -52,7 +54,7 @@ def _check_archive(path) -> None:
     """InputError for an archive that is damaged, or unpacks to more than its own size."""
     with path.open('rb') as file:
         if file.read(len(ZIP)) != ZIP:
-            logging.getLogger(__name__).warning(
+            logging.warning(
                 "%s: PyTorch's format of before 1.6 has no checksums, so that damage may go unnoticed", path
             )
             return
@@ -106,10 +108,10 @@ def _check_storages(path, tensors) -> None:
         so_far, first = claimed.get(storage.data_ptr(), (0, name))
         total = so_far + tensor.numel() * tensor.element_size()
         if total > storage.nbytes():
-            shared = f'with {first} ' if first != name else ''
+            shared = f'with {printable(first)} ' if first != name else ''
             raise InputError(
-                f'{path}: tensor {name} {shared}claims {total} bytes of the {storage.nbytes()} that are stored '
-                '(expanded or tied); save clones'
+                f'{path}: tensor {printable(name)} {shared}claims {total} bytes of '
+                f'the {storage.nbytes()} that are stored (expanded or tied); save clones'
             )
         claimed[storage.data_ptr()] = total, first
 

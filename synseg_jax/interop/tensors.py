@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import safetensors
 import safetensors.numpy
-from jaxtyping import Float32, Shaped, UInt16
 from safetensors import SafetensorError
 
+from synseg_jax.arrays import Float32, Shaped, UInt16
 from synseg_jax.errors import InputError
 from synseg_jax.interop import pth
+from synseg_jax.schema import printable
 
 Tensors = dict[str, Shaped[np.ndarray, '...']]
 SUFFIXES = ('.safetensors', '.pth')  # the first that is there is read
@@ -46,12 +47,12 @@ def check_weights(tensors: Mapping[str, np.ndarray], place: str = '') -> None:
     """
     for name, tensor in tensors.items():
         if tensor.dtype.kind != 'f':
-            raise InputError(f'{place}tensor {name} holds {tensor.dtype}, no weights; convert it to float32')
+            raise InputError(f'{place}tensor {printable(name)} holds {tensor.dtype}, no weights; convert it to float32')
         with np.errstate(over='ignore'):
             finite = np.isfinite(tensor.astype(np.float32, copy=False))
         if not finite.all():
-            wrong = f'{finite.size - finite.sum()} of {finite.size}'
-            raise InputError(f'{place}tensor {name}: {wrong} weights are NaN or infinite; take an earlier epoch')
+            wrong = f'{finite.size - finite.sum()} of {finite.size} weights are NaN or infinite'
+            raise InputError(f'{place}tensor {printable(name)}: {wrong}; take an earlier epoch')
 
 
 def _read_safetensors(path) -> Tensors:
@@ -64,11 +65,12 @@ def _read_safetensors(path) -> Tensors:
 
 def _array(path, name, dtype, shape, data) -> Shaped[np.ndarray, '...']:
     if dtype not in DTYPES:
-        raise InputError(f'{path}: tensor {name} holds {dtype}, which cannot be read; convert it to float32')
+        raise InputError(f'{path}: tensor {printable(name)} holds {dtype}, which cannot be read; convert it to float32')
     try:
         array = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
     except ValueError as error:  # sizes beyond what numpy knows, of tensors without a number
-        raise InputError(f'{path}: tensor {name} of shape {shape} cannot be read ({error}); copy it again') from error
+        told = f'tensor {printable(name)} of shape {shape} cannot be read'
+        raise InputError(f'{path}: {told} ({error}); copy it again') from error
     return widened(array) if dtype == 'BF16' else array
 
 

@@ -5,17 +5,29 @@ Usage:
 
 --input is a scan, a folder of scans or an nnU-Net dataset.  Labels carry the affine of their scan; dataset.json
 beside them names the classes.  --domain=a segments scans of the labelled modality instead of the target.
+
+NIfTI, NRRD and MetaImage need PyTorch, numpy, nibabel and safetensors, and these files of synseg_jax, which may be
+copied:
+
+    __init__ arrays errors files lazy log schema stage_schema
+    data/__init__ data/frames data/intensity data/memory_limit data/metaimage data/modality data/names data/nifti
+    data/nrrd data/series data/slices data/text_header data/tiles data/volume data/voxel_bytes
+    evaluation/__init__ evaluation/organs
+    interop/__init__ interop/card interop/pth interop/tensors interop/torch_evaluator interop/torch_networks
+
+Exports made with predict.components or predict.window=middle need scipy, and so does --straighten, with data/straight;
+DICOM needs what synseg_jax needs.
 """
 
-from collections.abc import Callable
+import argparse
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import flags
-from jaxtyping import Float, Integer
 
-from synseg_jax import command
-from synseg_jax.data import intensity, slices, straight, volume
+from synseg_jax.arrays import Float, Integer
+from synseg_jax.data import intensity, slices, volume
 from synseg_jax.data.frames import Frame
 from synseg_jax.data.tiles import about_middle, tiled
 from synseg_jax.data.volume import Volume
@@ -25,6 +37,9 @@ from synseg_jax.files import write_json
 from synseg_jax.interop.card import Card
 from synseg_jax.interop.pth import pytorch
 from synseg_jax.interop.tensors import check_weights, read_tensors
+from synseg_jax.lazy import Lazy, require
+
+straight = Lazy('synseg_jax.data.straight', 'scipy', '--straighten resamples')
 
 BATCH = 8  # slices at a time
 
@@ -36,6 +51,9 @@ class Evaluator:
         """What the card in `folder` describes, computed on a device that PyTorch knows by this name."""
         self.card, self.torch, self.device = Card.load(folder), pytorch('the evaluator cannot run'), device
         self.functions: dict = {}
+        predict = self.card.predict
+        if predict['components'] or predict.get('window') == 'middle':
+            require('scipy', f'{folder} asks for pieces of labels')
 
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
         """Class indices on the scan's own grid and axes; the scan is of the modality of `domain`."""
@@ -138,19 +156,44 @@ def predict(
     write_json(output / 'dataset.json', {**description, 'file_ending': '.nii.gz', 'numTraining': len(files)})
 
 
-def main() -> None:
-    """Segments what --input names."""
-    files = volume.inputs(INPUT.value)
-    evaluator, write = Evaluator(Path(EXPORT.value), DEVICE.value), straight.writer(STRAIGHTEN.value)
-    predict(evaluator, files, Path(OUTPUT.value), DOMAIN.value, write)
-    print(f'{len(files)} label maps in {OUTPUT.value}')
+class Parser(argparse.ArgumentParser):
+    """Flags, whose mistakes are InputErrors."""
+
+    def error(self, message: str):
+        raise InputError(message)
+
+
+def flags(argv: Sequence[str]) -> argparse.Namespace:
+    """What the command line says; InputError where it cannot be."""
+    parser = Parser(
+        'python -m synseg_jax.interop.torch_evaluator',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument('--export', required=True, help='Folder that synseg_jax.export wrote.')
+    parser.add_argument('--input', required=True, help='A scan, a folder of scans, or an nnU-Net dataset.')
+    parser.add_argument('--output', required=True, help='Folder to write label maps to.')
+    parser.add_argument('--domain', default='b', help='Modality of the scans: b, the target, or a, the source.')
+    straighten = 'Write on grids without shear where a gantry was tilted.'
+    parser.add_argument('--straighten', action='store_true', help=straighten)
+    parser.add_argument('--device', default='cpu', help="PyTorch's name of the device, e.g. cuda.")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Segments what --input names; the exit code, 2 for what a user can mend."""
+    try:
+        given = flags(argv)
+        files = volume.inputs(given.input)
+        write = straight.write if given.straighten else volume.write
+        predict(Evaluator(Path(given.export), given.device), files, Path(given.output), given.domain, write)
+        print(f'{len(files)} label maps in {given.output}')
+        return 0
+    except (InputError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
 
 
 if __name__ == '__main__':
-    EXPORT = flags.DEFINE_string('export', None, 'Folder that synseg_jax.export wrote.')
-    INPUT = flags.DEFINE_string('input', None, 'A scan, a folder of scans, or an nnU-Net dataset.')
-    OUTPUT = flags.DEFINE_string('output', None, 'Folder to write label maps to.')
-    DOMAIN = flags.DEFINE_string('domain', 'b', 'Modality of the scans: b, the target, or a, the source.')
-    STRAIGHTEN = flags.DEFINE_bool('straighten', False, 'Write on grids without shear where a gantry was tilted.')
-    DEVICE = flags.DEFINE_string('device', 'cpu', "PyTorch's name of the device, e.g. cuda.")
-    command.run(main, required=('export', 'input', 'output'))
+    sys.exit(main(sys.argv[1:]))

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from synseg_jax.arrays import Float
 from synseg_jax.errors import InputError, known
 
 

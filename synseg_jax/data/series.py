@@ -1,0 +1,37 @@
+"""Which files are DICOM, by their first bytes, and how their series are named: FOLDER, or of several FOLDER#7."""
+
+from pathlib import Path
+
+HEAD = 512  # bytes by which a file is known
+MAGIC = b'DICM'
+
+
+def chosen(path: Path) -> tuple[Path, str]:
+    """The folder or file, and the series number that `FOLDER#7` asks for."""
+    if '#' in path.name and not path.exists():
+        name, _, number = path.name.rpartition('#')
+        return path.with_name(name), number
+    return path, ''
+
+
+def is_dicom(path: Path) -> bool:
+    """By its name or by its first bytes."""
+    if path.suffix.lower() == '.dcm':
+        return True
+    first = head(path)
+    return first[128:132] == MAGIC or _without_preamble(first)
+
+
+def head(path: Path) -> bytes:
+    """The first bytes of a file, by which it is known."""
+    with path.open('rb') as file:
+        return file.read(HEAD)
+
+
+def _without_preamble(first: bytes) -> bool:
+    """Whether bytes begin with two elements of group 2 or 8 in their order (little endian), as bare data sets do."""
+    explicit = first[4:6].isalpha() and first[4:6].isupper()
+    end = 8 + int.from_bytes(first[6:8] if explicit else first[4:8], 'little')
+    second = first[end : end + 4]
+    ordered = int.from_bytes(first[2:4], 'little') < int.from_bytes(second[2:], 'little')
+    return first[:2] in (b'\x02\0', b'\x08\0') and second[:2] == first[:2] and ordered
