@@ -302,10 +302,10 @@ def test_weights_that_are_no_numbers(published, tmp_path, wrong):
         of['model.4.weight'][0, 0, 0, :2] = wrong
         return of
 
-    rewritten(folder, 'd_a', spoil)
+    rewritten(folder, 'g_ba', spoil)
     with pytest.raises(InputError) as error:
         import_weights(config(), folder, tmp_path / 'run', **HERE)
-    assert str(error.value).startswith(f'{folder}/latest_net_D_B.safetensors: tensor model.4.weight: 2 of 288 weights')
+    assert str(error.value).startswith(f'{folder}/latest_net_G_B.safetensors: tensor model.4.weight: 2 of 288 weights')
     assert not (tmp_path / 'run').exists()
 
 
@@ -316,7 +316,7 @@ def test_checkpoints_that_hold_no_numbers(published, tmp_path):
     params = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), trained.networks.params)
     shutil.rmtree(run.folder / 'checkpoints')
     save(run, params)
-    with pytest.raises(InputError, match=f'{run.folder.name}: weights s_b.down1.bias are NaN or infinite; train again'):
+    with pytest.raises(InputError, match=f'{run.folder.name}: weights s_b.block0.conv1.bias are NaN'):
         scans.find(tmp_path / 'run')
 
 

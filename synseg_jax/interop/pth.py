@@ -64,7 +64,8 @@ def _check_archive(path) -> None:
             larger = unpacked > path.stat().st_size
             damaged = None if larger else archive.testzip()
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise InputError(f'{path} is a damaged archive ({error}); copy it again') from error
+        told = f'{path} is not a state dict of tensors but a damaged archive ({error})'
+        raise InputError(f'{told}; copy it again') from error
     if larger:
         raise InputError(
             f'{path}: unpacks to {unpacked} bytes, more than it has, which torch.save never does; save it anew'
