@@ -109,6 +109,7 @@ def describe(output: Path, run: scans.Run, domain: str, count: int) -> None:
 
 def main() -> None:
     """Segments what --input names."""
+    volume.require_input(INPUT.value)
     trained = scans.find(WORKDIR.value, SYSTEM.value or '', 's', unfinished=UNFINISHED.value)
     channel = trained.run.channels[known('domain', DOMAIN.value, trained.run.channels)]
     files, output = given.scans(INPUT.value, channel), Path(OUTPUT.value)

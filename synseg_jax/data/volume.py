@@ -177,14 +177,19 @@ def found(folder: Path) -> dict[str, Path]:
     return names.by_case(named)
 
 
+def require_input(path: str | Path) -> None:
+    """InputError where --input names nothing that is there."""
+    if not exists(Path(path)):
+        raise InputError(f'--input={path}: no such file or folder')
+
+
 def inputs(path: str | Path, channel: int = 0) -> dict[str, Path]:
     """{case: file} of a scan or of the scans in a folder (an nnU-Net dataset's imagesTs or imagesTr included).
 
     Of cases with several channels, the one with this number.
     """
     path = Path(path)
-    if not exists(path):
-        raise InputError(f'--input={path}: no such file or folder')
+    require_input(path)
     folder = next((path / part for part in ('imagesTs', 'imagesTr') if (path / part).is_dir()), path)
     # FOLDER#7 is named as it is among the series of FOLDER
     own = name(path) if path.exists() else path.name.replace('#', '_')
