@@ -230,10 +230,9 @@ def test_a_warning_is_given_once(sets):
         image = nib.Nifti1Image(np.asarray(image.dataobj), AFFINE)
         image.set_qform(AFFINE @ np.diag([-1, 1, 1, 1]), 1)
         nib.save(image, path)
-    assert _lines(sets) == [
-        f'warning: {ct}/imagesTr/c0_0000.nii.gz: sform and qform disagree by up to 3 mm; the sform is used '
-        '(and 7 more files)'
-    ]
+    (line,) = _lines(sets)
+    assert line.startswith(f'warning: {ct}/imagesTr/c0_0000.nii.gz: sform and qform disagree by up to ')
+    assert line.endswith('the sform is used (and 7 more files)')
     content = json.loads((mr / 'dataset.json').read_text())
     content['labels'] |= {'kidney': 5}
     (mr / 'dataset.json').write_text(json.dumps(content))
