@@ -11,7 +11,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from synseg_jax import fitting, results, schema, stages
+from synseg_jax import fitting, results, run_file, stages
 from synseg_jax.agreement import settled
 from synseg_jax.atlases import Atlases
 from synseg_jax.data import phantom
@@ -22,11 +22,10 @@ from synseg_jax.data.selection import Fold
 from synseg_jax.data.settings import READING
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
-from synseg_jax.files import exclusive_lock, write_json
+from synseg_jax.files import write_json
 from synseg_jax.prepare import settings_of
 from synseg_jax.ranges import check_complete, check_ranges
-from synseg_jax.scans import RUN, Run, Trained
-from synseg_jax.stage_schema import RunFile
+from synseg_jax.scans import Run, Trained
 from synseg_jax.stages import Done, Stage, flat
 from synseg_jax.synthesis import synthesize
 from synseg_jax.terminal import say
@@ -210,7 +209,7 @@ class Experiment:
 
     def _check_records(self) -> None:
         """InputError if the workdir was begun with other records."""
-        described = _described(self.workdir)
+        described = run_file.read(self.workdir)
         if described.get('records', self.manifest.request) != self.manifest.request:
             raise InputError(
                 f'{self.workdir} was begun with other records than {self.manifest.folder}; use another --workdir'
@@ -218,16 +217,9 @@ class Experiment:
 
     def _remember(self, finished=None, begun=None) -> None:
         """Writes run.json: configuration, records, the stages of systems finished so far and of those in training."""
-        if not processes.is_first():
-            return
-        finished, begun = finished or {}, begun or {}
-        content = {'config': json.loads(self.given.to_json_best_effort()), 'records': self.manifest.request}
-        with exclusive_lock(self.workdir / f'.{RUN}.lock'):  # others may train other systems here
-            before = _described(self.workdir)
-            for field, new, others in (('systems', finished, begun), ('begun', begun, finished)):
-                kept = {name: of for name, of in before.get(field, {}).items() if name not in others}
-                content[field] = {**kept, **new}
-            write_json(self.workdir / RUN, content)
+        if processes.is_first():
+            content = {'config': json.loads(self.given.to_json_best_effort()), 'records': self.manifest.request}
+            run_file.update(self.workdir, content, finished or {}, begun or {})
 
 
 def _folders(costs) -> list[str]:
@@ -273,16 +265,9 @@ def _compilation_cache() -> None:
         jax.config.update('jax_compilation_cache_dir', str(Path(home) / 'synseg_jax'))
 
 
-def _described(workdir) -> dict:
-    path = workdir / RUN
-    if not path.is_file():
-        return {}
-    return schema.load(path, RunFile, 'remove it, or use another --workdir')
-
-
 def _check_unchanged(config: ConfigDict, workdir: Path) -> None:
     """InputError if the workdir was begun with a configuration that trains something else."""
-    described = _described(workdir)
+    described = run_file.read(workdir)
     if not described:
         return
     old, new = flat(described['config']), flat(json.loads(config.to_json_best_effort()))

@@ -32,7 +32,8 @@ from synseg_jax.interop.tensors import read_tensors
 from synseg_jax.interop.torch_weights import fields, from_torch
 from synseg_jax.methods import OWNER
 from synseg_jax.ranges import check_complete
-from synseg_jax.scans import RUN, Run
+from synseg_jax.run_file import RUN
+from synseg_jax.scans import Run
 from synseg_jax.training import parallel
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.state import LAYOUT

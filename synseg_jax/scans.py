@@ -19,6 +19,7 @@ from synseg_jax.data.tiles import WINDOWS, about_middle
 from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import read_json, write_json
+from synseg_jax.run_file import RUN
 from synseg_jax.stage_schema import RunFile, StageFile
 from synseg_jax.stages import Stage
 from synseg_jax.training import parallel
@@ -26,7 +27,6 @@ from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.inference import Networks
 from synseg_jax.training.system import System, system_of, trained_params
 
-RUN = 'run.json'  # what a workdir says of itself: its configuration, and the stages of each system
 STAGE = 'stage.json'  # what a trained stage says of itself
 CHECKPOINTS = 'checkpoints'  # a stage's folder of them
 UNFINISHED = 'Use the best checkpoint so far of a system that is not trained to its end.'  # the flag --unfinished
