@@ -91,9 +91,15 @@ def exclusive_lock(path: str | os.PathLike, waiting: Callable[[], None] = lambda
 
 
 def read_json(path: str | os.PathLike, remedy: str = 'replace the file') -> Any:
-    """The content of a JSON file in UTF-8, with or without a byte order mark; InputError where it is none."""
+    """The content of a JSON file in UTF-8, with or without a byte order mark; InputError where it is none.
+
+    OSError, with the path, where it cannot be read.
+    """
     try:
         return json.loads(Path(path).read_text(encoding='utf-8-sig'))
+    except OSError as error:
+        error.filename = error.filename or str(path)  # open names it, read does not
+        raise
     except (ValueError, RecursionError) as error:
         told = 'nested too deeply' if isinstance(error, RecursionError) else error
         raise InputError(f'{path}: not readable as JSON ({told}); {remedy}') from error

@@ -141,7 +141,7 @@ def _tested(fitted) -> tuple[Stage, Segmenter]:
 
 
 def _before(path) -> dict:
-    """What was measured before; nothing where the file is absent, damaged or of another form."""
+    """What was measured before; nothing where the file is absent, damaged or of another form, but not unreadable."""
     with suppress(InputError):
         if path.is_file():
             return schema.load(path, Measures, 'it is measured again')

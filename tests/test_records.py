@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -98,6 +99,32 @@ def test_damaged_files_are_named(tmp_path):
         Records(path)[0]
     with pytest.raises(InputError, match='no such file'):
         Records(tmp_path / 'none')
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='no /proc')
+def test_a_failing_disk_is_not_damage(tmp_path):
+    """Reading the first bytes of our memory is an input/output error."""
+    for name in ('r.array_record', 'manifest.json'):
+        (tmp_path / name).symlink_to('/proc/self/mem')
+    with pytest.raises(InputError, match='r.array_record: cannot be read .Input/output error'):
+        Records(tmp_path / 'r.array_record')
+    with pytest.raises(OSError, match='Input/output error') as raised:
+        Manifest.load(tmp_path)
+    assert raised.value.filename == str(tmp_path / 'manifest.json')
+
+
+def test_a_record_that_the_disk_withholds(tmp_path, monkeypatch):
+    _write(tmp_path / 'r.array_record')
+    records = Records(tmp_path / 'r.array_record')
+
+    def failing(_):
+        raise failures.pop()
+
+    monkeypatch.setattr(type(records._source), '__getitem__', lambda self, index: failing(index))
+    failures = [MemoryError(), RuntimeError("UNAVAILABLE: gone [os_error_code='121']")]
+    for told in ('Remote I/O error', 'out of memory'):
+        with pytest.raises(InputError, match=f'cannot be read .{told}'):
+            records[3]
 
 
 def test_manifest_round_trip(tmp_path):

@@ -191,6 +191,16 @@ def test_interrupted_measuring_goes_on_at_the_set_where_it_was(finished, records
     assert begun == ['synthesis', 'target', 'target']
 
 
+def test_measures_that_cannot_be_read_are_not_measured_again(finished, records, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / 'run', symlinks=True)
+    path = workdir / 'half' / 'measures.json'
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(OSError, match='Too many levels of symbolic links'):
+        experiment.run(_config(records, run=('half',)), workdir, tiny.quiet())
+    assert path.is_symlink()
+
+
 @pytest.mark.parametrize('content', [b'', b'{"sets": ', b'[]', b'{"sets": {}}'])
 def test_damaged_measures_are_measured_again(finished, records, tmp_path, content):
     workdir = shutil.copytree(finished[0], tmp_path / 'run', symlinks=True)

@@ -116,7 +116,7 @@ def _existing(output, request, overwrite) -> Manifest | None:
             for role in entry['roles'].values()
         ):
             return manifest
-    except (InputError, OSError, KeyError):
+    except (InputError, FileNotFoundError, KeyError):
         pass  # a damaged folder of records is one that does not answer the request
     if foreign := sorted(path.name for path in output.iterdir() if not _is_record(path)):
         raise InputError(f'{output}: holds {foreign[0]}, which is no record; move it, or choose another --output')

@@ -25,6 +25,7 @@ from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from synseg_jax import disk
 from synseg_jax.data.names import checked_id
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import atomic_file, read_json, write_json
@@ -98,8 +99,12 @@ class Records(Sequence):
         if not self.path.is_file():
             raise InputError(f'{self.path}: no such file; {AGAIN}')
         try:
-            self._source = ArrayRecordDataSource(str(self.path))
+            with disk.reading(self.path):
+                self._source = ArrayRecordDataSource(str(self.path))
+        except InputError:
+            raise
         except Exception as error:  # the reader's C++ errors have no common type
+            disk.require_readable(self.path)
             raise InputError(f'{self.path}: damaged ({error}); {AGAIN}') from error
 
     def __len__(self) -> int:
@@ -110,8 +115,12 @@ class Records(Sequence):
         if not 0 <= index < len(self):
             raise IndexError(f'record {index} of {len(self)}')
         try:
-            return decode(self._source[index])
+            with disk.reading(self.path):
+                return decode(self._source[index])
+        except InputError:
+            raise
         except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+            disk.require_readable(self.path)
             raise InputError(f'{self.path}: record {index} is damaged ({error}); {AGAIN}') from error
 
     def __repr__(self) -> str:
