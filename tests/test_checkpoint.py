@@ -1,6 +1,11 @@
 """Checkpoints come back to the bit on any number of devices; a damaged one is passed over, aloud."""
 
+import errno
 import json
+import os
+import resource
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +19,6 @@ from synseg_jax.training import parallel
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.history import Past
 from synseg_jax.training.state import LAYOUT, State, create
-
-# orbax leaves reads under way when one of them has failed, and closes the loop that would receive them
-pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 
 
 def _state(step: int = 0, devices: int = 1) -> State:
@@ -164,6 +166,151 @@ def test_damage_is_replaced(opened, folder, said):
     assert said == []
 
 
+MEMORY = pytest.param(
+    '/proc/self/mem', 'Input/output error', marks=pytest.mark.skipif(sys.platform != 'linux', reason='no /proc')
+)
+
+
+@pytest.mark.parametrize('error', [OSError(errno.EIO, 'Input/output error'), MemoryError()])
+def test_a_passing_failure_is_not_damage(opened, said, monkeypatch, error):
+    _save(opened(), step4=0.1, step8=0.2)
+    again = opened()
+    restore, failures = again.manager.restore, [error]
+
+    def failing(*args, **more):
+        if failures:
+            raise failures.pop()
+        return restore(*args, **more)
+
+    monkeypatch.setattr(again.manager, 'restore', failing)
+    assert tiny.same(again.latest(_state()), _state(8))
+    assert said == [] and again._damaged == set()
+
+
+@pytest.mark.parametrize(
+    'error, told',
+    [
+        (OSError(errno.EIO, 'Input/output error'), 'Input/output error'),
+        (ValueError("UNKNOWN: Error reading local file: Failed [os_error_code='5']"), 'Input/output error'),
+        (ValueError('PERMISSION_DENIED: no access'), 'PERMISSION_DENIED: no access'),
+        (MemoryError(), 'out of memory'),
+    ],
+)
+def test_a_failing_disk_ends_the_run_and_nothing_is_touched(opened, folder, said, monkeypatch, error, told):
+    _save(opened(), step4=0.1, step8=0.2)
+    before = {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+    again = opened()
+
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr(again.manager, 'restore', failing)
+    for ask in (again.latest, again.best):
+        with pytest.raises(InputError, match=f'8: cannot be read .{told}.; nothing was changed'):
+            ask(_state())
+    assert said == [] and {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()} == before
+    monkeypatch.undo()
+    _save(opened(), step12=0.3)
+    assert _steps(folder) == [8, 12]
+
+
+@pytest.mark.parametrize('part', ['sums/metadata', 'state/manifest.ocdbt', 'state/_METADATA', 'metrics/metrics'])
+@pytest.mark.parametrize('target, told', [('itself', 'Too many levels of symbolic links'), MEMORY])
+def test_a_file_that_cannot_be_read_is_named(opened, folder, said, part, target, told):
+    """The kernel refuses a link to itself, and the first bytes of our memory, to root as well."""
+    _save(opened(), step4=0.1, step8=0.2)
+    path = folder / '8' / part
+    path.unlink()
+    path.symlink_to(path if target == 'itself' else target)
+    with pytest.raises(InputError, match=f'8/{part}: cannot be read .{told}'):
+        opened().latest(_state())
+    assert said == [] and path.is_symlink() and _steps(folder) == [4, 8]
+
+
+def test_permissions_are_told(opened, folder, said, monkeypatch):
+    _save(opened(), step4=0.1, step8=0.2)
+    plain = Path.open
+
+    def refusing(path, *args, **more):
+        if '/8/' in str(path):
+            raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+        return plain(path, *args, **more)
+
+    _spoil(folder / '8', 'truncated')
+    again = opened()
+    monkeypatch.setattr(Path, 'open', refusing)
+    with pytest.raises(InputError, match='cannot be read .Permission denied'):
+        again.latest(_state())
+    assert said == [] and again._damaged == set()
+
+
+def test_a_damaged_checkpoint_is_set_aside(opened, folder, said):
+    """Whoever knows better than our checksums finds it there."""
+    for n in (1, 2):
+        _save(opened(), step4=0.1, step8=0.2)
+        _spoil(folder / '8', 'one bit')
+        damaged = (folder / '8' / 'state' / 'manifest.ocdbt').read_bytes()
+        again = opened()
+        again.latest(_state())
+        _save(again, step4=0.1, step6=0.3)
+        assert _steps(folder) == [4, 6]
+        assert (folder.with_name('damaged') / f'8.{n}' / 'state' / 'manifest.ocdbt').read_bytes() == damaged
+
+
+def test_a_full_disk_is_told_and_costs_nothing(opened, folder, said, capfd):
+    """A limit on the size of files is met as a full disk is: in the main thread and in those of orbax."""
+    _save(opened(), step4=0.1)
+    again, (soft, hard) = opened(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
+    try:
+        with pytest.raises(InputError, match='checkpoints: cannot be written .File too large.; what was saved before'):
+            again.save(_state(8), 0.9)
+            again.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert capfd.readouterr().err == ''  # neither from the threads of orbax nor from what they leave behind
+    assert tiny.same(opened().latest(_state()), _state(4))
+    _save(opened(), step8=0.2)
+    assert tiny.same(opened().latest(_state()), _state(8)) and said == []
+
+
+ODD = ('sp ace', '#1', 'a:b', 's3:', 'ä', 'e\u0301', '%20', 'new\nline', 'q\'uo"te', 'x]', '{a}', '~', '-x', 'n' * 250)
+
+
+@pytest.mark.parametrize('name', ODD)
+def test_odd_paths(tmp_path, name):
+    for step in (4, 8):
+        checkpoints = Checkpoints(tmp_path / name / 'checkpoints')
+        _save(checkpoints, **{f'step{step}': 0.5})
+    reader = Checkpoints(tmp_path / name / 'checkpoints', alone=True)
+    assert tiny.same(reader.latest(_state()), _state(8))
+    reader.close()
+
+
+GLOBS = ('run [left]', 'a*', 'wh?t')
+OTHERS = ('a**b', 'back\\slash', 'gs:', os.fsdecode(b'latin\xe9'))
+
+
+@pytest.mark.parametrize('name', GLOBS + OTHERS)
+def test_paths_that_orbax_cannot_use(opened, folder, tmp_path, name):
+    with pytest.raises(InputError, match='checkpoints cannot be kept in a path with .*; rename the folder, or give a'):
+        Checkpoints(tmp_path / name / 'checkpoints')
+    assert not (tmp_path / name).exists()
+    _save(opened(), step4=0.5)
+    folder.parent.joinpath(name).mkdir()
+    moved = folder.rename(tmp_path / name / 'checkpoints')
+    if name in GLOBS:  # what was moved there can be read
+        reader = Checkpoints(moved, alone=True)
+        assert tiny.same(reader.best(_state()), _state(4))
+        reader.close()
+    else:
+        with pytest.raises(InputError, match='cannot be kept in a path with'):
+            Checkpoints(moved, alone=True)
+    (tmp_path / 'link').symlink_to(tmp_path / name)
+    _save(Checkpoints(tmp_path / 'link' / 'checkpoints'), step8=0.1)
+    assert _steps(moved) == [4, 8]
+
+
 @pytest.mark.parametrize('how', SPOILT)
 def test_all_damaged(opened, folder, how):
     _save(opened(), step4=0.1, step8=0.2)
@@ -199,9 +346,11 @@ def test_a_step_is_saved_once(opened, folder):
     assert again.score(4) == 0.5 and _steps(folder) == [4]
 
 
-def test_a_step_saved_before_its_validation_gets_its_score(opened):
+def test_a_step_saved_before_its_validation_gets_its_score(opened, folder):
     _save(opened(), step2=0.1, step4=None)
+    saved = {path: path.stat().st_ino for path in folder.joinpath('4').rglob('*') if path.is_file()}
     _save(opened(), step4=0.6)
+    assert saved.items() <= {path: path.stat().st_ino for path in folder.joinpath('4').rglob('*')}.items()  # kept
     assert opened().score(4) == 0.6
     assert tiny.same(opened().best(_state()), _state(4))
 

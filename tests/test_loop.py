@@ -17,8 +17,6 @@ from synseg_jax.training.signals import Interrupted, Signals
 STEPS, SAVE_EVERY = 20, 4
 SCORES = {4: 0.2, 8: 0.9, 12: 0.4, 16: 0.5, 20: 0.6}
 
-pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # of damaged checkpoints
-
 
 class Training:
     """One folder's training on random batches, started as often as wanted."""
@@ -27,7 +25,7 @@ class Training:
         self.folder, self.validated, self.read = folder, [], []
         folder.mkdir()
 
-    def start(self, steps=STEPS, stop_at=None, stop_validating=None, nan=(), scores=SCORES, patience=0):
+    def start(self, steps=STEPS, stop_at=None, stop_validating=None, nan=(), scores=SCORES, patience=0, idle=False):
         """The state after training; a signal arrives as batch `stop_at` is read, or in a validation."""
         made, over, step = tiny.system()
         console = tiny.quiet()
@@ -50,6 +48,7 @@ class Training:
 
         try:
             with Signals() as signals:
+                signals.idle = idle
                 return loop.train(
                     tiny.first_state(), step, batches, plan, over, checkpoints, journal, signals, validate
                 )
@@ -113,6 +112,16 @@ def test_stopped_by_a_signal(training, straight, stop_at):
     assert training.read == list(range(STEPS))
     _check_same(training, state, straight)
     assert f'resumes at step {stop_at + 1}' in training.said
+
+
+def test_stopped_before_the_first_step(training, straight):
+    """Nothing is lost, so nothing is compiled and saved before the end; after it, the step counts."""
+    for read, saved in (([0], None), ([0, 0, 1], 2), ([0, 0, 1, 2], None)):
+        with pytest.raises(Interrupted, match=f'saved step {saved}' if saved else '^SIGTERM; the same command goes on'):
+            training.start(stop_at=read[-1], idle=True)
+        assert training.read == read
+        assert len(list((training.folder / 'checkpoints').iterdir())) == (len(read) > 1)
+    _check_same(training, training.start(idle=True), straight)
 
 
 @pytest.mark.parametrize('step', [8, STEPS])

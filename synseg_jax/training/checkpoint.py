@@ -1,11 +1,14 @@
 """Checkpoints by orbax: the whole state, its checksums, and the validation score that chooses the best.
 
-The data position needs nothing more: it is the state's step.  A checkpoint that is damaged is passed over, aloud,
-for the one before it.
+The data position needs nothing more: it is the state's step.  A checkpoint whose content is damaged is passed over,
+aloud, for the one before it, and set aside once training has gone on.  One that the disk does not give is not damaged:
+it ends the run, and stays.
 """
 
+import itertools
 import json
 import logging
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +17,9 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
+from synseg_jax import disk, files
 from synseg_jax.errors import InputError
-from synseg_jax.training import parallel
+from synseg_jax.training import parallel, processes
 from synseg_jax.training.state import State
 
 
@@ -26,9 +30,11 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int = 2, say: Callable[[str], None] = print, alone: bool = False):
+        disk.check_path(folder, reading=alone)
         # Orbax tells every save; a user wants to hear of trouble only.
         logging.getLogger('absl').setLevel(logging.WARNING)
         logging.getLogger('absl').addFilter(_is_trouble)
+        _hush_abandoned()
         best = managers.BestN(get_metric_fn=lambda m: m['score'], n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(max(1, keep)), best]),
@@ -38,31 +44,34 @@ class Checkpoints:
             cleanup_tmp_directories=not alone,
             multiprocessing_options=_only_here() if alone else ocp.options.MultiprocessingOptions(),
         )
-        _drop_damaged_scores(folder)
-        self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        with disk.reading(folder):
+            _drop_damaged_scores(folder)
+            self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self.folder, self.say = folder, say
         self._damaged: set[int] = set()
 
     def save(self, state: State, score: float | None = None) -> None:
         """Starts saving `state` under its step; the next save or `wait` finishes it."""
         step = int(state.step)
-        while self._damaged:  # training has gone on without them
-            self.manager.delete(self._damaged.pop())
-        if step in self.manager.all_steps():
-            self.wait()
-            if score is None or self.score(step) is not None:
+        with disk.writing(self.folder):
+            self._set_aside()  # training has gone on without them
+            if step in self.manager.all_steps():
+                self.manager.wait_until_finished()
+                if score is not None and self.score(step) is None:  # saved when its validation was interrupted
+                    self._add_score(step, score)
                 return
-            self.manager.delete(step)  # saved when its validation was interrupted
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), sums=ocp.args.JsonSave(checksums(state)))
-        self.manager.save(step, args=items, metrics=None if score is None else {'score': score}, force=True)
+            items = ocp.args.Composite(state=ocp.args.StandardSave(state), sums=ocp.args.JsonSave(checksums(state)))
+            self.manager.save(step, args=items, metrics=None if score is None else {'score': score}, force=True)
 
     def wait(self) -> None:
         """Returns when the last save is on disk."""
-        self.manager.wait_until_finished()
+        with disk.writing(self.folder):
+            self.manager.wait_until_finished()
 
     def close(self) -> None:
         """Finishes the last save."""
-        self.manager.close()
+        with disk.writing(self.folder):
+            self.manager.close()
 
     def latest(self, like: State) -> State | None:
         """The newest checkpoint that is whole, laid out like `like`; None if there is none."""
@@ -97,24 +106,59 @@ class Checkpoints:
 
     def _first_whole(self, steps, like):
         for step in steps:
-            try:
-                return self._restore(step, like)
-            except Exception as error:  # whatever a damaged file makes orbax, tensorstore or json raise
-                self._damaged.add(step)
-                self.say(
-                    f'checkpoint {self.folder / str(step)} is damaged, trying the one before: {_first_line(error)}'
-                )
+            found = self._whole(step, like)
+            if found is not None:
+                return found
         if steps:
             raise InputError(f'{self.folder}: no checkpoint can be read; remove the folder to start again')
         return None
+
+    def _whole(self, step, like) -> State | None:
+        """The checkpoint of a step; None where its content is damaged, which is said."""
+        path = self.folder / str(step)
+        try:
+            return self._restore(step, like)
+        except Exception:  # whatever a damaged file or a failing disk makes orbax, tensorstore or json raise
+            disk.require_readable(path)
+        try:
+            with disk.reading(path):
+                return self._restore(step, like)  # the disk may have failed for a moment only
+        except (InputError, jax.errors.JaxRuntimeError):
+            raise
+        except Exception as error:  # every file can be read, so it is their content
+            self._damaged.add(step)
+            self.say(f'checkpoint {path} is damaged, trying the one before: {disk.reason(error)}')
+            return None
 
     def _restore(self, step, like):
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), sums=ocp.args.JsonRestore())
         restored = self.manager.restore(step, args=items)
         if checksums(restored.state) != restored.sums:
-            raise InputError('its checksums do not fit')
+            raise ValueError('its checksums do not fit')
         return restored.state
+
+    def _set_aside(self) -> None:
+        """Moves damaged checkpoints to where orbax does not count them, and a person may look at them."""
+        for step in sorted(self._damaged):
+            if processes.is_first():
+                aside = self.folder.with_name('damaged')
+                aside.mkdir(exist_ok=True)
+                free = (path for n in itertools.count(1) if not (path := aside / f'{step}.{n}').exists())
+                (self.folder / str(step)).rename(next(free))
+            self._reload(f'checkpoint {step} is set aside')
+        self._damaged.clear()
+
+    def _add_score(self, step, score) -> None:
+        """Gives a checkpoint the score that it lacks, as orbax would have written it."""
+        if processes.is_first():
+            with files.atomic_folder(self.folder / str(step) / 'metrics') as folder:
+                (folder / 'metrics').write_text(json.dumps({'score': score}))
+        self._reload(f'checkpoint {step} has its score')
+
+    def _reload(self, what) -> None:
+        processes.meet(what)
+        self.manager.reload()
 
 
 def checksums(state: State) -> dict[str, int]:
@@ -124,8 +168,28 @@ def checksums(state: State) -> dict[str, int]:
 
 
 def _is_trouble(record):
-    """Not that a checkpoint has no score: there may be nobody to validate on."""
-    return 'tracked_metric' not in record.getMessage()
+    """Not that a checkpoint has no score: there may be nobody to validate on; nor an error that is raised as well."""
+    return 'tracked_metric' not in record.getMessage() and not record.exc_info
+
+
+def _hush_abandoned():
+    """Keeps quiet about reads and writes that end after orbax, having failed, has closed the loop that awaited them."""
+    logging.getLogger('asyncio').addFilter(_is_awaited)
+    if not isinstance(sys.unraisablehook, _Hook):
+        sys.unraisablehook = _Hook(sys.unraisablehook)
+
+
+def _is_awaited(record):
+    return not record.getMessage().startswith('Task exception was never retrieved')
+
+
+class _Hook:
+    def __init__(self, plain):
+        self.plain = plain
+
+    def __call__(self, unraisable):
+        if str(unraisable.exc_value) != 'Event loop is closed':
+            self.plain(unraisable)
 
 
 def _only_here():
@@ -137,14 +201,19 @@ def _only_here():
 
 def _drop_damaged_scores(folder):
     """Orbax reads every checkpoint's score as it opens the folder, and raises at one that is not JSON."""
-    for path in folder.glob('*/metrics/metrics'):
+    for place in folder.glob('*/metrics'):
         try:
-            float(json.loads(path.read_bytes())['score'])
-        except (ValueError, KeyError, TypeError):
-            path.unlink(missing_ok=True)
+            with disk.reading(place / 'metrics'):
+                content = (place / 'metrics').read_bytes()
         except FileNotFoundError:  # another process was quicker
             continue
+        if not _is_score(content):
+            (place / 'metrics').unlink(missing_ok=True)
 
 
-def _first_line(error):
-    return str(error).strip().split('\n')[0][:200]
+def _is_score(content):
+    try:
+        float(json.loads(content)['score'])
+        return True
+    except (ValueError, KeyError, TypeError):
+        return False
