@@ -11,7 +11,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from synseg_jax import fitting, results, run_file, stages
+from synseg_jax import disk, fitting, results, run_file, stages
 from synseg_jax.agreement import settled
 from synseg_jax.atlases import Atlases
 from synseg_jax.data import phantom
@@ -46,13 +46,16 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None, named
     console = Console(quiet=True) if not processes.is_first() else console or Console()
     _compilation_cache()
     began = time.monotonic()
+    disk.check_path(workdir)
     names = _check(config)
     workdir.mkdir(parents=True, exist_ok=True)
-    with Signals() as signals:
+    with Signals(partial(say, console), processes.others()) as signals:
         try:
+            signals.idle = True  # whatever is made before and after training is made anew, or is whole
             experiment = Experiment(config, workdir, console, signals, named)
             say(console, f'{jax.device_count()} {jax.devices()[0].platform} device(s), results in {workdir}')
             found = {name: experiment.system(name) for name in names}
+            signals.idle = False
         except Interrupted as interrupted:
             say(console, f'stopped by {interrupted}')
             return {}

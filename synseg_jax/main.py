@@ -5,7 +5,8 @@ Usage:
     python -m synseg_jax.main --config=configs/synseg_abdomen.py:records/abdomen --workdir=runs/abdomen
 
 Without data after the colon a configuration trains on the embedded phantom; with it, on the folder that
-synseg_jax.prepare wrote there.  Single fields: --config.train.batch=8.  SIGTERM saves and ends with exit code 0.
+synseg_jax.prepare wrote there.  Single fields: --config.train.batch=8.  SIGTERM saves what was trained and ends with
+exit code 0; at once where nothing was.
 
 Several processes train together, each with its devices, in one workdir that all of them see: start the same command
 N times with --coordinator=HOST:PORT --processes=N --process=0 to N - 1, HOST being that of process 0; or with

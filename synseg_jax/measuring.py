@@ -91,7 +91,7 @@ def measure(tested: Tested, folder: Path) -> dict:
     predictions = folder / 'predictions' / tested.name
     written = predict(tested.segmenter, share.paths, predictions, entry['domain'], share.scan)
     found = dict(ChainMap(*processes.gathered(dict(_cases(share, written)), folder, tested.name)))
-    found = {case['id']: found[case['id']] for case in tested.cases}
+    found = {case['id']: Case.of(*found[case['id']]) for case in tested.cases}
     measured = {name: of.measures for name, of in found.items()}
     if processes.is_first():
         describe(predictions, segmenter.run, entry['domain'], len(found))
@@ -107,6 +107,12 @@ class Case(NamedTuple):
     measures: dict  # {organ: {measure: value}}
     shown: tuple[float | None, figures.Scan]  # its mean Dice, and the slice of it that tells most
     ranked: tuple[np.ndarray, np.ndarray] | None  # of two classes: the organ's probability, and whether it is there
+
+    @classmethod
+    def of(cls, measures: dict, shown: tuple, ranked: tuple | None) -> 'Case':
+        """From the plain tuples that another process gave."""
+        dice, scan = shown
+        return cls(measures, (dice, figures.Scan(*scan)), ranked)
 
 
 def _cases(tested, written) -> Iterator[tuple[str, Case]]:

@@ -3,10 +3,8 @@
 Two systems, or two folds of one, that share a stage share its folder; a stage that is done is not done again.
 """
 
-import fcntl
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,11 +14,12 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from synseg_jax import files
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.selection import Chosen, Fold, select
 from synseg_jax.errors import InputError, known
 from synseg_jax.training import processes
-from synseg_jax.training.signals import Interrupted, Signals
+from synseg_jax.training.signals import Signals
 from synseg_jax.training.system import configure
 
 # What may change while a stage goes on: how long it lasts, and what it is computed with.
@@ -127,22 +126,16 @@ def alone(folder: Path, say: Callable[[str], None], signals: Signals) -> Iterato
         yield
 
 
-@contextmanager
 def _held(folder, say, signals):
-    with (folder / '.lock').open('w') as file:
-        told = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    say(f'another run is at work in {folder}; waiting for it')
-                    told = True
-                if signals.asked:
-                    raise Interrupted(f'{signals.asked} while waiting for another run') from None
-                time.sleep(0.2)
-        yield
+    told = []
+
+    def waiting():
+        if not told:
+            say(f'another run is at work in {folder}; waiting for it')
+            told.append(True)
+        signals.leave()
+
+    return files.exclusive_lock(folder / '.lock', waiting)
 
 
 def digest(*content) -> str:

@@ -19,7 +19,7 @@ import tiny
 from synseg_jax.data.records import Manifest
 from synseg_jax.errors import InputError
 from synseg_jax.scans import Run
-from synseg_jax.training import parallel, processes
+from synseg_jax.training import loop, parallel, processes
 from synseg_jax.training.checkpoint import Checkpoints
 
 BATCH, STEPS, SAVE, SIZE = 4, 20, 8, (16, 16)
@@ -125,10 +125,11 @@ def single(records, tmp_path_factory) -> Group:
 def test_any_number_of_processes_trains_the_same_networks_and_goes_on_where_others_stopped(records, single, tmp_path):
     """Four train until one is asked to stop, two go on until one is killed, one ends: as if one had all along."""
     four = Group(4, tmp_path, records, *SYSTEM)
-    four.await_batch(2)
+    four.await_batch(loop.IN_FLIGHT + 2)  # all have compiled, or the second step could not be over
     four.members[2].send_signal(signal.SIGTERM)
     assert four.end() == [0] * 4, four.text(0)
     assert 'batch 4 = 4 x 1' in four.text(0) and 'batch' not in four.text(1)  # the first one alone tells
+    assert not list(tmp_path.rglob('*.npz'))  # that the processes gave one another
     stopped = int(re.search(r'a signal to another process: saved step (\d+)', four.text(0))[1])
     assert 2 < stopped < STEPS
 

@@ -59,8 +59,9 @@ def train(
     def look(state, done):
         scores = validate(state) if validate else {}
         if agreement.decide(bool(signals.asked)):
-            _leave(state, checkpoints, signals)  # an interrupted validation does not count
+            _leave(state, checkpoints, journal, signals)  # an interrupted validation does not count
         journal.score(done, scores)
+        journal.sync()
         if int(state.streak) == 0:
             checkpoints.save(state, scores.get('score'))
 
@@ -76,6 +77,7 @@ def train(
             batch = next(incoming)
             fetched = time.perf_counter()
             state, metrics = step(state, batch)
+            signals.idle = False  # it is compiled, and a step would be lost
             pending.append(metrics)
             if len(pending) > IN_FLIGHT:
                 jax.block_until_ready(pending.popleft())
@@ -90,7 +92,7 @@ def train(
                 elif values['streak'] == 0:
                     rollbacks = 0
             if agreement.poll(bool(signals.asked)):
-                _leave(state, checkpoints, signals)
+                _leave(state, checkpoints, journal, signals)
             if _due(done, plan):
                 look(state, done)
                 if _stalled(done, plan, checkpoints):
@@ -125,7 +127,8 @@ def _roll_back(state, checkpoints, journal, rollbacks):
     return good.replace(step=good.step + (here - int(good.step)), skipped=skipped)
 
 
-def _leave(state, checkpoints, signals):
+def _leave(state, checkpoints, journal, signals):
+    journal.sync()
     checkpoints.save(state)
     checkpoints.wait()
     why = signals.asked or 'a signal to another process'

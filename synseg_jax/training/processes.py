@@ -5,7 +5,6 @@ only one, every function here returns at once.
 """
 
 import os
-import pickle
 import sys
 import threading
 import traceback
@@ -17,10 +16,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed  # no public way leads to what processes tell one another without a collective
 from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
+from synseg_jax import files
 from synseg_jax.errors import InputError
+from synseg_jax.training import message
 from synseg_jax.training.signals import Interrupted
 
 HEARTBEAT_S = 30  # a process that is silent for so long counts as dead
@@ -69,7 +71,7 @@ def together() -> Iterator[None]:
     except Exception as error:
         if jax.process_count() == 1:
             raise
-        if isinstance(error, InputError):
+        if isinstance(error, InputError | OSError):
             _end(str(error), 2)
         if not isinstance(error, jax.errors.JaxRuntimeError):
             traceback.print_exc()
@@ -94,16 +96,18 @@ def meet(name: str) -> None:
 
 
 def gathered(value: Any, folder: Path, name: str) -> list:
-    """What every process gives, in their order, passed on through files of the folder; small or large."""
+    """What every process gives, in their order, passed on through files of the folder; small or large.
+
+    Values are made of dicts, lists, tuples, arrays, text and numbers; named tuples arrive as tuples.
+    """
     if jax.process_count() == 1:
         return [value]
-    paths = [folder / f'.{name}.{i}' for i in range(jax.process_count())]
+    paths = [folder / f'.{name}.{i}.npz' for i in range(jax.process_count())]
     own = paths[jax.process_index()]
-    partial = own.with_name(f'{own.name}.partial')
-    partial.write_bytes(pickle.dumps(value))
-    os.replace(partial, own)
+    with files.atomic_file(own) as temporary:
+        message.write(temporary, value)
     meet(f'{name} is written')
-    found = [pickle.loads(path.read_bytes()) for path in paths]
+    found = [message.read(path) for path in paths]
     meet(f'{name} is read')
     own.unlink()
     return found
@@ -146,6 +150,31 @@ def _follow(name):
         raise Interrupted(f'the first process, {name}')
     if outcome == 'failed':
         raise InputError(f'the first process failed, {name}; it says why')
+
+
+class Others:
+    """What the processes tell one another at any moment, from any thread, through the store that JAX keeps for them."""
+
+    KEY = 'synseg_jax/told'
+
+    def __init__(self):
+        self.client = distributed.global_state.client
+
+    def tell(self, text: str) -> None:
+        """Tells it to all."""
+        self.client.key_value_set(self.KEY, text, allow_overwrite=True)
+
+    def heard(self) -> str:
+        """What was told last; nothing if nothing was, or the store is gone."""
+        try:
+            return self.client.key_value_try_get(self.KEY)
+        except jax.errors.JaxRuntimeError:
+            return ''
+
+
+def others() -> Others | None:
+    """None where there are none."""
+    return Others() if jax.process_count() > 1 else None
 
 
 class Agreement:
