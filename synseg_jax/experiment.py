@@ -5,6 +5,7 @@ import os
 import time
 from collections import ChainMap
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import jax

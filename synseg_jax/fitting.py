@@ -1,9 +1,9 @@
 """Training one stage: its records, validation and pictures around the loop, and what it took."""
 
-import json
 import time
 from collections import ChainMap
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from synseg_jax.data import pipeline
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import figures, plots
-from synseg_jax.files import write_json
+from synseg_jax.files import read_json, write_json
 from synseg_jax.results import peak_memory_gib
 from synseg_jax.scans import Run, Trained
 from synseg_jax.stages import Stage
@@ -24,7 +24,7 @@ from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.inference import Networks
 from synseg_jax.training.journal import Journal, Silence
 from synseg_jax.training.resident import Resident, resident_gib
-from synseg_jax.training.signals import Signals
+from synseg_jax.training.signals import Interrupted, Signals
 from synseg_jax.training.system import system_of, trained_params
 
 SHOWN = 4  # examples in a picture
@@ -67,27 +67,35 @@ class Fit:
         checkpoints = Checkpoints(self.folder / 'checkpoints', keep, journal.say)
         validate = Validation(self, journal, signals)
         step = self.system.step(self.per_epoch, over)
-        finished, trained = False, self.plan.steps
         try:
             state = self._first_state(over)
             batches = self._batches(over, journal)
             state = loop.train(state, step, batches, self.plan, over, checkpoints, journal, signals, validate)
-            finished, trained = True, int(state.step)
-        except jax.errors.JaxRuntimeError as error:
-            if 'RESOURCE_EXHAUSTED' not in str(error):
-                raise
-            raise InputError(
-                'out of memory: lower train.batch, train.resident_gib, data.size, or the width of the networks'
-            ) from error
-        finally:
-            journal.end()
-            cost = self._cost(time.monotonic() - began, finished, trained)
+            signals.idle = True
+        except (Exception, Interrupted) as error:
+            self._break_off(journal, checkpoints, began)
+            if isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' in str(error):
+                raise InputError(
+                    'out of memory: lower train.batch, train.resident_gib, data.size, or the width of the networks'
+                ) from error
+            raise
+        journal.end()
+        cost = self._cost(began, int(state.step), finished=True)
         best = checkpoints.best(state)
         checkpoints.close()
-        if processes.is_first() and (self.folder / 'metrics.csv').is_file():
+        if journal.logged():
             plots.curves(self.folder / 'curves.png', self.folder / 'metrics.csv')
         journal.say(f'uses the weights of step {int(best.step)}')
         return Trained(described, parallel.here(trained_params(best))), cost
+
+    def _break_off(self, journal, checkpoints, began) -> None:
+        """Ends what can be ended; that a full disk, say, holds this up as well need not be told."""
+        ends = [journal.end, lambda: self._cost(began, max(checkpoints.steps(), default=0), finished=False)]
+        if jax.process_count() == 1:  # others, which may be gone, would be waited for
+            ends.append(checkpoints.close)
+        for end in ends:
+            with suppress(OSError, InputError):
+                end()
 
     def _tried_by_oracle(self) -> bool:
         """Whether all of its checkpoints may be tried on test scans."""
@@ -157,13 +165,18 @@ class Fit:
         return state.replace(params=params, average=parallel.place(averaged, over, parallel.REPLICATED))
 
     def _cost_so_far(self) -> dict:
-        path = self.folder / COST
-        return json.loads(path.read_text()) if path.is_file() else {'seconds': 0.0, 'steps': 0, 'finished': False}
+        """What earlier sessions took, as far as they could tell; a power cut may have emptied the file."""
+        nothing = {'seconds': 0.0, 'steps': 0, 'finished': False}
+        try:
+            found = read_json(self.folder / COST)
+            return found if all(type(found[name]) is type(value) for name, value in nothing.items()) else nothing
+        except (FileNotFoundError, InputError, TypeError, KeyError):
+            return nothing
 
-    def _cost(self, seconds, finished, trained) -> dict:
-        """Seconds, steps (planned, and trained where patience ends early) and memory so far, kept beside the stage."""
-        cost = {'seconds': round(self._cost_so_far()['seconds'] + seconds, 1), 'steps': self.plan.steps}
-        cost['trained'] = trained
+    def _cost(self, began, trained, finished) -> dict:
+        """Seconds, steps (planned, and trained so far) and memory, kept beside the stage."""
+        cost = {'seconds': round(self._cost_so_far()['seconds'] + time.monotonic() - began, 1)}
+        cost |= {'steps': self.plan.steps, 'trained': trained}
         cost |= {'peak_memory_gib': round(peak_memory_gib(), 3), 'finished': finished}
         if processes.is_first():
             write_json(self.folder / COST, cost)

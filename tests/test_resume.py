@@ -1,6 +1,7 @@
 """Whole runs on records: killed, stopped and resumed, they end in the same bits as one that was left alone."""
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -84,6 +85,63 @@ def test_ways_of_reading_change_on_the_way(tiny_records, straight, tmp_path, sto
     assert results['systems'] and 'resumes at step 14' in said
     assert 'GiB of records in the memory of every device' in said
     _check_same(tmp_path, straight)
+
+
+def test_emptied_files_cost_only_what_they_told(tiny_records, straight, tmp_path, stop_at):
+    """As a power cut may leave what is not synced; what was trained is told as far as it was saved."""
+    stop_at(9)
+    assert _run(tiny_records, tmp_path)[0] == {}
+    stage = _stage(tmp_path)
+    assert (
+        json.loads((stage / 'cost.json').read_text()).items()
+        >= {'trained': 10, 'steps': STEPS, 'finished': False}.items()
+    )
+    for name in ('cost.json', 'metrics.csv', 'validation.csv', 'stage.json', '../../synseg/measures.json'):
+        (stage / name).parent.mkdir(exist_ok=True)
+        (stage / name).write_bytes(b'')
+    stop_at(None)
+    results, said = _run(tiny_records, tmp_path)
+    assert results['steps'] == STEPS and 'resumes at step 10' in said
+    assert json.loads((stage / 'cost.json').read_text()).items() >= {'trained': STEPS, 'finished': True}.items()
+    lines = [(folder / 'metrics.csv').read_text().splitlines() for folder in (stage, straight / 'synseg' / 'train')]
+    assert lines[0] == lines[1][:1] + lines[1][6:]  # from step 12
+    assert (stage / 'curves.png').stat().st_size > 1000
+    assert tiny.same(_states(tmp_path)[STEPS], _states(straight)[STEPS])
+
+
+@pytest.mark.parametrize(
+    'content',
+    [b'', bytes(90), b'{"seconds": 1', b'[]', b'{"seconds": "x", "steps": 20, "finished": 1}'],
+    ids=('empty', 'zeros', 'torn', 'list', 'types'),
+)
+def test_a_finished_run_with_a_damaged_cost_goes_on(tiny_records, straight, tmp_path, monkeypatch, content):
+    workdir = shutil.copytree(straight, tmp_path / 'run', symlinks=True)
+    (_stage(workdir) / 'cost.json').write_bytes(content)
+    (_stage(workdir) / 'metrics.csv').write_bytes(b'')
+    results, said = _run(tiny_records, workdir)
+    assert results['steps'] == STEPS and 'resumes at step 20' in said
+
+
+def test_a_signal_while_records_are_made_ends_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, 'prepare', lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(60))
+    results, said = _run('', tmp_path / 'run')
+    assert results == {} and 'stopped by SIGTERM; the same command goes on from there' in said
+
+
+@pytest.mark.parametrize('name', ['run [left]', 'a*b', 'back\\slash', os.fsdecode(b'\xff')])
+def test_a_workdir_that_cannot_hold_checkpoints_is_refused_first(tmp_path, name):
+    with pytest.raises(InputError, match='checkpoints cannot be kept in a path with'):
+        _run('', tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_planted_lock_is_refused(tiny_records, tmp_path):
+    (tmp_path / 'precious').write_text('ours')
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / '.lock').symlink_to(tmp_path / 'precious')
+    with pytest.raises(InputError, match=r'\.lock: is a link'):
+        _run(tiny_records, tmp_path / 'run')
+    assert (tmp_path / 'precious').read_text() == 'ours'
 
 
 def _stage(workdir):
@@ -192,5 +250,5 @@ def test_waiting_for_another_run_can_be_stopped(tiny_records, tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX)
         threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
         results, said = _run(tiny_records, tmp_path)
-    assert results == {} and 'SIGTERM while waiting for another run' in said
+    assert results == {} and 'stopped by SIGTERM; the same command goes on from there' in said
     assert [path.name for path in tmp_path.iterdir()] == ['.lock']

@@ -10,32 +10,33 @@ from pathlib import Path
 from matplotlib.image import imread
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from tensorboardX import SummaryWriter
 
+from synseg_jax import disk
 from synseg_jax.errors import InputError
+from synseg_jax.files import atomic_file
 from synseg_jax.terminal import say
+from synseg_jax.training.board import Board
 
 EVERY_SECONDS = 20.0  # between lines where there is no terminal to draw a bar on
 
 
 class Table:
-    """A CSV file to which rows are added; rows of steps that a resumed run repeats are dropped first."""
+    """A CSV file of numbers to which rows are added; rows of steps that a resumed run repeats are dropped first.
+
+    So are lines that a kill or a power cut has torn, emptied or filled with zeros.
+    """
 
     def __init__(self, path: Path, first: int):
-        self.path, self.columns = path, None
-        if path.exists():
-            with path.open(newline='') as file:
-                kept = list(csv.reader(file))
-            self.columns = kept[0] if kept else None
-            rows = [row for row in kept[1:] if len(row) == len(kept[0]) and row[0].isdigit() and int(row[0]) <= first]
-            partial = path.with_name(path.name + '.partial')
-            with partial.open('w', newline='') as file:
-                csv.writer(file).writerows(kept[:1] + rows)
-            os.replace(partial, path)
+        self.path, self.columns, self.rows = path, None, 0
+        if os.path.lexists(path):
+            self.columns, rows = _whole(path, first)
+            self.rows = len(rows)
+            with disk.writing(path), atomic_file(path) as temporary, temporary.open('w', newline='') as file:
+                csv.writer(file).writerows([self.columns, *rows] if self.columns else [])
 
     def add(self, row: Mapping[str, float]) -> None:
         """Appends one row; the first one decides the columns."""
-        with self.path.open('a', newline='') as file:
+        with disk.writing(self.path), self.path.open('a', newline='') as file:
             writer = csv.writer(file)
             if self.columns is None:
                 self.columns = list(row)
@@ -43,6 +44,36 @@ class Table:
             elif set(self.columns) != set(row):
                 raise InputError(f'{self.path}: its columns are of another run; use another --workdir')
             writer.writerow([repr(row[c]) if isinstance(row[c], float) else row[c] for c in self.columns])
+        self.rows += 1
+
+    def sync(self) -> None:
+        """Returns when the rows are on the disk."""
+        if self.rows:
+            with disk.writing(self.path), self.path.open('a') as file:
+                os.fsync(file.fileno())
+
+
+def _whole(path, first) -> tuple[list[str] | None, list[list[str]]]:
+    """The columns of a table, None where they are lost and all with them, and its whole rows up to step `first`."""
+    with disk.reading(path):
+        text = path.read_bytes().decode('utf-8', 'replace') if path.is_file() else ''
+    lines = [line.rstrip('\r').split(',') for line in text.split('\n')[:-1]]  # what ends without a newline is torn
+    if not lines or lines[0][0] != 'step':
+        return None, []
+    columns, rows, last = lines[0], [], 0
+    for row in lines[1:]:
+        if len(row) == len(columns) and row[0].isdigit() and last < int(row[0]) <= first and all(map(_is_number, row)):
+            rows.append(row)
+            last = int(row[0])
+    return columns, rows
+
+
+def _is_number(text):
+    try:
+        float(text)
+        return True
+    except ValueError:
+        return False
 
 
 class Journal:
@@ -63,7 +94,7 @@ class Journal:
         self.plan, self.first = plan, first
         self.metrics = Table(self.folder / 'metrics.csv', first)
         self.validation = Table(self.folder / 'validation.csv', first)
-        self.board = SummaryWriter(str(self.folder / 'tensorboard'), purge_step=first + 1 if first else None)
+        self.board = Board(self.folder / 'tensorboard', first)
         self.clock, self.since = time.perf_counter(), -math.inf
         self.waited, self.counted, self.rate = 0.0, 0, math.nan
         epochs = plan.steps / plan.steps_per_epoch
@@ -91,8 +122,7 @@ class Journal:
         """Metrics of step `done`, to all files; the speed since the last log to the terminal."""
         row = {'step': done, 'epoch': done / self.plan.steps_per_epoch, **values}
         self.metrics.add(row)
-        for name, value in values.items():
-            self.board.add_scalar(name, value, done)
+        self.board.scalars(done, values)
         note = self._note(done)
         self.bar.update(self.task, note=note)
         if not self.live and (time.perf_counter() - self.since > EVERY_SECONDS or done == self.plan.steps):
@@ -120,14 +150,23 @@ class Journal:
         """Validation measures of step `done`."""
         if scores:
             self.validation.add({'step': done, **scores})
-            for name, value in scores.items():
-                self.board.add_scalar(f'validation/{name}', value, done)
+            self.board.scalars(done, {f'validation/{name}': value for name, value in scores.items()})
             self.say(f'step {done}: validation ' + ', '.join(f'{name} {value:.3f}' for name, value in scores.items()))
         self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
 
     def picture(self, done: int, name: str, path: Path) -> None:
         """A PNG file as an image of TensorBoard."""
-        self.board.add_image(name, imread(path)[..., :3], done, dataformats='HWC')
+        self.board.image(done, name, imread(path)[..., :3])
+
+    def sync(self) -> None:
+        """Returns when the tables are on the disk: a checkpoint whose rows a power cut takes would lack them."""
+        self.metrics.sync()
+        self.validation.sync()
+        self.board.flush()
+
+    def logged(self) -> bool:
+        """Whether there is anything to draw."""
+        return bool(self.metrics.rows)
 
     def end(self) -> None:
         """Closes bar and files, if they were opened."""
@@ -153,6 +192,12 @@ class Silence(Journal):
 
     def score(self, done: int, scores: Mapping[str, float]) -> None:
         pass
+
+    def sync(self) -> None:
+        pass
+
+    def logged(self) -> bool:
+        return False
 
 
 def _duration(seconds):

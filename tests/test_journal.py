@@ -1,0 +1,130 @@
+"""Tables and TensorBoard of a run that was killed, lost power, or filled its disk."""
+
+import csv
+import os
+
+import numpy as np
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import RecordWriter
+
+from synseg_jax.errors import InputError
+from synseg_jax.training import board
+from synseg_jax.training.board import Board
+from synseg_jax.training.journal import Table
+
+ROWS = [{'step': step, 'seg': step / 3, 'lr': 1e-4} for step in range(2, 12, 2)]
+
+
+def _table(path, first=0, rows=ROWS):
+    table = Table(path, first)
+    for row in rows:
+        table.add(row)
+    return table
+
+
+def _read(path):
+    with path.open(newline='') as file:
+        return [(int(row['step']), float(row['seg'])) for row in csv.DictReader(file)]
+
+
+def _expected(last=10, first=2):
+    return [(row['step'], row['seg']) for row in ROWS if first <= row['step'] <= last]
+
+
+@pytest.fixture
+def path(tmp_path):
+    _table(tmp_path / 'metrics.csv').sync()
+    return tmp_path / 'metrics.csv'
+
+
+def test_rows_beyond_the_checkpoint_are_written_anew(path):
+    _table(path, 6, ROWS[3:])
+    assert _read(path) == _expected()
+
+
+@pytest.mark.parametrize('spoil', [lambda b: b'', lambda b: bytes(len(b)), lambda b: bytes(10**6), lambda b: b'st'])
+def test_an_emptied_table_is_begun_anew(path, spoil):
+    path.write_bytes(spoil(path.read_bytes()))
+    assert Table(path, 6).rows == 0
+    _table(path, 6, ROWS[3:])
+    assert _read(path) == _expected(first=8)
+
+
+@pytest.mark.parametrize('cut', range(1, 30))
+def test_a_torn_table_keeps_what_is_whole(path, cut):
+    content = path.read_bytes()
+    path.write_bytes(content[:-cut])
+    kept = content[:-cut].count(b'\n') - 1
+    assert Table(path, 10).rows == kept
+    assert _read(path) == _expected()[:kept]
+
+
+def test_lines_of_zeros_are_dropped(path):
+    lines = path.read_bytes().split(b'\n')
+    path.write_bytes(
+        b'\n'.join([*lines[:3], bytes(len(lines[3])), lines[4][:3] + bytes(8) + lines[4][11:], *lines[5:]])
+    )
+    Table(path, 10)
+    assert _read(path) == _expected()[:2] + _expected()[4:]
+
+
+def test_a_planted_link_is_not_followed(path, tmp_path):
+    for there in (path, tmp_path / 'absent'):
+        link = tmp_path / 'link.csv'
+        link.unlink(missing_ok=True)
+        link.symlink_to(there)
+        before = there.read_bytes() if there.exists() else None
+        _table(link, 0)
+        assert not link.is_symlink() and _read(link) == _expected()
+        assert (there.read_bytes() if there.exists() else None) == before
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no device that is always full')
+def test_a_full_disk_is_told(path, tmp_path, monkeypatch):
+    table = Table(path, 10)
+    table.path = tmp_path / 'full'
+    table.path.symlink_to('/dev/full')
+    with pytest.raises(InputError, match='full: cannot be written .No space left on device'):
+        table.add(ROWS[0])
+    monkeypatch.setattr(
+        board.EventsWriter, '_write_serialized_event', lambda *_: open('/dev/full', 'w').write('x' * 9999)
+    )
+    with pytest.raises(InputError, match='tensorboard: cannot be written .No space left on device'):
+        Board(tmp_path / 'tensorboard', 0)
+
+
+def _events(folder):
+    """The events of all files, read with their checksums."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        content, at = path.read_bytes(), 0
+        while at < len(content):
+            length = int.from_bytes(content[at : at + 8], 'little')
+            found.append(Event.FromString(content[at + 12 : at + 12 + length]))
+            at += length + 16
+    return found
+
+
+def test_tensorboard_is_told_where_a_run_resumes(tmp_path):
+    made = Board(tmp_path, 4)
+    made.scalars(6, {'lr/g_ab': 0.5, 'seg': 2.0})
+    made.image(6, 'both paths', np.zeros((4, 5, 3), np.float32))
+    made.close()
+    events = _events(tmp_path)
+    assert [event.step for event in events if event.HasField('session_log')] == [5]
+    values = [(event.step, one.tag) for event in events for one in event.summary.value]
+    assert values == [(6, 'lr/g_ab'), (6, 'seg'), (6, 'both_paths')]
+    assert events[-1].summary.value[0].image.height == 4
+
+
+def test_event_files_are_read_by_others(tmp_path):
+    """As tensorboardX writes them: the same bytes of the same event."""
+    made = Board(tmp_path / 'ours', 0)
+    made.close()
+    (ours,) = (tmp_path / 'ours').iterdir()
+    event = _events(tmp_path / 'ours')[0]
+    theirs = RecordWriter(str(tmp_path / 'theirs'))
+    theirs.write(event.SerializeToString())
+    theirs.close()
+    assert ours.read_bytes() == (tmp_path / 'theirs').read_bytes()
