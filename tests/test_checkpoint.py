@@ -254,6 +254,7 @@ def test_a_damaged_checkpoint_is_set_aside(opened, folder, said):
         again.latest(_state())
         _save(again, step4=0.1, step6=0.3)
         assert _steps(folder) == [4, 6]
+        assert said[-1] == f'the damaged checkpoint 8 is now in {folder.with_name("damaged")}'
         assert (folder.with_name('damaged') / f'8.{n}' / 'state' / 'manifest.ocdbt').read_bytes() == damaged
 
 

@@ -16,6 +16,7 @@ import pytest
 import quick
 import tiny
 
+from synseg_jax import files
 from synseg_jax.data.records import Manifest
 from synseg_jax.errors import InputError
 from synseg_jax.scans import Run
@@ -158,6 +159,19 @@ def test_any_number_of_processes_trains_the_same_networks_and_goes_on_where_othe
         for record in Manifest.load(records).records(name, 'train')
     }
     assert {row for rows in read.values() for row in rows} <= images
+
+
+def test_all_end_at_once_where_nothing_is_trained(records, tmp_path):
+    """The first process waits for a lock, the other, which is asked to stop, in a library for the first."""
+    with files.exclusive_lock(tmp_path / '.lock'):
+        two = Group(2, tmp_path, records, *SYSTEM)
+        while 'another run is at work' not in two.text(0):
+            assert two.members[0].poll() is None, two.text(0)
+            time.sleep(0.1)
+        two.members[1].send_signal(signal.SIGTERM)
+        assert two.end() == [0, 0], two.text(0)
+    assert 'stopped by SIGTERM; the same command goes on from there' in two.text(0)
+    assert 'gone' not in two.text(0) + two.text(1) and not (tmp_path / 'stages').exists()
 
 
 def test_scans_that_are_shared_out_are_measured_as_by_one(tmp_path):

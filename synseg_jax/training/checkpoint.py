@@ -147,6 +147,7 @@ class Checkpoints:
                 free = (path for n in itertools.count(1) if not (path := aside / f'{step}.{n}').exists())
                 (self.folder / str(step)).rename(next(free))
             self._reload(f'checkpoint {step} is set aside')
+            self.say(f'the damaged checkpoint {step} is now in {self.folder.with_name("damaged")}')
         self._damaged.clear()
 
     def _add_score(self, step, score) -> None:
