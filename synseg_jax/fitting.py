@@ -80,11 +80,11 @@ class Fit:
                 ) from error
             raise
         journal.end()
-        cost = self._cost(began, int(state.step), finished=True)
         best = checkpoints.best(state)
         checkpoints.close()
         if journal.logged():
             plots.curves(self.folder / 'curves.png', self.folder / 'metrics.csv')
+        cost = self._cost(began, int(state.step), finished=True)  # last: what is finished is not drawn again
         journal.say(f'uses the weights of step {int(best.step)}')
         return Trained(described, parallel.here(trained_params(best))), cost
 

@@ -17,6 +17,7 @@ import tiny
 from synseg_jax import experiment
 from synseg_jax.data import pipeline
 from synseg_jax.errors import InputError
+from synseg_jax.evaluation import plots
 from synseg_jax.training.checkpoint import Checkpoints
 
 STEPS = 20  # of batch 2, in epochs of 12: more than one
@@ -120,6 +121,22 @@ def test_a_finished_run_with_a_damaged_cost_goes_on(tiny_records, straight, tmp_
     (_stage(workdir) / 'metrics.csv').write_bytes(b'')
     results, said = _run(tiny_records, workdir)
     assert results['steps'] == STEPS and 'resumes at step 20' in said
+
+
+def test_a_run_that_is_killed_before_its_curves_are_drawn_draws_them(tiny_records, straight, tmp_path, monkeypatch):
+    workdir, drawn = shutil.copytree(straight, tmp_path / 'run', symlinks=True), 'synseg/train/curves.png'
+    for name in ('cost.json', 'curves.png'):
+        (_stage(workdir) / name).unlink()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, 'curves', killed)
+        with pytest.raises(KeyboardInterrupt):
+            _run(tiny_records, workdir)
+    _run(tiny_records, workdir)
+    assert (workdir / drawn).read_bytes() == (straight / drawn).read_bytes()
 
 
 def test_a_signal_while_records_are_made_ends_at_once(tmp_path, monkeypatch):
