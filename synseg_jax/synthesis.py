@@ -60,9 +60,9 @@ def synthesize(stage: Stage, trained: Trained, folder: Path, stop: Callable[[], 
             packages=packages(), request=folder.name, version=synseg_jax.__version__, **fields,
         )  # fmt: skip
         manifest.save()
-    picked = np.linspace(0, len(pictures) - 1, min(SHOWN, len(pictures))).astype(int)
-    rows = [row for i in picked for row in figures.in_planes(pictures[i])]
-    figures.panel(folder / 'panel.png', rows, maker.source.classes)
+        picked = np.linspace(0, len(pictures) - 1, min(SHOWN, len(pictures))).astype(int)
+        rows = [row for i in picked for row in figures.in_planes(pictures[i])]
+        figures.panel(folder / 'panel.png', rows, maker.source.classes)  # before the records: they are not made twice
     return Manifest.load(folder / RECORDS)
 
 

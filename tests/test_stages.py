@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from configs import variants
-from synseg_jax import experiment, fitting, measuring, scans, stages
+from synseg_jax import experiment, fitting, measuring, scans, stages, synthesis
 from synseg_jax.data.preparation import prepare
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.roles import Scans
@@ -118,6 +118,23 @@ def test_synthetic_records_are_the_generators_and_keep_the_labels(finished, reco
         expected = np.clip(translated.translate(real['image'][None], 'a')[0], 0, 1)
         assert np.abs(fake['image'] - expected).max() < 1e-4
     assert (_place(workdir, 'half', 'synthesis') / 'panel.png').is_file()
+
+
+def test_a_set_that_is_killed_before_its_picture_is_drawn_draws_it(finished, records, tmp_path, monkeypatch):
+    workdir = shutil.copytree(finished[0], tmp_path / 'run', symlinks=True)
+    made = _place(workdir, 'half', 'synthesis')
+    shutil.rmtree(made / 'records')
+    (made / 'panel.png').unlink()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(synthesis.figures, 'panel', killed)
+        with pytest.raises(KeyboardInterrupt):
+            experiment.run(_config(records, run=('half',)), workdir, tiny.quiet())
+    experiment.run(_config(records, run=('half',)), workdir, tiny.quiet())
+    assert (made / 'panel.png').read_bytes() == (_place(finished[0], 'half', 'synthesis') / 'panel.png').read_bytes()
 
 
 def test_target_labels_are_told(finished):
