@@ -108,7 +108,7 @@ class Place:
         for path in sorted(folder.rglob('*')):
             name = str(path.relative_to(folder))
             inside = path.relative_to(folder).parts
-            if any(TEMPORARY.fullmatch(part) for part in inside) or 'tensorboard' in inside or '.lock' in inside:
+            if any(TEMPORARY.fullmatch(part) for part in inside) or 'tensorboard' in inside or name.endswith('.lock'):
                 continue
             if 'checkpoints' in inside and inside[-2:] not in (('sums', 'metadata'), ('metrics', 'metrics')):
                 continue
