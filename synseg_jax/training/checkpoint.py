@@ -181,7 +181,7 @@ def _hush_abandoned():
 
 
 def _is_awaited(record):
-    return not record.getMessage().startswith('Task exception was never retrieved')
+    return 'exception was never retrieved' not in record.getMessage()
 
 
 class _Hook:
