@@ -1,6 +1,5 @@
 """Damaged files of every format: refused in a line, told of, or as good as whole; never a hang or a traceback."""
 
-import os
 import re
 import struct
 import time
@@ -12,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from damage import KINDS, LENGTH, damaged, replace
 from dicom_files import write_rtstruct, write_series
 from pydicom.uid import RLELossless
 from test_text_header import oblique
@@ -20,36 +20,6 @@ from synseg_jax.data import label_maps, volume
 from synseg_jax.errors import InputError
 
 AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0, 0, 1]])
-
-KINDS = ('truncated', 'flipped', 'header', 'sprinkled', 'cut out', 'inserted', 'zeroed')
-LENGTH = ('truncated', 'cut out', 'inserted')  # which show without a checksum
-
-
-def _damaged(content, kind, rng):
-    """`content` with one thing wrong with it."""
-    bytes_ = bytearray(content)
-    at, length = int(rng.integers(len(bytes_))), int(rng.integers(1, 40))
-    if kind == 'truncated':
-        del bytes_[at:]
-    elif kind == 'flipped':
-        bytes_[at] ^= 1 << int(rng.integers(8))
-    elif kind == 'header':
-        bytes_[at % min(400, len(bytes_))] = int(rng.integers(256))
-    elif kind == 'sprinkled':
-        for place in rng.integers(len(bytes_), size=length):
-            bytes_[place] = int(rng.integers(256))
-    elif kind == 'cut out':
-        del bytes_[at : at + length]
-    elif kind == 'inserted':
-        bytes_[at:at] = rng.bytes(length)
-    else:
-        bytes_[at : at + length] = bytes(len(bytes_[at : at + length]))
-    return bytes(bytes_)
-
-
-def _replace(file, content):
-    file.unlink()  # file systems wait for the disk where a file is written over
-    file.write_bytes(content)
 
 
 def _write(folder, name):
@@ -94,7 +64,7 @@ def test_damaged_files(tmp_path, name, caplog):
     for number in range(200):
         kind, file = KINDS[number % len(KINDS)], files[number % len(files)]
         content = file.read_bytes()
-        _replace(file, _damaged(content, kind, rng))
+        replace(file, damaged(content, kind, rng))
         caplog.clear()
         start = time.monotonic()
         try:
@@ -107,7 +77,7 @@ def test_damaged_files(tmp_path, name, caplog):
             assert str(error).startswith(str(path)) and '\n' not in str(error)
             refused += 1
         assert time.monotonic() - start < 5, kind
-        _replace(file, content)
+        replace(file, content)
     assert refused > 40
 
 
@@ -189,8 +159,7 @@ def test_damaged_contours(tmp_path):
     good = label_maps.read(path, tmp_path / 'ct', values, classes, scan).array
     for number in range(200):
         kind = KINDS[number % len(KINDS)]
-        _replace(path, _damaged(content, kind, rng))
-        os.utime(path, ns=(number, number))
+        replace(path, damaged(content, kind, rng), 1 + number)
         try:
             found = label_maps.read(path, tmp_path / 'ct', values, classes, scan).array
             assert found.shape == good.shape and (kind != 'truncated' or np.array_equal(found, good))
@@ -209,7 +178,7 @@ def test_damaged_pictures(tmp_path):
     scan, path, rng, refused = volume.read(tmp_path / 'ct'), tmp_path / 'masks/1.png', np.random.default_rng(0), 0
     content = path.read_bytes()
     for number in range(200):
-        _replace(path, _damaged(content, KINDS[number % len(KINDS)], rng))
+        replace(path, damaged(content, KINDS[number % len(KINDS)], rng))
         try:
             found = label_maps.read(path.parent, tmp_path / 'ct', {'liver': 1}, ('background', 'liver'), scan)
             np.testing.assert_array_equal(found.array, masks.transpose(2, 1, 0))
