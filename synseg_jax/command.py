@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from synseg_jax.command_line import CONFIGURATIONS, CommandLine
-from synseg_jax.errors import InputError
+from synseg_jax.errors import InputError, printable
 from synseg_jax.mistakes import explained, unquoted
 from synseg_jax.ranges import check_ranges
 
@@ -64,7 +64,7 @@ def run(main: Callable[[], None], required: Sequence[str] = (), data: Sequence[s
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; say nothing at exit either
     except OSError as error:
-        sys.exit(_refuse(f'{error.filename}: {error.strerror}' if error.filename else str(error)))
+        sys.exit(_refuse(printable(f'{error.filename}: {error.strerror}' if error.filename else str(error))))
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -62,7 +62,7 @@ def planned(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], list
             problems += [replace(problem, name=scans.name) for problem in found]
         problems += [problem for problem in together if problem.text not in {one.text for one in problems}]
     if not roles:
-        raise InputError('\n'.join(problem.text for problem in problems))
+        raise InputError(*(problem.text for problem in problems))
     return roles, problems
 
 

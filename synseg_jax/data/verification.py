@@ -82,7 +82,7 @@ def require_sound(roles: Sequence[Role]) -> None:
     if len(lines) == 1:
         raise InputError(lines[0])
     if lines:
-        raise InputError('\n'.join([f'{len(lines)} problems; synseg_jax.verify tells more, and mends grids:', *lines]))
+        raise InputError(f'{len(lines)} problems; synseg_jax.verify tells more, and mends grids:', *lines)
 
 
 def _check_opened(checked) -> None:
