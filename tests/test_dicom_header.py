@@ -1,6 +1,7 @@
 """No slice is lost without a word, whatever happened to the header of its file; what is missing there is named."""
 
 import errno
+import os
 
 import numpy as np
 import pydicom
@@ -168,6 +169,22 @@ def test_links_that_lead_nowhere_are_told(series, caplog):
         f'{folder}/gone: a link to a file that does not exist; passed over'
     ]
     assert len(volume.stamp(folder)) == 6
+
+
+def test_what_is_no_file_is_told(series, caplog):
+    """The last slice may have been one of them."""
+    folder, files = series
+    (folder / '9.dcm').mkdir()
+    os.mkfifo(folder / 'pipe')
+    (folder / 'zero.dcm').symlink_to('/dev/zero')
+    (folder / 'notes').mkdir()
+    with caplog.at_level('WARNING', logger='absl'):
+        assert volume.read(folder).array.shape == (3, 2, 3)
+    assert [record.getMessage() for record in caplog.records] == [
+        f'{folder}/9.dcm: a folder, though named as a slice; passed over',
+        f'{folder}/pipe: a pipe or device; passed over',
+        f'{folder}/zero.dcm: a pipe or device; passed over',
+    ]
 
 
 MISSING = {

@@ -3,10 +3,11 @@
 import re
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_files import CODECS, change, group, join, jpeg_2000, pack, write_series
-from pydicom.uid import JPEG2000Lossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
 from synseg_jax.data import dicom, volume
 from synseg_jax.errors import InputError
@@ -157,3 +158,52 @@ def test_run_lengths_that_do_not_fill_the_slice(tmp_path, caplog):
     with pytest.raises(InputError, match=r'0001.dcm: damaged or no DICOM \(pydicom: .* \(1199 vs.') as error:
         volume.read(tmp_path / 'ct')
     assert '\n' not in str(error.value)
+
+
+def _deflated(folder):
+    """The file of a deflated series of one slice."""
+    (file,) = write_series(folder, _scan((30, 24, 1)), AFFINE)
+    read = pydicom.dcmread(file)
+    read.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    read.save_as(file)
+    return file
+
+
+def test_deflated_data_end_with_their_file(tmp_path, caplog):
+    """They have no checksum: what came in between shows at the end alone."""
+    file = _deflated(tmp_path / 'ct')
+    np.testing.assert_array_equal(_read(tmp_path / 'ct'), _scan((30, 24, 1)))
+    content = file.read_bytes()
+    for damaged in (content + b'abc', content[:-3]):
+        file.write_bytes(damaged)
+        with pytest.raises(InputError, match='0001.dcm: damaged'):
+            _read(tmp_path / 'ct')
+    assert not caplog.records
+    file.write_bytes(content)
+    change(file, Rows=1)
+    with caplog.at_level('WARNING', logger='absl'):
+        assert _read(tmp_path / 'ct').shape == (30, 1, 1)
+    assert f'{file}: more follows the 60 bytes of pixels' in caplog.text
+
+
+def _without_syntax(content):
+    """An element of meta information lost, its length with it."""
+    at = content.index(b'\x02\x00\x10\x00UI')
+    length = 8 + int.from_bytes(content[at + 6 : at + 8], 'little')
+    return content[:at] + content[at + length :]
+
+
+@pytest.mark.parametrize('codec', [NATIVE, 'RLE'])
+@pytest.mark.parametrize('lost', [_without_syntax, lambda content: content[16:]])
+def test_pixels_of_an_unknown_syntax(tmp_path, codec, lost):
+    """They are not taken for what bare data sets hold, which ends in noise."""
+    folder = _series(tmp_path / 'mr', _scan(), codec)
+    file = sorted(folder.iterdir())[0]
+    file.write_bytes(lost(file.read_bytes()))
+    try:
+        found = _read(folder)
+    except InputError as error:
+        assert str(file) in str(error)
+    else:
+        assert not codec
+        np.testing.assert_array_equal(found, _scan())

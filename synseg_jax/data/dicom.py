@@ -28,7 +28,7 @@ LEAST_OF_TEXT = 9  # among the bytes of which text is made
 def read(path: Path) -> tuple[Float[np.ndarray, 'x y z'], Float[np.ndarray, '4 4'], None]:
     """Voxels (rescaled, e.g. HU) and affine of a series; InputError for what does not make one volume."""
     frames = slices(path)
-    _say_broken_links(chosen(path)[0])
+    _say_passed_over(chosen(path)[0])
     for remark in dict.fromkeys(remark for frame in frames for remark in frame.remarks):
         logging.warning('%s: %s', path, remark)
     rows, columns = frames[0].shape
@@ -101,11 +101,15 @@ def listed(place: Path) -> list[Path]:
     return [file for file in inside if file.is_file() and not file.name.startswith('.')]
 
 
-def _say_broken_links(place) -> None:
-    """Warns of what may have been slices."""
-    for link in sorted(place.iterdir()) if place.is_dir() else ():
-        if link.is_symlink() and not link.exists():
-            logging.warning('%s: a link to a file that does not exist; passed over', link)
+def _say_passed_over(place) -> None:
+    """Warns of what may have been slices and is no file."""
+    for entry in sorted(place.iterdir()) if place.is_dir() else ():
+        if entry.is_symlink() and not entry.exists():
+            logging.warning('%s: a link to a file that does not exist; passed over', entry)
+        elif entry.is_dir() and entry.suffix.lower() == '.dcm':
+            logging.warning('%s: a folder, though named as a slice; passed over', entry)
+        elif not entry.is_dir() and not entry.is_file():
+            logging.warning('%s: a pipe or device; passed over', entry)
 
 
 def _by_series(folder) -> dict[str, list]:

@@ -7,7 +7,7 @@ from pydicom import config
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import UID
 
-from synseg_jax.data.dicom_pixels import guarded, reason
+from synseg_jax.data.dicom_pixels import UNDEFINED, guarded, reason
 from synseg_jax.errors import InputError
 
 TAGS = (  # all that is asked of a header, and decoded with it
@@ -17,7 +17,6 @@ TAGS = (  # all that is asked of a header, and decoded with it
     'SharedFunctionalGroupsSequence'
 ).split()
 SPARED = 'SeriesNumber SeriesDescription InstanceNumber'.split()  # a scan is read without them, too
-UNDEFINED = 2**32 - 1  # a length that is found out by reading
 NO_SCANS = 'SEG RTDOSE RTSTRUCT RTPLAN RTRECORD PR KO SR DOC REG'.split()  # modalities of what lies beside scans
 IMAGES = ('Image Storage', 'Map Storage', 'Volume Storage')  # in the names of the SOP classes of images
 BEHIND_SIZE = 0x0029  # the group behind that of rows and columns

@@ -3,6 +3,7 @@
 import re
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ PADDED = 'non-conformant padding'  # what pydicom calls run lengths that make mo
 PIXELS = (  # what decoding takes
     'SOPClassUID Rows Columns SamplesPerPixel BitsAllocated BitsStored HighBit PixelRepresentation'
 ).split()
+UNDEFINED = 2**32 - 1  # the length of an element that is found out by reading
+PREAMBLE, GROUP_LENGTH = 132, 12  # bytes in front of the meta information, and of the element with its length
 BEHIND = (0x7FE1, 0xFFFA, 0xFFFC)  # groups of what may rightly follow the pixels: private, signatures, padding
 
 
@@ -32,16 +35,14 @@ def read(file: Path) -> Real[np.ndarray, 'frames rows columns']:
     """The stored values of every frame, before rescaling; InputError where the file is damaged."""
     with guarded(file) as said:
         found = pydicom.dcmread(file, force=True)
-        syntax = getattr(found.file_meta, 'TransferSyntaxUID', None)
-        if syntax is None:
-            found.file_meta.TransferSyntaxUID = syntax = ImplicitVRLittleEndian
+        syntax = _syntax(file, found)
         if syntax.is_encapsulated:
             _check_pieces(file, found)
             if syntax != RLELossless:
                 return _significant(found, _decoded(found))
             _check_claim(file, found)
-        elif not syntax.is_deflated:
-            _check_rest(file, found)
+        else:
+            _check_rest(file, found, _inflated(file, found) if syntax.is_deflated else file.stat().st_size)
         stored = found.pixel_array
         if odd := [line for line in said if PADDED in line]:
             logging.warning('%s: %s; are its pixels right?', file, odd[0])
@@ -65,6 +66,17 @@ def guarded(file: Path) -> Iterator[list[str]]:
                     f'{file}: cannot be read ({error.strerror}); check the disk and permissions'
                 ) from error
             raise InputError(f'{file}: damaged or no DICOM ({reason(error)}); replace the file') from error
+
+
+def _syntax(file, found) -> UID:
+    """The transfer syntax; little endian where there is no meta information, as in bare data sets."""
+    if 'TransferSyntaxUID' in found.file_meta:
+        return found.file_meta.TransferSyntaxUID
+    pixels = found.get_item('PixelData')
+    if len(found.file_meta) or found.preamble or pixels is not None and pixels.length == UNDEFINED:
+        raise InputError(f'{file}: damaged, its TransferSyntaxUID is missing; replace the file')
+    found.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    return found.file_meta.TransferSyntaxUID
 
 
 def _significant(found, stored) -> Real[np.ndarray, 'frames rows columns']:
@@ -104,13 +116,26 @@ def _check_claim(file, found) -> None:
         raise InputError(f'{file}: truncated, its header promises {_promised(found)} bytes of pixels; replace the file')
 
 
-def _check_rest(file, found) -> None:
-    """Says where more lies behind the pixels than the header promises: a wrong size, or bytes that have moved."""
+def _inflated(file, found) -> int:
+    """Bytes of a deflated data set; InputError where more follows its stream, or its end is missing."""
+    begin = (PREAMBLE if found.preamble else 0) + GROUP_LENGTH + found.file_meta.FileMetaInformationGroupLength
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    length = len(stream.decompress(file.read_bytes()[begin:]))
+    if not stream.eof or len(stream.unused_data) > 1:  # which makes its length even
+        raise InputError(f'{file}: damaged, its deflated data do not end with the file; replace the file')
+    return length
+
+
+def _check_rest(file, found, size) -> None:
+    """Says where more lies behind the pixels than the header promises: a wrong size, or bytes that have moved.
+
+    `size` is that of what the pixels lie in.
+    """
     pixels = found.get_item('PixelData')
     if pixels is None or any(tag.group in BEHIND for tag in found.keys()):
         return
     promised = _promised(found)
-    if file.stat().st_size > pixels.value_tell + promised + promised % 2:
+    if size > pixels.value_tell + promised + promised % 2:
         logging.warning(
             '%s: more follows the %d bytes of pixels that its header promises; is it right?', file, promised
         )
