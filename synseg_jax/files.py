@@ -95,6 +95,8 @@ def read_json(path: str | os.PathLike, remedy: str = 'replace the file') -> Any:
 
     OSError, with the path, where it cannot be read.
     """
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(f'{path}: a folder, pipe or device, no file; {remedy}')
     try:
         return json.loads(Path(path).read_text(encoding='utf-8-sig'))
     except OSError as error:

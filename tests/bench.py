@@ -35,7 +35,8 @@ class Bench:
         rng = np.random.default_rng([seed, zlib.crc32(self.name.encode()), number])
         edited = [file for file in self.specimen.files(self.path) if self._edit(file)]
         own = [*(['field'] * 7 if edited else []), *(['folder'] * 7 if self.specimen.folder else [])]
-        kind = str(rng.choice([*damage.KINDS, *damage.TRANSFERS, 'misplaced', *own]))
+        own += ['misplaced'] if self.specimen.misplaced else []
+        kind = str(rng.choice([*damage.KINDS, *damage.TRANSFERS, *own]))
         if kind == 'folder':
             return Change(kind, self.path, self.specimen.folder(self.path, rng))
         files = edited if kind == 'field' else self.specimen.files(self.path)

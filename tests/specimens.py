@@ -56,6 +56,7 @@ class Specimen:
     files: Callable[[Path], list[Path]] = _everything  # those that are damaged
     share: int = 4  # of the attempts
     several_lines: bool = False  # whether an error may have a line for each of several problems
+    misplaced: bool = True  # whether pipes, devices and the like come in place of its files
 
 
 def array() -> np.ndarray:

@@ -126,7 +126,7 @@ def _table_config():
     row = {'system': 'synseg', 'set': 'target', 'name': 'SynSeg-Net', 'reported': {'dice': '.9'}}
     rows = {'a': row, 'b': {**row, 'system': 'source_only', 'name': 'none'}}
     config.table = variants.table(
-        'Title', 'Source', rows, runs='tiny', organs=('liver', 'mean'), measures=('dice',), reference='SynSeg-Net'
+        'Title', 'Source', rows, runs='tiny', organs=('liver', 'mean'), measures=('dice', 'auc'), reference='SynSeg-Net'
     )
     return config
 
@@ -137,11 +137,13 @@ def _results(root: Path) -> Path:
         organ = lambda: {'dice': float(rng.random()), 'iou': 0.5, 'asd_mm': 1.5, 'hd95_mm': None}  # noqa: E731
         cases = {f'p{i}': {'liver': organ(), 'spleen': organ()} for i in range(7)}
         cost = {'stage': 'train-1', 'steps': 20, 'trained': 20, 'seconds': 1.5, 'peak_memory_gib': 0.5}
-        part = {'sets': {'target': {'cases': cases}}, 'costs': [cost], 'seed': number, 'reads_target_labels': False}
-        part['synthesis'] = {name: {'mean': 0.5} for name in ('mae', 'psnr', 'ssim')}
+        roc = {'fpr': [0.0, 0.5, 1.0], 'tpr': [0.0, 0.75, 1.0]}
+        part = {'sets': {'target': {'key': 'x', 'cases': cases, 'roc': roc}}, 'costs': [cost], 'seed': number}
+        statistics = {'mean': 0.5, 'median': 0.5, 'std': None, 'n': 1}
+        part |= {'synthesis': dict.fromkeys(('mae', 'psnr', 'ssim'), statistics), 'reads_target_labels': False}
         (root / system).mkdir()
         (root / system / 'results.json').write_text(json.dumps({**results.pool([part]), 'fields': 'x'}))
-        (root / system / 'measures.json').write_text(json.dumps({'sets': {'target': {'cases': cases}}}))
+        (root / system / 'measures.json').write_text(json.dumps({**part, 'weights': 'x'}))
     return root
 
 
@@ -219,7 +221,7 @@ RUNS = {
     ),
     'dataset MSD': Specimen(_msd, _read_dataset, fields=JSON, files=lambda p: [p / 'dataset.json'], several_lines=True),
     'records': Specimen(_records, _read_records, _judge_records, JSON),
-    'results': Specimen(_results, _read_results, fields=JSON, files=_results_files),
+    'results': Specimen(_results, _read_results, fields=JSON, files=_results_files, share=2),
     'tables of a run': Specimen(_tables, _read_tables, fields=JSON),
     'configuration': Specimen(_configuration, _read_configuration, share=2),
 }

@@ -120,8 +120,8 @@ def _read_tensors(folder: Path) -> dict:
         tensors = read_tensors(path)
         fields(system.networks['s_b'], tensors)
         return dict(tiny.arrays(from_torch(system.networks['s_b'], tensors, state.params['s_b'])))
-    except InputError as error:  # which import_weights puts the file's name before
-        raise InputError(f'{path}: {error}') from error
+    except InputError as error:  # import_weights puts the file's name before
+        raise error if path.name in str(error) else InputError(f'{path}: {error}') from error
 
 
 def _judge_tensors(good, found, change: Change) -> str:
@@ -133,7 +133,7 @@ def _judge_tensors(good, found, change: Change) -> str:
 
 WEIGHTS = {
     'weights .safetensors': Specimen(_tensors('.safetensors'), _read_tensors, _judge_tensors),
-    'checkpoints': Specimen(_checkpoints, _read_checkpoints, judge_all, folder=_lose, share=2),
+    'checkpoints': Specimen(_checkpoints, _read_checkpoints, judge_all, folder=_lose, share=2, misplaced=False),
     'run and stage': Specimen(
         _workdir, _read_run, fields=JSON, files=lambda path: [*path.glob('*.json'), *path.glob('*/*/*.json')], share=2
     ),

@@ -152,3 +152,12 @@ def test_a_link_is_no_lock(tmp_path):
     with pytest.raises(InputError, match='lock: is a link'), exclusive_lock(tmp_path / '.lock'):
         pass
     assert names(tmp_path) == ['.lock']
+
+
+@pytest.mark.parametrize('kind', ['folder', 'pipe', 'device'])
+def test_json_is_read_from_files_alone(tmp_path, kind):
+    """A pipe would be waited for, and a device never ends."""
+    path = tmp_path / 'dataset.json'
+    {'folder': path.mkdir, 'pipe': lambda: os.mkfifo(path), 'device': lambda: path.symlink_to('/dev/zero')}[kind]()
+    with pytest.raises(InputError, match='dataset.json: a folder, pipe or device, no file; repair it'):
+        read_json(path, 'repair it')

@@ -329,3 +329,14 @@ def test_names_that_are_not_utf_8(tmp_path):
     path = _save(tmp_path / 'scan.nii.gz', _raw())
     odd = path.rename(tmp_path / os.fsdecode(b'M\xfcller.nii.gz'))
     np.testing.assert_array_equal(volume.read(odd).array, _raw())
+
+
+@pytest.mark.parametrize('suffix', ['.nii.gz', '.nrrd', '.mha', '.dcm'])
+@pytest.mark.parametrize('kind', ['pipe', 'device'])
+def test_pipes_and_devices_are_no_scans(tmp_path, suffix, kind):
+    """They would be waited for, or never end."""
+    path = tmp_path / f'scan{suffix}'
+    os.mkfifo(path) if kind == 'pipe' else path.symlink_to('/dev/zero')
+    for reader in (volume.read, volume.grid):
+        with pytest.raises(InputError, match=f'scan{suffix}: no such file'):
+            reader(path)

@@ -187,7 +187,7 @@ def _is_stack(path) -> bool:
 
 def _stack(path, image, scan) -> Volume:
     """A folder of PNG on the grid of its DICOM series: in the order of their names, one for each of its files."""
-    pictures = sorted(file for file in path.iterdir() if file.suffix.lower() == '.png')
+    pictures = sorted(file for file in path.iterdir() if file.suffix.lower() == '.png' and file.is_file())
     if volume.kind(image) != '/':
         raise InputError(f'{path}: PNG masks belong to the files of a DICOM series; {image} is none')
     order = dicom.files(image)

@@ -140,8 +140,9 @@ def kind(path: str | os.PathLike) -> str:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file or folder, or a folder of which one series is meant."""
-    return chosen(path)[0].exists()
+    """Whether there is such a file or folder, or a folder of which one series is meant; a pipe or device is none."""
+    place = chosen(path)[0]
+    return place.is_file() or place.is_dir()
 
 
 def stamp(path: Path) -> list[int]:
