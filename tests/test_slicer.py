@@ -1,6 +1,7 @@
 """Segmentations of 3D Slicer: cut to a box, put back exactly; segments by their names."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -164,3 +165,11 @@ def test_they_are_measured(tmp_path):
     save_box(tmp_path / 'r/y.seg.nrrd', labels(), named={'liver': 2, 'lesion': 1})
     with pytest.raises(InputError, match='y.seg.nrrd: segment liver has value 2, in .*x.seg.nrrd 1; give it one value'):
         evaluate.evaluate_folder(tmp_path / 'p', tmp_path / 'r')
+
+
+def test_a_pipe_is_no_segmentation(tmp_path):
+    """It would be waited for."""
+    os.mkfifo(tmp_path / 'p1.seg.nrrd')
+    assert slicer.segments(tmp_path / 'p1.seg.nrrd') == {}
+    with pytest.raises(InputError, match='p1.seg.nrrd: no such file'):
+        volume.read_labels(tmp_path / 'p1.seg.nrrd')

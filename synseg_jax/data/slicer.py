@@ -28,7 +28,7 @@ def is_segmentation(path: Path) -> bool:
 def segments(path: Path) -> dict[str, int]:
     """{name: value} of the segments of a file, empty where nothing names them; InputError where they overlap."""
     fields: dict[bytes, dict[bytes, str]] = {}
-    for number, field, value in FIELD.findall(_header(path)) if is_segmentation(path) else ():
+    for number, field, value in FIELD.findall(_header(path)) if is_segmentation(path) and path.is_file() else ():
         fields.setdefault(number, {})[field] = value.decode('utf-8', 'replace').strip()
     if any(own.get(b'Layer', '0') != '0' for own in fields.values()):
         raise InputError(f'{path}: its segments overlap, in several layers; export it from 3D Slicer as a label map')
