@@ -47,8 +47,8 @@ def raised(error):
         raise error(path)
     return bad
 
-def refused(form):
-    return raised(lambda path: InputError(form.format(path)))
+def refused(*forms):
+    return raised(lambda path: InputError(*(form.format(path) for form in forms)))
 
 def warned(path):
     logging.warning('%s: odd', path)
@@ -61,8 +61,8 @@ ENDS = {{
     'traceback': raised(lambda path: KeyError(path)),
     'silent': lambda path: {{'content': b'other'}},
     'nameless': refused('no'),
-    'two lines': refused('{{}}: \\n'),
-    'long': refused('{{}}' + 'x' * 500),
+    'two lines': refused('{{}}:', 'damaged'),
+    'long': refused('{{}}: ' + 'word ' * 200),
     'fine': refused('{{}}: damaged'),
     'warned': warned,
 }}

@@ -88,7 +88,7 @@ def test_a_damaged_slice_is_never_left_out(tmp_path, suffix):
     files = [file.rename(file.with_suffix(suffix)) for file in write_series(tmp_path / 'ct', array, AFFINE)]
     rng, refused, content = np.random.default_rng(5), 0, files[1].read_bytes()
     for number in range(350):
-        _replace(files[1], _damaged(content, KINDS[number % len(KINDS)], rng))
+        replace(files[1], damaged(content, KINDS[number % len(KINDS)], rng))
         try:
             assert volume.read(tmp_path / 'ct').array.shape == (6, 5, 2)
         except InputError as error:
