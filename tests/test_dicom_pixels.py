@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from dicom_files import CODECS, change, group, join, jpeg_2000, pack, write_series
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
-from synseg_jax.data import dicom, volume
+from synseg_jax.data import dicom, dicom_pixels, volume
 from synseg_jax.errors import InputError
 
 AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0, 0, 1]])
@@ -208,3 +208,8 @@ def test_pixels_of_an_unknown_syntax(tmp_path, codec, lost):
     else:
         assert not codec
         np.testing.assert_array_equal(found, noise)
+
+
+def test_what_pydicom_quotes_is_shortened():
+    """It shows all the bytes that it met."""
+    assert len(dicom_pixels.reason(ValueError(f'Expected an even number of bytes, received {bytes(500)!r}'))) <= 200

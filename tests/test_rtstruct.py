@@ -269,3 +269,16 @@ def test_rtstruct_files_as_users_have_them(shared):
         InputError, match="contours of ROI 'Lt Lung' refer to 80 images that .* lacks; bring the whole series"
     ):
         rtstruct.mask(whole, 6, whole, volume.read(whole))
+
+
+def test_copies_of_contours_are_no_holes(drawn, caplog):
+    """A contour that comes twice would else leave nothing of itself."""
+    image, path, _ = drawn
+    scan = volume.read(image)
+    expected = rtstruct.mask(path, 1, image, scan)
+    read = pydicom.dcmread(path)
+    read.ROIContourSequence = [*read.ROIContourSequence] * 2
+    read.save_as(path)
+    with caplog.at_level('WARNING', logger='absl'):
+        np.testing.assert_array_equal(rtstruct.mask(path, 1, image, scan), expected)
+    assert f"{path}: 3 contours of ROI 'Liver' are copies of others; each counts once" in caplog.text

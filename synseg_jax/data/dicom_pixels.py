@@ -18,7 +18,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
 
 from synseg_jax.data.hearing import overheard
-from synseg_jax.errors import InputError
+from synseg_jax.errors import InputError, shortened
 
 RLE_RATIO = 64  # two bytes make 128 at most
 PIECE = b'\xfe\xff\x00\xe0'  # begins each of those that packed pixels come in
@@ -91,9 +91,9 @@ def _significant(found, stored) -> Real[np.ndarray, 'frames rows columns']:
 
 
 def reason(error: Exception) -> str:
-    """The last line of a message of ITK or pydicom, which says what is wrong."""
+    """The last line of a message of ITK or pydicom, which says what is wrong; pydicom quotes whatever it met."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return re.sub(r'^.*\(0x[0-9a-f]+\):\s*', '', lines[-1]) if lines else 'no reason given'
+    return shortened(re.sub(r'^.*\(0x[0-9a-f]+\):\s*', '', lines[-1]), 200) if lines else 'no reason given'
 
 
 def _promised(found) -> int:

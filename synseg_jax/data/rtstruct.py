@@ -113,7 +113,16 @@ def _points(path, number, image) -> list[Float[np.ndarray, 'n 3']]:
         )
     if series and own not in series:
         raise InputError(f'{path}: was drawn on another series than {image}; give the one it refers to')
-    return points
+    return _once(path, name, points)
+
+
+def _once(path, name, points) -> list[Float[np.ndarray, 'n 3']]:
+    """Contours without copies, which as holes in themselves would leave nothing."""
+    different = list({one.tobytes(): one for one in points}.values())
+    if len(different) < len(points):
+        copies = len(points) - len(different)
+        logging.warning('%s: %d contours of ROI %r are copies of others; each counts once', path, copies, name)
+    return different
 
 
 def _corners(path, name, contour) -> Float[np.ndarray, 'n 3']:
