@@ -652,7 +652,7 @@ def test_no_run(tmp_path):
         scans.Run.load(tmp_path)
     for content in ('', '{"config": {}', '[]', '{"config": {}}'):
         (tmp_path / 'stage.json').write_text(content)
-        with pytest.raises(InputError, match='stage.json is damaged .*; train again'):
+        with pytest.raises(InputError, match='stage.json: .+; copy the workdir again, or train again'):
             scans.Run.load(tmp_path)
     with pytest.raises(InputError, match='run.json: no such file'):
         scans.find(tmp_path)

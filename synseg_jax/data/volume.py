@@ -202,7 +202,7 @@ def inputs(path: str | Path, channel: int = 0) -> dict[str, Path]:
     return {names.checked_id(case): file for case, file in names.of_channel(cases, channel).items()}
 
 
-def _reader(path) -> ModuleType:
+def _reader(path) -> ModuleType | Lazy:
     """The module for this kind of file; InputError where there is no file, or none for it."""
     if not exists(Path(path)):
         raise InputError(f'{path}: no such file')
