@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import jax
-
 from synseg_jax.errors import InputError
 
 
@@ -25,7 +23,7 @@ class Batch:
         """
         try:
             yield
-        except (InputError, MemoryError, jax.errors.JaxRuntimeError) as error:
+        except (InputError, MemoryError, RuntimeError) as error:  # XLA's and PyTorch's for want of memory
             line = _reason(error)
             if not line:
                 raise

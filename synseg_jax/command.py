@@ -65,6 +65,8 @@ def run(main: Callable[[], None], required: Sequence[str] = (), data: Sequence[s
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; say nothing at exit either
     except OSError as error:
         sys.exit(_refuse(printable(f'{error.filename}: {error.strerror}' if error.filename else str(error))))
+    except MemoryError as error:
+        sys.exit(_refuse(f'out of memory ({error or "none left"}); lower the batch or the size, or free some'))
     except KeyboardInterrupt:
         sys.exit(130)
 

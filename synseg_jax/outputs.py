@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from synseg_jax.data import dicom
+from synseg_jax.data.series import chosen
 from synseg_jax.errors import InputError
 
 
@@ -33,7 +33,7 @@ def check_whole(output: Path, files: Iterable[Path], flag: str = 'output') -> No
     """InputError if an input lies anywhere in the folder `output`, all of which a command may replace."""
     own = _identity(output)
     for path in files if own else ():
-        if own in map(_identity, _way(dicom.chosen(path)[0])):
+        if own in map(_identity, _way(chosen(path)[0])):
             raise InputError(f'--{flag}={output}: holds the input {path}; choose another --{flag}')
 
 
@@ -54,7 +54,7 @@ def _by_identity(paths) -> dict[tuple[int, int], Path]:
 
 def _identity(path) -> tuple[int, int] | None:
     """The same for all names of one file or folder; None where there is none."""
-    place = dicom.chosen(path)[0]  # the folder of FOLDER#7
+    place = chosen(path)[0]  # the folder of FOLDER#7
     if not place.exists():
         return None
     found = place.stat()

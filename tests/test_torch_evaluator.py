@@ -232,6 +232,31 @@ def test_the_command_answers_a_mistake_in_one_line(both, dataset, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_one_bad_scan_does_not_end_the_others(both, dataset, tmp_path, capsys):
+    _, folder = both('context')
+    shutil.copytree(dataset, tmp_path / 'scans')
+    (tmp_path / 'scans' / 'bad_0000.nii.gz').write_bytes(b'no scan')
+    flags = [f'--export={folder}', f'--input={tmp_path}/scans', f'--output={tmp_path}/labels']
+    assert torch_evaluator.main(flags) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == 'error: 1 of 3 scans left out, the others segmented:'
+    assert second.strip().startswith(f'{tmp_path}/scans/bad_0000.nii.gz: ')
+    names = ['ct_1.nii.gz', 'dataset.json', 'mr_1.nii.gz']
+    assert sorted(path.name for path in (tmp_path / 'labels').iterdir()) == names
+    assert json.loads((tmp_path / 'labels' / 'dataset.json').read_text())['numTraining'] == 2
+
+
+@pytest.mark.parametrize('output', ['scans', 'scans/../scans', 'export'])
+def test_an_output_that_is_an_input(both, dataset, tmp_path, capsys, output):
+    shutil.copytree(dataset, tmp_path / 'scans')
+    shutil.copytree(both('context')[1], tmp_path / 'export')
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    flags = [f'--export={tmp_path}/export', f'--input={tmp_path}/scans', f'--output={tmp_path}/{output}']
+    assert torch_evaluator.main(flags) == 2
+    assert re.fullmatch(r'error: --output=.+: is the input .+; choose another --output\n', capsys.readouterr().err)
+    assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before
+
+
 @pytest.fixture
 def copy(both, tmp_path):
     """A folder of two files that may be spoilt."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 from absl import logging
@@ -56,7 +57,8 @@ def _prepare(roles, classes, output, settings, overwrite, progress) -> Manifest:
     outputs.check_whole(
         output, [path for role in roles for case in role.cases for path in (case.image, case.label) if path]
     )
-    with exclusive_lock(output.with_name(f'.{output.name}.lock')):  # whoever waited finds the records made
+    say = cache(lambda: print(f'another command prepares {output}; waiting for it', flush=True))  # once
+    with exclusive_lock(output.with_name(f'.{output.name}.lock'), say):  # whoever waited finds the records made
         return _prepare_alone(roles, classes, output, settings, overwrite, progress)
 
 

@@ -9,7 +9,7 @@ beside them names the classes.  --domain=a segments scans of the labelled modali
 NIfTI, NRRD and MetaImage need PyTorch, numpy, nibabel and safetensors, and these files of synseg_jax, which may be
 copied:
 
-    __init__ arrays errors files lazy log schema stage_schema
+    __init__ arrays batch errors files lazy log outputs schema stage_schema
     data/__init__ data/frames data/intensity data/memory_limit data/metaimage data/modality data/names data/nifti
     data/nrrd data/series data/slices data/text_header data/tiles data/volume data/voxel_bytes
     evaluation/__init__ evaluation/organs
@@ -26,7 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
+from synseg_jax import outputs
 from synseg_jax.arrays import Float, Integer
+from synseg_jax.batch import Batch
 from synseg_jax.data import intensity, slices, volume
 from synseg_jax.data.frames import Frame
 from synseg_jax.data.tiles import about_middle, tiled
@@ -146,14 +148,22 @@ def _told(error) -> str:
 def predict(
     evaluator: Evaluator, files: dict[str, Path], output: Path, domain: str = 'b', write: Callable = volume.write
 ) -> None:
-    """A label map for each scan, and the dataset.json that names the classes, in `output`."""
-    output.mkdir(parents=True, exist_ok=True)
+    """A label map for each scan, and the dataset.json that names the classes, in `output`.
+
+    Scans that cannot be segmented are left out, and an InputError names them once all others are done.
+    """
+    batch, count = Batch(len(files)), 0
     for case, file in files.items():
-        scan = volume.read(file)
-        write(output / f'{case}.nii.gz', evaluator.segment(scan, domain), scan, intent='label')
-    labels = {name: value for value, name in enumerate(evaluator.card.classes)}
-    description = {'channel_names': {'0': evaluator.card.domains[domain]['channel']}, 'labels': labels}
-    write_json(output / 'dataset.json', {**description, 'file_ending': '.nii.gz', 'numTraining': len(files)})
+        with batch.scan(file):
+            scan = volume.read(file)
+            labels = evaluator.segment(scan, domain)
+            write(output / f'{case}.nii.gz', labels, scan, intent='label')
+            count += 1
+    if count:
+        labels = {name: value for value, name in enumerate(evaluator.card.classes)}
+        description = {'channel_names': {'0': evaluator.card.domains[domain]['channel']}, 'labels': labels}
+        write_json(output / 'dataset.json', {**description, 'file_ending': '.nii.gz', 'numTraining': count})
+    batch.finish('segmented')
 
 
 class Parser(argparse.ArgumentParser):
@@ -186,12 +196,13 @@ def main(argv: Sequence[str]) -> int:
     try:
         given = flags(argv)
         files = volume.inputs(given.input)
-        write = straight.write if given.straighten else volume.write
-        predict(Evaluator(Path(given.export), given.device), files, Path(given.output), given.domain, write)
+        output, write = Path(given.output), straight.write if given.straighten else volume.write
+        outputs.check(output, [given.input, given.export], files.values())
+        predict(Evaluator(Path(given.export), given.device), files, output, given.domain, write)
         print(f'{len(files)} label maps in {given.output}')
         return 0
     except (InputError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print('error: ' + str(error).replace('\n', '\n  '), file=sys.stderr)
         return 2
 
 

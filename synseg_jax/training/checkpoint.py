@@ -202,7 +202,8 @@ def _only_here():
 
 def _drop_damaged_scores(folder):
     """Orbax reads every checkpoint's score as it opens the folder, and raises at one that is not JSON."""
-    for place in folder.glob('*/metrics'):
+    saved = (place for place in folder.glob('*/metrics') if place.parent.name.isdigit())  # not what is being saved
+    for place in saved:
         try:
             with disk.reading(place / 'metrics'):
                 content = (place / 'metrics').read_bytes()
