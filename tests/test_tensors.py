@@ -162,6 +162,14 @@ def test_every_cut_is_found(saved):
         one_line(path, 'x.pth')
 
 
+def test_bytes_lost_within_an_archive(saved):
+    """Its directory then lies before its begin."""
+    path, content = saved
+    for begin in range(50, len(content) - 600, 97):
+        path.write_bytes(content[:begin] + content[begin + 500 :])
+        one_line(path, 'x.pth')
+
+
 @pytest.mark.parametrize('kind', [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
 def test_archives_that_unpack_to_more_than_their_size(saved, kind):
     path, _ = saved

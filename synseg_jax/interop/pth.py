@@ -3,6 +3,7 @@
 torch.load neither verifies the checksums of a file nor minds tensors that claim more numbers than it holds.
 """
 
+import errno
 import logging
 import warnings
 import zipfile
@@ -63,7 +64,9 @@ def _check_archive(path) -> None:
             unpacked = sum(entry.file_size for entry in archive.infolist())
             larger = unpacked > path.stat().st_size
             damaged = None if larger else archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which places before the file's begin raise
+            raise
         told = f'{path} is not a state dict of tensors but a damaged archive ({error})'
         raise InputError(f'{told}; copy it again') from error
     if larger:
