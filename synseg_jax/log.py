@@ -2,7 +2,9 @@
 
 import logging
 
+from synseg_jax.errors import printable
+
 
 def warning(text: str, *values: object) -> None:
-    """Logs a warning, `values` put into `text` as % does."""
-    logging.getLogger('absl').warning(text, *values, stacklevel=2)
+    """Logs a warning, `values` put into `text` as % does, so that any terminal can show it."""
+    logging.getLogger('absl').warning('%s', printable(text % values), stacklevel=2)
