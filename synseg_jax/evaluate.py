@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
-from absl import flags, logging
+from absl import flags
 from jaxtyping import Integer, UInt8
 from rich.console import Console
 
-from synseg_jax import command, outputs
+from synseg_jax import command, log, outputs
 from synseg_jax.data import names, slicer, volume
 from synseg_jax.data.dataset import TOLERANCE_MM, label_values
 from synseg_jax.data.hearing import overheard
@@ -67,7 +67,7 @@ def evaluate_folder(
         return _evaluate_nameless(pairs)
     if bool(predicted) != bool(referred):
         nameless, named = (predictions, references) if referred else (references, predictions)
-        logging.warning('%s: nothing names its labels, so those of %s are taken for it', nameless, named)
+        log.warning('%s: nothing names its labels, so those of %s are taken for it', nameless, named)
     return evaluate_pairs(pairs, predicted or referred, referred or predicted)
 
 
@@ -87,7 +87,7 @@ def _evaluate_nameless(pairs) -> tuple[dict, dict]:
     ignored = {IGNORE} if IGNORE in theirs.keys() - ours.keys() and len(theirs) > 1 else set()
     if IGNORE in theirs:
         told = 'what is predicted there is not measured' if ignored else 'here measured as a class'
-        logging.warning("%s: holds %d, probably 'ignore': %s; --labels names it", theirs[IGNORE], IGNORE, told)
+        log.warning("%s: holds %d, probably 'ignore': %s; --labels names it", theirs[IGNORE], IGNORE, told)
     values = {str(value): value for value in sorted(ours.keys() | theirs.keys() - ignored) or [1]}
     return evaluate_pairs(pairs, values, values, ignored)
 
@@ -119,7 +119,7 @@ def evaluate_pairs(
     if not measured:
         raise InputError(f'no class in common: {_listed(predicted)} against {_listed(referred)}; name them alike')
     if left_out := sorted((ours | theirs)[key][0] for key in ours.keys() ^ theirs.keys()):
-        logging.warning('named on one side only, not measured: %s', _listed(left_out))
+        log.warning('named on one side only, not measured: %s', _listed(left_out))
     cases = {case: _measures(paths, (predicted, referred), measured, ignored) for case, paths in pairs.items()}
     return cases, summary.summarise(cases)
 
@@ -174,7 +174,7 @@ def match(predictions: str | Path, references: str | Path, *, partial: bool = Fa
         raise InputError(f'no prediction in {predictions} for {_listed(missing)}; predict them or pass --partial')
     for words, cases in (('prediction', missing), ('reference', extra)):
         if cases:
-            logging.warning('not measured, no %s for: %s', words, _listed(cases))
+            log.warning('not measured, no %s for: %s', words, _listed(cases))
     return {case: (predicted[case], referred[case]) for case in both}
 
 

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
-from absl import logging
 
+from synseg_jax import log
 from synseg_jax.evaluation import metrics, summary
 from synseg_jax.measuring import Tested
 from synseg_jax.predict import predict
@@ -37,7 +37,7 @@ def select(trained: Trained, tested: Tested, folder: Path) -> Oracle | None:
     steps, kept = trained.validated(), trained.kept()
     if missing := [step for step in steps if step not in kept]:
         told = f'{len(missing)} of {len(steps)} checkpoints were not kept'
-        logging.warning('%s: no oracle selection, %s; set oracle before training', trained.run.folder, told)
+        log.warning('%s: no oracle selection, %s; set oracle before training', trained.run.folder, told)
         return None
     trained = trained.uncut() if 'by' in tested.entry else trained
     share = replace(tested, segmenter=trained, cases=processes.share(tested.cases))

@@ -19,11 +19,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
-from absl import flags, logging
+from absl import flags
 from jaxtyping import Integer
 from rich.progress import track
 
-from synseg_jax import command, outputs, scans
+from synseg_jax import command, log, outputs, scans
 from synseg_jax.batch import Batch, reading
 from synseg_jax.data import given, straight, volume
 from synseg_jax.data.frames import RESAMPLE
@@ -140,7 +140,7 @@ def _check_flips(trained) -> None:
         raise InputError(f'--flips={trained.config.predict.flips}: atlases are not mirrored; leave it out')
     data, flipped = trained.config.data, trained.config.augment.flip
     if data.slice_axis != 'sagittal' and 'c' not in flipped:
-        logging.warning(
+        log.warning(
             'networks that never saw mirror images (augment.flip %r) take left for right: --flips is likely to harm',
             flipped,
         )

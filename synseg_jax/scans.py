@@ -8,11 +8,10 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from absl import logging
 from jaxtyping import Bool, Float, Integer, Shaped
 from ml_collections import ConfigDict
 
-from synseg_jax import schema
+from synseg_jax import log, schema
 from synseg_jax.data import intensity, slices
 from synseg_jax.data.frames import Frame
 from synseg_jax.data.tiles import WINDOWS, about_middle
@@ -131,7 +130,7 @@ def find(
     named = [by_name[known(f'trained stage of {system}', stage, by_name)]] if stage else folders
     found = _last([workdir / folder for folder in named], system, network, bool(begun))
     if begun and isinstance(found, Trained):
-        logging.warning('%s is unfinished: uses step %d of %s, its best so far', system, found.step, found.run.folder)
+        log.warning('%s is unfinished: uses step %d of %s, its best so far', system, found.step, found.run.folder)
     return found
 
 

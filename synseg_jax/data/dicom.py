@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from absl import logging
 from jaxtyping import Float
 
+from synseg_jax import log
 from synseg_jax.data import dicom_pixels, memory_limit
 from synseg_jax.data.dicom_frames import Slice, frames_of
 from synseg_jax.data.dicom_geometry import affine, check_agreement
@@ -30,7 +30,7 @@ def read(path: Path) -> tuple[Float[np.ndarray, 'x y z'], Float[np.ndarray, '4 4
     frames = slices(path)
     _say_passed_over(chosen(path)[0])
     for remark in dict.fromkeys(remark for frame in frames for remark in frame.remarks):
-        logging.warning('%s: %s', path, remark)
+        log.warning('%s: %s', path, remark)
     rows, columns = frames[0].shape
     memory_limit.require(path, 4 * columns * rows * len(frames))
     array = np.empty((columns, rows, len(frames)), np.float32, order='F')
@@ -105,11 +105,11 @@ def _say_passed_over(place) -> None:
     """Warns of what may have been slices and is no file."""
     for entry in sorted(place.iterdir()) if place.is_dir() else ():
         if entry.is_symlink() and not entry.exists():
-            logging.warning('%s: a link to a file that does not exist; passed over', entry)
+            log.warning('%s: a link to a file that does not exist; passed over', entry)
         elif entry.is_dir() and entry.suffix.lower() == '.dcm':
-            logging.warning('%s: a folder, though named as a slice; passed over', entry)
+            log.warning('%s: a folder, though named as a slice; passed over', entry)
         elif not entry.is_dir() and not entry.is_file():
-            logging.warning('%s: a pipe or device; passed over', entry)
+            log.warning('%s: a pipe or device; passed over', entry)
 
 
 def _by_series(folder) -> dict[str, list]:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 from jaxtyping import Float
 
+from synseg_jax import log
 from synseg_jax.data.dicom_frames import Slice
 from synseg_jax.errors import InputError
 
@@ -19,7 +19,7 @@ def affine(path: Path, frames: Sequence[Slice]) -> Float[np.ndarray, '4 4']:
     first, origins = frames[0], np.stack([frame.origin for frame in frames])
     if len(frames) == 1:
         if not first.distance:
-            logging.warning('%s: no SpacingBetweenSlices or SliceThickness; 1 mm is taken', path)
+            log.warning('%s: no SpacingBetweenSlices or SliceThickness; 1 mm is taken', path)
         step = first.normal * (first.distance or 1.0)
     else:
         gaps = np.diff(origins, axis=0) @ first.normal
@@ -30,7 +30,7 @@ def affine(path: Path, frames: Sequence[Slice]) -> Float[np.ndarray, '4 4']:
             raise InputError(f'{path}: slices lie up to {off:.2f} mm beside one line; they make no volume')
         tilt = np.degrees(np.arccos(np.clip(step @ first.normal / np.linalg.norm(step), -1, 1)))
         if tilt > 0.5:
-            logging.warning('%s: slices are tilted by %.1f degrees (gantry); the affine is sheared by it', path, tilt)
+            log.warning('%s: slices are tilted by %.1f degrees (gantry); the affine is sheared by it', path, tilt)
     placed = np.eye(4)
     placed[:3] = np.stack([first.rows * first.spacing[1], first.columns * first.spacing[0], step, first.origin], 1)
     if abs(np.linalg.det(placed[:3, :3])) < 1e-9:
@@ -84,7 +84,7 @@ def _check_gaps(path, frames, gaps) -> None:
         )
     numbers = sorted(frame.instance for frame in frames if frame.instance is not None)
     if usual > 1.5 * frames[0].thickness > 0 and numbers and numbers[-1] - numbers[0] > len(frames) - 1:
-        logging.warning(
+        log.warning(
             '%s: %d slices of %.2f mm lie %.2f mm apart and are numbered %d to %d; were some left out?',
             *(path, len(frames), frames[0].thickness, usual, numbers[0], numbers[-1]),
         )

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import SimpleITK as sitk
-from absl import logging
 from jaxtyping import Real
 from pydicom import encaps
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
 
+from synseg_jax import log
 from synseg_jax.data.hearing import overheard
 from synseg_jax.errors import InputError, shortened
 
@@ -45,7 +45,7 @@ def read(file: Path) -> Real[np.ndarray, 'frames rows columns']:
             _check_rest(file, found, _inflated(file, found) if syntax.is_deflated else file.stat().st_size)
         stored = found.pixel_array
         if odd := [line for line in said if PADDED in line]:
-            logging.warning('%s: %s; are its pixels right?', file, odd[0])
+            log.warning('%s: %s; are its pixels right?', file, odd[0])
         return _significant(found, stored.reshape(-1, *stored.shape[-2:]))
 
 
@@ -136,9 +136,7 @@ def _check_rest(file, found, size) -> None:
         return
     promised = _promised(found)
     if size > pixels.value_tell + promised + promised % 2:
-        logging.warning(
-            '%s: more follows the %d bytes of pixels that its header promises; is it right?', file, promised
-        )
+        log.warning('%s: more follows the %d bytes of pixels that its header promises; is it right?', file, promised)
 
 
 def _decoded(found) -> Real[np.ndarray, 'frames rows columns']:

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from absl import logging
-
+from synseg_jax import log
 from synseg_jax.data import modality, volume
 from synseg_jax.data.layouts import dataset_json
 from synseg_jax.data.names import plain
@@ -21,7 +20,7 @@ def scans(path: str | Path, channel: str) -> dict[str, Path]:
     number = _number(said, channel)
     files = volume.inputs(path, number)
     if said and modality.differ(modality.named(said[number]), modality.named(channel)):
-        logging.warning('--input=%s: %s by its dataset.json, given to a network for %s', path, said[number], channel)
+        log.warning('--input=%s: %s by its dataset.json, given to a network for %s', path, said[number], channel)
     warn_of_headers(files.values(), channel)
     return files
 
@@ -34,7 +33,7 @@ def warn_of_headers(files: Iterable[Path], channel: str) -> None:
     for tag, (first, *others) in tagged.items():
         if modality.differ(tag, modality.named(channel)):
             more = f' and {len(others)} more scans' if others else ''
-            logging.warning('%s%s: %s by DICOM header, given to a network for %s', first, more, tag, channel)
+            log.warning('%s%s: %s by DICOM header, given to a network for %s', first, more, tag, channel)
 
 
 def reader(channel: str) -> Callable[[Path], Volume]:
@@ -44,7 +43,7 @@ def reader(channel: str) -> Callable[[Path], Volume]:
     def read(path):
         scan = volume.read(path)
         if not told and (odd := modality.unlike(channel, scan.array)):
-            logging.warning('%s: %s (said of the first such scan alone)', path, odd)
+            log.warning('%s: %s (said of the first such scan alone)', path, odd)
             told.append(path)
         return scan
 
@@ -59,7 +58,7 @@ def _channels(path) -> tuple[str, ...]:
             try:
                 return dataset_json.channel_names(folder / dataset_json.JSON)
             except InputError as error:  # needed for a warning alone
-                logging.warning('%s', error)
+                log.warning('%s', error)
     return ()
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from absl import logging
 
+from synseg_jax import log
 from synseg_jax.data import dicom, rtstruct, slicer, volume
 from synseg_jax.data.dataset import check_grid, label_values
 from synseg_jax.data.names import nfc, plain
@@ -107,7 +107,7 @@ def _table(path, values, classes) -> dict[int, int]:
         raise InputError(f'{path}: no segment is named {", ".join(classes[1:])}; it has {listed(list(segments))}')
     for name in classes[1:] if segments else ():
         if not numbers.get(name):
-            logging.warning('%s: no segment of %s; that class is empty here', path, name)
+            log.warning('%s: no segment of %s; that class is empty here', path, name)
     if not segments and (nameless := next((name for name in classes if name in numbers and not numbers[name]), None)):
         contours = ', '.join(map(str, several(values[nameless])))
         raise InputError(
@@ -167,7 +167,7 @@ def _contours(path, values, classes) -> list[list[int]]:
         )
     for name, numbers in zip(classes[1:], found, strict=True):
         if not numbers:
-            logging.warning('%s: no contours of %s; that class is empty here', path, name)
+            log.warning('%s: no contours of %s; that class is empty here', path, name)
     return found
 
 

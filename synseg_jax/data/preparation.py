@@ -14,11 +14,10 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from absl import logging
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import synseg_jax
-from synseg_jax import outputs
+from synseg_jax import log, outputs
 from synseg_jax.data import comparison, volume
 from synseg_jax.data.extraction import records_of
 from synseg_jax.data.records import FORMAT, MANIFEST, Manifest, RecordWriter
@@ -156,10 +155,10 @@ def _write(roles, folder, settings, progress) -> dict:
     for name, lines in notes.items():
         if lines:
             more = f' (and {len(lines) - 1} more scans)' if len(lines) > 1 else ''
-            logging.warning('%s: %s%s', name, lines[0], more)
+            log.warning('%s: %s%s', name, lines[0], more)
     for problem in comparison.problems(seen, settings.same_patients):
         if problem.error:
-            logging.warning('%s', problem.text)
+            log.warning('%s', problem.text)
     return entries
 
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from absl import logging
-
+from synseg_jax import log
 from synseg_jax.data import intensity, slices
 from synseg_jax.data.dataset import ROLES, Case, Dataset, split
 from synseg_jax.data.label_maps import Values, several
@@ -155,7 +154,7 @@ def _checked(classes, dataset, chosen: bool) -> tuple[str, ...]:
             f'data.classes: the first, {classes[0]}, has value {dataset.labels[classes[0]]} in {path}, not 0'
         )
     if extra:
-        logging.warning('%s: labels %s become %s', path, ', '.join(extra), classes[0])
+        log.warning('%s: labels %s become %s', path, ', '.join(extra), classes[0])
     return tuple(classes)
 
 
@@ -173,6 +172,4 @@ def _check_subjects(roles) -> None:
                 raise InputError(f'subject {words}; put it in one role, or tell subjects apart with data.subject')
     across = sum(len({p.role for p in places}) > 1 for places in seen.values())
     if across:
-        logging.warning(
-            '%d subject names occur in different roles of source and target; are they the same people?', across
-        )
+        log.warning('%d subject names occur in different roles of source and target; are they the same people?', across)

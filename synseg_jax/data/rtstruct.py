@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from absl import logging
 from jaxtyping import Bool, Float
 
+from synseg_jax import log
 from synseg_jax.data import dicom
 from synseg_jax.data.dicom_pixels import guarded
 from synseg_jax.data.volume import Volume
@@ -64,7 +64,7 @@ def mask(path: Path, number: int, image: Path, scan: Volume) -> Bool[np.ndarray,
         missed += not inside.any()
         found[:, :, depth] ^= inside
     if missed:
-        logging.warning(
+        log.warning(
             '%s: %d of %d contours of ROI %r hold no voxel of %s; they lie outside it or are smaller than a voxel',
             *(path, missed, len(contours), named(path)[number], image),
         )
@@ -121,7 +121,7 @@ def _once(path, name, points) -> list[Float[np.ndarray, 'n 3']]:
     different = list({one.tobytes(): one for one in points}.values())
     if len(different) < len(points):
         copies = len(points) - len(different)
-        logging.warning('%s: %d contours of ROI %r are copies of others; each counts once', path, copies, name)
+        log.warning('%s: %d contours of ROI %r are copies of others; each counts once', path, copies, name)
     return different
 
 
@@ -157,16 +157,16 @@ def _say_open(path, name, contours) -> int:
     others = Counter(str(contour.get('ContourGeometricType')) for contour in contours if not _closed(contour))
     told = ', '.join(f'{count} {kind}' for kind, count in others.items())
     if not contours:
-        logging.warning('%s: ROI %r has no contours; nothing is labelled by it', path, name)
+        log.warning('%s: ROI %r has no contours; nothing is labelled by it', path, name)
     elif others:
-        logging.warning('%s: of the contours of ROI %r some enclose nothing and are passed over: %s', path, name, told)
+        log.warning('%s: of the contours of ROI %r some enclose nothing and are passed over: %s', path, name, told)
     return len(contours) - others.total()
 
 
 def _say_nameless(path, read, names) -> None:
     """Warns of contours that no class can ask for."""
     for number in sorted({_number(roi) for roi in read.get('ROIContourSequence') or []} - names.keys()):
-        logging.warning('%s: contours of ROI number %d, which has no name; they are passed over', path, number)
+        log.warning('%s: contours of ROI number %d, which has no name; they are passed over', path, number)
 
 
 def _referenced_series(read) -> set[str]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 from jaxtyping import Integer, Shaped, UInt8
 
 import synseg_jax
+from synseg_jax import log
 from synseg_jax.data import label_maps, volume
 from synseg_jax.data.dataset import Case, Dataset
 from synseg_jax.data.label_maps import Values
@@ -102,7 +102,7 @@ def labelled(path: str | Path, classes: Sequence[str], channel: str = '', labels
     if absent := [name for name in classes[1:] if name not in dataset.labels]:
         raise InputError(f'{dataset.named_in}: no label {", ".join(absent)}, which the system knows; label it')
     if extra := [name for name in dataset.labels if name not in (*classes, 'background')]:
-        logging.warning('%s: labels %s become %s', dataset.named_in, ', '.join(extra), classes[0])
+        log.warning('%s: labels %s become %s', dataset.named_in, ', '.join(extra), classes[0])
     return replace(dataset, cases=cases, test_cases=())
 
 

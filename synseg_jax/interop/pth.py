@@ -4,7 +4,6 @@ torch.load neither verifies the checksums of a file nor minds tensors that claim
 """
 
 import errno
-import logging
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from synseg_jax import log
 from synseg_jax.arrays import Shaped
 from synseg_jax.errors import InputError
 from synseg_jax.schema import printable
@@ -55,7 +55,7 @@ def _check_archive(path) -> None:
     """InputError for an archive that is damaged, or unpacks to more than its own size."""
     with path.open('rb') as file:
         if file.read(len(ZIP)) != ZIP:
-            logging.warning(
+            log.warning(
                 "%s: PyTorch's format of before 1.6 has no checksums, so that damage may go unnoticed", path
             )
             return

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from absl import logging
-
+from synseg_jax import log
 from synseg_jax.data import names, volume
 from synseg_jax.data.dataset import Case, Dataset, subject_of
 from synseg_jax.data.layouts import dataset_json
@@ -34,7 +33,7 @@ class NnUNet:
             channels, labels = dataset_json.channel_names(path), dataset_json.label_table(path)
             listed = dataset_json.entries(path, 'dataset')  # of files that lie otherwise
         if len(channels) > 1:
-            logging.warning('%s: of %d channels only the first, %r, is read', folder, len(channels), channels[0])
+            log.warning('%s: of %d channels only the first, %r, is read', folder, len(channels), channels[0])
         cases, test_cases = (_cases(folder, part, len(channels), subject) for part in ('Tr', 'Ts'))
         cases = tuple(_listed(path, *pair, subject) for pair in listed) or cases
         if not cases and not test_cases:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
-from absl import logging
 
+from synseg_jax import log
 from synseg_jax.data import dicom, rtstruct
 from synseg_jax.data.dataset import Case, Dataset
 from synseg_jax.data.names import checked_id
@@ -54,7 +54,7 @@ class Collection:
         if len(kept) < len(cases):
             lacking = [case.id for case in cases if not case.label]
             words = f'{", ".join(lacking[:5])}{", ..." if len(lacking) > 5 else ""}'
-            logging.warning('%s: %d patients have no labels and are left out: %s', folder, len(lacking), words)
+            log.warning('%s: %d patients have no labels and are left out: %s', folder, len(lacking), words)
         return Dataset(folder, (self.channel,), dict(self.labels), tuple(kept), (), f'{self.word} ({folder})')
 
     def _patients(self, folder) -> list[Path]:
@@ -104,7 +104,7 @@ def _contours(patient, series: Sequence[Series]) -> Path | None:
 
 def _say(patient, what, chosen, others) -> None:
     """Warns of what is read and what is passed over."""
-    logging.warning('%s: of several %s the last is read, %s; passed over: %s', patient, what, chosen, ', '.join(others))
+    log.warning('%s: of several %s the last is read, %s; passed over: %s', patient, what, chosen, ', '.join(others))
 
 
 def _named(header) -> str:
