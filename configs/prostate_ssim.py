@@ -24,7 +24,11 @@ def get_config(data: str = '') -> ConfigDict:
     """The paper's two stages and its ablations; folds are dealt over the labelled MR, and share one CycleGAN."""
     c = base.get_config(data)
     res_unet = {'architecture': 'res_unet', 'width': 64 if data else 16, 'levels': 4}
-    epochs = {'epochs': 300, 'batch': 16} if data else {'steps': 700, 'decay_steps': 350, 'batch': 8, 'save_every': 350}
+    epochs = (
+        {'epochs': 300, 'decay_epochs': 0, 'batch': 16}
+        if data
+        else {'steps': 700, 'decay_steps': 350, 'batch': 8, 'save_every': 350}
+    )
     gentle = {'rotate': 10.0, 'shift': 0.05, 'scale': 0.1, 'crop': 1.0, 'flip': 'c', 'window': ()}
     segment = {
         'segmentor': res_unet,

@@ -98,7 +98,10 @@ def test_how_much_may_change():
     sizes = np.linalg.det(np.asarray(list(slopes(changed(batch, scale=0.2))))) ** 0.5
     assert 1 / 1.2 - 1e-4 <= sizes.min() < 0.95 and 1.05 < sizes.max() <= 1.2 + 1e-4
     kept = np.asarray(list(slopes(changed(batch, crop=0.6))))
-    assert (0.6 - 1e-4 <= kept[:, [0, 1], [0, 1]]).all() and (kept[:, [0, 1], [0, 1]] <= 1 + 1e-4).all()
+    sides = kept[:, [0, 1], [0, 1]]
+    assert (0.6 - 1e-4 <= sides).all() and (sides <= 1 + 1e-4).all()
+    assert sides.min() < 0.7 and sides.max() > 0.9
+    np.testing.assert_allclose(sides[:, 0], sides[:, 1], atol=1e-4)  # nothing is stretched
     shifted, inside = places(changed(batch, shift=0.2))
     moves = (shifted - places(batch)[0])[inside] / SIZE
     assert abs(moves).max() <= 0.2 + 1e-5 and abs(moves).max(0).min() > 0.1

@@ -1,6 +1,7 @@
 """Four training steps of the published SynSeg-Net code, to the last digits: losses and weights in float64.
 
-The variants lie in `parity/` of the shared folder, or in the folder that PARITY_DIR names.
+A small variant, which tests/published.py made and explains, lies in tests/data; larger ones, recorded from that code,
+in `parity/` of the shared folder, or in the folder that PARITY_DIR names.
 """
 
 import json
@@ -22,13 +23,12 @@ from synseg_jax.training.step import make_step
 from synseg_jax.training.terms import TERMS, Choices, View
 
 FOLDER = Path(os.environ.get('PARITY_DIR') or Path(__file__).resolve().parents[2] / 'shared' / 'parity')
-VARIANTS = sorted(path.parent for path in FOLDER.glob('*/settings.json'))
+SMALL = Path(__file__).parent / 'data' / 'published'
+VARIANTS = [SMALL, *sorted(path.parent for path in FOLDER.glob('*/settings.json'))]
 PUBLISHED = {'g_ab': 'G_A', 'g_ba': 'G_B', 's_b': 'Seg_A', 'd_b': 'D_A', 'd_a': 'D_B'}  # D_A judges B images
 
-if not VARIANTS:
-    if os.environ.get('PARITY_DIR'):
-        raise FileNotFoundError(f'PARITY_DIR holds no variant: {FOLDER}')
-    pytest.skip(f'published numbers are absent: {FOLDER}', allow_module_level=True)
+if len(VARIANTS) == 1 and os.environ.get('PARITY_DIR'):
+    raise FileNotFoundError(f'PARITY_DIR holds no variant: {FOLDER}')
 
 variants = pytest.mark.parametrize('variant', VARIANTS, ids=lambda path: path.name)
 
@@ -104,6 +104,7 @@ class Rules:
             'D_A_fake_B': view.d_b(view.fake_b), 'D_B_fake_A': view.d_a(view.fake_a),
             'D_A_real_B': view.d_b(view.b), 'D_B_real_A': view.d_a(view.a),
             'D_A_fake_B_gstep': view.d_b(view.fake_b), 'D_B_fake_A_gstep': view.d_a(view.fake_a),
+            'idt_A': view.g_ab(view.b), 'idt_B': view.g_ba(view.a),
         }  # fmt: skip
         return named | ({'seg_fake_B': view.s_b(view.fake_b)} if 's_b' in self.networks else {})
 

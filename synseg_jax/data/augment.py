@@ -15,7 +15,8 @@ from synseg_jax.errors import InputError
 class Augmentation:
     """How much an image, a slice or a volume, may change; everything off by default.
 
-    crop: shortest share of each side that a random crop keeps (1: the whole image), resized to the whole again.
+    crop: smallest share of the sides that a random crop keeps (1: the whole image), the same of all sides, so that
+    shapes keep their proportions; resized to the whole again.
     shift: largest shift, as a share of the side.  rotate: largest angle in degrees, in the slice.  scale: largest
     change of size (0.1: from 1/1.1 to 1.1).  flip: mirror columns, rows or both with probability 1/2 ('', 'c', 'r',
     'rc').
@@ -91,7 +92,7 @@ def _coordinates(key, size, change, dtype):
 
     angle = jnp.deg2rad(between(-change.rotate, change.rotate))
     log_scale = jnp.log1p(jnp.asarray(change.scale, dtype))
-    side = between(change.crop, 1.0, (rank,))  # share of each side that stays
+    side = between(change.crop, 1.0)  # share of every side that stays
     centre = between(-0.5, 0.5, (rank,)) * (1 - side) + between(-change.shift, change.shift, (rank,))
     zoom = side * jnp.exp(between(-1, 1) * log_scale)
     mirror = jnp.where(jax.random.bernoulli(next(keys), 0.5, (2,)), -1.0, 1.0).astype(dtype)
