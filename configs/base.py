@@ -32,9 +32,12 @@ def get_config(data: str = '') -> ConfigDict:
     # Also the Dice of the checkpoint that is best by the labels of the test scans, as papers choose it; keeps all.
     c.oracle = False
     c.lesions = ()  # classes that are also counted lesion by lesion
-    c.fold = ConfigDict(
-        {'set': '', 'of': 0}
-    )  # cross validation: the subjects of a set dealt into so many parts; 0: none
+    # Cross validation: the labelled subjects of a set, whatever their split, dealt into so many parts (0: none), each
+    # tested by a system trained on the others; strata: group 1 of this expression on a case's name is dealt evenly.
+    c.fold = ConfigDict({'set': '', 'of': 0, 'strata': ''})
+    # Train on the images (not the labels) of target test scans too, and test all labelled target scans, as SynSeg-Net's
+    # paper does; False: scans that are tested are never seen in training.
+    c.transductive = False
     c.context = ConfigDict({'slices': 0, 'spacing_mm': 0.0})  # neighbours each side as channels; 0 mm: the next slices
     c.masked = False  # translate images with the labels of both domains as one more channel (masked CycleGAN)
 
@@ -69,6 +72,7 @@ def get_config(data: str = '') -> ConfigDict:
     # Optimizers: one per network.
     c.rate = ConfigDict({'generator': 1e-4, 'discriminator': 2e-4, 'segmentor': 1e-4})
     c.optimizer = ConfigDict({'rule': 'adam', 'b1': 0.5, 'b2': 0.999, 'eps': 1e-8, 'clip_norm': 0.0})
+    c.optimizer.b1_alone = 0.9  # Adam's b1 in methods without discriminators, where nobody asks for a short memory
     c.warmup = 0  # steps over which the learning rates rise
     c.average = 0.0  # decay of a moving average of the weights, used for validation and results; 0: none
     c.history = 50  # past fakes that the discriminators are shown, over the rows of the batch; 0: none

@@ -66,7 +66,8 @@ def get_config(data: str = '') -> ConfigDict:
     })  # fmt: skip
     c.chosen, c.run = 'prostate_ssim', ('prostate_ssim',)
     c.tests = ('target', 'synthesis')
-    c.fold = ConfigDict({'set': 'source', 'of': 6 if data else 3})
+    scanner = r'^(Prostate\w+?)-' if data else ''  # NCI-ISBI: half of the scans at 3 T, half at 1.5 T with a coil
+    c.fold = ConfigDict({'set': 'source', 'of': 6 if data else 3, 'strata': scanner})
     c.rate = ConfigDict({'generator': 2e-4, 'discriminator': 2e-4, 'segmentor': 2e-4})
     c.data.classes = CLASSES
     c.data.window_hu, c.data.target_center = soft, 0.5

@@ -96,6 +96,7 @@ def _row(config, wanted, folder) -> Row:
         **named,
         cases=found['cases'][wanted.set],
         reads_target_labels=found['reads_target_labels'],
+        transductive=found.get('transductive', False),
         seconds=found['seconds'],
         memory_gib=found['peak_memory_gib'],
         seed=found['seed'],

@@ -114,6 +114,11 @@ class Fit:
         if not read:
             raise InputError(f'{folder}: no set of domain {domain} to train on, and {name} reads it')
         for scans in read:
+            if f'label_{domain}' in self.system.arrays and scans.role == 'test' and not self.stage.fold.of:
+                raise InputError(
+                    f'transductive: {name} would train on the labels of the test scans of {scans.set}; leave subjects '
+                    'out in turn with fold.set and fold.of'
+                )
             if f'label_{domain}' in self.system.arrays and not scans.labelled:
                 paid = ', '.join(t for t in self.system.method.terms() if t.startswith('seg'))
                 remedy = 'data.target_labels=True lets them in' if domain == 'b' else 'give a labelled folder'

@@ -98,7 +98,7 @@ def evaluate(
     measured = {}
     for name in stage.config.tests or _targets(stage):
         entry = sets[known('set (tests)', name, sets)].sets[name]
-        cases = [case for case in cases_to_test(name, sets, fold, stage.manifest) if case['label']]
+        cases = cases_to_test(name, sets, fold, stage.manifest, stage.config.transductive)
         if not cases or not trained.segments(entry['domain']):
             continue
         key = stages.digest(weights, [_identity(case) for case in cases])
@@ -112,6 +112,7 @@ def evaluate(
     found = {'sets': measured, 'costs': list(costs), 'seed': stage.config.seed, 'weights': stages.digest(weights)}
     same = found['weights'] == before['weights']
     found['synthesis'] = before['synthesis'] if same else _synthesis(fitted)
+    found['transductive'] = any(_sees_tested(stage) for stage, _ in fitted)
     found['reads_target_labels'] = any(_reads_target_labels(*one) for one in fitted)
     _keep(path, {**found, 'sets': {**before['sets'], **measured}})
     return found
@@ -166,6 +167,7 @@ def pool(parts: Sequence[Mapping]) -> dict:
         'peak_memory_gib': max((cost['peak_memory_gib'] for cost in once.values()), default=0.0),
         'seed': parts[0]['seed'],
         'reads_target_labels': any(part['reads_target_labels'] for part in parts),
+        'transductive': any(part['transductive'] for part in parts),
         'folds': len(parts),
         'stages': list(once),
     }
@@ -194,6 +196,11 @@ def _reads_target_labels(stage, trained) -> bool:
     read = [scans for d in 'ab' if f'label_{d}' in trained.arrays for scans in stage.scans(d)]
     entries = [scans.manifest.sets[scans.set] for scans in read]
     return any(entry.get('from', entry['domain']) == 'b' for entry in entries)
+
+
+def _sees_tested(stage) -> bool:
+    """Whether it trained on the images of scans that are tested."""
+    return stage.config.transductive and any(scans.role == 'test' for scans in stage.scans('b'))
 
 
 def _identity(case):

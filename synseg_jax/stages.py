@@ -38,6 +38,7 @@ ELSEWHERE = (
     'oracle',
     'lesions',
     'fold.',
+    'transductive',
     'sets.',
     'by',
     'start.stages',
@@ -74,7 +75,10 @@ class Stage:
         """The scans of a role that it reads in a domain."""
         context = self.config.context
         options = {'context': context.slices, 'spacing_mm': context.spacing_mm, 'seed': self.config.seed}
-        return select(self.config.sets[domain], domain, self.sets, role, self.fold, self.manifest, **options)
+        transductive = self.config.transductive and domain == 'b' and self.does == 'train'
+        return select(
+            self.config.sets[domain], domain, self.sets, role, self.fold, self.manifest, transductive, **options
+        )
 
     def before(self, name: str) -> str:
         """The name of an earlier stage's folder."""
@@ -112,7 +116,8 @@ def names(config: ConfigDict, system: str) -> list[str]:
 def folds(config: ConfigDict, system: str) -> list[Fold]:
     """The folds over which a system is trained anew; one that holds nobody out where there are none."""
     first = configure(config, system, names(config, system)[0])
-    return [Fold(first.fold.set, first.fold.of, i, config.seed) for i in range(max(1, first.fold.of))]
+    fold = first.fold
+    return [Fold(fold.set, fold.of, i, config.seed, fold.strata) for i in range(max(1, fold.of))]
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def test_a_part_is_drawn_once_from_all_slices(manifest):
 def test_folds_part_the_subjects(manifest, of):
     folds = [Fold('source', of, index, seed=5) for index in range(of)]
     held_out = [fold.held_out(manifest) for fold in folds]
-    assert sum(map(len, held_out)) == 4 and len(frozenset.union(*held_out)) == 4
+    assert sum(map(len, held_out)) == 5 and len(frozenset.union(*held_out)) == 5  # the one that validates too
     assert max(map(len, held_out)) - min(map(len, held_out)) <= 1
     for fold, out in zip(folds, held_out, strict=True):
         (trained,) = _select(manifest, ('source',), fold=fold)
@@ -58,19 +58,56 @@ def test_folds_part_the_subjects(manifest, of):
     assert held_out[0] == Fold('source', of, 0, seed=5).held_out(manifest)
 
 
-def test_folds_over_test_scans_train_on_the_other_test_scans(manifest):
-    with pytest.raises(InputError, match='fold.of 2: target has 1 subjects to deal'):
+def test_folds_reach_all_labelled_subjects_whatever_their_split(manifest):
+    sets = {'target': manifest}
+    subjects = {case['subject'] for role in manifest.sets['target']['roles'].values() for case in role['cases']}
+    assert len(subjects) == 4
+    folds = [Fold('target', 4, index) for index in range(4)]
+    tested = [cases_to_test('target', sets, fold, manifest) for fold in folds]
+    assert {case['subject'] for cases in tested for case in cases} == subjects and all(len(c) == 1 for c in tested)
+    for fold in folds:
+        trained = _select(manifest, ('target',), 'b', fold=fold)
+        assert {case['subject'] for scans in trained for case in scans.described} == subjects - fold.held_out(manifest)
+    assert len(cases_to_test('target', sets, Fold(), manifest)) == 1
+
+
+def test_scans_without_labels_are_not_dealt(manifest):
+    roles = manifest.sets['target']['roles']
+    roles['train']['cases'] = [{**case, 'label': None} for case in roles['train']['cases']]
+    with pytest.raises(InputError, match='fold.of 2: target has 1 labelled subjects to deal'):
         Fold('target', 2).held_out(manifest)
-    entry = manifest.sets['target']['roles']
-    entry['test']['cases'] = [{**entry['test']['cases'][0], 'subject': name} for name in 'xyz']
+    roles['test'] |= {'cases': [{**roles['test']['cases'][0], 'subject': name} for name in 'xyz'], 'labelled': True}
     fold = Fold('target', 3, 1)
     (out,) = fold.held_out(manifest)
-    trained = _select(manifest, ('target',), 'b', fold=fold)
-    assert [scans.role for scans in trained] == ['train', 'test']
-    assert {case['subject'] for case in trained[1].described} == set('xyz') - {out}
-    assert len(trained[0].cases) == 3
+    (trained,) = _select(manifest, ('target',), 'b', fold=fold)  # those with labels alone, as they are read
+    assert trained.role == 'test' and {case['subject'] for case in trained.described} == set('xyz') - {out}
     assert [c['subject'] for c in cases_to_test('target', {'target': manifest}, fold, manifest)] == [out]
-    assert len(cases_to_test('target', {'target': manifest}, Fold(), manifest)) == 3
+
+
+def test_strata_are_dealt_evenly(manifest):
+    entry = manifest.sets['source']['roles']
+    case = entry['train']['cases'][0]
+    names = [f'{scanner}-{i:02d}' for scanner in ('3T', 'Dx') for i in range(6)]
+    entry['train']['cases'] = [{**case, 'id': name, 'subject': name} for name in names]
+    del entry['val']
+    held_out = [Fold('source', 6, index, 0, r'^(\w+)-').held_out(manifest) for index in range(6)]
+    assert all(sorted(name[:2] for name in out) == ['3T', 'Dx'] for out in held_out)
+    assert frozenset.union(*held_out) == set(names)
+    for expression, told in (('(', 'fold.strata'), ('3', 'fold.strata'), ('^(z)', 'finds nothing in case id')):
+        with pytest.raises(InputError, match=told):
+            Fold('source', 2, 0, 0, expression).held_out(manifest)
+
+
+def test_transductive_training_sees_the_images_that_are_tested(manifest):
+    sets, subjects = {'target': manifest}, 4
+    trained = _select(manifest, ('target',), 'b', transductive=True)
+    assert [scans.role for scans in trained] == ['train', 'test']
+    assert sum(len(scans.cases) for scans in trained) == subjects
+    assert len(cases_to_test('target', sets, Fold(), manifest, transductive=True)) == subjects
+    assert len(cases_to_test('target', sets, Fold(), manifest)) == 1
+    assert [scans.role for scans in _select(manifest, ('target',), 'b', 'test', transductive=True)] == ['test']
+    del manifest.sets['target']['roles']['train']  # a cohort to test on, which nobody trains on
+    assert not _select(manifest, ('target',), 'b', transductive=True)
 
 
 def test_what_enters_the_key(manifest):

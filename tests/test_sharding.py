@@ -29,7 +29,7 @@ def system_of():
     config.rate.update(generator=1e-3, discriminator=1e-3, segmentor=1e-3)
     config.dtype = config.param_dtype = 'float64'
     # Biases in front of a norm have no gradient but rounding noise, which a smaller epsilon would turn into moves.
-    config.optimizer = {'rule': 'adam', 'b1': 0.5, 'b2': 0.999, 'eps': 1e-6, 'clip_norm': 0.0}
+    config.optimizer = {'rule': 'adam', 'b1': 0.5, 'b2': 0.999, 'eps': 1e-6, 'clip_norm': 0.0, 'b1_alone': 0.9}
     return System(configure(config, 'synseg'), CLASSES)
 
 

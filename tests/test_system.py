@@ -1,6 +1,8 @@
 """What is compiled once: systems of one make are one, and networks alike are traced once."""
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import tiny
 
@@ -65,3 +67,16 @@ def test_networks_alike_are_traced_once_for_a_kind_of_device(monkeypatch):
             with device.assumed(kind):
                 jax.eval_shape(lambda params, x, name=name: made.apply[name](params, x), weights[name], image)
     assert called == ['cpu', 'gpu']
+
+
+@pytest.mark.parametrize('method, network, b1', [('synseg', 's_b', 0.5), ('supervised', 's_a', 0.9)])
+def test_adam_has_a_short_memory_in_games_with_discriminators_alone(method, network, b1):
+    optimizer = _system(method=method).optimizers[network]
+    _, state = optimizer.update({'w': jnp.ones(1)}, optimizer.init({'w': jnp.zeros(1)}))
+    np.testing.assert_allclose(state.mu['w'], 1 - b1, rtol=1e-6)
+
+
+def test_descent_without_adam():
+    optimizer = _system(optimizer__rule='sgd').optimizers['s_b']
+    moved, _ = optimizer.update({'w': jnp.ones(1)}, optimizer.init({'w': jnp.zeros(1)}))
+    np.testing.assert_array_equal(moved['w'], 1)

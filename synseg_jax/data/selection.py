@@ -1,8 +1,8 @@
 """What a stage reads: sets by name, a fold of the subjects left out, a part of the slices, neighbours as channels.
 
 A set is named in a configuration as `source`, or with a part of its slices, drawn at random once: `source:714` for so
-many, `source:35%` for a share.  Folds are dealt by subject over the test scans of a set or, where it has none, over its
-training scans; what is left out of training is what is tested.
+many, `source:35%` for a share.  Folds are dealt over all labelled subjects of a set, whatever their split; those left
+out of training are tested.  In transductive training the images, not the labels, of test scans are seen as well.
 """
 
 import re
@@ -18,28 +18,52 @@ from synseg_jax.errors import InputError, known
 
 @dataclass(frozen=True)
 class Fold:
-    """Part `index` of the `of` parts into which the subjects of `set` are dealt; of = 0: no folds."""
+    """Part `index` of the `of` parts into which the labelled subjects of `set` are dealt; of = 0: no folds.
+
+    `strata` is an expression whose group 1, searched in a case id, names the stratum of its subject: every fold holds
+    out about as many of each.
+    """
 
     set: str = ''
     of: int = 0
     index: int = 0
     seed: int = 0
+    strata: str = ''
 
     def held_out(self, manifest: Manifest) -> frozenset[str]:
         """The subjects that are tested and not trained on."""
         if not self.of:
             return frozenset()
         roles = manifest.sets[known('set (fold.set)', self.set, manifest.sets)]['roles']
-        subjects = sorted({case['subject'] for role in folded_roles(roles)[-1:] for case in roles[role]['cases']})
+        labelled = [case for role in roles.values() for case in role['cases'] if case['label']]
+        stratum = {case['subject']: stratum_of(case['id'], self.strata) for case in labelled}
+        subjects = sorted(stratum)
         if not 2 <= self.of <= len(subjects):
-            raise InputError(f'fold.of {self.of}: {self.set} has {len(subjects)} subjects to deal; give 2 to that many')
-        order = np.random.default_rng(self.seed).permutation(len(subjects))
-        return frozenset(subjects[i] for i in order[self.index :: self.of])
+            raise InputError(
+                f'fold.of {self.of}: {self.set} has {len(subjects)} labelled subjects to deal; give 2 to that many'
+            )
+        drawn = [subjects[i] for i in np.random.default_rng(self.seed).permutation(len(subjects))]
+        return frozenset(sorted(drawn, key=stratum.get)[self.index :: self.of])
 
 
-def folded_roles(roles: Mapping) -> list[str]:
-    """The roles of a set over which a fold reaches, the one whose subjects are dealt last."""
-    return [role for role in ('train', 'test') if role in roles]
+def stratum_of(case_id: str, expression: str) -> str:
+    """Group 1 of `expression`, searched in the case id; '' for no expression."""
+    if not expression:
+        return ''
+    try:
+        found = re.search(expression, case_id)
+        named = found and found.group(1)
+    except (re.error, IndexError) as error:
+        raise InputError(f'fold.strata {expression!r}: {error}; give a regular expression with one group') from error
+    if not named:
+        raise InputError(f'fold.strata {expression!r} finds nothing in case id {case_id!r}; change the expression')
+    return named
+
+
+def _trained_roles(roles: Mapping) -> list[str]:
+    """The roles of a set whose other subjects a fold trains on: those that carry labels, if any do."""
+    present = [role for role in ('train', 'test') if role in roles]
+    return [role for role in present if roles[role]['labelled']] or present
 
 
 @dataclass(frozen=True)
@@ -130,12 +154,20 @@ def _drawn(rows, part, seed, text):
 
 
 def select(
-    texts: Sequence[str], domain: str, sets: Mapping[str, Manifest], role: str, fold: Fold, base: Manifest, **options
+    texts: Sequence[str],
+    domain: str,
+    sets: Mapping[str, Manifest],
+    role: str,
+    fold: Fold,
+    base: Manifest,
+    transductive: bool = False,
+    **options,
 ) -> list[Chosen]:
     """The scans of `role` ('train', 'val') in the named sets of a domain; no names: every set of `base` in the domain.
 
     `options` are the fields of `Chosen` for context and seed.  A set that the fold is dealt over, or that was made of
-    it, gives the scans of its other subjects, whatever their role.
+    it, gives the scans of its other subjects, whatever their role.  `transductive`, sets that are split give their test
+    scans for training too.
     """
     named = [text.partition(':')[::2] for text in texts] or [
         (name, '') for name, entry in base.sets.items() if entry['domain'] == domain
@@ -147,7 +179,11 @@ def select(
         if entry['domain'] != domain:
             raise InputError(f'sets.{domain}: {name} is of domain {entry["domain"]}')
         folded = fold.of and entry.get('of', name) == fold.set
-        roles = folded_roles(entry['roles']) if folded and role == 'train' else [role]
+        roles = [role]
+        if role == 'train' and folded:
+            roles = _trained_roles(entry['roles'])
+        elif role == 'train' and transductive and 'train' in entry['roles']:
+            roles = ['train', 'test']
         for one in (one for one in roles if one in entry['roles']):
             cases = entry['roles'][one]['cases']
             chosen = tuple(i for i, case in enumerate(cases) if not folded or case['subject'] not in held_out)
@@ -156,15 +192,22 @@ def select(
     return found
 
 
-def cases_to_test(name: str, sets: Mapping[str, Manifest], fold: Fold, base: Manifest) -> list[dict]:
-    """The cases of a set that are tested: its test scans or, where the fold is dealt over it, those left out.
+def cases_to_test(
+    name: str, sets: Mapping[str, Manifest], fold: Fold, base: Manifest, transductive: bool = False
+) -> list[dict]:
+    """The labelled cases of a set that are tested: its test scans or, where the fold is dealt over it, those left out.
 
-    Of a set that a stage made and that has no test scans, all are tested: the segmentor has been trained on others.
+    `transductive`, all labelled scans of a set of domain b are tested.  Of a set that a stage made and that has no test
+    scans, all are tested too: the segmentor has been trained on others.
     """
     entry = sets[known('set (tests)', name, sets)].sets[name]
-    if not (fold.of and entry.get('of', name) == fold.set):
-        chosen = ['test'] if 'test' in entry['roles'] else list(entry['roles']) if 'by' in entry else []
-        return [case for role in chosen for case in entry['roles'][role]['cases']]
-    held_out = fold.held_out(base)
-    cases = [case for role in folded_roles(entry['roles']) for case in entry['roles'][role]['cases']]
-    return [case for case in cases if case['subject'] in held_out]
+    labelled = {role: [case for case in of['cases'] if case['label']] for role, of in entry['roles'].items()}
+    cases = [case for of in labelled.values() for case in of]
+    if fold.of and entry.get('of', name) == fold.set:
+        held_out = fold.held_out(base)
+        return [case for case in cases if case['subject'] in held_out]
+    if transductive and entry['domain'] == 'b':
+        return cases
+    if 'test' in labelled:
+        return labelled['test']
+    return cases if 'by' in entry else []

@@ -21,6 +21,7 @@ class Row:
     cases: Mapping[str, Case] | None = None  # {case: {organ: {measure: value or None}}}; None: not run
     reported: Mapping[str, str] = field(default_factory=dict)  # {measure or 'organ/measure': the paper's cell}
     reads_target_labels: bool = False  # in training
+    transductive: bool = False  # trained on the images of the scans that it is tested on
     seconds: float | None = None
     memory_gib: float | None = None
     seed: int | None = None

@@ -75,6 +75,7 @@ def _record(report: Report, entry: Entry) -> dict:
         'set': entry.row.set,
         'status': 'not run' if entry.row.cases is None else 'run',
         'reads_target_labels': entry.row.reads_target_labels,
+        'transductive': entry.row.transductive,
         'organ': entry.organ,
         'measure': entry.measure,
         'n': entry.n,

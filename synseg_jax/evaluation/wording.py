@@ -57,6 +57,7 @@ def badges(report: Report, row: Row) -> list[str]:
         'not run': row.cases is None,
         'reference': row.name == report.reference,
         'reads target labels': row.reads_target_labels,
+        'transductive': row.transductive,
     }
     return [words for words, true in told.items() if true]
 
@@ -100,6 +101,8 @@ def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
         yield from _unlike(report)
     if told := [row.title for row in report.rows if row.reads_target_labels]:
         yield f'Target labels were read in training by {", ".join(told)}'.rstrip('.') + '.'
+    if told := [row.title for row in report.rows if row.transductive]:
+        yield f'Trained on the images, not the labels, of the scans tested (transductive): {", ".join(told)}.'
     if missing := [row.title for row in report.rows if row.cases is None]:
         yield f'Not run: {", ".join(missing)}'.rstrip('.') + '.'
 

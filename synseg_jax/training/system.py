@@ -26,7 +26,9 @@ from synseg_jax.training.step import make_step
 from synseg_jax.training.terms import TERMS, Choices, View
 
 # What a configuration says of data, other stages and results, and of training what no network or step is made of.
-APART = 'data_dir run chosen do by start sets tests tested oracle lesions fold atlases predict phantom table'.split()
+APART = (
+    'data_dir run chosen do by start sets tests tested oracle lesions fold transductive atlases predict phantom table'
+).split()
 PACE = 'mixed balanced patience workers resident_gib log_every save_every keep'.split()
 KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # the configuration's name for a player's nets
 
@@ -159,7 +161,11 @@ class System:
 
     @cached_property
     def optimizers(self):
-        return {name: optimizer(**self.config.optimizer) for name in self.networks}
+        settings = dict(self.config.optimizer)
+        alone = settings.pop('b1_alone')
+        if not any(name.startswith('d_') for name in self.networks):
+            settings['b1'] = alone
+        return {name: optimizer(**settings) for name in self.networks}
 
     @property
     def size(self) -> tuple[int, ...]:
