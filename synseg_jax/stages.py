@@ -106,7 +106,8 @@ def names(config: ConfigDict, system: str) -> list[str]:
     for name in all_stages:
         stage = configure(config, system, name)
         read = (text.partition(':')[0] for domain in 'ab' for text in stage.sets[domain])
-        needs[name] = {other for other in (stage.by, *stage.start.stages, *read) if other in all_stages}
+        wanted = dict.fromkeys((stage.by, *stage.start.stages, *read))  # no set: its order changes from run to run
+        needs[name] = [other for other in wanted if other in all_stages]
     try:
         return list(TopologicalSorter(needs).static_order())
     except CycleError as error:

@@ -161,11 +161,13 @@ class System:
 
     @cached_property
     def optimizers(self):
-        settings = dict(self.config.optimizer)
-        alone = settings.pop('b1_alone')
-        if not any(name.startswith('d_') for name in self.networks):
-            settings['b1'] = alone
-        return {name: optimizer(**settings) for name in self.networks}
+        settings = {field: value for field, value in self.config.optimizer.items() if field != 'b1_alone'}
+        return {name: optimizer(**{**settings, 'b1': self.b1}) for name in self.networks}
+
+    @property
+    def b1(self) -> float:
+        """Adam's decay of the mean gradient: shorter in games with discriminators."""
+        return self.config.optimizer['b1' if 'dis' in self.method.pays else 'b1_alone']
 
     @property
     def size(self) -> tuple[int, ...]:

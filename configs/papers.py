@@ -1,0 +1,307 @@
+"""What the papers say of training, beside what the configurations do at the papers' scale.
+
+    python -m configs.papers > docs/reproduction.md
+
+`STATED` holds the values that a paper states; `DEPARTURES` why a configuration has another.  Where a paper is silent
+the page says so.  A test fails where the three part.
+"""
+
+import importlib
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from synseg_jax import stages
+from synseg_jax.data.phantom import REGIONS
+from synseg_jax.training.state import initial_params
+from synseg_jax.training.system import KIND, System, configure
+
+TITLES = {
+    'synseg_spleen': 'SynSeg-Net, MRI to CT, spleen and five others (Huo et al., IEEE TMI 2019)',
+    'synseg_ticv': 'SynSeg-Net, head CT to MRI, intracranial volume (Huo et al., IEEE TMI 2019)',
+    'prostate_ssim': 'Prostate, SSIM-CycleGAN and 2.5D Res-U-Net (Liu et al.)',
+    'heart3d': 'Cycle and shape consistency in 3-D (Zhang et al., CVPR 2018)',
+    'essnet_liver': 'EssNet and U-Net, liver, CT to MRI',
+    'tumor_lung': 'Tumour-aware adaptation, CT to MRI (Jiang et al., MICCAI 2018)',
+}
+
+GAN = {'weights of G': 'adv_a 1, adv_b 1, cyc_a 10, cyc_b 10', 'weights of D': 'dis_a 1, dis_b 1'}
+SYNSEG = {
+    **GAN,
+    'weights of G': GAN['weights of G'] + ', seg_fake_b 1',
+    'weights of S': 'seg_fake_b 1',
+    'adversarial loss': 'log_likelihood',
+    'cycle loss': 'l1',
+    'segmentation loss': 'cross_entropy',
+    'rate of G': '0.0001',
+    'rate of D': '0.0002',
+    'rate of S': '0.0001',
+    'image': '256 x 256',
+    'sampling': 'slices at random over all scans',
+    'G': 'resnet, width 64, 9 blocks',
+}
+SEG = {'image': '256 x 256', 'sampling': 'slices at random over all scans', 'segmentation loss': 'cross_entropy'}
+PROSTATE_GAN = {
+    **GAN,
+    'adversarial loss': 'lsgan',
+    'rate of G': '0.0002',
+    'rate of D': '0.0002',
+    'length': '200 epochs',
+}
+PROSTATE_SEG = {'length': '300 epochs', 'segmentation loss': 'binary_cross_entropy'}
+WILD = {'augmentation': 'crop 0.5, rotate 15, flip c'}
+HEART = {'image': '86 x 112 x 112', 'spacing': '1.5 mm', 'rate of S': '0.0002'}
+HEART_GAN = {**GAN, 'rate of G': '0.0002', 'rate of D': '0.0002', 'cycle loss': 'l1', 'adversarial loss': 'lsgan'}
+SHAPES = {
+    **HEART_GAN,
+    'weights of G': GAN['weights of G'] + ', seg_fake_a 1, seg_fake_b 1',
+    'segmentation loss': 'cross_entropy',
+    'length': '50 epochs + 50 linear to 0',
+    'early stop': '5 epochs',
+}
+UNET = {
+    'length': '300 epochs',
+    'batch': '2',
+    'rate of S': '0.0001',
+    'S': 'unet, width 64, 31,031,685 parameters',
+    'image': '256 x 256',
+}
+TUMOUR = {'image': '256 x 256', 'rate of G': '0.0001', 'rate of D': '0.0001', 'batch': '1', **GAN}
+TUMOUR_SEG = {'batch': '10', 'rate of S': '0.0001', 'segmentation loss': 'dice', 'image': '256 x 256'}
+SILENT, UNEXPLAINED = 'silent', '?'
+# configuration -> (system, stage), with * for any -> field -> the paper's value; later entries add to earlier ones.
+STATED = {
+    'synseg_spleen': {
+        ('synseg', 'train'): {**SYNSEG, 'length': '100 epochs'},
+        ('target_labels*', 'train'): {**SEG, 'length': '100 epochs'},
+        ('target_labels', 'train'): {'folds': '19'},
+        ('half_cycle', 'train'): {'weights of G': 'adv_b 1, seg_fake_b 1', 'weights of D': 'dis_b 1'},
+        ('cyclegan_seg', 'translate'): GAN,
+    },
+    'synseg_ticv': {
+        ('synseg', 'train'): {**SYNSEG, 'length': '200 epochs'},
+        ('target_labels', 'train'): {**SEG, 'length': '200 epochs', 'folds': '10'},
+        ('cyclegan_seg', 'translate'): GAN,
+    },
+    'prostate_ssim': {
+        ('*', 'translate'): {**PROSTATE_GAN, 'cycle loss': 'ssim', **WILD},
+        ('plain', 'translate'): {'cycle loss': 'l2', 'window': '-1000 to 1000 HU', 'augmentation': 'cut to 256 x 256'},
+        ('soft_tissue', 'translate'): {'cycle loss': 'l2', 'augmentation': 'cut to 256 x 256'},
+        ('augmented', 'translate'): {'cycle loss': 'l2'},
+        ('prostate_ssim', '*'): {'window': '-500 to 500 HU'},
+        ('*', 'segment'): {**PROSTATE_SEG, 'channels': '3', 'folds': '6'},
+        ('context0', 'segment'): {'channels': '1'},
+        ('context2', 'segment'): {'channels': '5'},
+        ('context3', 'segment'): {'channels': '7'},
+        ('mri', '*'): {**PROSTATE_SEG, 'channels': '3', 'folds': '6'},
+        ('target_labels', '*'): {},
+    },
+    'heart3d': {
+        ('*', 'segment'): {**HEART, 'length': '100 epochs', 'segmentation loss': 'cross_entropy'},
+        ('*', 'translate'): {'image': HEART['image'], 'spacing': HEART['spacing'], **HEART_GAN, 'length': '60 epochs'},
+        ('*', 'joint'): {**HEART, **SHAPES},
+    },
+    'essnet_liver': {
+        ('essnet_*', 'translate'): {
+            **{k: v for k, v in SYNSEG.items() if k not in ('adversarial loss', 'sampling', 'image')},
+            'length': '100 epochs',
+            'batch': '1',
+        },
+        ('essnet_*', 'segment'): UNET,
+        ('cyclegan_714', 'segment'): UNET,
+        ('real_only', '*'): UNET,
+    },
+    'tumor_lung': {
+        ('cyclegan', 'translate'): TUMOUR,
+        ('masked_cyclegan', 'translate'): TUMOUR,
+        ('tumor_aware', 'translate'): {
+            **TUMOUR,
+            'weights of G': GAN['weights of G'] + ', feat 1, seg_fake_b 5',
+            'weights of S': 'feat 1, seg_a 1, seg_fake_b 1',
+            'rate of S': '0.0001',
+            'segmentation loss': 'cross_entropy',
+        },
+        ('tumor_aware', 'segment'): TUMOUR_SEG,
+        ('unsupervised', 'segment'): TUMOUR_SEG,
+        ('cyclegan', 'segment'): TUMOUR_SEG,
+        ('masked_cyclegan', 'segment'): TUMOUR_SEG,
+        ('week_one', '*'): TUMOUR_SEG,
+    },
+}
+# (configuration, system, stage, field) -> why ours is not the paper's value; * for any.
+DEPARTURES = {
+    ('synseg_*', '*', '*', 'adversarial loss'): 'the published code trains with least squares; '
+    '--config.loss.adversarial=log_likelihood is the printed loss',
+    ('prostate_ssim', '*', 'translate', 'length'): 'the decay is silent: 100 constant and 100 to 0, as CycleGAN',
+    ('heart3d', '*', 'joint', 'early stop'): 'counted in validations of 100 steps, not in epochs',
+}
+FIELDS = (
+    'method', 'sets', 'target labels', 'folds', 'length', 'early stop', 'batch', 'sampling', 'image', 'spacing',
+    'window', 'channels', 'augmentation', 'adversarial loss', 'cycle loss', 'segmentation loss', 'weights of classes',
+    'weights of G', 'weights of D', 'weights of S', 'rate of G', 'rate of D', 'rate of S', 'Adam', 'image pool',
+    'G', 'D', 'S',
+)  # fmt: skip
+
+
+def trained(config: ConfigDict) -> Iterator[tuple[str, str, ConfigDict]]:
+    """(system, stage, its configuration) of every stage that trains, the chosen system first."""
+    for system in sorted(config.systems, key=lambda name: name != config.chosen):
+        for stage in stages.names(config, system):
+            own = configure(config, system, stage)
+            if own.do == 'train':
+                yield system, stage, own
+
+
+def facts(own: ConfigDict, made: Sequence[str]) -> dict[str, str]:
+    """What a stage does, by the names of FIELDS; `made` are the sets that stages of its system make."""
+    system = System(own, tuple(own.data.classes) or REGIONS[own.phantom.region].classes)
+    players = {'gen': 'G', 'dis': 'D', 'seg': 'S'}
+    found = {
+        'method': own.method,
+        'sets': '; '.join(f'{d}: {", ".join(own.sets[d])}' for d in system.domains if own.sets[d]) or 'all',
+        'target labels': 'read' if 'label_b' in system.arrays and _real(own.sets.b, made) else 'not read',
+        'folds': str(own.fold.of or 'none'),
+        'length': _length(own.train),
+        'early stop': f'{own.train.patience} validations' if own.train.patience else 'none',
+        'batch': str(own.train.batch),
+        'sampling': 'every scan equally often' if own.train.balanced else 'slices at random over all scans',
+        'image': ' x '.join(map(str, system.size)),
+        'spacing': f'{own.data.spacing_mm:g} mm' if own.data.spacing_mm else 'resized',
+        'window': '{:g} to {:g} HU'.format(*own.data.window_hu),
+        'channels': str(system.channels),
+        'augmentation': _augmentation(own.augment),
+        'segmentation loss': own.loss.segmentation,
+        'weights of classes': ', '.join(f'{w:g}' for w in own.loss.class_weights) or 'all 1',
+        'Adam': f'b1 {system.b1:g}, b2 {own.optimizer.b2:g}',
+    }
+    for player, bill in system.method.pays.items():
+        letter = players[player]
+        found[f'weights of {letter}'] = ', '.join(f'{term} {weight:g}' for term, weight in sorted(bill.items()))
+        found[f'rate of {letter}'] = f'{own.rate[KIND[player]]:g}'
+        found[letter] = _network(own[KIND[player]], system, player)
+    if 'dis' in system.method.pays:
+        found |= {'adversarial loss': own.loss.adversarial, 'cycle loss': own.loss.cycle}
+        found['image pool'] = str(own.history)
+    return found
+
+
+def _real(sets, made) -> bool:
+    """Whether some of the sets are of real scans; all of them, if none is named."""
+    return not sets or any(text.partition(':')[0] not in made for text in sets)
+
+
+def _length(train) -> str:
+    return f'{train.epochs} epochs' + (f' + {train.decay_epochs} linear to 0' if train.decay_epochs else '')
+
+
+def _augmentation(augment) -> str:
+    told = [f'cut to {" x ".join(map(str, augment.window))}'] if augment.window else []
+    told += [f'crop {augment.crop:g}'] if augment.crop < 1 else []
+    amounts = ('shift', 'rotate', 'scale', 'brightness', 'contrast')
+    told += [f'{name} {augment[name]:g}' for name in amounts if augment[name]]
+    told += [f'flip {augment.flip}'] if augment.flip else []
+    told += [f'gamma {augment.gamma:g}'] if augment.gamma != 1 else []
+    return ', '.join(told) or 'none'
+
+
+def _network(described, system, player) -> str:
+    """Architecture, width, and the parameters of the player's first network."""
+    name = sorted(system.method.networks(_terms())[player])[0]
+    more = [f'{described[field]} {field}' for field in ('blocks', 'levels', 'layers') if described.get(field)]
+    count = f'{_parameters(system.networks[name], (1, *system.size, _channels(system, name))):,} parameters'
+    return ', '.join([described.architecture, f'width {described.width}', *more, count])
+
+
+def _terms():
+    from synseg_jax.training.terms import TERMS
+
+    return TERMS
+
+
+def _channels(system, name) -> int:
+    inner = system.method.twins and name.startswith(('s_shared', 's_head'))
+    return system.config.segmentor.width if inner else system.channels
+
+
+@cache
+def _parameters(network, shape) -> int:
+    """The number of a network's parameters; nothing is computed."""
+
+    def build(image):
+        return initial_params({'network': network}, {'network': image}, jax.random.key(0))
+
+    made = jax.eval_shape(build, jax.ShapeDtypeStruct(shape, jnp.float32))
+    return sum(leaf.size for leaf in jax.tree.leaves(made))
+
+
+def stated(name: str, system: str, stage: str) -> dict[str, str]:
+    """The paper's values of a stage, as far as it states them."""
+    found = {}
+    for (systems, stage_names), fields in STATED[name].items():
+        if fnmatch(system, systems) and fnmatch(stage, stage_names):
+            found |= fields
+    return found
+
+
+def departure(*place: str) -> str:
+    """Why the field (configuration, system, stage, field) is not the paper's; '' where nothing says so."""
+    return next((why for key, why in DEPARTURES.items() if all(map(fnmatch, place, key))), '')
+
+
+def rows(name: str) -> dict[tuple, list[str]]:
+    """{((field, ours, the paper's, why), ...): the stages of which that is true} of a configuration."""
+    config = importlib.import_module(f'configs.{name}').get_config('records')
+    found: dict[tuple, list[str]] = {}
+    for system, stage, own in trained(config):
+        ours, theirs = facts(own, stages.names(config, system)), stated(name, system, stage)
+        told = []
+        for field in (field for field in FIELDS if field in ours):
+            value = theirs.get(field, SILENT)
+            why = '' if same(ours[field], value) else departure(name, system, stage, field) or UNEXPLAINED
+            told.append((field, ours[field], value, why))
+        found.setdefault(tuple(told), []).append(f'{system}, {stage}')
+    return found
+
+
+def same(ours: str, theirs: str) -> bool:
+    """Whether a value is the paper's, as far as the paper states it."""
+    return theirs == SILENT or ours == theirs or ours.startswith(f'{theirs},')
+
+
+def page() -> str:
+    """docs/reproduction.md."""
+    lines = [
+        '# The papers and the configurations',
+        '',
+        'Made by `python -m configs.papers > docs/reproduction.md`: what every stage does at the scale of its paper,',
+        'and what the paper states. "silent": the paper does not say, and the value is ours.',
+    ]
+    for name, title in TITLES.items():
+        lines += ['', f'## {title}', '', f'`configs/{name}.py`']
+        printed: list[tuple] = []
+        for told, places in rows(name).items():
+            lines += ['', *_table(told, '; '.join(places), printed)]
+            printed.append((told, places[0]))
+    return '\n'.join(lines) + '\n'
+
+
+def _table(told, places, printed) -> list[str]:
+    """One stage as the fields in which it differs from the stage before that is most like it, or whole."""
+    like, of = min(printed, key=lambda one: len(set(told) ^ set(one[0])), default=((), ''))
+    changed = [row for row in told if row not in like]
+    gone = sorted({row[0] for row in like} - {row[0] for row in told})
+    if not like or len(changed) > len(told) / 2:
+        changed, words = told, ''
+    else:
+        words = f': as {of}, but' + (f' without {", ".join(gone)}, and' if gone and changed else '')
+        words += f' without {", ".join(gone)}' if gone and not changed else ''
+    lines = [f'**{places}**{words}', '', '| field | configuration | paper | why not the same |', '|---|---|---|---|']
+    return lines + [f'| {field} | {ours} | {theirs} | {why} |' for field, ours, theirs, why in changed]
+
+
+if __name__ == '__main__':
+    print(page(), end='')
