@@ -1,4 +1,7 @@
-"""Every field of a configuration, with the values of SynSeg-Net's paper (Huo et al., IEEE TMI 2019)."""
+"""Every field of a configuration, with SynSeg-Net's weights, rates, length and networks (Huo et al., IEEE TMI 2019).
+
+The adversarial loss is the least squares of the published code, where the paper prints a log-likelihood.
+"""
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
