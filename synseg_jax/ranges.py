@@ -47,7 +47,7 @@ RANGES = {
     ' augment.shift augment.rotate augment.scale augment.brightness augment.contrast',
     Range(above=True): 'optimizer.eps atlases.spacing_mm augment.gamma',
     Range(high=1, above=True): 'augment.crop',
-    Range(high=1, below=True): 'average optimizer.b1 optimizer.b2 *.dropout',
+    Range(high=1, below=True): 'average optimizer.b1 optimizer.b1_alone optimizer.b2 *.dropout',
 }
 NAMES = 'run tests lesions sets.a sets.b start.stages start.networks data.classes data.same_patients'.split()
 
