@@ -30,7 +30,8 @@ def main() -> None:
         raise InputError('--config is missing, e.g. --config=configs/quickstart.py')
     path = command.config_path()
     workdir = Path(WORKDIR.value or Path('runs') / path.stem)
-    outputs.check(workdir, [CONFIG.value.data_dir] if CONFIG.value.data_dir else [], flag='workdir')
+    records = CONFIG.value.get('data_dir')
+    outputs.check(workdir, [records] if records else [], flag='workdir')
     if DETERMINISTIC.value:
         os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {DETERMINISTIC_XLA}'.strip()
     from synseg_jax.experiment import run  # JAX starts once the flags are right

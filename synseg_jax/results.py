@@ -3,7 +3,6 @@
 import platform
 import resource
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NotRequired, TypedDict
@@ -143,10 +142,10 @@ def _tested(fitted) -> tuple[Stage, Segmenter]:
 
 def _before(path) -> dict:
     """What was measured before; nothing where the file is absent, damaged or of another form, but not unreadable."""
-    with suppress(InputError):
-        if path.is_file():
-            return schema.load(path, Measures, 'it is measured again')
-    return {'sets': {}, 'weights': '', 'synthesis': {}}
+    try:
+        return schema.load(path, Measures, 'it is measured again')
+    except (FileNotFoundError, InputError):
+        return {'sets': {}, 'weights': '', 'synthesis': {}}
 
 
 def pool(parts: Sequence[Mapping]) -> dict:

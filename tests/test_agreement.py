@@ -87,7 +87,7 @@ def test_older_records_are_known_in_part(manifest, tiny_records, tmp_path):
     with pytest.raises(InputError, match='data.percentiles is'):
         settled(tiny.config(data__percentiles=(1.0, 99.0)), older)
     (folder / 'manifest.json').write_text(json.dumps({**content, 'settings': []}))
-    with pytest.raises(InputError, match="field 'settings' is wrong"):
+    with pytest.raises(InputError, match='settings: an object of fields is wanted'):
         Manifest.load(folder)
 
 

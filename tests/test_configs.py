@@ -185,7 +185,7 @@ def test_a_configuration_says_what_it_reproduces(name):
     [
         ({'train': {'batch': 'x'}}, "config.systems.odd.train.batch='x': not of the type of 1"),
         ({'train': 3}, 'config.systems.odd.train=3: give the fields in which it differs'),
-        ({'seed': {'x': 1}}, 'config.systems.odd.seed=x: 1\n: not of the type of 0'),
+        ({'seed': {'x': 1}}, r'config.systems.odd.seed=x: 1\\n: not of the type of 0'),
         ({'stages': {'train': {'rate': {'segmentor': (1.0,)}}}}, 'odd.stages.train.rate.segmentor=.1.0,.: not of the'),
         ({'stages': {'train': 'x'}}, "config.systems.odd.stages.train='x': give the fields"),
         (3, 'config.systems.odd=3: give the fields in which it differs'),

@@ -57,9 +57,9 @@ def test_every_network_has_a_file_with_the_published_name(trained, exported):
 def test_the_card(exported):
     card = Card.load(exported)
     assert (card.method, card.classes, card.size, card.slice_axis) == ('synseg', tiny.CLASSES, (32, 32), 'axial')
-    assert card.domains['a']['channel'] == 'MR' and card.domains['a']['percentiles'] == [2.5, 97.5]
-    assert card.domains['b']['channel'] == 'CT' and card.domains['b']['window_hu'] == [-200, 300]
-    assert card.domains['b']['typical'] == [-200, 300] and 'window_hu' not in card.domains['a']
+    assert card.domains['a']['channel'] == 'MR' and card.domains['a']['percentiles'] == (2.5, 97.5)
+    assert card.domains['b']['channel'] == 'CT' and card.domains['b']['window_hu'] == (-200, 300)
+    assert card.domains['b']['typical'] == (-200, 300) and 'window_hu' not in card.domains['a']
     assert card.segments == {'a': ['s_b'], 'b': ['s_b']} and card.translates == {'a': 'g_ab', 'b': 'g_ba'}
     assert [(card.networks[name]['sees'], card.networks[name]['makes']) for name in PUBLISHED] == [
         ('a', 'b'), ('b', 'a'), ('b', 'whether it is real'), ('a', 'whether it is real'), ('b', 'logits')

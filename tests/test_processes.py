@@ -24,10 +24,13 @@ from synseg_jax.training import loop, parallel, processes
 from synseg_jax.training.checkpoint import Checkpoints
 
 BATCH, STEPS, SAVE, SIZE = 4, 20, 8, (16, 16)
+ALL = (1.0, 0.0, 0.0)  # of the scans are trained on
 FLAGS = ['--config.train.devices=0', f'--config.train.batch={BATCH}', f'--config.train.save_every={SAVE}']
 FLAGS += [f'--config.train.steps={STEPS}']
 SYSTEM = [
     f'--config.data.size={SIZE}',
+    f'--config.data.source_split={ALL}',
+    f'--config.data.target_split={ALL}',
     '--config.dtype=float64',
     '--config.param_dtype=float64',
     '--config.method=synseg_hc',
@@ -110,8 +113,7 @@ def far(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
 @pytest.fixture(scope='module')
 def records(tmp_path_factory) -> Path:
     """Small images, as XLA is slow at convolutions in float64, without scans to validate or test: training alone."""
-    split = (1.0, 0.0, 0.0)
-    fields = {'data__size': SIZE, 'data__source_split': split, 'data__target_split': split}
+    fields = {'data__size': SIZE, 'data__source_split': ALL, 'data__target_split': ALL}
     return tiny.write_records(tmp_path_factory.mktemp('p'), **fields)
 
 
@@ -179,6 +181,7 @@ def test_scans_that_are_shared_out_are_measured_as_by_one(tmp_path):
     records = tiny.write_records(tmp_path, data__target_split=(0.5, 0.0, 0.5))
     workdirs = tmp_path / 'one', tmp_path / 'two'
     flags = ['--config.method=supervised', '--config.train.steps=1', '--config.train.decay_steps=0']
+    flags += ['--config.data.target_split=(0.5, 0.0, 0.5)']
     one = Group(1, workdirs[0], records, *flags)
     assert one.end() == [0], one.text(0)
     workdirs[1].mkdir()

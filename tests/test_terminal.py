@@ -4,6 +4,7 @@ import ast
 import io
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -74,7 +75,7 @@ def test_tables(name, tiny_records):
         assert _printed(summary.table(systems, f'{name}, test scans')).count(name) >= 3
     manifest = Manifest.load(tiny_records)
     sets = {name: manifest.sets['source']}
-    text = _printed(prepare.table(replace(manifest, sets=sets, classes=(name,), folder=manifest.folder / name)))
+    text = _printed(prepare.table(replace(manifest, sets=sets, classes=(name,), folder=Path('records') / name)))
     assert text.count(name) == 2 + len(sets[name]['roles'])
     assert name in _printed(verify.table([], [Problem(name=name, role='train', text='', error=True)]))
     about = dict.fromkeys(('method', 'device', 'dtype'), name) | {'size': (1,), 'width': 1, 'batch': 1, 'devices': 1}

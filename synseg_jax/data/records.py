@@ -120,6 +120,8 @@ class Records(Sequence):
         except InputError:
             raise
         except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+            if not self.path.is_file():
+                raise InputError(f'{self.path}: has vanished; {AGAIN}') from error
             disk.require_readable(self.path)
             raise InputError(f'{self.path}: record {index} is damaged ({error}); {AGAIN}') from error
 

@@ -55,9 +55,7 @@ def _check_archive(path) -> None:
     """InputError for an archive that is damaged, or unpacks to more than its own size."""
     with path.open('rb') as file:
         if file.read(len(ZIP)) != ZIP:
-            log.warning(
-                "%s: PyTorch's format of before 1.6 has no checksums, so that damage may go unnoticed", path
-            )
+            log.warning("%s: PyTorch's format of before 1.6 has no checksums, so that damage may go unnoticed", path)
             return
     try:
         with zipfile.ZipFile(path) as archive:
