@@ -19,7 +19,7 @@ FIELDS = {  # of the configuration: what the line says
     '--config.augment.flip --config.seed=1': '--config.augment.flip: its value is missing; write --config',
     '--noconfig.augment.flip': '--config.augment.flip: its value is missing; write --config.augment.flip=VALUE',
     '--config.train=3': '--config.train=3: a group of fields; set them one by one, --config.train.FIELD=VALUE',
-    '--config.optimizer={}': 'no optimizer.b1, optimizer.b1_alone, optimizer.b2, optimizer.clip_norm, optimizer.eps; configs/base.py has',
+    '--config.optimizer={}': 'no optimizer.b1, optimizer.b1_alone, optimizer.b2',
     '--config.train.batch.x=3': '--config.train.batch.x: no such field; configs/base.py lists them',
     '--config.data.size.x=3': '--config.data.size.x: no such field; configs/base.py lists them',
     '--config.data.size[0]=3': '--config.data.size[0]: no such field; configs/base.py lists them',
