@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from synseg_jax import stages
 from synseg_jax.data.phantom import REGIONS
+from synseg_jax.training.optimizers import in_game
 from synseg_jax.training.state import initial_params
 from synseg_jax.training.system import KIND, System, configure
 
@@ -176,7 +177,7 @@ def facts(own: ConfigDict, made: Sequence[str]) -> dict[str, str]:
         'augmentation': _augmentation(own.augment),
         'segmentation loss': own.loss.segmentation,
         'weights of classes': ', '.join(f'{w:g}' for w in own.loss.class_weights) or 'all 1',
-        'Adam': f'b1 {system.b1:g}, b2 {own.optimizer.b2:g}',
+        'Adam': 'b1 {b1:g}, b2 {b2:g}'.format(**in_game(dict(own.optimizer), 'dis' in system.method.pays)),
     }
     for player, bill in system.method.pays.items():
         letter = players[player]

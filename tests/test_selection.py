@@ -93,7 +93,7 @@ def test_strata_are_dealt_evenly(manifest):
     held_out = [Fold('source', 6, index, 0, r'^(\w+)-').held_out(manifest) for index in range(6)]
     assert all(sorted(name[:2] for name in out) == ['3T', 'Dx'] for out in held_out)
     assert frozenset.union(*held_out) == set(names)
-    for expression, told in (('(', 'fold.strata'), ('3', 'fold.strata'), ('^(z)', 'finds nothing in case id')):
+    for expression, told in (('(', 'fold.strata'), ('3', 'fold.strata'), ('^(z)', 'finds no stratum in case id')):
         with pytest.raises(InputError, match=told):
             Fold('source', 2, 0, 0, expression).held_out(manifest)
 

@@ -45,15 +45,15 @@ class Dataset:
         return self.channel_names[0]
 
 
-def subject_of(case_id: str, expression: str) -> str:
-    """Group 1 of `expression`, searched in the case id."""
+def subject_of(case_id: str, expression: str, field: str = 'data.subject', meant: str = 'subject') -> str:
+    """Group 1 of `expression`, searched in the case id; `field` and `meant` say in errors what it is."""
     try:
         found = re.search(expression, case_id)
         named = found and found.group(1)
     except (re.error, IndexError) as error:
-        raise InputError(f'data.subject {expression!r}: {error}; give a regular expression with one group') from error
+        raise InputError(f'{field} {expression!r}: {error}; give a regular expression with one group') from error
     if not named:
-        raise InputError(f'data.subject {expression!r} finds no subject in case id {case_id!r}; change the expression')
+        raise InputError(f'{field} {expression!r} finds no {meant} in case id {case_id!r}; change the expression')
     return named
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synseg_jax.data import slices
+from synseg_jax.data.dataset import subject_of
 from synseg_jax.data.records import Manifest, Records
 from synseg_jax.errors import InputError, known
 
@@ -48,16 +49,7 @@ class Fold:
 
 def stratum_of(case_id: str, expression: str) -> str:
     """Group 1 of `expression`, searched in the case id; '' for no expression."""
-    if not expression:
-        return ''
-    try:
-        found = re.search(expression, case_id)
-        named = found and found.group(1)
-    except (re.error, IndexError) as error:
-        raise InputError(f'fold.strata {expression!r}: {error}; give a regular expression with one group') from error
-    if not named:
-        raise InputError(f'fold.strata {expression!r} finds nothing in case id {case_id!r}; change the expression')
-    return named
+    return subject_of(case_id, expression, 'fold.strata', 'stratum') if expression else ''
 
 
 def _trained_roles(roles: Mapping) -> list[str]:

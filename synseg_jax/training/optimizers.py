@@ -1,6 +1,7 @@
 """An optax optimizer for every network, and the learning rate at every step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -15,6 +16,12 @@ def optimizer(rule: str = 'adam', clip_norm: float = 0.0, **settings) -> optax.G
     """The direction of a step at learning rate 1: `rule`, after clipping by global norm unless `clip_norm` is 0."""
     scale = RULES[known('optimizer', rule, RULES)](**settings)
     return optax.chain(optax.clip_by_global_norm(clip_norm), scale) if clip_norm else scale
+
+
+def in_game(settings: Mapping[str, Any], adversarial: bool) -> dict[str, Any]:
+    """The settings of `optimizer`: Adam's b1 is `b1_alone` in methods without discriminators."""
+    b1 = settings['b1' if adversarial else 'b1_alone']
+    return {field: value for field, value in settings.items() if field != 'b1_alone'} | {'b1': b1}
 
 
 def constant_then_linear(

@@ -20,15 +20,14 @@ from synseg_jax.networks.unet import Head, Shared
 from synseg_jax.training import parallel
 from synseg_jax.training.history import PerRow
 from synseg_jax.training.losses import two_classes
-from synseg_jax.training.optimizers import constant_then_linear, optimizer
+from synseg_jax.training.optimizers import constant_then_linear, in_game, optimizer
 from synseg_jax.training.state import LAYOUT, State, create, initial_params
 from synseg_jax.training.step import make_step
 from synseg_jax.training.terms import TERMS, Choices, View
 
 # What a configuration says of data, other stages and results, and of training what no network or step is made of.
-APART = (
-    'data_dir run chosen do by start sets tests tested oracle lesions fold transductive atlases predict phantom table'
-).split()
+APART = 'data_dir run chosen do by start sets tests tested oracle lesions fold atlases predict phantom table'.split()
+APART.append('transductive')
 PACE = 'mixed balanced patience workers resident_gib log_every save_every keep'.split()
 KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # the configuration's name for a player's nets
 
@@ -161,13 +160,8 @@ class System:
 
     @cached_property
     def optimizers(self):
-        settings = {field: value for field, value in self.config.optimizer.items() if field != 'b1_alone'}
-        return {name: optimizer(**{**settings, 'b1': self.b1}) for name in self.networks}
-
-    @property
-    def b1(self) -> float:
-        """Adam's decay of the mean gradient: shorter in games with discriminators."""
-        return self.config.optimizer['b1' if 'dis' in self.method.pays else 'b1_alone']
+        settings = in_game(dict(self.config.optimizer), 'dis' in self.method.pays)
+        return {name: optimizer(**settings) for name in self.networks}
 
     @property
     def size(self) -> tuple[int, ...]:
