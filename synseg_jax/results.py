@@ -70,6 +70,7 @@ class Results(TypedDict):
     peak_memory_gib: float
     seed: int
     reads_target_labels: bool
+    transductive: NotRequired[bool]  # not in those of earlier versions
     folds: int
     fields: NotRequired[str]
 
@@ -166,7 +167,7 @@ def pool(parts: Sequence[Mapping]) -> dict:
         'peak_memory_gib': max((cost['peak_memory_gib'] for cost in once.values()), default=0.0),
         'seed': parts[0]['seed'],
         'reads_target_labels': any(part['reads_target_labels'] for part in parts),
-        'transductive': any(part['transductive'] for part in parts),
+        'transductive': any(part.get('transductive', False) for part in parts),
         'folds': len(parts),
         'stages': list(once),
     }
