@@ -86,8 +86,13 @@ class Run:
 
     @property
     def system(self) -> System:
-        """The networks that were trained."""
-        return system_of(self.config, self.classes)
+        """The networks that were trained; InputError where stage.json describes none."""
+        try:
+            found = system_of(self.config, self.classes)
+            _ = found.networks, found.optimizers, found.choices  # made here, where errors are expected
+        except InputError as error:
+            raise InputError(f'{self.folder / STAGE}: {error}; {DAMAGED}') from error
+        return found
 
 
 def _content(path):

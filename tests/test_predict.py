@@ -658,6 +658,20 @@ def test_no_run(tmp_path):
         scans.find(tmp_path)
 
 
+@pytest.mark.parametrize('field, said', [('optimizer.rule', 'unknown optimizer'), ('dtype', 'unknown dtype')])
+def test_a_stage_that_describes_no_networks_is_named(tmp_path, field, said):
+    _run(tmp_path).save()
+    content = json.loads((tmp_path / 'stage.json').read_text())
+    *groups, name = field.split('.')
+    place = content['config']
+    for group in groups:
+        place = place[group]
+    place[name] = 'x'
+    (tmp_path / 'stage.json').write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"stage.json: {said} 'x'; known: .+; copy the workdir again"):
+        _ = scans.Run.load(tmp_path).system
+
+
 def test_the_last_stage_with_the_network_is_found(tmp_path):
     for name, method in (('one', 'synseg'), ('two', 'cyclegan'), ('three', 'supervised')):
         (tmp_path / name).mkdir()

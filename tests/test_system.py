@@ -9,6 +9,7 @@ import tiny
 from synseg_jax.networks import device
 from synseg_jax.networks.resnet import ResNet
 from synseg_jax.training import parallel
+from synseg_jax.training.optimizers import in_game
 from synseg_jax.training.system import configure, system_of
 
 
@@ -80,3 +81,7 @@ def test_descent_without_adam():
     optimizer = _system(optimizer__rule='sgd').optimizers['s_b']
     moved, _ = optimizer.update({'w': jnp.ones(1)}, optimizer.init({'w': jnp.zeros(1)}))
     np.testing.assert_array_equal(moved['w'], 1)
+
+
+def test_stages_of_earlier_versions_have_one_b1():
+    assert in_game({'rule': 'adam', 'b1': 0.5}, adversarial=False) == {'rule': 'adam', 'b1': 0.5}

@@ -39,6 +39,7 @@ from synseg_jax.data import intensity
 from synseg_jax.errors import InputError
 from synseg_jax.files import read_json, write_json
 from synseg_jax.interop.tensors import SUFFIXES
+from synseg_jax.methods import METHODS
 from synseg_jax.stage_schema import Axis, Classes, Context, Fields, Length, Percentiles, Range, Share, Size, Some
 
 CARD = 'card.json'
@@ -138,6 +139,8 @@ class Card:
 
     def contradictions(self) -> Iterator[str]:
         """What fields say against one another, so that networks could not be applied, with the fields' names."""
+        if self.method not in METHODS:
+            yield f'method: {self.method!r} is none, known: {", ".join(sorted(METHODS))}'
         for name in self.networks.keys() - PUBLISHED:
             yield f'networks.{name}: no such network, known: {", ".join(PUBLISHED)}'
         for name in self.predict['lesions']:

@@ -9,7 +9,7 @@ beside them names the classes.  --domain=a segments scans of the labelled modali
 NIfTI, NRRD and MetaImage need PyTorch, numpy, nibabel and safetensors, and these files of synseg_jax, which may be
 copied:
 
-    __init__ arrays batch errors files lazy log outputs schema stage_schema
+    __init__ arrays batch errors files lazy log methods outputs schema stage_schema
     data/__init__ data/frames data/intensity data/memory_limit data/metaimage data/modality data/names data/nifti
     data/nrrd data/series data/slices data/text_header data/tiles data/volume data/voxel_bytes
     evaluation/__init__ evaluation/organs
@@ -33,7 +33,7 @@ from synseg_jax.data import intensity, slices, volume
 from synseg_jax.data.frames import Frame
 from synseg_jax.data.tiles import about_middle, tiled
 from synseg_jax.data.volume import Volume
-from synseg_jax.errors import InputError, known
+from synseg_jax.errors import InputError, known, shortened
 from synseg_jax.evaluation import organs
 from synseg_jax.files import write_json
 from synseg_jax.interop.card import Card
@@ -142,7 +142,7 @@ class Evaluator:
 
 def _told(error) -> str:
     """PyTorch's message as one line."""
-    return ' '.join(str(error).split())[:1000]
+    return shortened(' '.join(str(error).split()), 300)
 
 
 def predict(

@@ -19,8 +19,11 @@ def optimizer(rule: str = 'adam', clip_norm: float = 0.0, **settings) -> optax.G
 
 
 def in_game(settings: Mapping[str, Any], adversarial: bool) -> dict[str, Any]:
-    """The settings of `optimizer`: Adam's b1 is `b1_alone` in methods without discriminators."""
-    b1 = settings['b1' if adversarial else 'b1_alone']
+    """The settings of `optimizer`: Adam's b1 is `b1_alone` in methods without discriminators.
+
+    Stages of earlier versions have b1 alone.
+    """
+    b1 = settings['b1'] if adversarial else settings.get('b1_alone', settings['b1'])
     return {field: value for field, value in settings.items() if field != 'b1_alone'} | {'b1': b1}
 
 
