@@ -21,10 +21,10 @@ def optimizer(rule: str = 'adam', clip_norm: float = 0.0, **settings) -> optax.G
 def in_game(settings: Mapping[str, Any], adversarial: bool) -> dict[str, Any]:
     """The settings of `optimizer`: Adam's b1 is `b1_alone` in methods without discriminators.
 
-    Stages of earlier versions have b1 alone.
+    Stages of earlier versions have none, and one b1 for all.
     """
-    b1 = settings['b1'] if adversarial else settings.get('b1_alone', settings['b1'])
-    return {field: value for field, value in settings.items() if field != 'b1_alone'} | {'b1': b1}
+    kept = {field: value for field, value in settings.items() if field != 'b1_alone'}
+    return kept if adversarial or 'b1_alone' not in settings else kept | {'b1': settings['b1_alone']}
 
 
 def constant_then_linear(
