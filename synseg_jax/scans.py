@@ -60,7 +60,10 @@ class Run:
         path = Path(folder) / STAGE
         read = _content(path)
         content = schema.conform(read, StageFile, str(path), DAMAGED)
-        config = ConfigDict(read['config'])  # of lists: it takes no tuple twice
+        try:
+            config = ConfigDict(read['config'])  # of lists: it takes no tuple twice
+        except ValueError as error:  # of names with dots
+            raise InputError(f'{path}: {error}; {DAMAGED}') from error
         config.predict.update({field: value for field, value in LATER.items() if field not in config.predict})
         return cls(Path(folder), config, content['classes'], content['channels'], content['typical'])
 

@@ -672,6 +672,15 @@ def test_a_stage_that_describes_no_networks_is_named(tmp_path, field, said):
         _ = scans.Run.load(tmp_path).system
 
 
+def test_a_field_that_no_configuration_can_have_is_named(tmp_path):
+    _run(tmp_path).save()
+    content = json.loads((tmp_path / 'stage.json').read_text())
+    content['config']['train']['0.5'] = 1
+    (tmp_path / 'stage.json').write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r'stage.json: .*0\.5 .*; copy the workdir again'):
+        scans.Run.load(tmp_path)
+
+
 def test_the_last_stage_with_the_network_is_found(tmp_path):
     for name, method in (('one', 'synseg'), ('two', 'cyclegan'), ('three', 'supervised')):
         (tmp_path / name).mkdir()
