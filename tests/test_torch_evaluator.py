@@ -294,6 +294,14 @@ def test_a_card_that_leads_elsewhere(copy):
         Evaluator(copy).segment(SCAN, 'b')
 
 
+def test_a_card_that_leaves_out_a_field_of_a_network(copy):
+    networks = json.loads((copy / 'card.json').read_text())['networks']
+    del networks['s_b']['fields']['width']
+    spoil(copy, networks=networks)
+    with pytest.raises(InputError, match='card.json: .*width.*; export again'):
+        Evaluator(copy).segment(SCAN, 'b')
+
+
 def test_a_card_of_another_network(copy):
     networks = json.loads((copy / 'card.json').read_text())['networks']
     networks['s_b']['fields']['width'] = 5

@@ -36,7 +36,7 @@ from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known, shortened
 from synseg_jax.evaluation import organs
 from synseg_jax.files import write_json
-from synseg_jax.interop.card import Card
+from synseg_jax.interop.card import CARD, Card
 from synseg_jax.interop.pth import pytorch
 from synseg_jax.interop.tensors import check_weights, read_tensors
 from synseg_jax.lazy import Lazy, require
@@ -100,8 +100,11 @@ class Evaluator:
         described, path = self.card.networks[name], self.card.weights(name)
         tensors = read_tensors(path)
         check_weights(tensors, f'{path}: ')
-        with self.torch.device('meta'):  # a network that is not that of the file takes no memory
-            network = build(len(self.card.size), described['channels'], described['fields'])
+        try:
+            with self.torch.device('meta'):  # a network that is not that of the file takes no memory
+                network = build(len(self.card.size), described['channels'], described['fields'])
+        except InputError as error:
+            raise InputError(f'{self.card.folder / CARD}: networks.{name}: {error}; export again') from error
         try:
             network.load_state_dict({name: self.torch.from_numpy(of) for name, of in tensors.items()}, assign=True)
         except RuntimeError as error:
