@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from configs import base, variants
 
+TRANSLATED = 350  # CT slices that the generators are trained on, of 2050
 COUNTS = (354, 714, 1034, 1487, 2050)  # of the synthetic slices, of 2050
 
 
@@ -36,13 +37,15 @@ def get_config(data: str = '') -> ConfigDict:
         'data': {'target_labels': True, 'source_margin': 0, 'target_margin': 0},
     }
 
+    def part(name, count):
+        return f'{name}:{count}' if data else f'{name}:{round(100 * count / COUNTS[-1])}%'
+
     def system(method, count):
-        part = f'synthesis:{count}' if data else f'synthesis:{round(100 * count / COUNTS[-1])}%'
         held = {} if data else {'pays': {'gen': {'idt_b': 2.0}}}
         stages = {
-            'translate': {'method': method, **held},
+            'translate': {'method': method, 'sets': {'a': (part('source', TRANSLATED),)}, **held},
             'synthesis': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': ('source',)}},
-            'segment': {**segment, **variants.on_target('target', part)},
+            'segment': {**segment, **variants.on_target('target', part('synthesis', count))},
         }
         return {'stages': stages}
 

@@ -64,9 +64,20 @@ SHAPES = {
     'length': '50 epochs + 50 linear to 0',
     'early stop': '5 epochs',
 }
+ESSNET = {
+    **{field: value for field, value in SYNSEG.items() if field not in ('sampling', 'image')},
+    'sets': 'a: source:350',
+    'target labels': 'not read',
+    'length': '100 epochs',
+    'batch': '1',
+    'channels': '1',
+    'D': 'patchgan, width 64, 3 layers, 2,762,689 parameters',
+}
 UNET = {
+    'target labels': 'read',
     'length': '300 epochs',
     'batch': '2',
+    'channels': '1',
     'rate of S': '0.0001',
     'S': 'unet, width 64, 31,031,685 parameters',
     'image': '256 x 256',
@@ -107,14 +118,12 @@ STATED = {
         ('*', 'joint'): {**HEART, **SHAPES},
     },
     'essnet_liver': {
-        ('essnet_*', 'translate'): {
-            **{k: v for k, v in SYNSEG.items() if k not in ('adversarial loss', 'sampling', 'image')},
-            'length': '100 epochs',
-            'batch': '1',
-        },
-        ('essnet_*', 'segment'): UNET,
-        ('cyclegan_714', 'segment'): UNET,
-        ('real_only', '*'): UNET,
+        ('*', 'translate'): {**ESSNET, **GAN},
+        ('essnet_*', 'translate'): {**ESSNET, 'S': 'resnet, width 64, 9 blocks'},
+        ('*', 'segment'): UNET,
+        ('cyclegan_714', 'segment'): {'sets': 'b: target, synthesis:714'},
+        **{(f'essnet_{n}', 'segment'): {'sets': f'b: target, synthesis:{n}'} for n in (354, 714, 1034, 1487, 2050)},
+        ('real_only', '*'): {**UNET, 'sets': 'b: target'},
     },
     'tumor_lung': {
         ('cyclegan', 'translate'): TUMOUR,
@@ -137,6 +146,8 @@ STATED = {
 DEPARTURES = {
     ('synseg_*', '*', '*', 'adversarial loss'): 'the published code trains with least squares; '
     '--config.loss.adversarial=log_likelihood is the printed loss',
+    ('essnet_liver', '*', 'translate', 'adversarial loss'): 'the published code of SynSeg-Net, which the paper adapts, '
+    'trains with least squares; --config.loss.adversarial=log_likelihood is the printed loss',
     ('prostate_ssim', '*', 'translate', 'length'): 'the decay is silent: 100 constant and 100 to 0, as CycleGAN',
     ('heart3d', '*', 'joint', 'early stop'): 'counted in validations of 100 steps, not in epochs',
 }

@@ -3,14 +3,18 @@
 Usage:
     python -m synseg_jax.benchmark --size=256 --width=64 --batch=16 --dtype=bfloat16
     python -m synseg_jax.benchmark --config=configs/heart3d.py:records/heart --system=joint_ct --stage=joint
-    python -m synseg_jax.benchmark --size=64 --width=16 --batch=4 --peer=torch_peer.py --output=cpu.json
+    python -m synseg_jax.benchmark --size=64 --width=16 --batch=4 --peer=synseg_jax/interop/torch_peer.py
     python -m synseg_jax.benchmark --config=configs/quickstart.py --parts=prepare,predict --scan=512,512,200
+    python -m synseg_jax.benchmark --config=configs/essnet_liver.py:records/liver --stage=translate,segment \\
+        --parts=epoch,inference,synthesis --images=350,1064 --output=cost.json
 
 Without --config SynSeg-Net is timed.  --parts:
 
     step       a train step on a batch that is there, on batches from records (fed) and from records that the devices
                hold (resident)
+    epoch      an epoch of --images images, by --steps of its steps
     inference  the segmentor on a batch
+    synthesis  the generator of the target's images on a batch
     pipeline   reading batches from records; `pipeline_over_step` says how many times what the step takes
     prepare    what synseg_jax.prepare does, on an MR scan with labels and a CT scan of --scan voxels
     predict    what synseg_jax.predict does once it has started, on a CT scan of --scan voxels
@@ -20,7 +24,7 @@ What ends in `cpu_s` counts the seconds of all cores, whatever else they do.
 --peer is a script that takes --size --ngf --blocks --batch --steps --threads
 (and --infer, --best) and prints one JSON line with `seconds_per_step`; ours and the peer run in turn, --rounds times,
 so that a machine whose speed drifts is fair to both, and the ratio is the median of the rounds'.  --memory says what
-a step will hold on a GPU, without one and without compiling anything.
+a step will hold on a GPU, without one and without compiling anything.  The JSON is {stage: what was found}.
 """
 
 from synseg_jax import command
@@ -59,8 +63,8 @@ from synseg_jax.training.system import System, configure
 CLASSES = 7  # of SynSeg-Net, where no configuration says
 
 
-def system() -> System:
-    """The system that the flags name."""
+def systems() -> dict[str, System]:
+    """The stages of a system that the flags name, by name."""
     config = CONFIG.value or _synseg()
     check_complete(config)
     with config.unlocked():
@@ -71,9 +75,9 @@ def system() -> System:
             config.data.size = (SIZE.value,) * len(config.data.size)
     chosen = known('system', SYSTEM.value or config.chosen, config.systems)
     stages = names(config, chosen)
-    stage = known(f'stage of {chosen}', STAGE.value or stages[-1], stages)
+    wanted = [known(f'stage of {chosen}', stage, stages) for stage in STAGE.value or stages[-1:]]
     classes = tuple(config.data.classes) or tuple(map(str, range(CLASSES)))
-    return System(configure(config, chosen, stage), classes)
+    return {stage: System(configure(config, chosen, stage), classes) for stage in wanted}
 
 
 def _synseg() -> ConfigDict:
@@ -95,14 +99,14 @@ def peer_seconds(script: str, timed: System, steps: int, *more: str) -> float:
     return json.loads(done.stdout.strip().splitlines()[-1])['seconds_per_step']
 
 
-def measure(timed: System) -> dict:
-    """Everything that the flags ask for."""
+def measure(timed: System, images: int = 0) -> dict:
+    """Everything that the flags ask for of one stage, with so many images in an epoch."""
     if PEER.value and not Path(PEER.value).is_file():
         raise InputError(f'--peer={PEER.value}: no such file')
     if PEER.value and not isinstance(timed.networks.get('g_ab'), ResNet):
         raise InputError('--peer does the work of SynSeg-Net; leave out --config, or name one with ResNets')
     parts = {known('part (--parts)', part, PARTS): PARTS[part] for part in PARTS_.value}
-    runner, measured = timing.Timing(timed), {}
+    runner, measured = timing.Timing(timed, images), {}
     for part, rounds in parts.items():
         measured |= _spread([one | _peer(timed, part) for one in islice(rounds(runner), ROUNDS.value)])
     found = {'measured': measured, **_described(timed)}
@@ -111,7 +115,9 @@ def measure(timed: System) -> dict:
 
 PARTS: dict[str, Callable[[timing.Timing], Iterator[dict[str, float]]]] = {
     'step': lambda runner: runner.rounds(STEPS.value),
+    'epoch': lambda runner: runner.epoch(STEPS.value),
     'inference': lambda runner: runner.segmenting(runner.batch, STEPS.value),
+    'synthesis': lambda runner: runner.synthesizing(runner.batch, STEPS.value),
     'pipeline': lambda runner: runner.delivering(),
     'prepare': lambda runner: scan_timing.preparing(runner.system, _scan()),
     'predict': lambda runner: runner.predicting(_scan()),
@@ -130,8 +136,9 @@ def _derived(measured, runner) -> dict[str, float | None]:
         found['peak_memory_gib'] = runner.peak_memory_gib
     if {'step_s', 'pipeline_rows_per_s'} <= median.keys():
         found['pipeline_over_step'] = median['pipeline_rows_per_s'] / found['pairs_per_s']
-    if 'inference_s' in median:
-        found['images_per_s'] = runner.batch / median['inference_s']
+    for part, images in (('inference', 'images'), ('synthesis', 'synthetic_images')):
+        for unit in ('s', 'cpu_s') if f'{part}_s' in median else ():
+            found[f'{images}_per_{unit}'] = runner.batch / median[f'{part}_{unit}']
     if 'predict_s' in median:
         found['network_share'] = median['predict_network_s'] / median['predict_s']
     return found
@@ -139,13 +146,18 @@ def _derived(measured, runner) -> dict[str, float | None]:
 
 def _scan() -> tuple[int, ...]:
     """The voxels of a scan along its axes."""
+    return _numbers(SCAN, 3, 'three lengths in voxels, e.g. 512,512,100')
+
+
+def _numbers(flag, count, wanted) -> tuple[int, ...]:
+    """So many numbers, each at least 1, which a flag lists."""
     try:
-        shape = tuple(int(length) for length in SCAN.value)
+        numbers = tuple(int(text) for text in flag.value)
     except ValueError:
-        shape = ()
-    if len(shape) != 3 or min(shape) < 1:
-        raise InputError(f'--scan={",".join(SCAN.value)}: give three lengths in voxels, e.g. 512,512,100')
-    return shape
+        numbers = ()
+    if len(numbers) != count or min(numbers) < 1:
+        raise InputError(f'--{flag.name}={",".join(flag.value)}: give {wanted}')
+    return numbers
 
 
 def _peer(timed, part) -> dict:
@@ -178,6 +190,7 @@ def _described(timed) -> dict:
         'batch': config.train.batch,
         'dtype': config.dtype,
         'remat': config.remat,
+        'parameters': memory.parameters(timed),
         'versions': versions(),
     }
 
@@ -193,6 +206,8 @@ def _shown(found: dict) -> Table:
     for name, spread in found['measured'].items():
         table.add_row(plain(name), *(f'{spread[part]:.4g}' for part in ('median', 'least', 'most')))
     table.add_section()
+    for name, count in found['parameters'].items():
+        table.add_row(plain(f'parameters of {name}'), f'{count:,}')
     for name, value in found.items():
         if isinstance(value, float):
             table.add_row(plain(name), f'{value:.4g}')
@@ -209,14 +224,18 @@ def _remembered(timed) -> dict:
 
 def main() -> None:
     """Prints what the flags ask for, and writes it to --output."""
-    timed = system()
+    timed = systems()
     if MEMORY.value:
-        print(json.dumps(_described(timed) | {'memory_gib': _remembered(timed)}))
+        print(json.dumps({stage: _described(one) | {'memory_gib': _remembered(one)} for stage, one in timed.items()}))
         return
     if OUTPUT.value:
         outputs.check_file(Path(OUTPUT.value), [path for path in (PEER.value, command.config_path()) if path])
-    found = measure(timed)
-    Console().print(_shown(found))
+    wanted = f'one number of images for each stage: {", ".join(timed)}'
+    images = _numbers(IMAGES, len(timed), wanted) if 'epoch' in PARTS_.value else (0,) * len(timed)
+    found = {}
+    for (stage, one), count in zip(timed.items(), images, strict=True):
+        found[stage] = measure(one, count)
+        Console().print(_shown(found[stage]))
     if OUTPUT.value:
         write_json(OUTPUT.value, found)
     print(json.dumps(found))
@@ -232,7 +251,8 @@ _FIELDS = {
 if __name__ == '__main__':
     CONFIG = command.config_flag()
     SYSTEM = flags.DEFINE_string('system', None, 'System of the configuration; default: config.chosen.')
-    STAGE = flags.DEFINE_string('stage', None, 'Stage of the system; default: its last.')
+    STAGE = flags.DEFINE_list('stage', None, 'Stages of the system, one or more; default: its last.')
+    IMAGES = flags.DEFINE_list('images', [], 'Images of an epoch, for each stage.')
     SIZE = flags.DEFINE_integer('size', None, 'Length of every side of an image.')
     flags.DEFINE_integer('width', None, 'Features of the networks at full resolution.')
     flags.DEFINE_integer('blocks', None, 'Residual blocks.')

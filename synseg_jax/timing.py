@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from synseg_jax import random_records, scan_timing
 from synseg_jax.data import pipeline
@@ -33,8 +34,9 @@ WARM_UP = 3
 class Timing:
     """One system with random weights on random images."""
 
-    def __init__(self, system: System):
+    def __init__(self, system: System, images: int = 0):
         self.system, self.over = system, parallel.mesh(system.config.train.devices)
+        self.images = images  # of an epoch
         self.batch = system.config.train.batch
         rng = np.random.default_rng(0)
         self.data = {name: self._random(rng, name) for name in sorted(system.arrays)}
@@ -70,9 +72,10 @@ class Timing:
         }
 
     def rounds(self, steps: int) -> Iterator[dict[str, float]]:
-        """Without end: median seconds of a train step on a batch that is there, with batches read and with taken ones.
+        """Without end: seconds of a train step on a batch that is there, with batches read and with taken ones.
 
-        The former from records on disk, the latter from records that the devices hold.
+        The former from records on disk, the latter from records that the devices hold.  Medians, and the means of the
+        CPU seconds of this process.
         """
         state, there = self._first(), parallel.place(self.data, self.over, parallel.SHARDED)
         state, _ = _run(self.step, state, [there] * WARM_UP)
@@ -87,29 +90,56 @@ class Timing:
                 jax.block_until_ready([next(read), next(taken)])
                 while True:
                     found = {}
-                    for name, batches in (('step_s', repeat(there)), ('fed_step_s', read), ('resident_step_s', taken)):
-                        state, found[name] = _run(self.step, state, islice(batches, steps))
+                    for name, batches in (('step', repeat(there)), ('fed_step', read), ('resident_step', taken)):
+                        state, spent = _run(self.step, state, islice(batches, steps))
+                        found |= {f'{name}_{unit}': seconds for unit, seconds in spent.items()}
                     yield found
 
+    def epoch(self, steps: int) -> Iterator[dict[str, float]]:
+        """Without end: seconds that an epoch of the images takes, by so many of its steps with batches read."""
+        state, lay = self._first(), partial(parallel.place, over=self.over, spec=parallel.SHARDED)
+        with tempfile.TemporaryDirectory() as folder, closing(self._read(self._pools(folder), lay)) as read:
+            state, _ = _run(self.step, state, islice(read, 1))
+            while True:
+                state, spent = _run(self.step, state, islice(read, steps))
+                yield {f'epoch_{unit}': max(1, self.images // self.batch) * of for unit, of in spent.items()}
+
     def segmenting(self, rows: int, steps: int) -> Iterator[dict[str, float]]:
-        """Without end: median seconds in which the segmentor names the classes of `rows` images on the device.
+        """Without end: seconds in which the segmentor names the classes of `rows` images on the device, as `rounds`.
 
         And those from and to the host's memory, as `predict` asks for probabilities.  Nothing where no segmentor is
         trained; so too `predicting`.
         """
-        name = self.system.segmentor('b')
-        if not name:
-            return
+        if self.system.segmentor('b'):
+            yield from self._seeing('inference', self.classes, partial(Networks.votes, domain='b'), rows, steps)
+
+    @cached_property
+    def classes(self) -> Callable[..., Int[Array, 'b *space']]:
+        """`classes(params, images)` are those that the segmentor names, from its logits alone."""
+
+        def named(params, images):
+            logits = View(self.system.apply, params, {}).segment(self.system.segmentor('b')[-1], images)
+            return logits.argmax(-1) if logits.shape[-1] > 1 else (logits[..., 0] > 0).astype(int)
+
+        return jax.jit(named)
+
+    def synthesizing(self, rows: int, steps: int) -> Iterator[dict[str, float]]:
+        """The same of the generator that makes images of domain b; nothing where none is trained."""
+        if generator := self.system.translations.get('g_ab'):
+            yield from self._seeing('synthesis', generator, partial(Networks.translate, source='a'), rows, steps)
+
+    def _seeing(self, name, function, hosted, rows, steps):
+        """Seconds of `function(params, images)` on the device, and of `hosted(networks, images)` on the host."""
         networks = Networks(self.system, self._first().params, rows)
         images = np.resize(self.data[sorted(self.data)[0]], (rows, *self.system.size, self.system.channels))
         held = parallel.place(images, self.over, parallel.REPLICATED)
-        name_classes = jax.jit(lambda p, x: View(self.system.apply, p, {}).segment(name[-1], x).argmax(-1))
         for _ in range(WARM_UP):
-            jax.block_until_ready(name_classes(networks.params, held))
-            networks.votes(images, 'b')
+            jax.block_until_ready(function(networks.params, held))
+            hosted(networks, images)
         while True:
-            alone = _paced(name_classes(networks.params, held) for _ in range(steps))
-            yield {'inference_s': alone, 'hosted_inference_s': _median(lambda: networks.votes(images, 'b'), steps)}
+            alone = _paced(function(networks.params, held) for _ in range(steps))
+            found = {f'{name}_{unit}': seconds for unit, seconds in alone.items()}
+            yield found | {f'hosted_{name}_s': _median(lambda: hosted(networks, images), steps)}
 
     def delivering(self, seconds: float = 3.0) -> Iterator[dict[str, float]]:
         """Without end: rows a second that the pipeline alone delivers, and a CPU second if it reads in threads."""
@@ -165,19 +195,23 @@ def peak_memory_gib() -> float | None:
 
 
 def _run(step, state, batches) -> tuple:
-    """The state after a step on each batch, and the median seconds of one."""
+    """The state after a step on each batch, and the seconds of one as `_paced` tells them."""
 
     def start(batch):
         nonlocal state
         state, metrics = step(state, batch)
         return metrics
 
-    seconds = _paced(map(start, batches))
-    return state, seconds
+    spent = _paced(map(start, batches))
+    return state, spent
 
 
-def _paced(started: Iterable) -> float:
-    """Median seconds from end to end of what is started, each before the one before has ended, as in training."""
+def _paced(started: Iterable) -> dict[str, float]:
+    """Median seconds from end to end of what is started, each before the one before has ended, as in training: `s`.
+
+    And the mean of the seconds that this process keeps the cores busy, `cpu_s`.
+    """
+    busy = time.process_time()
     ends, running = [time.perf_counter()], deque()
 
     def wait():
@@ -189,7 +223,8 @@ def _paced(started: Iterable) -> float:
         if len(running) > 1:
             wait()
     wait()
-    return statistics.median(later - before for before, later in pairwise(ends))
+    seconds = [later - before for before, later in pairwise(ends)]
+    return {'s': statistics.median(seconds), 'cpu_s': (time.process_time() - busy) / len(seconds)}
 
 
 def _median(function, steps) -> float:

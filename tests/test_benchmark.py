@@ -5,12 +5,14 @@ import json
 import time
 from itertools import islice
 
+import jax
 import numpy as np
 import pytest
 import tiny
 
 from synseg_jax import benchmark, predict, scan_timing, timing
 from synseg_jax.data import preparation, volume
+from synseg_jax.flops import flops
 from synseg_jax.training.system import System, configure
 
 PEER = """
@@ -31,7 +33,8 @@ def _system(**changes):
 def test_a_step_is_timed_alone_and_fed_by_records():
     runner = timing.Timing(_system(method='supervised', history=0, train__workers=0))
     rounds = [*islice(runner.rounds(2), 2)]
-    assert [*rounds[0]] == ['step_s', 'fed_step_s', 'resident_step_s']
+    of = [f'{kind}step_{unit}' for kind in ('', 'fed_', 'resident_') for unit in ('s', 'cpu_s')]
+    assert [*rounds[0]] == of
     assert all(value > 0 for one in rounds for value in one.values())
     cost = runner.cost()
     pixels, width = 2 * 32 * 32, 4
@@ -70,7 +73,8 @@ def test_steps_are_timed_one_ahead():
             time.sleep(0.02)
             seen.append(f'end {self.number}')
 
-    assert 0.02 <= timing._paced(map(Running, range(3))) < 0.2
+    spent = timing._paced(map(Running, range(3)))
+    assert 0.02 <= spent['s'] < 0.2 and 0 < spent['cpu_s'] < 0.02
     assert seen == ['start 0', 'start 1', 'end 0', 'start 2', 'end 1', 'end 2']
 
 
@@ -109,6 +113,31 @@ def test_nothing_is_segmented_without_a_segmentor():
     assert [*runner.segmenting(2, 1), *runner.predicting(tiny.SHAPE)] == [] and benchmark._spread([]) == {}
 
 
+def test_images_are_made_where_there_is_a_generator():
+    runner, other = (timing.Timing(_system(method=method)) for method in ('cyclegan', 'supervised'))
+    assert next(runner.synthesizing(2, 1)).keys() == {'synthesis_s', 'synthesis_cpu_s', 'hosted_synthesis_s'}
+    assert [*other.synthesizing(2, 1)] == []
+
+
+def test_an_epoch_is_as_many_steps_as_its_images_fill(monkeypatch):
+    """Without the rest, as in training, and of at least one."""
+    monkeypatch.setattr(timing, '_run', lambda step, state, batches: (state, {'s': 2.0, 'cpu_s': len([*batches])}))
+    for images, steps in ((7, 3), (1, 1)):
+        runner = timing.Timing(_system(method='supervised', history=0), images)
+        monkeypatch.setattr(runner, 'step', None)
+        assert next(runner.epoch(5)) == {'epoch_s': 2.0 * steps, 'epoch_cpu_s': 5 * steps}
+
+
+def test_the_network_of_one_logit_is_run():
+    """The larger of one is known without it, and a compiler would leave the network out."""
+    config = configure(tiny.config(method='supervised', history=0, loss__segmentation='binary_cross_entropy'), 'synseg')
+    runner = timing.Timing(System(config, ('background', 'liver')))
+    params = runner.system.abstract_state(runner.over).params
+    seen = jax.ShapeDtypeStruct((2, 32, 32, 1), np.float32)
+    first = 2 * seen.size * 49 * 4  # operations of the 7x7 layer alone
+    assert flops(runner.classes.lower(params, seen).compile()) > first
+
+
 def test_random_scans_pack_like_real_ones():
     """To two thirds or half, as the gzipped scans that people have; white noise packs to nine tenths."""
     image = np.rint(2000 * scan_timing.smooth(np.random.default_rng(0), (256, 256, 8))).astype(np.int16)
@@ -145,23 +174,32 @@ def test_the_peer_is_asked_for_the_same_work(tmp_path):
         benchmark.peer_seconds(str(script), _system(), 3)
 
 
-def test_memory_is_said_without_compiling():
-    done = tiny.command('benchmark', f'--config={tiny.ROOT}/tests/tiny.py', '--memory', '--batch=4', '--dtype=bfloat16')
+def test_the_stages_of_a_system_are_told_without_compiling():
+    """The parameters are those of EssNet's Table 5, which counts its generators and discriminators alone."""
+    given = f'--config={tiny.ROOT}/configs/essnet_liver.py:records', '--stage=translate,segment', '--dtype=bfloat16'
+    done = tiny.command('benchmark', *given, '--memory')
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert said['batch'] == 4 and said['dtype'] == 'bfloat16' and said['size'] == [32, 32]
-    assert said['memory_gib'].keys() >= {'state', 'kept for gen', 'players in turn', 'players at once'}
+    assert [(of['batch'], of['dtype'], of['size']) for of in said.values()] == [
+        (1, 'bfloat16', [256, 256]), (2, 'bfloat16', [256, 256])
+    ]  # fmt: skip
+    game, unet = (said[stage]['parameters'] for stage in ('translate', 'segment'))
+    assert sum(count for name, count in game.items() if name != 's_b') == 28_256_644 and unet == {'s_b': 31_031_685}
+    assert said['translate']['memory_gib'].keys() >= {'state', 'kept for gen', 'players in turn', 'players at once'}
 
 
 def test_parts_are_chosen(tmp_path):
-    flags = ('--parts=pipeline,step,prepare,predict', '--scan=24,22,6', '--steps=1', '--rounds=1')
-    config = f'--config={tiny.ROOT}/tests/tiny.py'
-    done = tiny.command('benchmark', config, '--config.method=supervised', *flags, f'--output={tmp_path / "out.json"}')
+    flags = ('--parts=pipeline,step,epoch,inference,prepare,predict', '--scan=24,22,6', '--steps=1', '--rounds=1')
+    config = f'--config={tiny.ROOT}/tests/tiny.py', '--config.method=supervised', '--images=7'
+    done = tiny.command('benchmark', *config, *flags, f'--output={tmp_path / "out.json"}')
     assert done.returncode == 0, done.stderr
-    said = json.loads((tmp_path / 'out.json').read_text())
+    said = json.loads((tmp_path / 'out.json').read_text())['train']
     measured = {name.split('_')[0] for name in said['measured']}
-    assert measured == {'pipeline', 'step', 'fed', 'resident', 'prepare', 'predict'}
+    assert measured == {'pipeline', 'step', 'fed', 'resident', 'epoch', 'inference', 'hosted', 'prepare', 'predict'}
     median = {name: spread['median'] for name, spread in said['measured'].items()}
     assert said['pairs_per_s'] == pytest.approx(2 / median['step_s'])
+    assert said['images_per_s'] == pytest.approx(2 / median['inference_s'])
     assert said['pipeline_over_step'] == pytest.approx(median['pipeline_rows_per_s'] / said['pairs_per_s'])
     assert said['network_share'] == pytest.approx(median['predict_network_s'] / median['predict_s'])
+    for told in ('parameters of s_a', 'epoch_s', 'images_per_s'):
+        assert f' {told} ' in done.stdout

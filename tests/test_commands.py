@@ -146,6 +146,11 @@ MISTAKES = {
         TINY + ' --parts=prepare --scan=24,22',
         '--scan=24,22: give three lengths in voxels',
     ),
+    'benchmark epochs of other stages': (
+        'benchmark',
+        TINY + ' --parts=epoch --images=350,1064',
+        '--images=350,1064: give one number of images for each stage: train',
+    ),
     'benchmark an unknown system': ('benchmark', TINY + ' --system=other', "unknown system 'other'"),
     'evaluate an absent folder': (
         'evaluate',

@@ -108,6 +108,13 @@ def test_the_papers_values():
     assert (published.train.epochs, published.train.decay_epochs) == (100, 100)
 
 
+def test_essnet_is_trained_on_a_part_of_what_it_translates():
+    config = _load('essnet_liver', 'x')
+    for system in (name for name in config.systems if 'stages' in config.systems[name]):
+        read = {stage: configure(config, system, stage).sets.a for stage in ('translate', 'synthesis')}
+        assert read == {'translate': ('source:350',), 'synthesis': ('source',)}, system
+
+
 OUTPUTS = {}  # of networks that configurations share
 
 

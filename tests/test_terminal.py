@@ -79,7 +79,8 @@ def test_tables(name, tiny_records):
     assert text.count(name) == 2 + len(sets[name]['roles'])
     assert name in _printed(verify.table([], [Problem(name=name, role='train', text='', error=True)]))
     about = dict.fromkeys(('method', 'device', 'dtype'), name) | {'size': (1,), 'width': 1, 'batch': 1, 'devices': 1}
-    assert _printed(benchmark._shown({**about, 'versions': {'jax': '1'}, 'measured': {}})).count(name) == 3
+    about |= {'versions': {'jax': '1'}, 'parameters': {}, 'measured': {}}
+    assert _printed(benchmark._shown(about)).count(name) == 3
 
 
 @pytest.mark.parametrize('name', NAMES)

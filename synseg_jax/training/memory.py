@@ -50,6 +50,12 @@ def estimate(system: System, kind: str = '') -> Estimate:
     return Estimate(_bytes(state), gradients, kept)
 
 
+def parameters(system: System) -> dict[str, int]:
+    """The number of weights of each network."""
+    params = system.abstract_state(parallel.mesh(1)).params
+    return {name: sum(leaf.size for leaf in jax.tree.leaves(own)) for name, own in sorted(params.items())}
+
+
 def _kept(system, player, moved, params, batch):
     """What the forward pass of a player leaves for its gradient; the arrays inside the function that computes it."""
 
