@@ -2,7 +2,7 @@
 
 Usage:
     python -m synseg_jax.benchmark --size=256 --width=64 --batch=16 --dtype=bfloat16
-    python -m synseg_jax.benchmark --config=configs/heart3d.py:records/heart --system=joint_ct --stage=joint
+    python -m synseg_jax.benchmark --config=configs/heart3d.py:records/heart --system=joint_ct_14
     python -m synseg_jax.benchmark --size=64 --width=16 --batch=4 --peer=synseg_jax/interop/torch_peer.py
     python -m synseg_jax.benchmark --config=configs/quickstart.py --parts=prepare,predict --scan=512,512,200
     python -m synseg_jax.benchmark --config=configs/essnet_liver.py:records/liver --stage=translate,segment \\

@@ -1,14 +1,18 @@
 """Flags mean the same in every spelling, in every command."""
 
+import importlib
 import json
+import re
 import runpy
+import shlex
 import sys
+from pathlib import Path
 
 import pytest
 import tiny
 from absl import flags
 
-from synseg_jax import command
+from synseg_jax import benchmark, command, stages
 from synseg_jax.command_line import CONFIGURATIONS, CommandLine
 from synseg_jax.errors import InputError
 
@@ -112,6 +116,36 @@ def test_all_spellings_are_one_request(parsed, name):
         config = json.loads(wanted['config'][0])
         assert config['data_dir'] == {'prepare': 'records', 'verify': 'MR', 'import_weights': 'w'}[name]
         assert config['data']['size'] == [8, 12] and config['train']['balanced']
+
+
+def _documented():
+    """(where, module, arguments) of every command in the documents; what follows a redirection is left out."""
+    for path in (tiny.ROOT / 'README.md', *tiny.ROOT.glob('docs/*.md'), *tiny.ROOT.glob('configs/tables/*.md')):
+        text = path.read_text(encoding='utf-8').replace('\\\n', ' ')
+        for module, line in re.findall(r'python -m ([\w.]+)([^`\n>]*)', text):
+            yield path.name, module, shlex.split(line, comments=True)
+
+
+def test_commands_in_documents_are_taken(parsed, monkeypatch):
+    """Their modules, configurations and flags exist, and the parts, systems and stages that a benchmark names."""
+    monkeypatch.chdir(tiny.ROOT)
+    for where, module, line in _documented():
+        package, _, name = module.rpartition('.')
+        assert importlib.util.find_spec(module), (where, module)
+        if package == 'synseg_jax':
+            told = parsed(name, *line)
+            if name == 'benchmark':
+                _check_benchmark(told, dict(flag.lstrip('-').partition('=')[::2] for flag in line))
+        elif name == 'torch_evaluator':
+            assert vars(pytest.importorskip(module).flags(line))
+
+
+def _check_benchmark(told, given):
+    assert set(told['parts']) <= set(benchmark.PARTS), given
+    assert not told['peer'] or Path(told['peer']).is_file(), given
+    if 'system' in given:
+        config = importlib.import_module(f'configs.{Path(given["config"].partition(":")[0]).stem}').get_config()
+        assert set(given['stage'].split(',')) <= set(stages.names(config, given['system'])), given
 
 
 def test_records_of_every_spelling_are_the_same(tmp_path):
