@@ -1,4 +1,4 @@
-"""EssNet's Tables 3, 4 and 5: the U-Net on real MR and a growing number of synthetic ones, by EssNet and by CycleGAN.
+"""EssNet's Tables 3 and 4: the U-Net on real MR and a growing number of synthetic ones, by EssNet and by CycleGAN.
 
 python -m synseg_jax.compare --table=configs/tables/essnet_liver.py
 """
@@ -19,7 +19,7 @@ REPORTED = {
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The rows of Tables 3 and 4, with time and memory for Table 5, and no adaptation at all."""
+    """The rows of Tables 3 and 4, and no adaptation at all; essnet_speed.md is Table 5."""
     c = essnet_liver.get_config(data)
     rows = {'source_only': {'system': 'source_only', 'name': 'CT labels, no adaptation', 'reported': {}}}
     for count, (dice, iou) in REPORTED.items():
