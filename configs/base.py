@@ -110,7 +110,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.train.steps = 0  # if not 0: this many steps in place of the epochs, of which
     c.train.decay_steps = 0  # the last so many decay linearly to 0
     c.train.mixed = False  # rows of a batch are real and made by earlier stages in turn
-    c.train.patience = 0  # stop after so many validations without a better score; 0: never
+    c.train.patience = 0  # stop after so many epochs without a fall of the held-out segmentation loss; 0: never
     c.train.balanced = False  # every scan drawn equally often, however many slices it has
     c.train.workers = 0  # reading processes; 0: threads
     # Up to so many GiB of records are held in the memory of every device, and batches taken there; 0: read from disk.

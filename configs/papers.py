@@ -149,7 +149,6 @@ DEPARTURES = {
     ('essnet_liver', '*', 'translate', 'adversarial loss'): 'the published code of SynSeg-Net, which the paper adapts, '
     'trains with least squares; --config.loss.adversarial=log_likelihood is the printed loss',
     ('prostate_ssim', '*', 'translate', 'length'): 'the decay is silent: 100 constant and 100 to 0, as CycleGAN',
-    ('heart3d', '*', 'joint', 'early stop'): 'counted in validations of 100 steps, not in epochs',
 }
 FIELDS = (
     'method', 'sets', 'target labels', 'folds', 'length', 'early stop', 'batch', 'sampling', 'image', 'spacing',
@@ -178,7 +177,7 @@ def facts(own: ConfigDict, made: Sequence[str]) -> dict[str, str]:
         'target labels': 'read' if 'label_b' in system.arrays and _real(own.sets.b, made) else 'not read',
         'folds': str(own.fold.of or 'none'),
         'length': _length(own.train),
-        'early stop': f'{own.train.patience} validations' if own.train.patience else 'none',
+        'early stop': f'{own.train.patience} epochs' if own.train.patience else 'none',
         'batch': str(own.train.batch),
         'sampling': 'every scan equally often' if own.train.balanced else 'slices at random over all scans',
         'image': ' x '.join(map(str, system.size)),

@@ -70,7 +70,9 @@ class Fit:
         try:
             state = self._first_state(over)
             batches = self._batches(over, journal)
-            state = loop.train(state, step, batches, self.plan, over, checkpoints, journal, signals, validate)
+            state = loop.train(
+                state, step, batches, self.plan, over, checkpoints, journal, signals, validate, validate.loss
+            )
             signals.idle = True
         except (Exception, Interrupted) as error:
             self._break_off(journal, checkpoints, began)
@@ -189,7 +191,7 @@ class Fit:
 
 
 class Validation:
-    """What is looked at before every checkpoint: held-out subjects, and a picture of both paths."""
+    """What is looked at while training: held-out subjects, and before every checkpoint a picture of both paths."""
 
     def __init__(self, fit: Fit, journal: Journal, signals: Signals):
         self.fit, self.journal, self.signals = fit, journal, signals
@@ -200,6 +202,10 @@ class Validation:
             for domain in fit.system.domains
         }
         self.networks = Networks(fit.system, {}, fit.config.predict.batch)
+        self.counted, _ = validation.checks(fit.system, validation.labelled(self.held_out))
+        self.loss = self._loss if self.counted else None
+        if fit.plan.patience and not self.counted:
+            journal.say('no labelled validation scans, so no early stopping (train.patience)')
 
     def __call__(self, state) -> dict[str, float]:
         """The scores of the held-out subjects."""
@@ -210,13 +216,22 @@ class Validation:
             path = self.fit.folder / 'panel.png'
             figures.panel(path, rows, self.fit.system.classes, gap_before=second)
             self.journal.picture(int(state.step), 'both paths', path)
-        measured = validation.measure(self.networks, self.held_out, lambda: bool(self.signals.asked))
-        scores = validation.score(processes.gathered(measured, self.fit.folder, 'validation'))
+        measured = validation.measure(self.networks, self.held_out, self._asked)
+        scores = validation.score(processes.gathered(measured, self.fit.folder, 'validation'), self.counted)
         if scores.get('change', 1.0) < validation.UNCHANGED:
             self.journal.say(
                 'translation changes next to nothing: it has collapsed to identity; raise adv or lower cyc'
             )
         return scores
+
+    def _loss(self, state) -> float:
+        """The segmentation loss of the held-out subjects."""
+        self.networks.params = parallel.here(trained_params(state))
+        measured = validation.losses(self.networks, self.held_out, self._asked)
+        return validation.mean_loss(processes.gathered(measured, self.fit.folder, 'held_out_loss'))
+
+    def _asked(self) -> bool:
+        return bool(self.signals.asked)
 
 
 def _examples(records):

@@ -17,6 +17,7 @@ import tiny
 from synseg_jax.errors import InputError
 from synseg_jax.training import parallel
 from synseg_jax.training.checkpoint import Checkpoints
+from synseg_jax.training.early_stop import EarlyStop
 from synseg_jax.training.history import Past
 from synseg_jax.training.state import LAYOUT, State, create
 
@@ -109,6 +110,16 @@ def test_round_trip(opened, said):
     assert tiny.same(again.latest(_state()), _state(8))
     assert tiny.same(again.best(_state()), _state(4))
     assert (again.score(4), again.score(8)) == (0.5, 0.25)
+    assert said == []
+
+
+def test_early_stopping_goes_with_its_checkpoint(opened, said):
+    checkpoints, known = opened(), EarlyStop(0.25, 3, 5)
+    checkpoints.save(_state(4), 0.5, known)
+    _save(checkpoints, step8=0.6)
+    again = opened()
+    for step, expected in ((4, known), (8, EarlyStop())):
+        assert tiny.same(again.at(step, _state()), _state(step)) and again.early_stop == expected
     assert said == []
 
 

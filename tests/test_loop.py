@@ -16,22 +16,28 @@ from synseg_jax.training.signals import Interrupted, Signals
 
 STEPS, SAVE_EVERY = 20, 4
 SCORES = {4: 0.2, 8: 0.9, 12: 0.4, 16: 0.5, 20: 0.6}
+EPOCH = 3  # steps, where early stopping counts them
+LOSSES = {3: 0.5, 6: 0.6, 9: 0.3, 12: 0.4, 15: 0.3, 18: 0.35}  # lowest after epoch 3
+STALLED = {**SCORES, 15: 0.7, 18: 0.7}
 
 
 class Training:
     """One folder's training on random batches, started as often as wanted."""
 
     def __init__(self, folder):
-        self.folder, self.validated, self.read = folder, [], []
+        self.folder, self.validated, self.read, self.measured = folder, [], [], []
         folder.mkdir()
 
-    def start(self, steps=STEPS, stop_at=None, stop_validating=None, nan=(), scores=SCORES, patience=0, idle=False):
-        """The state after training; a signal arrives as batch `stop_at` is read, or in a validation."""
+    def start(
+        self, steps=STEPS, stop_at=None, stop_validating=None, stop_measuring=None, nan=(), scores=SCORES, patience=0,
+        epoch=6, idle=False,
+    ):  # fmt: skip
+        """The state after training; a signal arrives as batch `stop_at` is read, in a validation, or at the loss."""
         made, over, step = tiny.system()
         console = tiny.quiet()
         journal = Journal(self.folder, 'tiny', 'images', console)
         checkpoints = Checkpoints(self.folder / 'checkpoints', 2, journal.say)
-        plan = loop.Plan(steps, 6, 2, log_every=2, save_every=SAVE_EVERY, patience=patience)
+        plan = loop.Plan(steps, epoch, 2, log_every=2, save_every=SAVE_EVERY, patience=patience)
 
         def batches(first):
             for number in range(first, steps):
@@ -46,12 +52,20 @@ class Training:
                 os.kill(os.getpid(), signal.SIGTERM)
             return {'score': scores[int(state.step)]} if scores else {}
 
+        def held_out_loss(state):
+            self.measured.append(int(state.step))
+            if int(state.step) == stop_measuring:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return 0.0  # of the few scans that it had looked at
+            return LOSSES[int(state.step)]
+
         try:
             with Signals() as signals:
                 signals.idle = idle
                 return loop.train(
-                    tiny.first_state(), step, batches, plan, over, checkpoints, journal, signals, validate
-                )
+                    tiny.first_state(), step, batches, plan, over, checkpoints, journal, signals, validate,
+                    held_out_loss,
+                )  # fmt: skip
         finally:
             journal.end()
             checkpoints.close()
@@ -150,20 +164,46 @@ def test_a_finished_training_is_left_alone(training):
     assert training.read == training.validated == []
 
 
-def test_training_ends_when_its_score_stalls(training, straight):
-    state = training.start(patience=2)
-    assert int(state.step) == 16 and training.validated == [4, 8, 12, 16] and int(training.best().step) == 8
-    assert 'step 16: no better score in 2 validations, so training ends here' in training.said
-    again = training.start(patience=2)
-    assert training.read == list(range(16)) and tiny.same(again, state)
-    assert int(training.start(patience=3).step) == STEPS  # 20 is 3 validations after 8, and the last anyway
-    assert tiny.same(training.best(), straight.best())
+@pytest.fixture(scope='module')
+def stalled(tmp_path_factory):
+    """Training that ends early, two epochs after the lowest loss."""
+    training = Training(tmp_path_factory.mktemp('stalled') / 'tiny')
+    training.state = training.start(patience=2, epoch=EPOCH, scores=STALLED)
+    return training
 
 
-def test_a_stalled_training_stopped_on_its_way(training):
-    with pytest.raises(Interrupted):
-        training.start(patience=2, stop_at=13)
-    assert int(training.start(patience=2).step) == 16
+def test_training_ends_when_the_held_out_loss_stalls(stalled, straight):
+    """Counted in epochs, however often checkpoints are saved; an equal loss is no fall."""
+    assert int(stalled.state.step) == 15 and stalled.measured == [3, 6, 9, 12, 15]
+    assert stalled.validated == [4, 8, 12, 15] and int(stalled.best().step) == 8
+    assert 'step 15: the segmentation loss has not fallen for 2 epochs, so training ends here' in stalled.said
+    assert 'epoch 4: held-out segmentation loss 0.4000; lowest 0.3000, epoch 3' in stalled.said
+    assert straight.measured == []
+
+
+def test_an_early_end_is_found_again(training, stalled):
+    state = training.start(patience=2, epoch=EPOCH, scores=STALLED)
+    training.read.clear()
+    training.measured.clear()
+    assert tiny.same(training.start(patience=2, epoch=EPOCH, scores=STALLED), state)
+    assert training.read == training.measured == []
+    assert int(training.start(patience=3, epoch=EPOCH, scores=STALLED).step) == 18
+    assert training.read == [15, 16, 17] and training.measured == [18]
+
+
+@pytest.mark.parametrize(
+    'stops',
+    [[{'stop_at': 13}], [{'stop_at': 8}], [{'stop_measuring': 9}, {'stop_measuring': 15}], [{'stop_measuring': 12}]],
+    ids=('after the lowest', 'as an epoch ends', 'as the loss is measured', 'as the loss and the score are measured'),
+)
+def test_a_training_that_is_stopped_ends_as_early(training, stalled, stops):
+    """What early stopping knows is in the checkpoint, an interrupted measurement is made again."""
+    for stop in stops:
+        with pytest.raises(Interrupted):
+            training.start(patience=2, epoch=EPOCH, scores=STALLED, **stop)
+    _check_same(training, training.start(patience=2, epoch=EPOCH, scores=STALLED), stalled)
+    again = [stop['stop_measuring'] for stop in stops if 'stop_measuring' in stop]
+    assert training.measured == sorted([3, 6, 9, 12, 15, *again])
 
 
 def test_an_extended_training_goes_on(training, straight):

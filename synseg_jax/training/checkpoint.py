@@ -1,4 +1,4 @@
-"""Checkpoints by orbax: the whole state, its checksums, and the validation score that chooses the best.
+"""Checkpoints by orbax: the whole state, its checksums, the validation score that chooses the best, and early stopping.
 
 The data position needs nothing more: it is the state's step.  A checkpoint whose content is damaged is passed over,
 aloud, for the one before it, and set aside once training has gone on.  One that the disk does not give is not damaged:
@@ -20,7 +20,10 @@ from orbax.checkpoint import checkpoint_managers as managers
 from synseg_jax import disk, files
 from synseg_jax.errors import InputError
 from synseg_jax.training import parallel, processes
+from synseg_jax.training.early_stop import EarlyStop
 from synseg_jax.training.state import State
+
+EARLY_STOP = 'early_stop'  # the item of a checkpoint
 
 
 class Checkpoints:
@@ -48,9 +51,10 @@ class Checkpoints:
             _drop_damaged_scores(folder)
             self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self.folder, self.say = folder, say
+        self.early_stop = EarlyStop()  # what the checkpoint that was restored last knows of it
         self._damaged: set[int] = set()
 
-    def save(self, state: State, score: float | None = None) -> None:
+    def save(self, state: State, score: float | None = None, early_stop: EarlyStop = EarlyStop()) -> None:
         """Starts saving `state` under its step; the next save or `wait` finishes it."""
         step = int(state.step)
         with disk.writing(self.folder):
@@ -60,8 +64,11 @@ class Checkpoints:
                 if score is not None and self.score(step) is None:  # saved when its validation was interrupted
                     self._add_score(step, score)
                 return
-            items = ocp.args.Composite(state=ocp.args.StandardSave(state), sums=ocp.args.JsonSave(checksums(state)))
-            self.manager.save(step, args=items, metrics=None if score is None else {'score': score}, force=True)
+            items = {'state': ocp.args.StandardSave(state), 'sums': ocp.args.JsonSave(checksums(state))}
+            if early_stop.measured:
+                items[EARLY_STOP] = ocp.args.JsonSave(early_stop._asdict())
+            metrics = None if score is None else {'score': score}
+            self.manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
     def wait(self) -> None:
         """Returns when the last save is on disk."""
@@ -99,11 +106,6 @@ class Checkpoints:
         metrics = self.manager.metrics(step)
         return metrics['score'] if metrics else None
 
-    def best_step(self) -> int | None:
-        """The step with the highest score, the first of equals; None if none has one."""
-        scores = {step: self.score(step) for step in self.manager.all_steps()}
-        return min((step for step in scores if scores[step] is not None), key=lambda s: (-scores[s], s), default=None)
-
     def _first_whole(self, steps, like):
         for step in steps:
             found = self._whole(step, like)
@@ -132,10 +134,13 @@ class Checkpoints:
 
     def _restore(self, step, like):
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), sums=ocp.args.JsonRestore())
-        restored = self.manager.restore(step, args=items)
+        items = {'state': ocp.args.StandardRestore(abstract), 'sums': ocp.args.JsonRestore()}
+        if (self.folder / str(step) / EARLY_STOP).exists():
+            items[EARLY_STOP] = ocp.args.JsonRestore()
+        restored = self.manager.restore(step, args=ocp.args.Composite(**items))
         if checksums(restored.state) != restored.sums:
             raise ValueError('its checksums do not fit')
+        self.early_stop = EarlyStop(**restored.get(EARLY_STOP, {}))
         return restored.state
 
     def _set_aside(self) -> None:

@@ -16,6 +16,7 @@ from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_file
 from synseg_jax.terminal import say
 from synseg_jax.training.board import Board
+from synseg_jax.training.early_stop import EarlyStop
 
 EVERY_SECONDS = 20.0  # between lines where there is no terminal to draw a bar on
 
@@ -154,6 +155,13 @@ class Journal:
             self.say(f'step {done}: validation ' + ', '.join(f'{name} {value:.3f}' for name, value in scores.items()))
         self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
 
+    def epoch(self, done: int, epoch: int, loss: float, early_stop: EarlyStop) -> None:
+        """The held-out segmentation loss at the end of an epoch, and the lowest so far."""
+        self.board.scalars(done, {'validation/loss': loss})
+        lowest = f'lowest {early_stop.lowest:.4f}, epoch {early_stop.epoch}'
+        self.say(f'epoch {epoch}: held-out segmentation loss {loss:.4f}; {lowest}')
+        self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
+
     def picture(self, done: int, name: str, path: Path) -> None:
         """A PNG file as an image of TensorBoard."""
         self.board.image(done, name, imread(path)[..., :3])
@@ -191,6 +199,9 @@ class Silence(Journal):
         pass
 
     def score(self, done: int, scores: Mapping[str, float]) -> None:
+        pass
+
+    def epoch(self, done: int, epoch: int, loss: float, early_stop: EarlyStop) -> None:
         pass
 
     def sync(self) -> None:

@@ -30,7 +30,7 @@ class Plan:
     batch: int
     log_every: int
     save_every: int
-    patience: int = 0  # validations without a better score after which training ends; 0: never
+    patience: int = 0  # epochs without a fall of the held-out segmentation loss after which training ends; 0: never
 
 
 def train(
@@ -43,31 +43,21 @@ def train(
     journal: Journal,
     signals: Signals,
     validate: Callable[[State], dict[str, float]] | None = None,
+    held_out_loss: Callable[[State], float] | None = None,
 ) -> State:
     """The state after `plan.steps` steps, resumed from the newest whole checkpoint.
 
     `batches(k)` iterates, until it is closed, over the global batches from k on, laid out over the mesh;
-    `validate(state)` measures held-out subjects, its `score` choosing the best checkpoint.  Raises Interrupted after
-    saving when a signal asked for it.
+    `validate(state)` measures held-out subjects, its `score` choosing the best checkpoint; `held_out_loss(state)` is
+    what `plan.patience` waits for.  Raises Interrupted after saving when a signal asked for it.
     """
     restored = checkpoints.latest(state)
     state = state if restored is None else restored
     first = int(state.step)
     agreement = processes.Agreement(parallel.summed(over))
     journal.begin(first, plan)
-
-    def look(state, done):
-        scores = validate(state) if validate else {}
-        if agreement.decide(bool(signals.asked)):
-            _leave(state, checkpoints, journal, signals)  # an interrupted validation does not count
-        journal.score(done, scores)
-        journal.sync()
-        if int(state.streak) == 0:
-            checkpoints.save(state, scores.get('score'))
-
-    if first and _due(first, plan) and checkpoints.score(first) is None:
-        look(state, first)  # the signal came before or during its validation
-    if first and _due(first, plan) and _stalled(first, plan, checkpoints):
+    between = BetweenSteps(plan, agreement, checkpoints, journal, signals, validate, held_out_loss)
+    if first and between.look_again(state, first):
         return state
     rollbacks = 0
     pending: deque = deque()
@@ -92,24 +82,72 @@ def train(
                 elif values['streak'] == 0:
                     rollbacks = 0
             if agreement.poll(bool(signals.asked)):
-                _leave(state, checkpoints, journal, signals)
-            if _due(done, plan):
-                look(state, done)
-                if _stalled(done, plan, checkpoints):
-                    journal.say(f'step {done}: no better score in {plan.patience} validations, so training ends here')
-                    break
+                between.leave(state)
+            if between.look(state, done):
+                break
     checkpoints.wait()
     return state
 
 
-def _due(done, plan):
-    return done % plan.save_every == 0 or done == plan.steps
+class BetweenSteps:
+    """What is done between steps: the loss at the end of an epoch, validation, checkpoints, and leaving in order."""
 
+    def __init__(self, plan, agreement, checkpoints, journal, signals, validate, held_out_loss):
+        self.plan, self.agreement, self.checkpoints, self.journal = plan, agreement, checkpoints, journal
+        self.signals, self.validate, self.held_out_loss = signals, validate, held_out_loss
+        self.early_stop = checkpoints.early_stop
 
-def _stalled(done, plan, checkpoints):
-    """Whether the best checkpoint is so many validations old, which also a resumed run can tell."""
-    best = checkpoints.best_step() if plan.patience else None
-    return best is not None and done - best >= plan.patience * plan.save_every
+    def look(self, state: State, done: int) -> bool:
+        """Whether training ends early after step `done`; measures, validates and saves what is due."""
+        self._measure(state, done)
+        ends = self.early_stop.due(self.plan.patience)
+        if ends or self._due(done):
+            self._validate(state, done)
+        if ends:
+            why = f'the segmentation loss has not fallen for {self.plan.patience} epochs'
+            self.journal.say(f'step {done}: {why}, so training ends here')
+        return ends
+
+    def look_again(self, state: State, first: int) -> bool:
+        """The same at the step to resume at, where a signal may have come before or during it."""
+        self._measure(state, first)
+        ends = self.early_stop.due(self.plan.patience)
+        if (ends or self._due(first)) and self.checkpoints.score(first) is None:
+            self._validate(state, first)
+        return ends
+
+    def leave(self, state: State) -> None:
+        """Saves, and raises Interrupted."""
+        self.journal.sync()
+        self.checkpoints.save(state, early_stop=self.early_stop)
+        self.checkpoints.wait()
+        why = self.signals.asked or 'a signal to another process'
+        raise Interrupted(f'{why}: saved step {int(state.step)}; the same command goes on from there')
+
+    def _due(self, done):
+        return done % self.plan.save_every == 0 or done == self.plan.steps
+
+    def _measure(self, state, done):
+        """The held-out loss, where an epoch has ended whose loss is not known."""
+        epoch, rest = divmod(done, self.plan.steps_per_epoch)
+        if not (self.plan.patience and self.held_out_loss) or rest or epoch <= self.early_stop.measured:
+            return
+        loss = self.held_out_loss(state)
+        self._leave_if_asked(state)  # an interrupted measurement does not count
+        self.early_stop = self.early_stop.after(epoch, loss)
+        self.journal.epoch(done, epoch, loss, self.early_stop)
+
+    def _validate(self, state, done):
+        scores = self.validate(state) if self.validate else {}
+        self._leave_if_asked(state)
+        self.journal.score(done, scores)
+        self.journal.sync()
+        if int(state.streak) == 0:
+            self.checkpoints.save(state, scores.get('score'), self.early_stop)
+
+    def _leave_if_asked(self, state):
+        if self.agreement.decide(bool(self.signals.asked)):
+            self.leave(state)
 
 
 def _roll_back(state, checkpoints, journal, rollbacks):
@@ -125,11 +163,3 @@ def _roll_back(state, checkpoints, journal, rollbacks):
         raise InputError(f'gradients are non-finite from the start ({here} steps); lower the rates or check the data')
     journal.say(f'step {here}: {PATIENCE} non-finite steps in a row, back to the weights of step {int(good.step)}')
     return good.replace(step=good.step + (here - int(good.step)), skipped=skipped)
-
-
-def _leave(state, checkpoints, journal, signals):
-    journal.sync()
-    checkpoints.save(state)
-    checkpoints.wait()
-    why = signals.asked or 'a signal to another process'
-    raise Interrupted(f'{why}: saved step {int(state.step)}; the same command goes on from there')
