@@ -6,13 +6,18 @@
 Both modalities have labels; half of the subjects train and validate, half test.  Reported with 14 % of the real scans
 of the modality under test, CT / MR: Dice .678 / .703 on real scans alone (baseline), .660 / .710 with synthetic ones
 added offline (ada), .744 / .732 trained jointly (joint).  S-score of the synthetic scans .668 / .675 without and .692 /
-.696 with shape consistency.  Silent in the paper: widths, weights of the segmentors' terms (1 each), batch (1).
+.696 with shape consistency.  Silent in the paper: widths, weights of the segmentors' terms (1 each), batch (1), and on
+which scans early stopping measures the segmentation loss (here: real held-out ones, in all epochs of joint training).
+
+Its second data set has 4,212 further CT, of which MR are made to segment MR better: `prepare
+--set=more=FURTHER_CT:b:train` adds them, with their labels.  Only the last stage of ada_more and joint_more reads them.
 
 Bare: phantom hearts at demonstration scale.  Systems end in the modality of which few real scans are read, and in how
 many percent; the other modality is read whole.  --config.run="('scratch_ct_14',)" trains another one: baseline, ada and
 joint with _ct or _mr and 14, 35, 60 or 85; scratch (all networks from the start together) and in_turn (generators move
 first, as the paper says) with 14; more, ada_made and joint_made, what so many percent of further real or synthetic
-scans add to that; all_real, s_score_with and, its generators trained as long, s_score_without.
+scans add to that; all_real, s_score_with and, its generators trained as long, s_score_without.  ada_more and joint_more
+with 0, 23, 50 or 100 percent of the further CT need those: configs/tables/heart_more.py draws some.
 """
 
 from ml_collections import ConfigDict
@@ -21,6 +26,7 @@ from configs import base, variants
 
 SHARES = (14, 35, 60, 85)  # percent of the real scans
 LEAST = SHARES[0]
+FURTHER = (0, 23, 50, 100)  # percent of the further CT; the paper: joint training with 23 equals offline with 100
 CLASSES = ('background', 'left ventricle', 'myocardium', 'left atrium', 'right ventricle', 'right atrium')
 
 
@@ -56,9 +62,8 @@ def get_config(data: str = '') -> ConfigDict:
     def translate(stage='translate', **more):
         return {'method': 'cyclegan', 'sets': whole, 'train': lengths[stage], **more}
 
-    def made(by, does, domain):
-        names = {'a': {'a': ('source',), 'b': ()}, 'b': {'a': (), 'b': ('target',)}}
-        return {'do': does, 'by': by, 'sets': names[domain]}
+    def made(by, does, domain, of=''):
+        return {'do': does, 'by': by, 'sets': {'a': (), 'b': (), domain: (of or whole[domain][0],)}}
 
     def offline(sets, a='', b=''):
         # What is made of few real scans is as few: the same part of a set and of what is made of it are the same scans.
@@ -79,6 +84,15 @@ def get_config(data: str = '') -> ConfigDict:
     def together(sets, begin=None, **more):
         before = {'segment': segment(begin or sets), 'translate': translate(**more)}
         return {**before, 'joint': joint(sets, 'segment', 'translate', **more)}
+
+    def further(share):
+        # Further CT are not reconstructed, as MR is what is to be segmented.
+        more, ada, joint_sets = f'more:{share}%', offline(whole), whole
+        if share:
+            ada['mr_more'] = made('translate', 'synthesize', 'b', 'more')
+            ada['tune']['sets']['a'] += (f'mr_{more}',)
+            joint_sets = {**whole, 'b': (*whole['b'], more)}
+        return {f'ada_more_{share}': {'stages': ada}, f'joint_more_{share}': {'stages': together(joint_sets, whole)}}
 
     def s_score(by, stages):
         made_sets = {'ct': made(by, 'synthesize', 'a'), 'mr': made(by, 'synthesize', 'b')}
@@ -112,6 +126,8 @@ def get_config(data: str = '') -> ConfigDict:
                 f'ada_made_{modality}_{more}': {'stages': offline(sets, **{part: f':{more}%'})},
                 f'joint_made_{modality}_{more}': {'stages': together(sets | {part: (f'{other}:{more}%',)}, sets)},
             }))  # fmt: skip
+    for share in FURTHER:
+        c.systems.update(variants.systems(**further(share)))
     c.chosen, c.run = f'joint_ct_{LEAST}', (f'joint_ct_{LEAST}', f'baseline_ct_{LEAST}')
     c.tests = ('target', 'source')
     unet = {'architecture': 'unet', 'width': 32 if data else 8, 'levels': 3, 'extra': 0, 'dropout': 0.0, 'up_width': 3}
