@@ -97,21 +97,19 @@ def test_volumes_at_the_scale_of_the_paper():
         assert tune.a == (f'source{a}', f'mr{b}', f'mr_back{a}') and tune.b == (f'target{b}', f'ct{a}', f'ct_back{b}')
 
 
-@pytest.mark.parametrize('share', [0, 23, 50, 100])
-def test_further_ct_are_read_by_the_last_stage_only(share):
-    """Their labels by way of synthetic MR; all MR that are trained on are real or made, in both ways of training."""
-    config = _load('heart3d', 'x')
-    read = {
-        (system, stage): (own.sets.a, own.sets.b)
-        for system, stage, own in _stages(config)
-        if system in (f'ada_more_{share}', f'joint_more_{share}')
-    }
-    using = {place for place, sets in read.items() if any('more' in name for of in sets for name in of)}
-    last = {(f'ada_more_{share}', 'mr_more'), (f'ada_more_{share}', 'tune'), (f'joint_more_{share}', 'joint')}
-    assert using == (last if share else set())
-    made, real = ((f'mr_more:{share}%',), (f'more:{share}%',)) if share else ((), ())
-    assert read[f'ada_more_{share}', 'tune'] == (('source', 'mr', 'mr_back', *made), ('target', 'ct', 'ct_back'))
-    assert read[f'joint_more_{share}', 'joint'] == (('source',), ('target', *real))
+def test_further_ct_are_read_by_the_last_stage_only():
+    """Offline as MR that are made of them, jointly as CT, in both ways beside all real scans."""
+    systems = _load('heart3d', 'x').systems
+    for share in (0, 23, 50, 100):
+        made, real = ((f'mr_more:{share}%',), (f'more:{share}%',)) if share else ((), ())
+        ada, joint = (systems[f'{name}_more_{share}'].stages for name in ('ada', 'joint'))
+        assert ada.tune.sets.to_dict() == {'a': ('source', 'mr', 'mr_back', *made), 'b': ('target', 'ct', 'ct_back')}
+        assert joint.joint.sets.to_dict() == {'a': ('source',), 'b': ('target', *real)}
+        if share:
+            assert (ada.mr_more.do, ada.mr_more.sets.to_dict()) == ('synthesize', {'a': (), 'b': ('more',)})
+        for stages_of in (ada, joint):
+            for stage in ('segment', 'translate'):
+                assert stages_of[stage].sets.to_dict() == {'a': ('source',), 'b': ('target',)}
 
 
 def test_further_ct_of_the_phantom_are_of_other_people():
