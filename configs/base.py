@@ -11,7 +11,7 @@ def get_config(data: str = '') -> ConfigDict:
     """The defaults; `data` is the folder that `synseg_jax.prepare` wrote, empty for the embedded phantom."""
     c = ConfigDict()
     c.data_dir = data
-    c.seed = 0
+    c.seed = 0  # of weights, order of the data and augmentation; data.seed decides who is trained on and tested
 
     # The systems: name -> the fields in which it differs from all this.
     c.systems = ConfigDict({'synseg': {}})
@@ -96,6 +96,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.source_split = (0.8, 0.2, 0.0)  # shares of patients: train, validation, test
     c.data.target_split = (0.8, 0.0, 0.2)
     c.data.target_labels = False  # let target labels into the records: only for rows that train on them
+    c.data.seed = 0  # of the split, the folds and the parts of sets (source:35%)
     c.data.same_patients = ()  # sets that may show patients of another role again, at a later time; say so in results
 
     # Augmentation, see synseg_jax/data/augment.py.

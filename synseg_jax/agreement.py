@@ -31,10 +31,8 @@ def settled(config: ConfigDict, manifest: Manifest, named: Collection[str] = ())
 
 
 def _made_with(manifest) -> dict[str, object]:
-    """The settings of the records; of older ones, those that decide how scans are read, and the classes."""
-    known = {**manifest.settings, **{field: getattr(manifest, field) for field in (*READING, 'classes')}}
-    known.pop('seed', None)  # a network is trained on the same records from many seeds
-    return known
+    """The settings of the records; of older ones, those that decide how scans are read, classes and seed."""
+    return {**manifest.settings, **{field: getattr(manifest, field) for field in (*READING, 'classes', 'seed')}}
 
 
 def _contradiction(given: Mapping, wrong: Mapping, manifest) -> str:

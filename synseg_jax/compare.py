@@ -3,11 +3,16 @@
 Usage:
     python -m synseg_jax.compare --table=configs/tables/synseg_spleen.py
     python -m synseg_jax.compare --table=configs/tables/synseg_spleen.py:records/spleen --rows=synseg
+    python -m synseg_jax.compare --table=configs/tables/context_seeds.py --seeds=3
 
 Without data after the colon a table is made at demonstration scale on the embedded phantom.  Every row trains in a
 process of its own, one after another; --rows trains some alone, so that a cluster can take them one by one, and
 --rows=none only writes the report.  An interrupted comparison goes on where it was.  The report (report.html,
 report.md, table.csv, cases.csv) marks rows that have not run.  Single fields: --table.train.batch=8.
+
+--seeds=3 trains every row three times, from its seed and the two after it: weights, order of the data and
+augmentation change, subjects do not.  The first lie in the workdir itself, the others in seed1 and seed2 of it, which
+are workdirs too.
 """
 
 import signal
@@ -25,7 +30,8 @@ from synseg_jax import command, oracle, outputs, schema, stages
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import comparison_plots, report, wording
 from synseg_jax.evaluation.comparison import Report, Row, values
-from synseg_jax.results import MEASURES, RESULTS, Measures, Results, versions
+from synseg_jax.repeats import Repeat, repeats
+from synseg_jax.results import MEASURES, RESULTS, Measures, Results, mean_of, versions
 from synseg_jax.terminal import say
 
 
@@ -35,11 +41,12 @@ class StageFields(TypedDict):
     config: dict[str, Any]
 
 
-def train(system: str, workdir: Path, argv: Sequence[str]) -> tuple[int, bool]:
+def train(system: str, repeat: Repeat, argv: Sequence[str]) -> tuple[int, bool]:
     """The exit code of `main` on one system of the table, and whether we were asked to stop; a SIGTERM reaches it."""
     given = [f'--config{a.removeprefix("--table")}' for a in argv if a.startswith(('--table=', '--table.'))]
-    line = [sys.executable, '-m', 'synseg_jax.main', *given, f"--config.run=('{system}',)", f'--workdir={workdir}']
-    process = subprocess.Popen(line)
+    given += [f'--config.{field}={seed}' for field, seed in repeat.changed.items()]  # the last of a name counts
+    given += [f"--config.run=('{system}',)", f'--workdir={repeat.workdir}']
+    process = subprocess.Popen([sys.executable, '-m', 'synseg_jax.main', *given])
     asked = []
 
     def pass_on(number, _):
@@ -72,19 +79,33 @@ def measures(config: ConfigDict) -> tuple[str, ...]:
     return (*config.table.measures, *((oracle.DICE,) if config.oracle else ()))
 
 
-def rows(config: ConfigDict, workdir: Path) -> list[Row]:
-    """The rows of a table as far as their systems have run."""
-    return [_row(config, wanted, workdir / wanted.system) for wanted in in_order(config.table)]
+def rows(config: ConfigDict, workdir: Path, seeds: int = 1) -> list[Row]:
+    """The rows of a table as far as their systems have run, from so many seeds."""
+    several = repeats(config, workdir, seeds)
+    found = [(wanted, _found(several, wanted)) for wanted in in_order(config.table)]
+    return [_row(config, wanted, workdir / wanted.system, of, seeds) for wanted, of in found]
 
 
-def _row(config, wanted, folder) -> Row:
-    """One row, with the pictures and fields of its stages (of the first fold)."""
-    table, found = config.table, _content(folder / RESULTS, Results)
-    several = len({row.set for row in table.rows.values()}) > 1
-    named = {'name': wanted.name, 'set': dict(table.sets).get(wanted.set, wanted.set) if several else ''}
+def _found(several, wanted) -> dict[int, dict]:
+    """{seed: results} of a row's system, as far as it has been measured on the row's set."""
+    found = {}
+    for repeat in several:
+        where = repeat if repeat.trains(wanted.system) else several[0]
+        content = _content(where.workdir / wanted.system / RESULTS, Results)
+        if wanted.set in content.get('cases', {}):
+            found[repeat.seed] = content
+    return found
+
+
+def _row(config, wanted, folder, several, seeds) -> Row:
+    """One row, with the pictures and fields of its stages (of the first seed and fold)."""
+    table = config.table
+    sets = len({row.set for row in table.rows.values()})
+    named = {'name': wanted.name, 'set': dict(table.sets).get(wanted.set, wanted.set) if sets > 1 else ''}
     named['reported'] = dict(wanted.reported)
-    if wanted.set not in found.get('cases', {}):
+    if not several:
         return Row(**named)
+    found, cases = next(iter(several.values())), {seed: of['cases'][wanted.set] for seed, of in several.items()}
     first = folder / 'fold1' if (folder / 'fold1').is_dir() else folder
     trained = {name: first / name for name in stages.names(config, wanted.system)}
     pictures = {'Best, median and worst case': first / f'{wanted.set}_cases.png'}
@@ -94,14 +115,15 @@ def _row(config, wanted, folder) -> Row:
         curves[f'Stage {name}'] = place / 'curves.png'
     return Row(
         **named,
-        cases=found['cases'][wanted.set],
+        cases=mean_of([*cases.values()]),
+        by_seed=cases if len(cases) > 1 else {},
         reads_target_labels=found['reads_target_labels'],
         transductive=found.get('transductive', False),
-        seconds=found['seconds'],
-        memory_gib=found['peak_memory_gib'],
+        seconds=sum(of['seconds'] for of in several.values()),
+        memory_gib=max(of['peak_memory_gib'] for of in several.values()),
         seed=found['seed'],
         steps=found['steps'],
-        note=_note(found),
+        note=_note(found, f'{len(cases)} of {seeds} seeds have run' if len(cases) < seeds else ''),
         pictures=_existing(pictures),
         curves=_existing(curves),
         config='\n\n'.join(_fields(name, place / 'stage.json') for name, place in trained.items()).strip(),
@@ -112,9 +134,9 @@ def _existing(pictures) -> dict[str, Path]:
     return {caption: path for caption, path in pictures.items() if path.is_file()}
 
 
-def _note(found) -> str:
-    """Folds, and what synthetic scans are worth against the truth."""
-    told = [f'{found["folds"]} folds'] if found['folds'] > 1 else []
+def _note(found, lacks) -> str:
+    """Seeds that have not run, folds, and what synthetic scans are worth against the truth."""
+    told = [lacks] * bool(lacks) + [f'{found["folds"]} folds'] * (found['folds'] > 1)
     truth = {name: of['mean'] for name, of in found['synthesis'].items() if of['mean'] is not None}
     if truth.keys() >= {'mae', 'psnr', 'ssim'}:
         told.append(
@@ -171,17 +193,19 @@ def main() -> None:
     path = command.config_path('table')
     workdir = Path(WORKDIR.value or Path('runs/tables') / config.table.runs)
     outputs.check(workdir, [config.data_dir] if config.data_dir else [], flag='workdir')
-    failed = {}
-    for system in (name for name in chosen if not finished(config, workdir, name)):
-        code, asked = train(system, workdir, command.ARGUMENTS)
-        if asked or not (code or finished(config, workdir, system)):
+    failed, several = {}, repeats(config, workdir, SEEDS.value)
+    for repeat, system in ((repeat, name) for repeat in several for name in chosen if repeat.trains(name)):
+        if finished(repeat.config, repeat.workdir, system):
+            continue
+        code, asked = train(system, repeat, command.ARGUMENTS)
+        if asked or not (code or finished(repeat.config, repeat.workdir, system)):
             break  # it was told to stop, and so are we
         if code:
-            failed[system] = code
-    made, folder = rows(config, workdir), workdir / f'report_{path.stem}'
+            failed[f'{system}, seed {repeat.seed}' if repeat.changed else system] = code
+    made, folder = rows(config, workdir, SEEDS.value), workdir / f'report_{path.stem}'
     folder.mkdir(parents=True, exist_ok=True)
     table = config.table
-    times = [_content(workdir / name / RESULTS, Results).get('seconds', 0.0) for name in systems]
+    times = [_content(one.workdir / name / RESULTS, Results).get('seconds', 0.0) for one in several for name in systems]
     written = Report(
         table.title, table.source, tuple(table.organs), measures(config), table.reference, made,
         [f'{name} stopped with exit code {code}; run it again to see why' for name, code in failed.items()],
@@ -197,6 +221,7 @@ def main() -> None:
 
 if __name__ == '__main__':
     TABLE = command.config_flag('table')
+    SEEDS = flags.DEFINE_integer('seeds', 1, 'Train every row from so many seeds.', lower_bound=1)
     ROWS = flags.DEFINE_list('rows', [], 'Systems to train, by name; all unless given; none: only write the report.')
     WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for all rows; default: runs/tables/<the table says>.')
     command.run(main, required=('table',))

@@ -86,8 +86,8 @@ def given(
 
 
 def settings_of(config) -> Settings:
-    """The settings in a configuration: `data` and `seed`; InputError where a field is missing or of another type."""
-    given = {**config.data, 'seed': config.seed}
+    """The settings in a configuration, `config.data`; InputError where a field is missing or of another type."""
+    given = config.data
     if missing := [field.name for field in fields(Settings) if field.name not in given]:
         raise InputError(f'config.data.{missing[0]} is missing; add it')
     return checked({f.name: tuple(v) if isinstance(v := given[f.name], list) else v for f in fields(Settings)})

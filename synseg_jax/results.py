@@ -173,6 +173,12 @@ def pool(parts: Sequence[Mapping]) -> dict:
     }
 
 
+def mean_of(several: Sequence[Mapping[str, Mapping]]) -> dict:
+    """{case: measures} as the mean over several trainings, of those that measured a case."""
+    names = dict.fromkeys(case for cases in several for case in cases)
+    return {case: _mean([cases[case] for cases in several if case in cases]) for case in names}
+
+
 def _mean(several):
     """Mean of every organ's measures over folds; None where no fold has one."""
     return {

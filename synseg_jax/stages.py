@@ -74,7 +74,7 @@ class Stage:
     def scans(self, domain: str, role: str = 'train') -> list[Chosen]:
         """The scans of a role that it reads in a domain."""
         context = self.config.context
-        options = {'context': context.slices, 'spacing_mm': context.spacing_mm, 'seed': self.config.seed}
+        options = {'context': context.slices, 'spacing_mm': context.spacing_mm, 'seed': self.config.data.seed}
         transductive = self.config.transductive and domain == 'b' and self.does == 'train'
         return select(
             self.config.sets[domain], domain, self.sets, role, self.fold, self.manifest, transductive, **options
@@ -118,7 +118,7 @@ def folds(config: ConfigDict, system: str) -> list[Fold]:
     """The folds over which a system is trained anew; one that holds nobody out where there are none."""
     first = configure(config, system, names(config, system)[0])
     fold = first.fold
-    return [Fold(fold.set, fold.of, i, config.seed, fold.strata) for i in range(max(1, fold.of))]
+    return [Fold(fold.set, fold.of, i, first.data.seed, fold.strata) for i in range(max(1, fold.of))]
 
 
 @contextmanager

@@ -325,8 +325,7 @@ def test_set_flag():
 
 
 def test_settings_of_a_configuration():
-    config = ml_collections.ConfigDict({'seed': 3, 'data': {**vars(Settings()), 'context': 1}})
-    del config.data['seed']
+    config = ml_collections.ConfigDict({'seed': 5, 'data': {**vars(Settings(seed=3)), 'context': 1}})
     assert settings_of(config) == Settings(seed=3)
     del config.data['size']
     with pytest.raises(InputError, match='config.data.size is missing'):

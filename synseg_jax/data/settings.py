@@ -31,7 +31,7 @@ RANGES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What `prepare` does to every scan; the fields are those of `config.data`, and the seed."""
+    """What `prepare` does to every scan; the fields are those of `config.data`."""
 
     size: tuple[int, ...] = (256, 256)
     spacing_mm: float = 0.0
@@ -57,9 +57,8 @@ def checked(values: Mapping[str, object]) -> Settings:
         value = values[field.name]
         within, wanted = RANGES.get(field.name, (lambda _: True, ''))
         if not _fits(value, field.type) or not within(value):
-            name = field.name if field.name == 'seed' else f'data.{field.name}'
             kind = wanted if _fits(value, field.type) else inspect.formatannotation(field.type)
-            raise InputError(f'{name} {value!r}: give {kind}, e.g. {field.default!r}')
+            raise InputError(f'data.{field.name} {value!r}: give {kind}, e.g. {field.default!r}')
     return Settings(**values)
 
 

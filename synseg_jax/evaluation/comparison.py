@@ -1,10 +1,11 @@
 """Several systems on the same cases, beside the numbers of a paper: what a report holds, and its statistics."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from synseg_jax.evaluation.seeds import CrossedTest, crossed_test
 from synseg_jax.evaluation.statistics import SignedRank, holm, mean_interval, signed_rank
 from synseg_jax.evaluation.summary import Case, organ_means, statistics
 
@@ -19,6 +20,7 @@ class Row:
     name: str
     set: str = ''  # the test scans, where the rows of a report have several sets
     cases: Mapping[str, Case] | None = None  # {case: {organ: {measure: value or None}}}; None: not run
+    by_seed: Mapping[int, Mapping[str, Case]] = field(default_factory=dict)  # of several seeds, whose mean `cases` are
     reported: Mapping[str, str] = field(default_factory=dict)  # {measure or 'organ/measure': the paper's cell}
     reads_target_labels: bool = False  # in training
     transductive: bool = False  # trained on the images of the scans that it is tested on
@@ -79,9 +81,10 @@ class Entry(NamedTuple):
     cases: int
     mean: float | None
     median: float | None
-    std: float | None
+    std: float | None  # over cases
+    std_seeds: float | None  # of the mean, over seeds
     interval: tuple[float, float] | None  # of the mean
-    test: SignedRank | None  # against the reference row of the same set
+    test: SignedRank | CrossedTest | None  # against the reference row of the same set
     p_holm: float | None  # over the rows of a set, for one organ and measure
     reported: str
 
@@ -111,15 +114,27 @@ def values(row: Row, organ: str, measure: str) -> dict[str, float | None]:
     return {case: of.get(organ, {}).get(measure) for case, of in cases.items()}
 
 
-def _tests(report: Report, organ: str, measure: str) -> dict[str, tuple[SignedRank, float | None]]:
+def values_by_seed(row: Row, organ: str, measure: str) -> dict[int, dict[str, float | None]]:
+    """The same for each of a row's several seeds."""
+    return {seed: values(replace(row, cases=cases), organ, measure) for seed, cases in row.by_seed.items()}
+
+
+def _test(row: Row, against: Row, organ: str, measure: str) -> SignedRank | CrossedTest:
+    """Paired by case or, where either row has several seeds, by case and seed."""
+    if row.by_seed or against.by_seed:
+        return crossed_test(*(values_by_seed(one, organ, measure) for one in (row, against)))
+    return signed_rank(values(row, organ, measure), values(against, organ, measure))
+
+
+def _tests(report: Report, organ: str, measure: str) -> dict[str, tuple[SignedRank | CrossedTest, float | None]]:
     """`{row title: (test, p after Holm)}` of the rows that were run, against the reference of their set."""
     found = {}
     for name in dict.fromkeys(row.set for row in report.rows):
-        family = {row.title: values(row, organ, measure) for row in report.rows if row.set == name and row.cases}
+        family = {row.title: row for row in report.rows if row.set == name and row.cases}
         of = Row(report.reference, name).title
         if report.reference and of in family:
             against = family.pop(of)
-            tests = {title: signed_rank(own, against) for title, own in family.items()}
+            tests = {title: _test(row, against, organ, measure) for title, row in family.items()}
             corrected = holm([test.p for test in tests.values()])
             found |= {title: (test, p) for (title, test), p in zip(tests.items(), corrected, strict=True)}
     return found
@@ -128,6 +143,7 @@ def _tests(report: Report, organ: str, measure: str) -> dict[str, tuple[SignedRa
 def _entry(report: Report, row: Row, organ: str, measure: str, test, p_holm) -> Entry:
     own = values(row, organ, measure)
     described = statistics(own.values())
+    means = [statistics(of.values())['mean'] for of in values_by_seed(row, organ, measure).values()]
     reported = row.reported.get(f'{organ}/{measure}') or (
         row.reported.get(measure) if organ == report.organs[0] else ''
     )
@@ -140,6 +156,7 @@ def _entry(report: Report, row: Row, organ: str, measure: str, test, p_holm) -> 
         described['mean'],
         described['median'],
         described['std'],
+        statistics(means)['std'],
         mean_interval(own.values()),
         test,
         p_holm,
