@@ -75,8 +75,9 @@ def in_order(table: ConfigDict) -> list[ConfigDict]:
 
 
 def measures(config: ConfigDict) -> tuple[str, ...]:
-    """What a table shows of its rows; what oracle selection would reach as well where that is asked for."""
-    return (*config.table.measures, *((oracle.DICE,) if config.oracle else ()))
+    """What a table shows of its rows; beside Dice what oracle selection would reach, where that is asked for."""
+    beside = {'dice': (oracle.DICE,)} if config.oracle else {}
+    return tuple(one for measure in config.table.measures for one in (measure, *beside.get(measure, ())))
 
 
 def rows(config: ConfigDict, workdir: Path, seeds: int = 1) -> list[Row]:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import stats
 
 from synseg_jax.evaluation import comparison, figures, report, statistics, wording
 from synseg_jax.evaluation.report import Report, Row
+from synseg_jax.results import mean_of
 
 HOSTILE = '<script>alert("1")</script> | *x* $\\frac{$ & \'y\''
 VOID = {'meta', 'img', 'br'}
@@ -105,7 +107,7 @@ def test_entries(example):
 
 def test_a_mark_is_single_where_only_the_first_test_holds():
     once = comparison.Entry(
-        Row('x'), 'o', 'dice', 9, 9, 0.5, 0.5, 0.1, None, statistics.SignedRank(0.03, 9, 0), 0.06, ''
+        Row('x'), 'o', 'dice', 9, 9, 0.5, 0.5, 0.1, None, None, statistics.SignedRank(0.03, 9, 0), 0.06, ''
     )
     assert (once.mark, once._replace(p_holm=0.04).mark) == ('*', '**')
     assert once._replace(test=statistics.SignedRank(None, 4, 0), p_holm=None).mark == ''
@@ -177,8 +179,11 @@ def test_markdown(example, tmp_path):
     table = [line for line in text.splitlines() if line.startswith('|')]
     assert len(table) == 2 + 4
     cells = [re.split(r'(?<!\\)\|', line)[1:-1] for line in table]
-    assert {len(line) for line in cells} == {1 + 2 * 3}
-    assert cells[2][1].strip().startswith('0.8') and cells[2][2].strip() == '.81±.02'
+    heads = ['system', 'Dice ↑', 'median', 'paper', 'ASD mm ↓', 'median', 'HD95 mm ↓', 'median']  # no paper's distances
+    assert [cell.strip() for cell in cells[0]] == heads and {len(line) for line in cells} == {len(heads)}
+    assert cells[2][1].strip().startswith('0.8') and cells[2][3].strip() == '.81±.02'
+    first = [of['spleen']['dice'] for of in example.rows[0].cases.values()]
+    assert cells[2][2].strip() == f'{np.median(first):.3f}'
     assert cells[3][0].strip() == 'worse (reads target labels)' and cells[3][1].strip().endswith(r'\*\*')
     assert cells[4][0].strip() == 'never (not run)' and cells[4][1].strip() == '–'
     assert '<script' not in text.replace(r'\<', '')
@@ -254,3 +259,51 @@ def test_telling_cases_of_a_row(example):
     told = figures.telling_cases(example.rows[0].cases, 'asd_mm')
     means = {case: np.mean([m['asd_mm'] for m in of.values()]) for case, of in example.rows[0].cases.items()}
     assert (told['best'], told['worst']) == (min(means, key=means.get), max(means, key=means.get))
+
+
+def test_oracle_selection_stands_beside_the_choice_without_labels(tmp_path):
+    both = {case: {'spleen': {**of['spleen'], 'dice_oracle': 0.9}} for case, of in cases(0.8).items()}
+    rows = [Row('one', cases=both, reported={'dice': '.7'})]
+    report.write(Report('t', 's', ('spleen',), ('dice', 'dice_oracle', 'asd_mm'), '', rows), tmp_path)
+    head = next(line for line in (tmp_path / 'report.md').read_text().splitlines() if line.startswith('| system'))
+    assert head == '| system | Dice ↑ | median | Dice, oracle selection ↑ | median | paper | ASD mm ↓ | median |'
+
+
+@pytest.fixture
+def seeded():
+    """A row that is better in each of three seeds, and one whose seeds vary more than it is better by."""
+    reference = {seed: cases(0.7, seed=seed) for seed in range(3)}
+    better = {seed: cases(0.8, seed=seed) for seed in range(3)}
+    varying = {seed: cases(0.7 + shift, seed=seed + 5) for seed, shift in enumerate((0.0, 0.02, 0.25))}
+    several = {'reference': reference, 'better': better, 'varying': varying}
+    rows = [Row(name, cases=mean_of([*of.values()]), by_seed=of, seed=0, steps=5) for name, of in several.items()]
+    return Report('t', 's', ('mean',), ('dice',), 'reference', [*rows, Row('never')])
+
+
+def test_several_seeds_are_tested_as_such(seeded):
+    found = {entry.row.name: entry for entry in comparison.entries(seeded)}
+    assert found['better'].mark == '**' and found['varying'].mark == ''
+    assert statistics.signed_rank(*(comparison.values(seeded.rows[i], 'mean', 'dice') for i in (0, 2))).p < 0.01
+    means = [np.mean([np.mean([m['dice'] for m in of.values()]) for of in cases.values()])
+             for cases in seeded.rows[2].by_seed.values()]  # fmt: skip
+    assert found['varying'].std_seeds == pytest.approx(np.std(means, ddof=1))
+    assert found['varying'].mean == pytest.approx(np.mean(means)) and found['never'].std_seeds is None
+
+
+def test_a_report_of_several_seeds(seeded, tmp_path):
+    report.write(seeded, tmp_path)
+    text = (tmp_path / 'report.md').read_text(encoding='utf-8')
+    assert '| system | Dice ↑ | median | over seeds |' in text and 'mean over 3 seeds' in text
+    assert 'varying: 10 cases · 5 steps each · 3 seeds from 0 on' in text and 'crossed random factors' in text
+    lines = list(csv.DictReader((tmp_path / 'cases.csv').open(encoding='utf-8')))
+    assert len(lines) == 3 * 3 * 10 * 2 and lines[-1]['seed'] == '2'
+    assert float(lines[-1]['dice']) == seeded.rows[2].by_seed[2]['case 9']['liver']['dice']
+    told = {line['row']: line for line in csv.DictReader((tmp_path / 'table.csv').open(encoding='utf-8'))}
+    assert told['varying']['seeds'] == '3' and float(told['varying']['std_seeds']) > 0.1
+    assert 'over seeds' in (tmp_path / 'report.html').read_text(encoding='utf-8')
+
+
+def test_a_row_of_one_seed_beside_several_has_no_p(seeded):
+    once = Row('once', cases=seeded.rows[1].by_seed[0], seed=0)
+    (entry,) = [e for e in comparison.entries(replace(seeded, rows=[*seeded.rows, once])) if e.row is once]
+    assert entry.test.p is None and entry.mark == ''

@@ -8,7 +8,7 @@ from pathlib import Path
 from synseg_jax.evaluation import wording
 from synseg_jax.evaluation.comparison import Entry, Report, Row
 
-_COLUMNS = ('paper', 'mean ± std', 'median', '95 % interval', 'n', 'pairs', 'p', 'Holm p')
+_COLUMNS = ('paper', 'mean ± std', 'median', 'over seeds', '95 % interval', 'n', 'pairs', 'p', 'Holm p')
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d1f23; --soft: #5f6672; --line: #d9dce1; --ground: #fff; --tint: #f4f6f8;
   --blue: #0b5c9e; }
@@ -120,7 +120,8 @@ def _details(report: Report, entries: Sequence[Entry]) -> Iterator[str]:
 def _numbers(entry: Entry) -> Iterator[str]:
     yield escape(entry.reported) or '–'
     yield wording.spread(entry)
-    yield wording.number(entry.median, entry.measure)
+    yield wording.median(entry)
+    yield wording.over_seeds(entry)
     yield wording.interval(entry)
     yield wording.count(entry)
     yield str(entry.test.pairs) if entry.test else '–'

@@ -1,7 +1,8 @@
 """One self-contained report of a comparison: HTML, Markdown, CSV and boxplots."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from synseg_jax.evaluation import comparison_plots, page, wording
@@ -30,13 +31,15 @@ def write(report: Report, folder: str | Path) -> None:
 
 def markdown(report: Report, found: Sequence[Entry], *, link: bool = False) -> str:
     """Title, one table of the first organ, what rows took, legend and notes; `link` shows `boxplots.png`."""
-    heads = [cell for measure in report.measures for cell in (wording.heading(measure), 'paper')]
+    first = [entry for entry in found if entry.organ == report.organs[0]]
+    columns = list(_columns(report, first))
+    heads = [heading for _, heading, _ in columns]
     lines = [f'# {_plain(report.title)}', '', _plain(report.source), '']
     lines += [f'**{_plain(report.organs[0])}**', '', f'| system | {" | ".join(map(_plain, heads))} |']
     lines += ['|---|' + '---:|' * len(heads)]
     for row in report.rows:
-        own = [entry for entry in found if entry.row is row and entry.organ == report.organs[0]]
-        cells = [cell for e in own for cell in (_plain(f'{wording.spread(e)} {e.mark}'.strip()), _plain(e.reported))]
+        own = {entry.measure: entry for entry in first if entry.row is row}
+        cells = [_plain(cell(own[measure])) for measure, _, cell in columns]
         badges = ''.join(f' ({words})' for words in wording.badges(report, row))
         lines.append(f'| {_plain(row.title)}{badges} | {" | ".join(cells)} |')
     lines += ['', '![Boxplots](boxplots.png)'] if link else []
@@ -45,6 +48,22 @@ def markdown(report: Report, found: Sequence[Entry], *, link: bool = False) -> s
     lines += ['', *(f'- {_plain(line)}' for line in (*wording.legend(report, list(found)), *report.notes))]
     lines += ['', _plain(', '.join(f'{name} {version}' for name, version in report.versions.items()))]
     return '\n'.join(lines).rstrip() + '\n'
+
+
+def _columns(report: Report, first: Sequence[Entry]) -> Iterator[tuple[str, str, Callable[[Entry], str]]]:
+    """(measure, heading, cell of an entry) of all columns but the rows' names.
+
+    A measure's value under oracle selection stands beside the measure; the paper's, if it printed any, after both.
+    """
+    several = any(row.by_seed for row in report.rows)
+    for measure, selections in groupby(report.measures, lambda name: name.removesuffix('_oracle')):
+        for one in selections:
+            yield one, wording.heading(one), lambda entry: f'{wording.spread(entry)} {entry.mark}'.strip()
+            yield one, 'median', wording.median
+            if several:
+                yield one, 'over seeds', wording.over_seeds
+        if any(entry.reported for entry in first if entry.measure == measure):
+            yield measure, 'paper', lambda entry: entry.reported
 
 
 def _boxplots(report: Report, found: Sequence[Entry], folder: Path) -> dict[str, Path]:
@@ -82,6 +101,8 @@ def _record(report: Report, entry: Entry) -> dict:
         'median': entry.median,
         'mean': entry.mean,
         'std': entry.std,
+        'seeds': len(entry.row.by_seed) or None,
+        'std_seeds': entry.std_seeds,
         'ci_low': low,
         'ci_high': high,
         'reference': report.reference if test else None,
@@ -94,11 +115,16 @@ def _record(report: Report, entry: Entry) -> dict:
 
 
 def _case_records(report: Report) -> Iterator[dict]:
-    """A record per row, case and organ, all with the columns of the first."""
-    measured = [(row, record) for row in report.rows for record in rows(row.cases or {})]
+    """A record per row, seed if there are several, case and organ, all with the columns of the first."""
+    several = any(row.by_seed for row in report.rows)
+    measured = []
+    for row in report.rows:
+        for seed, cases in (row.by_seed or {row.seed: row.cases or {}}).items():
+            told = {'row': row.name, 'set': row.set, **({'seed': seed} if several else {})}
+            measured += [(told, record) for record in rows(cases)]
     columns = dict.fromkeys(key for _, record in measured for key in record)
-    for row, record in measured:
-        yield {'row': row.name, 'set': row.set, **dict.fromkeys(columns), **record}
+    for told, record in measured:
+        yield {**told, **dict.fromkeys(columns), **record}
 
 
 def _plain(text: str) -> str:

@@ -28,6 +28,15 @@ def spread(entry: Entry) -> str:
     return mean if entry.std is None else f'{mean} ± {number(entry.std, entry.measure)}'
 
 
+def median(entry: Entry) -> str:
+    return number(entry.median, entry.measure)
+
+
+def over_seeds(entry: Entry) -> str:
+    """The standard deviation of the mean over seeds, `–` for one seed."""
+    return '–' if entry.std_seeds is None else f'± {number(entry.std_seeds, entry.measure)}'
+
+
 def interval(entry: Entry) -> str:
     return '–' if entry.interval is None else ' to '.join(number(end, entry.measure) for end in entry.interval)
 
@@ -63,11 +72,14 @@ def badges(report: Report, row: Row) -> list[str]:
 
 
 def facts(row: Row) -> str:
-    """Steps, seed, time and memory, as far as they are known."""
+    """Steps, seeds, time and memory, as far as they are known."""
+    several = len(row.by_seed)
+    seed = f'{several} seeds from {row.seed} on' if several else f'seed {row.seed}'
+    steps = f'{row.steps:,} steps each' if several else f'{row.steps or 0:,} steps'
     known = [
         f'{len(row.cases)} cases' if row.cases is not None else 'not run',
-        f'{row.steps:,} steps' if row.steps else 'trains nothing' if row.steps == 0 else '',
-        f'seed {row.seed}' if row.seed is not None else '',
+        steps if row.steps else 'trains nothing' if row.steps == 0 else '',
+        seed if row.seed is not None else '',
         duration(row.seconds) if row.seconds else '',
         f'{row.memory_gib:.1f} GiB' if row.memory_gib else '',
     ]
@@ -76,15 +88,20 @@ def facts(row: Row) -> str:
 
 def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
     """How to read the table, one sentence or two per line."""
+    seeds = max((len(row.by_seed) for row in report.rows), default=0)
+    if seeds:
+        yield (
+            f'Each case counts with its mean over {seeds} seeds of weights, data order and augmentation; the subjects '
+            'are the same. "Over seeds": sample standard deviation, over seeds, of the mean over cases.'
+        )
     yield (
         f'Mean ± sample standard deviation over cases. The interval is a 95 % bootstrap interval of the '
-        f'mean (BCa, {RESAMPLES:,} resamples, fixed seed), from {MIN_VALUES} cases on.'
+        f'mean over cases (BCa, {RESAMPLES:,} resamples, fixed seed), from {MIN_VALUES} cases on.'
     )
     if report.reference:
         yield (
-            f'p: two-sided Wilcoxon signed-rank test against {report.reference} on the cases that both have, from '
-            f'{MIN_PAIRS} pairs on. Holm p: corrected over the rows of one organ and measure. '
-            f'* p < {LEVEL}; ** also after correction.'
+            f'p: {_test(report.reference, seeds)} on the cases that both have, from {MIN_PAIRS} pairs on. '
+            f'Holm p: corrected over the rows of one organ and measure. * p < {LEVEL}; ** also after correction.'
         )
     yield (
         'Empty masks: an organ in neither prediction nor reference leaves the case out; in only one of them it has '
@@ -105,6 +122,15 @@ def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
         yield f'Trained on the images, not the labels, of the scans tested (transductive): {", ".join(told)}.'
     if missing := [row.title for row in report.rows if row.cases is None]:
         yield f'Not run: {", ".join(missing)}'.rstrip('.') + '.'
+
+
+def _test(reference: str, seeds: int) -> str:
+    if not seeds:
+        return f'two-sided Wilcoxon signed-rank test against {reference}'
+    return (
+        f'two-sided t test of the differences from {reference}, cases and seeds being crossed random factors (analysis '
+        "of variance, Satterthwaite's degrees of freedom),"
+    )
 
 
 def _unlike(report: Report) -> Iterator[str]:
