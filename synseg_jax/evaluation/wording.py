@@ -75,7 +75,7 @@ def facts(row: Row) -> str:
     """Steps, seeds, time and memory, as far as they are known."""
     several = len(row.by_seed)
     seed = f'{several} seeds from {row.seed} on' if several else f'seed {row.seed}'
-    steps = f'{row.steps:,} steps each' if several else f'{row.steps or 0:,} steps'
+    steps = f'{row.steps or 0:,} steps' + ' each' * (several > 0)
     known = [
         f'{len(row.cases)} cases' if row.cases is not None else 'not run',
         steps if row.steps else 'trains nothing' if row.steps == 0 else '',

@@ -1,0 +1,169 @@
+"""README's table over all systems: what was looked for, what was seen, and how sure that is.
+
+    python -m configs.summary       # prints what stands between the two markers in README.md
+
+A claim names two rows of a table; every figure is read from the table as it is committed, configs/tables/NAME.md.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from synseg_jax.errors import known
+
+TABLES = Path(__file__).parent / 'tables'
+MARKERS = ('<!-- python -m configs.summary -->\n', '<!-- end of the summary -->')
+_BADGES = re.compile(r'(?: \((?:not run|reference|reads target labels|transductive)\))+$')
+_BESIDE = ('median', 'over seeds', 'paper')  # columns that belong to the measure before them
+
+
+class Claim(NamedTuple):
+    """What was looked for: that one row of a table is ahead of another in a measure."""
+
+    table: str
+    source: str  # the system, and the table of its paper
+    sought: str
+    better: str
+    worse: str
+    measure: str = 'Dice'
+
+
+CLAIMS = (
+    Claim('synseg_spleen', 'SynSeg-Net, Table 1', 'SynSeg-Net ahead of CycleGAN+Seg., spleen',
+          'SynSeg-Net', 'CycleGAN+Seg.'),
+    Claim('synseg_external', 'SynSeg-Net, Table 2', 'SynSeg-Net ahead of CycleGAN+Seg., other cohort, axial',
+          'SynSeg-Net, axial', 'CycleGAN+Seg., axial'),
+    Claim('synseg_ticv', 'SynSeg-Net, Table 3', 'SynSeg-Net ahead of CycleGAN+Seg., head',
+          'SynSeg-Net', 'CycleGAN+Seg.'),
+    Claim('synseg_abdomen_laptop', 'SynSeg-Net, real scans', 'SynSeg-Net ahead of CycleGAN+Seg.',
+          'SynSeg-Net', 'CycleGAN+Seg.'),
+    Claim('prostate', 'prostate, Table 1', 'whole system ahead of plain CycleGAN',
+          '+ SSIM loss, real CT', 'SynCT, real CT'),
+    Claim('prostate', 'prostate, Table 1', 'SSIM loss helps', '+ SSIM loss, real CT', '+ augmentation, real CT'),
+    Claim('prostate_context', 'prostate, section 4', '3 slices ahead of 1', '3 slices, real CT', '1 slice, real CT'),
+    Claim('essnet_liver', 'EssNet, Tables 3 and 4', 'synthetic MR help', 'real + 35 % of EssNet', 'real MR only'),
+    Claim('essnet_liver', 'EssNet, Tables 3 and 4', 'EssNet ahead of CycleGAN',
+          'real + 35 % of EssNet', 'real + 35 % of CycleGAN'),
+    Claim('heart_s_score', '3-D heart, Table 1', 'shape consistency keeps shapes, CT',
+          'G with shape consistency, synthetic CT', 'G without shape consistency, synthetic CT'),
+    Claim('heart', '3-D heart, Table 2', 'joint training helps 2 real CT', 'Ours (R+S), CT', 'Baseline (R), CT'),
+    Claim('heart', '3-D heart, Table 2', 'joint training helps 2 real MR', 'Ours (R+S), MR', 'Baseline (R), MR'),
+    Claim('heart_share', '3-D heart, Figure 7', 'joint training still helps 10 real CT',
+          'Ours (R+S), 85 %, CT', 'Baseline (R), 85 %, CT'),
+    Claim('heart_gap', '3-D heart, Figure 8', 'joint training ahead of offline, whose generators failed here',
+          'Ours (R+S), 85 %', 'ADA (R+S), 85 %'),
+    Claim('tumor', 'tumour-aware, Table 1', 'tumour-aware ahead of CycleGAN, other patients',
+          'tumour-aware, semi-supervised, other patients', 'CycleGAN, other patients'),
+    Claim('tumor_kept', 'tumour-aware, section 4', 'intensities of tumours nearer to real ones',
+          'tumour-aware', 'CycleGAN', 'KL divergence'),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A measure of a row: its mean, and the mark of its test against the reference."""
+
+    mean: float
+    mark: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table, with the scans and seeds that it stands for."""
+
+    cells: Mapping[str, Cell]
+    reference: bool
+    cases: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a table in Markdown says; `arrows` point to the better, `before` is the day of a later change."""
+
+    rows: Mapping[str, Row]
+    arrows: Mapping[str, str]
+    before: str
+
+
+def read(text: str) -> Table:
+    """The table of a report in Markdown (`synseg_jax/evaluation/report.py`); rows that have not run are left out."""
+    heads, _, *lines = [_cells(line) for line in text.splitlines() if line.startswith('|')]
+    measures = {at: head for at, head in enumerate(heads) if at and head not in _BESIDE}
+    facts = dict(re.findall(r'^- (.+?): (\d+ cases · .*)$', _unescaped(text), re.M))
+    rows = {}
+    for cells in lines:
+        title = _BADGES.sub('', cells[0])
+        if title in facts:
+            own = {head[:-2]: _cell(cells[at]) for at, head in measures.items()}
+            rows[title] = Row(own, '(reference)' in cells[0], *_counts(facts[title]))
+    change = re.search(r'\*\*Before the change of ([\d-]+)\*\*', text)
+    return Table(rows, {head[:-2]: head[-1] for head in measures.values()}, change[1] if change else '')
+
+
+def _cells(line) -> list[str]:
+    return [_unescaped(cell).strip() for cell in re.split(r'(?<!\\)\|', line)[1:-1]]
+
+
+def _unescaped(text) -> str:
+    return re.sub(r'\\(.)', r'\1', text)
+
+
+def _cell(text) -> Cell | None:
+    """`0.837 ± 0.054 **`; None for a dash."""
+    found = re.match(r'(-?[\d.]+)(?: ± [\d.]+)?(?: (\*+))?$', text)
+    return Cell(float(found[1]), found[2] or '') if found else None
+
+
+def _counts(facts) -> tuple[int, int]:
+    """Cases and seeds of `8 cases · 500 steps · seed 0 · 80 s`."""
+    several = re.search(r'(\d+) seeds from', facts)
+    return int(facts.split()[0]), int(several[1]) if several else 1
+
+
+def line(claim: Claim, table: Table) -> str:
+    """What was looked for, what was seen and how sure it is; InputError for a row or measure that the table lacks."""
+    better, worse = (table.rows[known(f'row of {claim.table}.md', name, table.rows)] for name in claim[3:5])
+    known(f'measure of {claim.table}.md', claim.measure, table.arrows)
+    ahead, behind = better.cells[claim.measure], worse.cells[claim.measure]
+    rises = (ahead.mean > behind.mean) == (table.arrows[claim.measure] == '↑')
+    mark = (behind if better.reference else ahead).mark if better.reference or worse.reference else None
+    cases, seeds = min(better.cases, worse.cases), min(better.seeds, worse.seeds)
+    return (
+        f'{claim.sought} | {claim.measure} {_short(ahead.mean)}, {_short(behind.mean)} | '
+        f'{_verdict(rises, mark)}; {cases} scans, {f"{seeds} seeds" if seeds > 1 else "one seed"}'
+    )
+
+
+def _verdict(rises: bool, mark: str | None) -> str:
+    """What a test says, in words; `mark` is None where the two rows were not tested against each other."""
+    way = 'yes' if rises else 'the reverse'
+    if mark is None:
+        return f'{way}, but not tested'
+    return {'**': f'{way}, p < .05 corrected', '*': f'{way}, p < .05 uncorrected', '': 'not significant'}[mark]
+
+
+def _short(value: float) -> str:
+    return f'{value:.3f}'.removeprefix('0')
+
+
+def lines() -> Iterator[str]:
+    """The summary in Markdown."""
+    found = {claim.table: read((TABLES / f'{claim.table}.md').read_text(encoding='utf-8')) for claim in CLAIMS}
+    yield '| table | looked for | seen | how sure |'
+    yield '|---|---|---|---|'
+    before = ''
+    for claim in CLAIMS:
+        place = f'[`{claim.table}`](configs/tables/{claim.table}.md): {claim.source}'
+        yield f'| {place if claim.table != before else ""} | {line(claim, found[claim.table])} |'
+        before = claim.table
+    for day in sorted({table.before for table in found.values()} - {''}):
+        later = ', '.join(f'`{name}`' for name, table in found.items() if table.before != day)
+        yield ''
+        yield f'{f"All but {later}" if later else "All"} were trained before the change of {day} that they tell of.'
+
+
+if __name__ == '__main__':
+    print(*lines(), sep='\n')

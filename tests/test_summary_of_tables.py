@@ -1,0 +1,76 @@
+"""README's summary says what the tables say, and reads tables as reports write them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from configs import summary
+from synseg_jax.errors import InputError
+from synseg_jax.evaluation import comparison, report
+from synseg_jax.evaluation.report import Report, Row
+
+README = (Path(__file__).parents[1] / 'README.md').read_text(encoding='utf-8')
+
+
+def test_readme_is_up_to_date():
+    start, end = summary.MARKERS
+    told = README[README.index(start) + len(start) : README.index(end)]
+    assert told == '\n'.join(summary.lines()) + '\n', 'paste what python -m configs.summary prints'
+
+
+def test_every_table_is_in_the_summary():
+    tables = {path.stem for path in summary.TABLES.glob('*.py')}
+    written = {path.stem for path in summary.TABLES.glob('*.md')}
+    assert {claim.table for claim in summary.CLAIMS} == tables & written
+
+
+def _cases(dice):
+    return {f'c{i}': {'liver': {'dice': dice + i / 100, 'asd_mm': 3 - dice}} for i in range(6)}
+
+
+@pytest.fixture
+def table():
+    """A report as it is written, read back."""
+    seeds = {0: _cases(0.8), 1: _cases(0.9), 2: _cases(0.85)}
+    rows = [
+        Row('ours | a', cases=_cases(0.85), by_seed=seeds, seed=0, reported={'dice': '.9 ± .1'}),
+        Row('theirs (here: *b*)', cases=_cases(0.5), by_seed={0: _cases(0.4), 1: _cases(0.6)}, seed=0, steps=4),
+        Row('never'),
+    ]
+    made = Report('t', 's', ('liver',), ('dice', 'asd_mm'), 'ours | a', rows)
+    return summary.read(report.markdown(made, comparison.entries(made)))
+
+
+def test_a_report_is_read_as_it_was_written(table):
+    assert table.rows.keys() == {'ours | a', 'theirs (here: *b*)'} and not table.before
+    assert table.arrows == {'Dice': '↑', 'ASD mm': '↓'}
+    ours, theirs = table.rows.values()
+    assert (ours.reference, ours.cases, ours.seeds) == (True, 6, 3) and (theirs.reference, theirs.seeds) == (False, 2)
+    assert (ours.cells['Dice'].mean, ours.cells['ASD mm'].mean, theirs.cells['Dice'].mean) == (0.875, 2.15, 0.525)
+
+
+@pytest.mark.parametrize(
+    'better, worse, mark, says',
+    [
+        (0.8, 0.5, '**', 'Dice .800, .500 | yes, p < .05 corrected; 6 scans, 2 seeds'),
+        (0.4, 0.5, '*', 'Dice .400, .500 | the reverse, p < .05 uncorrected; 6 scans, 2 seeds'),
+        (0.4, 0.5, '', 'Dice .400, .500 | not significant; 6 scans, 2 seeds'),
+        (0.6, 0.5, None, 'Dice .600, .500 | yes, but not tested; 6 scans, 2 seeds'),
+    ],
+)
+def test_verdicts(table, better, worse, mark, says):
+    ours, theirs = table.rows.values()
+    cells = [{'Dice': summary.Cell(mean, given)} for mean, given in ((better, ''), (worse, mark or ''))]
+    rows = {'a': replace(ours, cells=cells[0], reference=mark is not None), 'b': replace(theirs, cells=cells[1])}
+    claim = summary.Claim('x', 'paper', 'a ahead', 'a', 'b')
+    assert summary.line(claim, replace(table, rows=rows)) == f'a ahead | {says}'
+
+
+def test_less_is_better_of_distances(table):
+    cells = [{'ASD mm': summary.Cell(mean, '**')} for mean in (2.0, 3.0)]
+    rows = {name: replace(row, cells=own) for name, row, own in zip('ab', table.rows.values(), cells, strict=True)}
+    claim = summary.Claim('x', 'paper', 'a ahead', 'a', 'b', 'ASD mm')
+    assert 'ASD mm 2.000, 3.000 | yes' in summary.line(claim, replace(table, rows=rows))
+    with pytest.raises(InputError, match=r"unknown row of x\.md 'c'; known: a, b"):
+        summary.line(claim._replace(worse='c'), replace(table, rows=rows))
