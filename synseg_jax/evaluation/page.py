@@ -100,8 +100,9 @@ def _overview(report: Report, entries: Sequence[Entry]) -> str:
 
 def _beside(entry: Entry) -> str:
     mark = f' <b class="mark">{entry.mark}</b>' if entry.mark else ''
+    seeds = f'<small>over seeds {wording.over_seeds(entry)}</small>' if entry.std_seeds is not None else ''
     paper = f'<small>paper {escape(entry.reported)}</small>' if entry.reported else ''
-    return f'<span>{wording.spread(entry)}{mark}</span>{paper}'
+    return f'<span>{wording.spread(entry)}{mark}</span>{seeds}{paper}'
 
 
 def _details(report: Report, entries: Sequence[Entry]) -> Iterator[str]:
