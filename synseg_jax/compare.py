@@ -62,6 +62,20 @@ def train(system: str, repeat: Repeat, argv: Sequence[str]) -> tuple[int, bool]:
             signal.signal(number, handler)
 
 
+def train_missing(several: Sequence[Repeat], systems: Sequence[str], argv: Sequence[str]) -> dict[str, int]:
+    """Trains the systems that have not run, all from one seed before the next; the exit codes of those that failed."""
+    failed = {}
+    for repeat, system in ((repeat, name) for repeat in several for name in systems if repeat.trains(name)):
+        if finished(repeat.config, repeat.workdir, system):
+            continue
+        code, asked = train(system, repeat, argv)
+        if asked or not (code or finished(repeat.config, repeat.workdir, system)):
+            break  # it was told to stop, and so are we
+        if code:
+            failed[f'{system}, seed {repeat.seed}' if repeat.changed else system] = code
+    return failed
+
+
 def finished(config: ConfigDict, workdir: Path, system: str) -> bool:
     """Whether a system has run to its end, with these very fields, on every set that the table shows of it."""
     wanted = {row.set for row in config.table.rows.values() if row.system == system}
@@ -194,15 +208,8 @@ def main() -> None:
     path = command.config_path('table')
     workdir = Path(WORKDIR.value or Path('runs/tables') / config.table.runs)
     outputs.check(workdir, [config.data_dir] if config.data_dir else [], flag='workdir')
-    failed, several = {}, repeats(config, workdir, SEEDS.value)
-    for repeat, system in ((repeat, name) for repeat in several for name in chosen if repeat.trains(name)):
-        if finished(repeat.config, repeat.workdir, system):
-            continue
-        code, asked = train(system, repeat, command.ARGUMENTS)
-        if asked or not (code or finished(repeat.config, repeat.workdir, system)):
-            break  # it was told to stop, and so are we
-        if code:
-            failed[f'{system}, seed {repeat.seed}' if repeat.changed else system] = code
+    several = repeats(config, workdir, SEEDS.value)
+    failed = train_missing(several, chosen, command.ARGUMENTS)
     made, folder = rows(config, workdir, SEEDS.value), workdir / f'report_{path.stem}'
     folder.mkdir(parents=True, exist_ok=True)
     table = config.table

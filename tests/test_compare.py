@@ -68,23 +68,6 @@ def test_rows_one_by_one(compared):
     assert third.returncode == 0 and 'step' not in third.stdout.split('# Title')[0]
 
 
-def test_several_seeds(compared, table, tiny_records):
-    """What has run once goes on from there, in a workdir of its own, on the same scans."""
-    workdir = compared[0]
-    done = _compare(table, tiny_records, workdir, '--rows=source_only', '--seeds=2')
-    assert done.returncode == 0, done.stderr
-    assert 'not run: broken' in done.stdout and 'source_only' in done.stdout.split('# Title')[0]
-    first, second = (
-        json.loads((of / 'source_only' / 'results.json').read_text()) for of in (workdir, workdir / 'seed1')
-    )
-    assert (first['seed'], second['seed']) == (1, 2) and first['weights'] != second['weights']
-    assert [*first['cases']['target']] == [*second['cases']['target']] and first['cases'] != second['cases']
-    told = (workdir / 'report_mine' / 'report.md').read_text()
-    assert 'no adaptation: 1 cases · 4 steps each · 2 seeds from 1 on' in told and '1 of 2 seeds have run' in told
-    again = _compare(table, tiny_records, workdir, '--rows=source_only', '--seeds=2')
-    assert again.returncode == 0 and 'step' not in again.stdout.split('# Title')[0]
-
-
 def test_the_report(compared):
     folder = compared[0] / 'report_mine'
     names = {path.name for path in folder.iterdir()}

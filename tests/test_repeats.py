@@ -71,12 +71,32 @@ def test_main_is_told_the_seed(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
-def _results(folder, dice, steps=4, seed=0):
+def _results(folder, dice, steps=4, seed=0, fields=''):
     cases = {'target': {f'c{i}': {'liver': {'dice': value}} for i, value in enumerate(dice)}}
     told = {'cases': cases, 'synthesis': {}, 'steps': steps, 'seconds': 60.0, 'peak_memory_gib': 1.0 + seed}
     folder.mkdir(parents=True)
-    content = {**told, 'seed': seed, 'reads_target_labels': False, 'folds': 1}
+    content = {**told, 'seed': seed, 'reads_target_labels': False, 'folds': 1, 'fields': fields}
     (folder / 'results.json').write_text(json.dumps(content))
+
+
+def test_every_seed_is_trained_once(tmp_path, monkeypatch):
+    """And what has run is not trained again; one that fails is told by its seed."""
+    asked = []
+
+    def train(system, repeat, argv):
+        asked.append((system, repeat.seed))
+        if asked[-1] != ('plain', 1):
+            _results(repeat.workdir / system, (0.5,), fields=stages.fields(repeat.config, system))
+        return int(asked[-1] == ('plain', 1)), False
+
+    monkeypatch.setattr(compare, 'train', train)
+    systems = ('plain', 'atlases')
+    assert not compare.train_missing(repeats(_config(), tmp_path, 1), systems, ())
+    assert asked == [('plain', 0), ('atlases', 0)]
+    assert compare.train_missing(repeats(_config(), tmp_path, 3), systems, ()) == {'plain, seed 1': 1}
+    assert asked[2:] == [('plain', 1), ('plain', 2)]
+    compare.train_missing(repeats(_config(), tmp_path, 3), systems, ())
+    assert asked[4:] == [('plain', 1)]
 
 
 def test_rows_are_means_over_seeds(tmp_path):
