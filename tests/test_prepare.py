@@ -354,19 +354,19 @@ def test_settings_of_a_configuration():
             (1.0, 0.5, 0.0),
             r'data\.target_split \(1\.0, 0\.5, 0\.0\): give train, val and test',
         ),
-        ('seed', -1, r'seed -1: give a whole number from 0 to 4294967295'),
+        ('seed', -1, r'data\.seed -1: give a whole number from 0 to 4294967295'),
     ],
 )
 def test_a_field_of_another_type_is_one_line(field, value, message):
     data = {**vars(Settings()), field: value}
     with pytest.raises(InputError, match=message) as error:
-        settings_of(ml_collections.ConfigDict({'seed': data.pop('seed'), 'data': data}))
+        settings_of(ml_collections.ConfigDict({'data': data}))
     assert '\n' not in str(error.value)
 
 
 def test_whole_numbers_and_lists_do():
     data = {**vars(Settings()), 'window_hu': [-125, 275], 'foreground_share': 0, 'classes': ['background', 'liver']}
-    settings = settings_of(ml_collections.ConfigDict({'seed': data.pop('seed'), 'data': data}))
+    settings = settings_of(ml_collections.ConfigDict({'data': data}))
     assert settings.window_hu == (-125, 275) and settings.classes == ('background', 'liver')
 
 
@@ -383,10 +383,9 @@ def test_a_crash_names_the_scan(sets, tmp_path, monkeypatch):
 
 def test_command(sets, tmp_path):
     config = tmp_path / 'config.py'
-    fields = {name: value for name, value in vars(SETTINGS).items() if name != 'seed'}
     config.write_text(
         'from ml_collections import ConfigDict\n'
-        f'def get_config(data=None):\n    return ConfigDict({{"seed": 0, "data": {fields!r}}})\n'
+        f'def get_config(data=None):\n    return ConfigDict({{"data": {vars(SETTINGS)!r}}})\n'
     )
     flags = [f'--config={config}', f'--source={sets[0].folder}', f'--target={sets[1].folder}']
     run = [sys.executable, '-m', 'synseg_jax.prepare', *flags]
