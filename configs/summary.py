@@ -8,6 +8,7 @@ A claim names two rows of a table; every figure is read from the table as it is 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,8 +90,12 @@ class Table:
 
 
 def read(text: str) -> Table:
-    """The table of a report in Markdown (`synseg_jax/evaluation/report.py`); rows that have not run are left out."""
-    heads, _, *lines = [_cells(line) for line in text.splitlines() if line.startswith('|')]
+    """The table of a report in Markdown (`synseg_jax/evaluation/report.py`); rows that have not run are left out.
+
+    Tables that were written beside it are passed over: that of a report begins with `| system |`.
+    """
+    below = dropwhile(lambda line: not line.startswith('| system |'), text.splitlines())
+    heads, _, *lines = [_cells(line) for line in takewhile(lambda line: line.startswith('|'), below)]
     measures = {at: head for at, head in enumerate(heads) if at and head not in _BESIDE}
     facts = dict(re.findall(r'^- (.+?): (\d+ cases · .*)$', _unescaped(text), re.M))
     rows = {}

@@ -119,22 +119,22 @@ def values_by_seed(row: Row, organ: str, measure: str) -> dict[int, dict[str, fl
     return {seed: values(replace(row, cases=cases), organ, measure) for seed, cases in row.by_seed.items()}
 
 
-def _test(row: Row, against: Row, organ: str, measure: str) -> SignedRank | CrossedTest:
-    """Paired by case or, where either row has several seeds, by case and seed."""
-    if row.by_seed or against.by_seed:
+def _test(row: Row, against: Row, organ: str, measure: str, seeded: bool) -> SignedRank | CrossedTest:
+    """Paired by case or, in a report of several seeds, by case and seed."""
+    if seeded:
         return crossed_test(*(values_by_seed(one, organ, measure) for one in (row, against)))
     return signed_rank(values(row, organ, measure), values(against, organ, measure))
 
 
 def _tests(report: Report, organ: str, measure: str) -> dict[str, tuple[SignedRank | CrossedTest, float | None]]:
     """`{row title: (test, p after Holm)}` of the rows that were run, against the reference of their set."""
-    found = {}
+    found, seeded = {}, any(row.by_seed for row in report.rows)
     for name in dict.fromkeys(row.set for row in report.rows):
         family = {row.title: row for row in report.rows if row.set == name and row.cases}
         of = Row(report.reference, name).title
         if report.reference and of in family:
             against = family.pop(of)
-            tests = {title: _test(row, against, organ, measure) for title, row in family.items()}
+            tests = {title: _test(row, against, organ, measure, seeded) for title, row in family.items()}
             corrected = holm([test.p for test in tests.values()])
             found |= {title: (test, p) for (title, test), p in zip(tests.items(), corrected, strict=True)}
     return found
