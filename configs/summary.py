@@ -55,6 +55,8 @@ CLAIMS = (
           'Ours (R+S), 85 %, CT', 'Baseline (R), 85 %, CT'),
     Claim('heart_gap', '3-D heart, Figure 8', 'joint training ahead of offline, whose generators failed here',
           'Ours (R+S), 85 %', 'ADA (R+S), 85 %'),
+    Claim('heart_more', '3-D heart, Figure 7, right', 'joint training ahead of offline, with 48 further CT',
+          'Ours (R+S), 100 % of further CT', 'ADA (R+S), 100 % of further CT'),
     Claim('tumor', 'tumour-aware, Table 1', 'tumour-aware ahead of CycleGAN, other patients',
           'tumour-aware, semi-supervised, other patients', 'CycleGAN, other patients'),
     Claim('tumor_kept', 'tumour-aware, section 4', 'intensities of tumours nearer to real ones',
@@ -85,12 +87,13 @@ class Table:
     """What a table in Markdown says; `arrows` point to the better, `before` is the day of a later change."""
 
     rows: Mapping[str, Row]
+    idle: frozenset[str]  # rows that have not run
     arrows: Mapping[str, str]
     before: str
 
 
 def read(text: str) -> Table:
-    """The table of a report in Markdown (`synseg_jax/evaluation/report.py`); rows that have not run are left out.
+    """The table of a report in Markdown (`synseg_jax/evaluation/report.py`).
 
     Tables that were written beside it are passed over: that of a report begins with `| system |`.
     """
@@ -98,14 +101,18 @@ def read(text: str) -> Table:
     heads, _, *lines = [_cells(line) for line in takewhile(lambda line: line.startswith('|'), below)]
     measures = {at: head for at, head in enumerate(heads) if at and head not in _BESIDE}
     facts = dict(re.findall(r'^- (.+?): (\d+ cases · .*)$', _unescaped(text), re.M))
-    rows = {}
+    rows, idle = {}, set()
     for cells in lines:
         title = _BADGES.sub('', cells[0])
-        if title in facts:
+        if title not in facts:
+            idle.add(title)
+        else:
             own = {head[:-2]: _cell(cells[at]) for at, head in measures.items()}
             rows[title] = Row(own, '(reference)' in cells[0], *_counts(facts[title]))
     change = re.search(r'\*\*Before the change of ([\d-]+)\*\*', text)
-    return Table(rows, {head[:-2]: head[-1] for head in measures.values()}, change[1] if change else '')
+    return Table(
+        rows, frozenset(idle), {head[:-2]: head[-1] for head in measures.values()}, change[1] if change else ''
+    )
 
 
 def _cells(line) -> list[str]:
@@ -130,7 +137,10 @@ def _counts(facts) -> tuple[int, int]:
 
 def line(claim: Claim, table: Table) -> str:
     """What was looked for, what was seen and how sure it is; InputError for a row or measure that the table lacks."""
-    better, worse = (table.rows[known(f'row of {claim.table}.md', name, table.rows)] for name in claim[3:5])
+    names = [known(f'row of {claim.table}.md', name, {*table.rows, *table.idle}) for name in claim[3:5]]
+    if table.idle.intersection(names):
+        return f'{claim.sought} | – | not run yet'
+    better, worse = (table.rows[name] for name in names)
     known(f'measure of {claim.table}.md', claim.measure, table.arrows)
     ahead, behind = better.cells[claim.measure], worse.cells[claim.measure]
     rises = (ahead.mean > behind.mean) == (table.arrows[claim.measure] == '↑')
@@ -165,7 +175,7 @@ def lines() -> Iterator[str]:
         yield f'| {place if claim.table != before else ""} | {line(claim, found[claim.table])} |'
         before = claim.table
     for day in sorted({table.before for table in found.values()} - {''}):
-        later = ', '.join(f'`{name}`' for name, table in found.items() if table.before != day)
+        later = ', '.join(f'`{name}`' for name, table in found.items() if table.rows and table.before != day)
         yield ''
         yield f'{f"All but {later}" if later else "All"} were trained before the change of {day} that they tell of.'
 

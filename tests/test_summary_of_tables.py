@@ -44,7 +44,9 @@ def table():
 
 
 def test_a_report_is_read_as_it_was_written(table):
-    assert table.rows.keys() == {'ours | a', 'theirs (here: *b*)'} and not table.before
+    assert table.rows.keys() == {'ours | a', 'theirs (here: *b*)'} and table.idle == {'never'} and not table.before
+    claim = summary.Claim('x', 'paper', 'ahead', 'ours | a', 'never')
+    assert summary.line(claim, table) == 'ahead | – | not run yet'
     assert table.arrows == {'Dice': '↑', 'ASD mm': '↓'}
     ours, theirs = table.rows.values()
     assert (ours.reference, ours.cases, ours.seeds) == (True, 6, 3) and (theirs.reference, theirs.seeds) == (False, 2)
@@ -73,5 +75,5 @@ def test_less_is_better_of_distances(table):
     rows = {name: replace(row, cells=own) for name, row, own in zip('ab', table.rows.values(), cells, strict=True)}
     claim = summary.Claim('x', 'paper', 'a ahead', 'a', 'b', 'ASD mm')
     assert 'ASD mm 2.000, 3.000 | yes' in summary.line(claim, replace(table, rows=rows))
-    with pytest.raises(InputError, match=r"unknown row of x\.md 'c'; known: a, b"):
+    with pytest.raises(InputError, match=r"unknown row of x\.md 'c'; known: a, b, never"):
         summary.line(claim._replace(worse='c'), replace(table, rows=rows))
