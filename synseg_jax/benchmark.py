@@ -38,7 +38,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -53,6 +53,7 @@ from synseg_jax import outputs, scan_timing, timing
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import write_json
 from synseg_jax.networks.resnet import ResNet
+from synseg_jax.options import Flag, Options, config_flag
 from synseg_jax.ranges import check_complete
 from synseg_jax.results import versions
 from synseg_jax.stages import names
@@ -61,21 +62,79 @@ from synseg_jax.training import memory
 from synseg_jax.training.system import System, configure
 
 CLASSES = 7  # of SynSeg-Net, where no configuration says
+FIELDS = {  # of a configuration, by the flag that sets them
+    'width': ('generator.width', 'segmentor.width', 'discriminator.width'),
+    'blocks': ('generator.blocks', 'segmentor.blocks'),
+    'batch': ('train.batch',),
+    'dtype': ('dtype',),
+}
+PARTS: dict[str, Callable[[timing.Timing, Options], Iterator[dict[str, float]]]] = {
+    'step': lambda runner, options: runner.rounds(options.steps),
+    'epoch': lambda runner, options: runner.epoch(options.steps),
+    'inference': lambda runner, options: runner.segmenting(runner.batch, options.steps),
+    'synthesis': lambda runner, options: runner.synthesizing(runner.batch, options.steps),
+    'pipeline': lambda runner, options: runner.delivering(),
+    'prepare': lambda runner, options: scan_timing.preparing(runner.system, _scan(options.scan)),
+    'predict': lambda runner, options: runner.predicting(_scan(options.scan)),
+}
+FLAGS = (
+    config_flag(),
+    Flag('system', 'System of the configuration; default: config.chosen.'),
+    Flag('stage', 'Stages of the system, one or more; default: its last.', None, flags.DEFINE_list),
+    Flag('images', 'Images of an epoch, for each stage.', [], flags.DEFINE_list),
+    Flag('size', 'Length of every side of an image.', None, flags.DEFINE_integer),
+    Flag('width', 'Features of the networks at full resolution.', None, flags.DEFINE_integer),
+    Flag('blocks', 'Residual blocks.', None, flags.DEFINE_integer),
+    Flag('batch', 'Pairs in a batch.', None, flags.DEFINE_integer),
+    Flag('dtype', 'Computation in float32 or bfloat16.'),
+    Flag('parts', f'What to time: {", ".join(PARTS)}.', ['step', 'inference', 'pipeline'], flags.DEFINE_list),
+    Flag('scan', 'Voxels of the scans that are prepared and segmented.', ['512', '512', '100'], flags.DEFINE_list),
+    Flag('steps', 'Steps in a round.', 10, flags.DEFINE_integer),
+    Flag('rounds', 'Rounds.', 3, flags.DEFINE_integer),
+    Flag('peer', 'A PyTorch script to time in turn.'),
+    Flag('peer_best', 'The peer at its best: bf16, channels_last, compiled, fused.', False, flags.DEFINE_bool),
+    Flag('output', 'JSON file to write.'),
+    Flag('memory', 'Only say what a step will hold on a GPU, from shapes alone.', False, flags.DEFINE_bool),
+)
 
 
-def systems() -> dict[str, System]:
+def main(argv: Sequence[str]) -> int:
+    """Time the parts of training and prediction; the exit code."""
+    return command.run(benchmark, FLAGS, argv)
+
+
+def benchmark(options: Options) -> None:
+    """Print what the flags ask for, and write it to --output."""
+    timed = systems(options)
+    if options.memory:
+        print(json.dumps({stage: _described(one) | {'memory_gib': _remembered(one)} for stage, one in timed.items()}))
+        return
+    if options.output:
+        outputs.check_file(Path(options.output), [path for path in (options.peer, options.config_file) if path])
+    wanted = f'one number of images for each stage: {", ".join(timed)}'
+    images = _numbers('images', options.images, len(timed), wanted) if 'epoch' in options.parts else (0,) * len(timed)
+    found = {}
+    for (stage, one), count in zip(timed.items(), images, strict=True):
+        found[stage] = measure(one, options, count)
+        Console().print(_shown(found[stage]))
+    if options.output:
+        write_json(options.output, found)
+    print(json.dumps(found))
+
+
+def systems(options: Options) -> dict[str, System]:
     """The stages of a system that the flags name, by name."""
-    config = CONFIG.value or _synseg()
+    config = options.config or _synseg()
     check_complete(config)
     with config.unlocked():
-        for flag, fields in _FIELDS.items():
-            for field in fields if flags.FLAGS[flag].value is not None else ():
-                config.update_from_flattened_dict({field: flags.FLAGS[flag].value})
-        if SIZE.value:
-            config.data.size = (SIZE.value,) * len(config.data.size)
-    chosen = known('system', SYSTEM.value or config.chosen, config.systems)
+        for flag, fields in FIELDS.items():
+            for field in fields if getattr(options, flag) is not None else ():
+                config.update_from_flattened_dict({field: getattr(options, flag)})
+        if options.size:
+            config.data.size = (options.size,) * len(config.data.size)
+    chosen = known('system', options.system or config.chosen, config.systems)
     stages = names(config, chosen)
-    wanted = [known(f'stage of {chosen}', stage, stages) for stage in STAGE.value or stages[-1:]]
+    wanted = [known(f'stage of {chosen}', stage, stages) for stage in options.stage or stages[-1:]]
     classes = tuple(config.data.classes) or tuple(map(str, range(CLASSES)))
     return {stage: System(configure(config, chosen, stage), classes) for stage in wanted}
 
@@ -99,29 +158,20 @@ def peer_seconds(script: str, timed: System, steps: int, *more: str) -> float:
     return json.loads(done.stdout.strip().splitlines()[-1])['seconds_per_step']
 
 
-def measure(timed: System, images: int = 0) -> dict:
+def measure(timed: System, options: Options, images: int = 0) -> dict:
     """Everything that the flags ask for of one stage, with so many images in an epoch."""
-    if PEER.value and not Path(PEER.value).is_file():
-        raise InputError(f'--peer={PEER.value}: no such file')
-    if PEER.value and not isinstance(timed.networks.get('g_ab'), ResNet):
+    if options.peer and not Path(options.peer).is_file():
+        raise InputError(f'--peer={options.peer}: no such file')
+    if options.peer and not isinstance(timed.networks.get('g_ab'), ResNet):
         raise InputError('--peer does the work of SynSeg-Net; leave out --config, or name one with ResNets')
-    parts = {known('part (--parts)', part, PARTS): PARTS[part] for part in PARTS_.value}
+    parts = {known('part (--parts)', part, PARTS): PARTS[part] for part in options.parts}
     runner, measured = timing.Timing(timed, images), {}
     for part, rounds in parts.items():
-        measured |= _spread([one | _peer(timed, part) for one in islice(rounds(runner), ROUNDS.value)])
+        measured |= _spread(
+            [one | _peer(timed, part, options) for one in islice(rounds(runner, options), options.rounds)]
+        )
     found = {'measured': measured, **_described(timed)}
     return found | (runner.cost() if 'step' in parts else {}) | _derived(measured, runner)
-
-
-PARTS: dict[str, Callable[[timing.Timing], Iterator[dict[str, float]]]] = {
-    'step': lambda runner: runner.rounds(STEPS.value),
-    'epoch': lambda runner: runner.epoch(STEPS.value),
-    'inference': lambda runner: runner.segmenting(runner.batch, STEPS.value),
-    'synthesis': lambda runner: runner.synthesizing(runner.batch, STEPS.value),
-    'pipeline': lambda runner: runner.delivering(),
-    'prepare': lambda runner: scan_timing.preparing(runner.system, _scan()),
-    'predict': lambda runner: runner.predicting(_scan()),
-}
 
 
 def _derived(measured, runner) -> dict[str, float | None]:
@@ -144,27 +194,27 @@ def _derived(measured, runner) -> dict[str, float | None]:
     return found
 
 
-def _scan() -> tuple[int, ...]:
+def _scan(lengths) -> tuple[int, ...]:
     """The voxels of a scan along its axes."""
-    return _numbers(SCAN, 3, 'three lengths in voxels, e.g. 512,512,100')
+    return _numbers('scan', lengths, 3, 'three lengths in voxels, e.g. 512,512,100')
 
 
-def _numbers(flag, count, wanted) -> tuple[int, ...]:
+def _numbers(flag, listed, count, wanted) -> tuple[int, ...]:
     """So many numbers, each at least 1, which a flag lists."""
     try:
-        numbers = tuple(int(text) for text in flag.value)
+        numbers = tuple(int(text) for text in listed)
     except ValueError:
         numbers = ()
     if len(numbers) != count or min(numbers) < 1:
-        raise InputError(f'--{flag.name}={",".join(flag.value)}: give {wanted}')
+        raise InputError(f'--{flag}={",".join(listed)}: give {wanted}')
     return numbers
 
 
-def _peer(timed, part) -> dict:
-    if not PEER.value or part not in ('step', 'inference'):
+def _peer(timed, part, options) -> dict:
+    if not options.peer or part not in ('step', 'inference'):
         return {}
-    more = [flag for flag, on in (('--infer', part == 'inference'), ('--best', PEER_BEST.value)) if on]
-    return {f'peer_{part}_s': peer_seconds(PEER.value, timed, STEPS.value, *more)}
+    more = [flag for flag, on in (('--infer', part == 'inference'), ('--best', options.peer_best)) if on]
+    return {f'peer_{part}_s': peer_seconds(options.peer, timed, options.steps, *more)}
 
 
 def _spread(rounds) -> dict:
@@ -222,48 +272,5 @@ def _remembered(timed) -> dict:
     return {name: round(of / memory.GIB, 3) for name, of in parts.items()}
 
 
-def main() -> None:
-    """Prints what the flags ask for, and writes it to --output."""
-    timed = systems()
-    if MEMORY.value:
-        print(json.dumps({stage: _described(one) | {'memory_gib': _remembered(one)} for stage, one in timed.items()}))
-        return
-    if OUTPUT.value:
-        outputs.check_file(Path(OUTPUT.value), [path for path in (PEER.value, command.config_path()) if path])
-    wanted = f'one number of images for each stage: {", ".join(timed)}'
-    images = _numbers(IMAGES, len(timed), wanted) if 'epoch' in PARTS_.value else (0,) * len(timed)
-    found = {}
-    for (stage, one), count in zip(timed.items(), images, strict=True):
-        found[stage] = measure(one, count)
-        Console().print(_shown(found[stage]))
-    if OUTPUT.value:
-        write_json(OUTPUT.value, found)
-    print(json.dumps(found))
-
-
-_FIELDS = {
-    'width': ('generator.width', 'segmentor.width', 'discriminator.width'),
-    'blocks': ('generator.blocks', 'segmentor.blocks'),
-    'batch': ('train.batch',),
-    'dtype': ('dtype',),
-}
-
 if __name__ == '__main__':
-    CONFIG = command.config_flag()
-    SYSTEM = flags.DEFINE_string('system', None, 'System of the configuration; default: config.chosen.')
-    STAGE = flags.DEFINE_list('stage', None, 'Stages of the system, one or more; default: its last.')
-    IMAGES = flags.DEFINE_list('images', [], 'Images of an epoch, for each stage.')
-    SIZE = flags.DEFINE_integer('size', None, 'Length of every side of an image.')
-    flags.DEFINE_integer('width', None, 'Features of the networks at full resolution.')
-    flags.DEFINE_integer('blocks', None, 'Residual blocks.')
-    flags.DEFINE_integer('batch', None, 'Pairs in a batch.')
-    flags.DEFINE_string('dtype', None, 'Computation in float32 or bfloat16.')
-    PARTS_ = flags.DEFINE_list('parts', ['step', 'inference', 'pipeline'], f'What to time: {", ".join(PARTS)}.')
-    SCAN = flags.DEFINE_list('scan', ['512', '512', '100'], 'Voxels of the scans that are prepared and segmented.')
-    STEPS = flags.DEFINE_integer('steps', 10, 'Steps in a round.')
-    ROUNDS = flags.DEFINE_integer('rounds', 3, 'Rounds.')
-    PEER = flags.DEFINE_string('peer', None, 'A PyTorch script to time in turn.')
-    PEER_BEST = flags.DEFINE_bool('peer_best', False, 'The peer at its best: bf16, channels_last, compiled, fused.')
-    OUTPUT = flags.DEFINE_string('output', None, 'JSON file to write.')
-    MEMORY = flags.DEFINE_bool('memory', False, 'Only say what a step will hold on a GPU, from shapes alone.')
-    command.run(main)
+    command.start(main)

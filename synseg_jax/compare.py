@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -30,9 +31,17 @@ from synseg_jax import command, oracle, outputs, schema, stages
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import comparison_plots, report, wording
 from synseg_jax.evaluation.comparison import Report, Row, values
+from synseg_jax.options import Flag, Options, config_flag
 from synseg_jax.repeats import Repeat, repeats
 from synseg_jax.results import MEASURES, RESULTS, Measures, Results, mean_of, versions
 from synseg_jax.terminal import say
+
+FLAGS = (
+    config_flag('table', required=True),
+    Flag('rows', 'Systems to train, by name; all unless given; none: only write the report.', [], flags.DEFINE_list),
+    Flag('seeds', 'Train every row from so many seeds.', 1, partial(flags.DEFINE_integer, lower_bound=1)),
+    Flag('workdir', 'Folder for all rows; default: runs/tables/<the table says>.'),
+)
 
 
 class StageFields(TypedDict):
@@ -198,19 +207,23 @@ def _content(path, kind) -> dict:
     return schema.load(path, kind, 'remove it and run the row again') if path.is_file() else {}
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> int:
+    """Compare the systems of a table; the exit code."""
+    return command.run(train_and_report, FLAGS, argv)
+
+
+def train_and_report(options: Options) -> None:
     """Trains the rows that have not run and writes the report."""
-    config = TABLE.value
+    config = options.table
     if 'table' not in config:
         raise InputError('--table names a configuration without a table; configs/tables/ has those with one')
     systems = list(dict.fromkeys(row.system for row in in_order(config.table)))
-    chosen = [] if ROWS.value == ['none'] else [known('row', name, systems) for name in ROWS.value or systems]
-    path = command.config_path('table')
-    workdir = Path(WORKDIR.value or Path('runs/tables') / config.table.runs)
+    chosen = [] if options.rows == ['none'] else [known('row', name, systems) for name in options.rows or systems]
+    workdir = Path(options.workdir or Path('runs/tables') / config.table.runs)
     outputs.check(workdir, [config.data_dir] if config.data_dir else [], flag='workdir')
-    several = repeats(config, workdir, SEEDS.value)
-    failed = train_missing(several, chosen, command.ARGUMENTS)
-    made, folder = rows(config, workdir, SEEDS.value), workdir / f'report_{path.stem}'
+    several = repeats(config, workdir, options.seeds)
+    failed = train_missing(several, chosen, options.arguments)
+    made, folder = rows(config, workdir, options.seeds), workdir / f'report_{options.config_file.stem}'
     folder.mkdir(parents=True, exist_ok=True)
     table = config.table
     times = [_content(one.workdir / name / RESULTS, Results).get('seconds', 0.0) for one in several for name in systems]
@@ -228,8 +241,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    TABLE = command.config_flag('table')
-    SEEDS = flags.DEFINE_integer('seeds', 1, 'Train every row from so many seeds.', lower_bound=1)
-    ROWS = flags.DEFINE_list('rows', [], 'Systems to train, by name; all unless given; none: only write the report.')
-    WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for all rows; default: runs/tables/<the table says>.')
-    command.run(main, required=('table',))
+    command.start(main)

@@ -31,17 +31,33 @@ from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import metrics, plots, summary
 from synseg_jax.files import write_csv, write_json
+from synseg_jax.options import Flag, Options
 
 MOST_LABELS = 255  # that label maps without names may have
 IGNORE = 255  # what many sets mark voxels with that nobody labelled
 PARTS = ('labelsTs', 'labelsTr')  # of an nnU-Net dataset, by which of its images are predicted
 
 
-def main() -> None:
-    labels = class_values.parsed(_LABELS.value) if _LABELS.value else None
-    _check_output(Path(_OUTPUT.value), Path(_PREDICTIONS.value), Path(_REFERENCES.value))
-    cases, summarised = evaluate_folder(_PREDICTIONS.value, _REFERENCES.value, labels, partial=_PARTIAL.value)
-    write(_OUTPUT.value, cases, summarised)
+FLAGS = (
+    Flag('predictions', 'Folder of predicted label maps.', required=True),
+    Flag('references', 'Folder of reference label maps.', required=True),
+    Flag('output', 'Folder for cases.csv, summary.json and boxplots.png.', required=True),
+    Flag('labels', 'liver:6,kidneys:2+3, the classes of the references by their values.'),
+    Flag('partial', 'Measure the cases that are predicted; references may be without.', False, flags.DEFINE_bool),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure predicted label maps against references; the exit code."""
+    return command.run(measure, FLAGS, argv)
+
+
+def measure(options: Options) -> None:
+    """Measure the folder that --predictions names, and print the table."""
+    labels = class_values.parsed(options.labels) if options.labels else None
+    _check_output(Path(options.output), Path(options.predictions), Path(options.references))
+    cases, summarised = evaluate_folder(options.predictions, options.references, labels, partial=options.partial)
+    write(options.output, cases, summarised)
     Console().print(summary.table({'prediction': summarised}, title=f'{len(cases)} cases'))
 
 
@@ -231,9 +247,4 @@ def _listed(names) -> str:
 
 
 if __name__ == '__main__':
-    _PREDICTIONS = flags.DEFINE_string('predictions', None, 'Folder of predicted label maps.')
-    _REFERENCES = flags.DEFINE_string('references', None, 'Folder of reference label maps.')
-    _OUTPUT = flags.DEFINE_string('output', None, 'Folder for cases.csv, summary.json and boxplots.png.')
-    _LABELS = flags.DEFINE_string('labels', None, 'liver:6,kidneys:2+3, the classes of the references by their values.')
-    _PARTIAL = flags.DEFINE_bool('partial', False, 'Measure the cases that are predicted; references may be without.')
-    command.run(main, required=('predictions', 'references', 'output'))
+    command.start(main)

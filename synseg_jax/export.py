@@ -11,7 +11,7 @@ segment_b.stablehlo for JAX, segment_b.onnx for ONNX runtimes.  synseg_jax.inter
 in PyTorch, synseg_jax.import_weights brings it back.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -30,10 +30,34 @@ from synseg_jax.interop.torch_evaluator import Evaluator
 from synseg_jax.interop.torch_weights import to_torch
 from synseg_jax.networks import ARCHITECTURES
 from synseg_jax.networks.unet import Head, Shared
+from synseg_jax.options import Flag, Options
 
 FORMATS = {'safetensors': ('.safetensors',), 'pth': ('.pth',), 'both': ('.safetensors', '.pth')}
 OF_TRAINING = {'parent', 'name', 'dtype', 'param_dtype', 'remat'}  # fields of networks that others need not know
 PACKAGES = ('jax', 'flax', 'numpy', 'safetensors')
+FLAGS = (
+    Flag('workdir', 'Folder that synseg_jax.main trained in.', required=True),
+    Flag('output', 'Folder to write.', required=True),
+    Flag('system', 'Which system of the run; default: config.chosen.'),
+    Flag('stage', 'Which stage of the system; default: the last that trains networks.'),
+    Flag('format', 'safetensors, pth or both.', 'safetensors'),
+    Flag('functions', 'Also functions that need no code of ours: stablehlo, onnx.', [], flags.DEFINE_list),
+    Flag('unfinished', scans.UNFINISHED, False, flags.DEFINE_bool),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the networks of a trained stage for other programs; the exit code."""
+    return command.run(export_stage, FLAGS, argv)
+
+
+def export_stage(options: Options) -> None:
+    """Export the stage that the flags name, and print its networks."""
+    outputs.check(Path(options.output), [options.workdir])
+    found = options.workdir, options.system or '', '', options.stage or '', options.unfinished
+    trained = scans.find(*found)
+    card = export(trained, Path(options.output), options.format, options.functions)
+    print(f'{", ".join(card.networks)} of {trained.run.folder.name} in {options.output}')
 
 
 def export(trained: scans.Trained, output: Path, form: str = 'safetensors', functions: Collection[str] = ()) -> Card:
@@ -141,20 +165,5 @@ def _chain(system, domain) -> list[str]:
     return [name, 's_shared', f's_head_{name[-1]}'] if system.method.twins else [name]
 
 
-def main() -> None:
-    """Exports the stage that the flags name."""
-    outputs.check(Path(OUTPUT.value), [WORKDIR.value])
-    trained = scans.find(WORKDIR.value, SYSTEM.value or '', '', STAGE.value or '', UNFINISHED.value)
-    card = export(trained, Path(OUTPUT.value), FORMAT.value, FUNCTIONS.value)
-    print(f'{", ".join(card.networks)} of {trained.run.folder.name} in {OUTPUT.value}')
-
-
 if __name__ == '__main__':
-    WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that synseg_jax.main trained in.')
-    OUTPUT = flags.DEFINE_string('output', None, 'Folder to write.')
-    SYSTEM = flags.DEFINE_string('system', None, 'Which system of the run; default: config.chosen.')
-    STAGE = flags.DEFINE_string('stage', None, 'Which stage of the system; default: the last that trains networks.')
-    FORMAT = flags.DEFINE_string('format', 'safetensors', 'safetensors, pth or both.')
-    FUNCTIONS = flags.DEFINE_list('functions', [], 'Also functions that need no code of ours: stablehlo, onnx.')
-    UNFINISHED = flags.DEFINE_bool('unfinished', False, scans.UNFINISHED)
-    command.run(main, required=('workdir', 'output'))
+    command.start(main)

@@ -13,7 +13,7 @@ modalities.  Of a .pth file nothing but tensors is read; that needs PyTorch.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from synseg_jax.interop.card import CARD, PUBLISHED, Card, sha256
 from synseg_jax.interop.tensors import read_tensors
 from synseg_jax.interop.torch_weights import fields, from_torch
 from synseg_jax.methods import OWNER
+from synseg_jax.options import Flag, Options, config_flag
 from synseg_jax.ranges import check_complete
 from synseg_jax.run_file import RUN
 from synseg_jax.scans import Run
@@ -38,6 +39,51 @@ from synseg_jax.training import parallel
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import KIND, configure
+
+FLAGS = (
+    config_flag(example='configs/base.py', required=True, data=('weights',)),
+    Flag('weights', 'Folder of the weights.', required=True),
+    Flag('workdir', 'Folder to make.', required=True),
+    Flag('system', 'Which system of the configuration it becomes; default: chosen.'),
+    Flag('stage', 'Which stage of the system, if it has several.'),
+    Flag('channels', 'Without card.json: the modalities, source first, e.g. MR,CT.'),
+    Flag('epoch', 'Without card.json: which weights; default: latest, else the last.'),
+    Flag('typical', 'Without card.json: the range of synthetic scans, but of CT.', '0,1000', flags.DEFINE_list),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make a workdir out of weights; the exit code."""
+    return command.run(make_workdir, FLAGS, argv)
+
+
+def make_workdir(options: Options) -> None:
+    """Import the weights that the flags name, and print their networks."""
+    check_complete(options.config)
+    typical = _range(options.typical)
+    outputs.check(Path(options.workdir), [options.weights], flag='workdir')
+    run = import_weights(
+        options.config,
+        Path(options.weights),
+        Path(options.workdir),
+        options.system or '',
+        options.stage or '',
+        options.epoch or '',
+        tuple(options.channels.split(',')) if options.channels else (),
+        typical,
+    )
+    print(f'{", ".join(run.system.networks)} in {options.workdir}')
+
+
+def _range(typical) -> tuple[float, float]:
+    """The two numbers that --typical gives."""
+    try:
+        low, high = (float(bound) for bound in typical)
+    except ValueError:
+        low = high = 0.0
+    if not -np.inf < low < high < np.inf:
+        raise InputError(f'--typical={",".join(typical)}: give two rising numbers, e.g. --typical=0,1000')
+    return low, high
 
 
 def import_weights(
@@ -117,31 +163,5 @@ def save(run: Run, params: Mapping[str, PyTree]) -> None:
     checkpoints.close()
 
 
-def main() -> None:
-    """Imports what --weights names."""
-    check_complete(CONFIG.value)
-    channels = tuple(CHANNELS.value.split(',')) if CHANNELS.value else ()
-    try:
-        low, high = (float(bound) for bound in TYPICAL.value)
-    except ValueError:
-        low = high = 0.0
-    if not -np.inf < low < high < np.inf:
-        raise InputError(f'--typical={",".join(TYPICAL.value)}: give two rising numbers, e.g. --typical=0,1000')
-    outputs.check(Path(WORKDIR.value), [WEIGHTS.value], flag='workdir')
-    run = import_weights(
-        CONFIG.value, Path(WEIGHTS.value), Path(WORKDIR.value), SYSTEM.value or '', STAGE.value or '',
-        EPOCH.value or '', channels, (low, high),
-    )  # fmt: skip
-    print(f'{", ".join(run.system.networks)} in {WORKDIR.value}')
-
-
 if __name__ == '__main__':
-    CONFIG = command.config_flag(example='configs/base.py')
-    WEIGHTS = flags.DEFINE_string('weights', None, 'Folder of the weights.')
-    WORKDIR = flags.DEFINE_string('workdir', None, 'Folder to make.')
-    SYSTEM = flags.DEFINE_string('system', None, 'Which system of the configuration it becomes; default: chosen.')
-    STAGE = flags.DEFINE_string('stage', None, 'Which stage of the system, if it has several.')
-    CHANNELS = flags.DEFINE_string('channels', None, 'Without card.json: the modalities, source first, e.g. MR,CT.')
-    EPOCH = flags.DEFINE_string('epoch', None, 'Without card.json: which weights; default: latest, else the last.')
-    TYPICAL = flags.DEFINE_list('typical', '0,1000', 'Without card.json: the range of synthetic scans, but of CT.')
-    command.run(main, required=('config', 'weights', 'workdir'), data=('weights',))
+    command.start(main)

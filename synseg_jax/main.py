@@ -13,44 +13,52 @@ N times with --coordinator=HOST:PORT --processes=N --process=0 to N - 1, HOST be
 --distributed where Slurm, Open MPI or a TPU pod tells the rest.  The scripts in launch/ do it.
 """
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from synseg_jax import command, outputs
 from synseg_jax.errors import InputError
+from synseg_jax.options import Flag, Options, config_flag
 
 DETERMINISTIC_XLA = '--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0'
 
 
-def main() -> None:
-    """Runs the configuration that --config names."""
-    if CONFIG.value is None:
-        raise InputError('--config is missing, e.g. --config=configs/quickstart.py')
-    path = command.config_path()
-    workdir = Path(WORKDIR.value or Path('runs') / path.stem)
-    records = CONFIG.value.get('data_dir')
-    outputs.check(workdir, [records] if records else [], flag='workdir')
-    if DETERMINISTIC.value:
-        os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {DETERMINISTIC_XLA}'.strip()
-    from synseg_jax.experiment import run  # JAX starts once the flags are right
-    from synseg_jax.training import processes
+FLAGS = (
+    config_flag(),
+    Flag('coordinator', 'HOST:PORT where several processes meet: a port of process 0.', ''),
+    Flag('deterministic', 'Bit-exact on GPUs too, a little slower.', False, flags.DEFINE_bool),
+    Flag('distributed', 'Several processes, as Slurm, Open MPI or a TPU pod tells.', False, flags.DEFINE_bool),
+    Flag('init_timeout_s', 'Seconds in which all processes must have started.', 300, flags.DEFINE_integer),
+    Flag('process', 'The number of this process, from 0.', -1, flags.DEFINE_integer),
+    Flag('processes', 'How many processes there are.', 0, flags.DEFINE_integer),
+    Flag('workdir', 'Folder for results; default: runs/<configuration>.'),
+)
 
-    if COORDINATOR.value or DISTRIBUTED.value:
-        processes.join(COORDINATOR.value, PROCESSES.value, PROCESS.value, INIT_TIMEOUT_S.value)
-    with processes.together():
-        run(CONFIG.value, workdir, named=command.overrides())
+
+def main(argv: Sequence[str]) -> int:
+    """Train and evaluate the systems of a configuration; the exit code."""
+    return command.run(train, FLAGS, argv)
+
+
+def train(options: Options) -> None:
+    """Run the configuration that --config names, alone or as one of several processes."""
+    if options.config is None:
+        raise InputError('--config is missing, e.g. --config=configs/quickstart.py')
+    workdir = Path(options.workdir or Path('runs') / options.config_file.stem)
+    records = options.config.get('data_dir')
+    outputs.check(workdir, [records] if records else [], flag='workdir')
+    with command.xla_flags(DETERMINISTIC_XLA if options.deterministic else ''):
+        from synseg_jax.experiment import run  # JAX starts once the flags are right
+        from synseg_jax.training import processes
+
+        if options.coordinator or options.distributed:
+            processes.join(options.coordinator, options.processes, options.process, options.init_timeout_s)
+        with processes.together():
+            run(options.config, workdir, named=options.overrides)
 
 
 if __name__ == '__main__':
     command.with_large_pages()
-    CONFIG = command.config_flag()
-    COORDINATOR = flags.DEFINE_string('coordinator', '', 'HOST:PORT where several processes meet: a port of process 0.')
-    DETERMINISTIC = flags.DEFINE_bool('deterministic', False, 'Bit-exact on GPUs too, a little slower.')
-    DISTRIBUTED = flags.DEFINE_bool('distributed', False, 'Several processes, as Slurm, Open MPI or a TPU pod tells.')
-    INIT_TIMEOUT_S = flags.DEFINE_integer('init_timeout_s', 300, 'Seconds in which all processes must have started.')
-    PROCESS = flags.DEFINE_integer('process', -1, 'The number of this process, from 0.')
-    PROCESSES = flags.DEFINE_integer('processes', 0, 'How many processes there are.')
-    WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for results; default: runs/<configuration>.')
-    command.run(main)
+    command.start(main)

@@ -15,7 +15,7 @@ each scan with contours; --probabilities, one float32 scan for each class; --dic
 object in their study (needs highdicom: pip install -e '.[dicom]').
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,67 @@ from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import organs
 from synseg_jax.extras import EXTRAS, Segmented, check_dicom
 from synseg_jax.files import write_csv, write_json
+from synseg_jax.options import Flag, Options
+
+FLAGS = (
+    Flag('workdir', 'Folder that synseg_jax.main trained in.', required=True),
+    Flag('input', 'A scan, a folder of scans, a DICOM series, or an nnU-Net dataset.', required=True),
+    Flag('output', 'Folder to write label maps to.', required=True),
+    Flag('system', 'Which system of the run; default: config.chosen.'),
+    Flag('domain', 'Modality of the scans: b, the target, or a, the source.', 'b'),
+    Flag('flips', "'lr': mean of the votes on the scan and its left-right mirror image."),
+    Flag('components', "'largest': the largest piece of each class but lesions."),
+    Flag('probabilities', 'Also write the probability of each class.', False, flags.DEFINE_bool),
+    Flag('volumes', 'Also write the volume of every organ in mL.', False, flags.DEFINE_bool),
+    Flag('overlays', 'Also draw contours on slices of each scan.', False, flags.DEFINE_bool),
+    Flag('straighten', 'Write on grids without shear where a gantry was tilted.', False, flags.DEFINE_bool),
+    Flag('dicom_seg', 'Also write a DICOM SEG object for each DICOM series.', False, flags.DEFINE_bool),
+    Flag('unfinished', scans.UNFINISHED, False, flags.DEFINE_bool),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Segment scans with a trained system; the exit code."""
+    return command.run(segment, FLAGS, argv)
+
+
+def segment(options: Options) -> None:
+    """Segment the scans that --input names, and print how many there are."""
+    volume.require_input(options.input)
+    trained = scans.find(options.workdir, options.system or '', 's', unfinished=options.unfinished)
+    channel = trained.run.channels[known('domain', options.domain, trained.run.channels)]
+    files, output = given.scans(options.input, channel), Path(options.output)
+    extras = [name for name in ('probabilities', 'volumes', 'overlays', 'dicom_seg') if getattr(options, name)]
+    _check_output(options, files.values(), extras)
+    for field in ('flips', 'components'):
+        if (value := getattr(options, field)) is not None:
+            trained.config.predict[field] = value
+    _check_flips(trained)
+    write = straight.writer(options.straighten)
+    written = predict(trained, files, output, options.domain, given.reader(channel), extras, write)
+    print(f'{len(written)} label maps in {output}')
+
+
+def _check_output(options, files, extras) -> None:
+    """InputError where labels, or what is asked for beside them, would replace scans or mix with them."""
+    output, described = Path(options.output), outputs.around(files)
+    outputs.check(output, (options.input, options.workdir, *described), [*files, *described])
+    for name in extras:
+        outputs.check_whole(output / name, files)
+
+
+def _check_flips(trained) -> None:
+    """Says where mirror images do no good."""
+    if not trained.config.predict.flips:
+        return
+    if not isinstance(trained, scans.Trained):
+        raise InputError(f'--flips={trained.config.predict.flips}: atlases are not mirrored; leave it out')
+    data, flipped = trained.config.data, trained.config.augment.flip
+    if data.slice_axis != 'sagittal' and 'c' not in flipped:
+        log.warning(
+            'networks that never saw mirror images (augment.flip %r) take left for right: --flips is likely to harm',
+            flipped,
+        )
 
 
 def predict(
@@ -107,57 +168,5 @@ def describe(output: Path, run: scans.Run, domain: str, count: int) -> None:
     write_json(output / 'dataset.json', {**description, 'numTraining': count})
 
 
-def main() -> None:
-    """Segments what --input names."""
-    volume.require_input(INPUT.value)
-    trained = scans.find(WORKDIR.value, SYSTEM.value or '', 's', unfinished=UNFINISHED.value)
-    channel = trained.run.channels[known('domain', DOMAIN.value, trained.run.channels)]
-    files, output = given.scans(INPUT.value, channel), Path(OUTPUT.value)
-    extras = [flag.name for flag in (PROBABILITIES, VOLUMES, OVERLAYS, DICOM_SEG) if flag.value]
-    _check_output(output, files.values(), extras)
-    for flag in (FLIPS, COMPONENTS):
-        if flag.value is not None:
-            trained.config.predict[flag.name] = flag.value
-    _check_flips(trained)
-    write = straight.writer(STRAIGHTEN.value)
-    written = predict(trained, files, output, DOMAIN.value, given.reader(channel), extras, write)
-    print(f'{len(written)} label maps in {output}')
-
-
-def _check_output(output, files, extras) -> None:
-    """InputError where labels, or what is asked for beside them, would replace scans or mix with them."""
-    described = outputs.around(files)
-    outputs.check(output, (INPUT.value, WORKDIR.value, *described), [*files, *described])
-    for name in extras:
-        outputs.check_whole(output / name, files)
-
-
-def _check_flips(trained) -> None:
-    """Says where mirror images do no good."""
-    if not trained.config.predict.flips:
-        return
-    if not isinstance(trained, scans.Trained):
-        raise InputError(f'--flips={trained.config.predict.flips}: atlases are not mirrored; leave it out')
-    data, flipped = trained.config.data, trained.config.augment.flip
-    if data.slice_axis != 'sagittal' and 'c' not in flipped:
-        log.warning(
-            'networks that never saw mirror images (augment.flip %r) take left for right: --flips is likely to harm',
-            flipped,
-        )
-
-
 if __name__ == '__main__':
-    WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that synseg_jax.main trained in.')
-    INPUT = flags.DEFINE_string('input', None, 'A scan, a folder of scans, a DICOM series, or an nnU-Net dataset.')
-    OUTPUT = flags.DEFINE_string('output', None, 'Folder to write label maps to.')
-    SYSTEM = flags.DEFINE_string('system', None, 'Which system of the run; default: config.chosen.')
-    DOMAIN = flags.DEFINE_string('domain', 'b', 'Modality of the scans: b, the target, or a, the source.')
-    FLIPS = flags.DEFINE_string('flips', None, "'lr': mean of the votes on the scan and its left-right mirror image.")
-    COMPONENTS = flags.DEFINE_string('components', None, "'largest': the largest piece of each class but lesions.")
-    PROBABILITIES = flags.DEFINE_bool('probabilities', False, 'Also write the probability of each class.')
-    VOLUMES = flags.DEFINE_bool('volumes', False, 'Also write the volume of every organ in mL.')
-    OVERLAYS = flags.DEFINE_bool('overlays', False, 'Also draw contours on slices of each scan.')
-    STRAIGHTEN = flags.DEFINE_bool('straighten', False, 'Write on grids without shear where a gantry was tilted.')
-    DICOM_SEG = flags.DEFINE_bool('dicom_seg', False, 'Also write a DICOM SEG object for each DICOM series.')
-    UNFINISHED = flags.DEFINE_bool('unfinished', False, scans.UNFINISHED)
-    command.run(main, required=('workdir', 'input', 'output'))
+    command.start(main)

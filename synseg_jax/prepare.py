@@ -35,7 +35,35 @@ from synseg_jax.data.records import Manifest
 from synseg_jax.data.roles import Scans
 from synseg_jax.data.settings import Settings, checked
 from synseg_jax.errors import InputError, known
+from synseg_jax.options import Flag, Options, config_flag
 from synseg_jax.terminal import plain
+
+SETS = (
+    Flag('source', 'Folder of the labelled modality.'),
+    Flag('target', 'Folder of the other modality.'),
+    Flag('set', 'name=FOLDER:domain:role, a further folder in one role.', [], flags.DEFINE_multi_string),
+    Flag('channel', 'name=CT, the modality of a set.', [], flags.DEFINE_multi_string),
+    Flag('labels', 'name=liver:6,kidneys:2+3, the classes of a set by their values.', [], flags.DEFINE_multi_string),
+)
+FLAGS = (
+    config_flag(required=True, data=('output',)),
+    *SETS,
+    Flag('output', 'Folder to write.', required=True),
+    Flag('overwrite', 'Replace other records in the output folder.', False, flags.DEFINE_bool),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the records of sets of scans; the exit code."""
+    return command.run(write_records, FLAGS, argv)
+
+
+def write_records(options: Options) -> None:
+    """Prepare the scans that the flags name, and print the table of what was written."""
+    sets = given(options)
+    outputs.check(Path(options.output), [scans.folder for scans in sets])
+    manifest = prepare(sets, options.output, settings_of(options.config), options.overwrite)
+    Console().print(table(manifest))
 
 
 def table(manifest: Manifest) -> Table:
@@ -73,16 +101,14 @@ def described(sets: Sequence[Scans], channels: Sequence[str], labels: Sequence[s
     return [replace(scans, **told[scans.name]) for scans in sets]
 
 
-def given(
-    source: str | None, target: str | None, further: Sequence[str], channels: Sequence[str], labels: Sequence[str]
-) -> list[Scans]:
+def given(options: Options) -> list[Scans]:
     """The folders that the flags name, with what they say of them; InputError for none."""
-    named = [('source', source, 'a'), ('target', target, 'b')]
+    named = [('source', options.source, 'a'), ('target', options.target, 'b')]
     sets = [Scans(name, Path(folder), domain) for name, folder, domain in named if folder]
-    sets += [parse_set(text) for text in further]
+    sets += [parse_set(text) for text in options.set]
     if not sets:
         raise InputError('no scans: give --source=FOLDER and --target=FOLDER; --help shows an example')
-    return described(sets, channels, labels)
+    return described(sets, options.channel, options.labels)
 
 
 def settings_of(config) -> Settings:
@@ -94,23 +120,4 @@ def settings_of(config) -> Settings:
 
 
 if __name__ == '__main__':
-    CONFIG = command.config_flag()
-    SOURCE = flags.DEFINE_string('source', None, 'Folder of the labelled modality.')
-    TARGET = flags.DEFINE_string('target', None, 'Folder of the other modality.')
-    OUTPUT = flags.DEFINE_string('output', None, 'Folder to write.')
-    SETS = flags.DEFINE_multi_string('set', [], 'name=FOLDER:domain:role, a further folder in one role.')
-    CHANNELS = flags.DEFINE_multi_string('channel', [], 'name=CT, the modality of a set.')
-    LABELS = flags.DEFINE_multi_string('labels', [], 'name=liver:6,kidneys:2+3, the classes of a set by their values.')
-    OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace other records in the output folder.')
-
-
-def main() -> None:
-    """Prepares what the flags name and prints the table."""
-    sets = given(SOURCE.value, TARGET.value, SETS.value, CHANNELS.value, LABELS.value)
-    outputs.check(Path(OUTPUT.value), [scans.folder for scans in sets])
-    manifest = prepare(sets, OUTPUT.value, settings_of(CONFIG.value), OVERWRITE.value)
-    Console().print(table(manifest))
-
-
-if __name__ == '__main__':
-    command.run(main, required=('config', 'output'), data=('output',))
+    command.start(main)

@@ -17,7 +17,7 @@ its shear, which ITK, 3D Slicer and nnU-Net need.
 --format=scans writes the scans alone, CASE.nii.gz, of any scan, folder or DICOM series: no labels are needed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +34,62 @@ from synseg_jax.data.volume import Volume
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import atomic_folder
 from synseg_jax.interop import nnunet
+from synseg_jax.options import Flag, Options
 
 OTHER = {'a': 'b', 'b': 'a'}
 GENERATORS = {'a': 'g_ab', 'b': 'g_ba'}
+
+
+FLAGS = (
+    Flag('workdir', 'Folder that synseg_jax.main trained in.', required=True),
+    Flag('input', 'A labelled dataset, or scans in one; with --format=scans, any scans.', required=True),
+    Flag('output', 'Folder to write to; for nnU-Net named DatasetNNN_Name.', required=True),
+    Flag('format', 'nnunet: a raw dataset with labels; scans: the scans alone.', 'nnunet'),
+    Flag('real', 'Dataset of the other modality whose labelled scans are added.'),
+    Flag('labels', 'liver:6,kidneys:2+3, the classes of --input by their values.'),
+    Flag('real_labels', 'The same of --real.'),
+    Flag('straighten', 'Write on grids without shear where a gantry was tilted.', False, flags.DEFINE_bool),
+    Flag('system', 'Which system of the run; default: config.chosen.'),
+    Flag('domain', 'Modality of the scans: a, the source, or b, the target.', 'a'),
+    Flag('unfinished', scans.UNFINISHED, False, flags.DEFINE_bool),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Translate scans into the other modality; the exit code."""
+    return command.run(write_scans, FLAGS, argv)
+
+
+def write_scans(options: Options) -> None:
+    """Translate the scans that --input names, and print how many there are."""
+    raw, domain = known('format', options.format, ('nnunet', 'scans')) == 'nnunet', options.domain
+    if options.real and not raw:
+        raise InputError('--real adds to a dataset for nnU-Net; leave --format=scans out')
+    known('domain', domain, OTHER)
+    write = straight.writer(options.straighten)
+    output = Path(options.output)
+    outputs.check(output, [path for path in (options.input, options.real, options.workdir) if path])
+    trained = scans.find(options.workdir, options.system or '', 'g', unfinished=options.unfinished)
+    needed = raw or trained.config.masked
+    labels = _labelled(trained, 'input', options.input, options.labels, domain) if needed else None
+    if raw:
+        added = options.real and _labelled(trained, 'real', options.real, options.real_labels, OTHER[domain])
+        print(f'{synthesize(trained, labels, output, domain, added or None, write)} labelled scans in {output}')
+    else:
+        channel = trained.run.channels[domain]
+        files = {case.id: case.image for case in labels.cases} if labels else given.scans(options.input, channel)
+        print(f'{translate(trained, files, output, domain, labels, write)} synthetic scans in {output}')
+
+
+def _labelled(trained, flag, folder, labels, domain) -> Dataset:
+    """The labelled scans of a domain in the folder that a flag names; `labels` are their classes as text."""
+    channel, values = trained.run.channels[domain], class_values.parsed(labels) if labels else None
+    found = nnunet.labelled(folder, trained.run.classes, channel, values)
+    other = modality.differ(modality.named(found.channel), modality.named(channel))
+    if other or intensity.is_ct(found.channel) != intensity.is_ct(channel):
+        raise InputError(f'--{flag}={folder}: its channel is {found.channel}, not {channel}; see --domain')
+    given.warn_of_headers((case.image for case in found.cases), channel)
+    return found
 
 
 def synthesize(
@@ -131,48 +184,5 @@ def _check_real(real, source, channel) -> None:
         raise InputError(f'--real={real.folder}: case {both[0]} is also in {source.folder} ({len(both)} such); rename')
 
 
-def main() -> None:
-    """Translates what --input names."""
-    raw = known('format', FORMAT.value, ('nnunet', 'scans')) == 'nnunet'
-    if REAL.value and not raw:
-        raise InputError('--real adds to a dataset for nnU-Net; leave --format=scans out')
-    known('domain', DOMAIN.value, OTHER)
-    write = straight.writer(STRAIGHTEN.value)
-    output, named = Path(OUTPUT.value), [flag.value for flag in (INPUT, REAL, WORKDIR) if flag.value]
-    outputs.check(output, named)
-    trained = scans.find(WORKDIR.value, SYSTEM.value or '', 'g', unfinished=UNFINISHED.value)
-    labels = _labelled(trained, INPUT, LABELS, DOMAIN.value) if raw or trained.config.masked else None
-    if raw:
-        real = _labelled(trained, REAL, REAL_LABELS, OTHER[DOMAIN.value]) if REAL.value else None
-        count = synthesize(trained, labels, output, DOMAIN.value, real, write)
-        print(f'{count} labelled scans in {output}')
-    else:
-        channel = trained.run.channels[DOMAIN.value]
-        files = {case.id: case.image for case in labels.cases} if labels else given.scans(INPUT.value, channel)
-        print(f'{translate(trained, files, output, DOMAIN.value, labels, write)} synthetic scans in {output}')
-
-
-def _labelled(trained, flag, labels, domain) -> Dataset:
-    """The labelled scans of a domain that a flag names."""
-    channel, values = trained.run.channels[domain], class_values.parsed(labels.value) if labels.value else None
-    found = nnunet.labelled(flag.value, trained.run.classes, channel, values)
-    other = modality.differ(modality.named(found.channel), modality.named(channel))
-    if other or intensity.is_ct(found.channel) != intensity.is_ct(channel):
-        raise InputError(f'--{flag.name}={flag.value}: its channel is {found.channel}, not {channel}; see --domain')
-    given.warn_of_headers((case.image for case in found.cases), channel)
-    return found
-
-
 if __name__ == '__main__':
-    WORKDIR = flags.DEFINE_string('workdir', None, 'Folder that synseg_jax.main trained in.')
-    INPUT = flags.DEFINE_string('input', None, 'A labelled dataset, or scans in one; with --format=scans, any scans.')
-    OUTPUT = flags.DEFINE_string('output', None, 'Folder to write to; for nnU-Net named DatasetNNN_Name.')
-    FORMAT = flags.DEFINE_string('format', 'nnunet', 'nnunet: a raw dataset with labels; scans: the scans alone.')
-    REAL = flags.DEFINE_string('real', None, 'Dataset of the other modality whose labelled scans are added.')
-    LABELS = flags.DEFINE_string('labels', None, 'liver:6,kidneys:2+3, the classes of --input by their values.')
-    REAL_LABELS = flags.DEFINE_string('real_labels', None, 'The same of --real.')
-    STRAIGHTEN = flags.DEFINE_bool('straighten', False, 'Write on grids without shear where a gantry was tilted.')
-    SYSTEM = flags.DEFINE_string('system', None, 'Which system of the run; default: config.chosen.')
-    DOMAIN = flags.DEFINE_string('domain', 'a', 'Modality of the scans: a, the source, or b, the target.')
-    UNFINISHED = flags.DEFINE_bool('unfinished', False, scans.UNFINISHED)
-    command.run(main, required=('workdir', 'input', 'output'))
+    command.start(main)

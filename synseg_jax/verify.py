@@ -14,7 +14,6 @@ and the remedy; exit code 1 if training would be wrong, 0 with warnings alone.
 grid brought onto that of their scan by nearest neighbour.  It says what it changed; the originals stay as they are.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,8 +28,46 @@ from synseg_jax.data.repair import repair
 from synseg_jax.data.survey import survey
 from synseg_jax.data.verification import Checked, Problem
 from synseg_jax.errors import InputError
-from synseg_jax.prepare import given, settings_of
+from synseg_jax.options import Flag, Options, config_flag
+from synseg_jax.prepare import SETS, given, settings_of
 from synseg_jax.terminal import plain
+
+FLAGS = (
+    config_flag(required=True, data=('source', 'target', 'set')),
+    *SETS,
+    Flag('repair', 'Write repaired copies of the folders to --output.', False, flags.DEFINE_bool),
+    Flag('output', 'Folder to write, with --repair.'),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Check sets of scans; the exit code."""
+    return command.run(check, FLAGS, argv)
+
+
+def check(options: Options) -> int:
+    """Check the scans that the flags name, and print the table and the problems; 1 if any is an error."""
+    if options.repair != bool(options.output):
+        raise InputError('--repair and --output=FOLDER belong together')
+    sets = given(options)
+    if options.repair:
+        outputs.check(Path(options.output), [scans.folder for scans in sets])
+    console = Console()
+    with console.status('') as status:
+        checked, problems = survey(
+            sets, settings_of(options.config), lambda done, of: status.update(f'{done} of {of} scans')
+        )
+    console.print(table(checked, problems))
+    for problem in sorted(problems, key=lambda problem: not problem.error):
+        print(f'{"error" if problem.error else "warning"}: {problem.text}')
+    if any(one.beside for one in checked) and not options.repair:
+        print('labels that lie on another grid than their scans: --repair --output=FOLDER writes copies that do not')
+    if options.repair:
+        with overheard():  # what was told above
+            lines = repair(checked, options.output)
+        for line in lines:
+            print(f'repair: {line}')
+    return int(any(problem.error for problem in problems))
 
 
 def table(checked: Sequence[Checked], problems: Sequence[Problem]) -> Table:
@@ -53,41 +90,4 @@ def table(checked: Sequence[Checked], problems: Sequence[Problem]) -> Table:
 
 
 if __name__ == '__main__':
-    CONFIG = command.config_flag()
-    SOURCE = flags.DEFINE_string('source', None, 'Folder of the labelled modality.')
-    TARGET = flags.DEFINE_string('target', None, 'Folder of the other modality.')
-    SETS = flags.DEFINE_multi_string('set', [], 'name=FOLDER:domain:role, a further folder in one role.')
-    CHANNELS = flags.DEFINE_multi_string('channel', [], 'name=CT, the modality of a set.')
-    LABELS = flags.DEFINE_multi_string('labels', [], 'name=liver:6,kidneys:2+3, the classes of a set by their values.')
-    REPAIR = flags.DEFINE_bool('repair', False, 'Write repaired copies of the folders to --output.')
-    OUTPUT = flags.DEFINE_string('output', None, 'Folder to write, with --repair.')
-
-
-def main() -> None:
-    """Checks what the flags name, and prints the table and the problems."""
-    if REPAIR.value != bool(OUTPUT.value):
-        raise InputError('--repair and --output=FOLDER belong together')
-    sets = given(SOURCE.value, TARGET.value, SETS.value, CHANNELS.value, LABELS.value)
-    if REPAIR.value:
-        outputs.check(Path(OUTPUT.value), [scans.folder for scans in sets])
-    console = Console()
-    with console.status('') as status:
-        checked, problems = survey(
-            sets, settings_of(CONFIG.value), lambda done, of: status.update(f'{done} of {of} scans')
-        )
-    console.print(table(checked, problems))
-    for problem in sorted(problems, key=lambda problem: not problem.error):
-        print(f'{"error" if problem.error else "warning"}: {problem.text}')
-    if any(one.beside for one in checked) and not REPAIR.value:
-        print('labels that lie on another grid than their scans: --repair --output=FOLDER writes copies that do not')
-    if REPAIR.value:
-        with overheard():  # what was told above
-            lines = repair(checked, OUTPUT.value)
-        for line in lines:
-            print(f'repair: {line}')
-    if any(problem.error for problem in problems):
-        sys.exit(1)
-
-
-if __name__ == '__main__':
-    command.run(main, required=('config',), data=('source', 'target', 'set'))
+    command.start(main)

@@ -1,21 +1,43 @@
 """Runs many commands at the cost of one start of Python: what they import is loaded once, and every command is a fork.
 
-Reads a case on each line of stdin, [command, [flag, ...], folder, environment, seconds], and answers each with a line,
-[exit code, stdout, stderr].
+For commands that are killed, or end their process themselves; others are called in the process of the test.  As a
+program it reads a case on each line of stdin, [command, [flag, ...], folder, environment, seconds], and answers each
+with a line, [exit code, stdout, stderr].
 """
 
+import atexit
 import importlib
 import json
 import os
 import runpy
+import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
+
+import tiny
 
 LIBRARIES = (
     'jax flax.linen optax orbax.checkpoint grain nibabel matplotlib.pyplot tensorboardX SimpleITK pydicom'
     ' scipy.ndimage synseg_jax.experiment'
 ).split()
+
+
+def command(name: str, *flags, timeout: float = 240) -> subprocess.CompletedProcess:
+    """A command run to its end, or killed after `timeout` seconds, in a process of its own; its output as text."""
+    line, server = [*map(str, flags)], _server()
+    server.stdin.write(json.dumps([name, line, str(tiny.ROOT), tiny.environment(), timeout]) + '\n')
+    server.stdin.flush()
+    return subprocess.CompletedProcess([name, *line], *json.loads(server.stdout.readline()))
+
+
+@cache
+def _server():
+    start = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True, 'env': tiny.environment()}
+    server = subprocess.Popen([sys.executable, __file__], **start)
+    atexit.register(server.communicate)  # the end of its cases is its own
+    return server
 
 
 def main():

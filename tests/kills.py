@@ -22,6 +22,7 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.path.join(tempfile.gettempdir(), 'synseg_jax_kills'))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import forks
 import tiny
 
 from synseg_jax.files import TEMPORARY
@@ -86,7 +87,7 @@ class Place:
     def run(self, name: str, *more: str, seconds: float = 600):
         """A command with its flags, killed after some seconds."""
         flags = [flag.format(base=self.base, out=self.out) for flag in FLAGS[name]]
-        return tiny.command(name, *flags, *more, timeout=seconds)
+        return forks.command(name, *flags, *more, timeout=seconds)
 
     def clear(self, name: str) -> None:
         """An output folder with nothing in it but what is the user's, and for `compare` a trained system."""

@@ -2,11 +2,11 @@
 
 import hashlib
 import os
-import runpy
 from pathlib import Path
 
 import numpy as np
 
+from synseg_jax import command, main
 from synseg_jax.data import pipeline
 
 
@@ -31,4 +31,4 @@ def told(batches, read):
 
 if __name__ == '__main__':
     pipeline.batches = told(pipeline.batches, Path(os.environ['READ']))
-    runpy.run_module('synseg_jax.main', run_name='__main__')
+    command.start(main.main)

@@ -1,9 +1,9 @@
 """Small inputs beside scans: descriptions of datasets, records, configurations, and tables of a training."""
 
+import contextlib
+import io
 import json
-import os
 import shutil
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,9 +20,11 @@ from synseg_jax.data.records import Manifest
 from synseg_jax.data.roles import Scans
 from synseg_jax.data.selection import Fold, select
 from synseg_jax.errors import InputError
+from synseg_jax.options import config_flag
 from synseg_jax.prepare import settings_of
 from synseg_jax.training.journal import Table
 
+CONFIG = config_flag(required=True)
 JSON = {'.json': odd_fields.json_value}  # what is edited
 
 
@@ -189,30 +191,13 @@ def _configuration(root: Path) -> Path:
 
 
 def _read_configuration(path: Path) -> dict:
-    """What a command makes of it, in a process of its own."""
-    out, child = path.with_suffix('.out'), os.fork()
-    if not child:
-        code = 1
-        try:
-            with out.open('w') as file:
-                os.dup2(file.fileno(), 2)
-            sys.argv, flag = ['x', f'--config={path}'], command.config_flag()
-            command.run(lambda: out.write_text(flag.value.to_json()), required=('config',))
-            code = 0
-        except SystemExit as left:
-            code = left.code or 0
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    code, said = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), out.read_text()
-    out.unlink()
-    if code == 2:
-        raise InputError(said.removeprefix('error: ').removesuffix('\n'))
-    if code:
-        raise AssertionError(said.strip().split('\n')[-1])
-    return {'config': said}
+    """What a command makes of it."""
+    found, said = {}, io.StringIO()
+    with contextlib.redirect_stderr(said):
+        command.run(lambda options: found.update(config=options.config.to_json()), [CONFIG], [f'--config={path}'])
+    if not found:
+        raise InputError(said.getvalue().removeprefix('error: ').removesuffix('\n'))
+    return found
 
 
 RUNS = {

@@ -3,9 +3,7 @@
 import importlib
 import json
 import re
-import runpy
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -73,34 +71,23 @@ SPELLINGS = {
 
 @pytest.fixture
 def parsed(monkeypatch, tmp_path):
-    """The values of all flags of a command, as its `main` finds them."""
+    """The values of all flags of a command, as what it calls finds them."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv('GLIBC_TUNABLES', '')  # no start anew
     found = []
 
-    def defined():
-        """The flags of the command itself, and those for fields of its configuration."""
-        own = {flag.name for flag in flags.FLAGS.get_flags_for_module(sys.argv[0])}
-        return {name for name in flags.FLAGS if name in own or name.partition('.')[0] in CONFIGURATIONS}
-
-    def capture():
-        own = {name: flags.FLAGS[name].value for name in defined()}
-        own |= {name: (value.to_json_best_effort(), str(command.config_path(name)))
-                for name, value in own.items() if name in CONFIGURATIONS and value is not None}  # fmt: skip
-        found.append(json.loads(json.dumps(own)))
+    def capture(options):
+        values = {name: value for name, value in vars(options).items() if name != 'arguments'}
+        for name in CONFIGURATIONS:
+            if values.get(name) is not None:
+                values[name] = values[name].to_json_best_effort()
+        values['overrides'] = sorted(values['overrides'])
+        found.append(json.loads(json.dumps(values, default=str)))
 
     run = command.run
-    monkeypatch.setattr(command, 'run', lambda main, *more, **options: run(capture, *more, **options))
+    monkeypatch.setattr(command, 'run', lambda _, defined, argv: run(capture, defined, argv))
 
     def parse(name, *arguments):
-        monkeypatch.setattr(sys, 'argv', [name, *arguments])
-        monkeypatch.setattr(sys, 'path', [*sys.path])
-        monkeypatch.delitem(sys.modules, f'synseg_jax.{name}', raising=False)
-        try:
-            runpy.run_module(f'synseg_jax.{name}', run_name='__main__')
-        finally:
-            for flag in defined():
-                delattr(flags.FLAGS, flag)
+        assert importlib.import_module(f'synseg_jax.{name}').main(arguments) == 0
         return found.pop()
 
     return parse
@@ -113,7 +100,7 @@ def test_all_spellings_are_one_request(parsed, name):
     for spelling, spell in SPELLINGS.items():
         assert parsed(name, *spell(request)) == wanted, spelling
     if name in ('prepare', 'verify', 'import_weights'):  # else it would be at demonstration scale
-        config = json.loads(wanted['config'][0])
+        config = json.loads(wanted['config'])
         assert config['data_dir'] == {'prepare': 'records', 'verify': 'MR', 'import_weights': 'w'}[name]
         assert config['data']['size'] == [8, 12] and config['train']['balanced']
 
@@ -166,7 +153,7 @@ def test_records_of_every_spelling_are_the_same(tmp_path):
 
 
 def test_every_command_is_tried():
-    commands = (p for p in (tiny.ROOT / 'synseg_jax').glob('*.py') if 'command.run(main' in p.read_text())
+    commands = (path for path in (tiny.ROOT / 'synseg_jax').glob('*.py') if 'def main(argv' in path.read_text())
     assert {path.stem for path in commands} == set(REQUESTS)
 
 

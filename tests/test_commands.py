@@ -2,18 +2,22 @@
 
 import importlib.machinery
 import json
+import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import tiny
+from absl import flags
 
 from synseg_jax import command as commands
-from synseg_jax import scans
-from synseg_jax.command import LARGE_PAGES, quieten_xla, with_large_pages, with_xla
+from synseg_jax import experiment, main, scans
+from synseg_jax.command import LARGE_PAGES, quieten_xla, start, with_large_pages, with_xla
+from synseg_jax.command_line import CONFIGURATIONS
 from synseg_jax.training.system import configure
 
 COMMANDS = sorted(
@@ -196,10 +200,10 @@ def test_help(answers, command):
     code, out, err, folder = answers[command]
     assert (code, err) == (0, '')
     assert re.search(rf'^ +python -m synseg_jax\.{command} --\w+=', out, re.MULTILINE)
-    flags = re.findall(r'^ +--(?:\[no\])?(\w+):', out, re.MULTILINE)
-    configurations = {'table'} if command == 'compare' else {'config'} if 'config_flag(' in _source(command) else set()
-    assert flags and set(flags) == configurations | set(re.findall(r"DEFINE_\w+\(\s*'(\w+)'", _source(command)))
-    for flag in configurations:
+    listed = re.findall(r'^ +--(?:\[no\])?(\w+):', out, re.MULTILINE)
+    defined = {flag.name for flag in importlib.import_module(f'synseg_jax.{command}').FLAGS}
+    assert defined and sorted(listed) == sorted(defined)
+    for flag in defined & {*CONFIGURATIONS}:
         assert f'--{flag}.FIELD=VALUE' in out
     assert not list(folder.iterdir())
 
@@ -224,20 +228,30 @@ def test_nothing_was_written_elsewhere(answers, places):
     assert sorted(path.name for path in places['mr'].iterdir()) == ['dataset.json', 'imagesTr', 'labelsTr']
 
 
-def test_from_another_folder_without_a_home(tmp_path):
-    """A real process: no HOME, no terminal, plain ASCII, and nobody who reads stdout."""
-    env = {name: value for name, value in tiny.environment().items() if name not in ('HOME', 'LANG', 'LC_ALL')}
-    line = [sys.executable, '-m', 'synseg_jax.predict', '--workdir=ä', '--input=x', '--output=y']
-    done = subprocess.run(
-        line, cwd=tmp_path, env={**env, 'LC_ALL': 'C'}, capture_output=True, text=True, encoding='utf-8', timeout=100
-    )
-    assert done.returncode == 2 and done.stderr.count('\n') == 1 and done.stderr.startswith('error: --input=x')
+def _bare_environment():
+    """No HOME, and plain ASCII."""
+    named = {name: value for name, value in tiny.environment().items() if name not in ('HOME', 'LANG')}
+    return {**named, 'LC_ALL': 'C'}
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_as_a_program(command, tmp_path):
+    """A real process, in another folder, without a HOME or a terminal."""
+    line = [sys.executable, '-m', f'synseg_jax.{command}', '--workdir=ä', '--input=x', '--output=y', '--rows=none']
+    start = {'cwd': tmp_path, 'env': _bare_environment()}
+    done = subprocess.run(line, **start, capture_output=True, text=True, encoding='utf-8', timeout=100)
+    assert (done.returncode, done.stdout) == (2, ''), done.stderr
+    assert re.fullmatch('error: (Unknown command line flag|--input=x: no such file).*\n', done.stderr), done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_nobody_listens_to(tmp_path):
     reader, writer = subprocess.Popen(['true'], stdin=subprocess.PIPE), None
     reader.wait()
     writer = subprocess.Popen(
-        [sys.executable, '-m', 'synseg_jax.predict', '--help'],
+        [sys.executable, '-m', 'synseg_jax.main', '--help'],
         cwd=tmp_path,
-        env=env,
+        env=_bare_environment(),
         stdout=reader.stdin,
         stderr=subprocess.PIPE,
         text=True,
@@ -246,6 +260,15 @@ def test_from_another_folder_without_a_home(tmp_path):
     reader.stdin.close()
     assert writer.returncode in (0, 141) and 'Traceback' not in err
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_an_interrupted_program(monkeypatch):
+    def main(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as left:
+        start(main)
+    assert left.value.code == 130
 
 
 def test_a_program_starts_anew_for_large_pages_unless_told_otherwise(monkeypatch):
@@ -276,6 +299,38 @@ def test_a_flag_of_xla_is_set_unless_named_or_on_cpu_alone(monkeypatch):
     monkeypatch.setenv('XLA_FLAGS', '--xla_gpu_force_conv_nhwc=false')
     with_xla('--xla_gpu_force_conv_nhwc', 'true')
     assert os.environ['XLA_FLAGS'] == '--xla_gpu_force_conv_nhwc=false'
+
+
+def _process():
+    """What calls share: flags, environment, search path, modules of configurations, handlers."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    logs = {name: [*logging.getLogger(name).handlers] for name in (None, 'absl')}
+    configurations = [name for name in sys.modules if name in ('config_config', 'table_config')]
+    return [*flags.FLAGS], dict(os.environ), [*sys.path], handlers, logs, configurations
+
+
+def test_calls_are_independent(tiny_records, tmp_path, monkeypatch, capsys):
+    """None sees a flag, field or configuration of those before it, and none leaves anything in the process."""
+    trained = []
+    monkeypatch.setattr(experiment, 'run', lambda c, workdir, named: trained.append((c.seed, workdir.name, named)))
+    (tmp_path / 'empty.py').write_text('')
+    before, config = _process(), f'{TINY}:{tiny_records}'
+    assert main.main([config, '--config.seed=3', '--deterministic', f'--workdir={tmp_path}/w']) == 0
+    assert main.main([config, f'--workdir={tmp_path}/v']) == 0
+    assert main.main([f'--config={tmp_path}/empty.py']) == 2
+    assert main.main(['--help']) == 0
+    assert trained == [(3, 'w', ('seed',)), (0, 'v', ())]
+    assert 'empty.py: it has no get_config(data); configs/quickstart.py is an example' in capsys.readouterr().err
+    assert _process() == before
+
+
+def test_xla_is_told_of_a_deterministic_run(tiny_records, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setenv('XLA_FLAGS', '--xla_dump_to=x')
+    monkeypatch.setattr(experiment, 'run', lambda *_, **__: told.append(os.environ['XLA_FLAGS']))
+    for more in (['--deterministic'], []):
+        assert main.main([f'{TINY}:{tiny_records}', f'--workdir={tmp_path}', *more]) == 0
+    assert told == [f'--xla_dump_to=x {main.DETERMINISTIC_XLA}', '--xla_dump_to=x']
 
 
 def test_slow_compilation_is_no_bug(monkeypatch):

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import forks
 import jax
 import numpy as np
 import one_process
@@ -215,7 +216,7 @@ def test_processes_that_do_not_come_are_said_in_one_line(tmp_path):
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     line = [f'--coordinator=127.0.0.1:{port}', '--processes=2', '--process=0', '--init_timeout_s=2']
-    ended = tiny.command('main', '--config=tests/tiny.py', f'--workdir={tmp_path / "w"}', *line)
+    ended = forks.command('main', '--config=tests/tiny.py', f'--workdir={tmp_path / "w"}', *line)
     assert ended.returncode == 2, ended.stderr
     assert f'error: the other processes have not come at 127.0.0.1:{port} within 2 s' in ended.stderr
     assert not (tmp_path / 'w').exists()

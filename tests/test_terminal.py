@@ -12,7 +12,7 @@ import tiny
 from rich.console import Console
 
 from synseg_jax import benchmark, experiment, prepare, verify
-from synseg_jax.command import run
+from synseg_jax.command import start
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.verification import Problem
 from synseg_jax.errors import InputError
@@ -47,13 +47,15 @@ def test_names_of_any_bytes_are_printed_in_plain_ascii(monkeypatch):
     """Also where a terminal knows no more: LANG=C, without Python's own way to UTF-8."""
     printed = io.BytesIO()
     monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(printed, encoding='ascii', write_through=True))
-    monkeypatch.setattr(sys, 'argv', ['synseg_jax.command'])
 
-    def main():
+    def main(_):
         print('in ä\udcff')
         say(Console(), 'in ä\udcff')
+        return 0
 
-    run(main)
+    with pytest.raises(SystemExit) as left:
+        start(main)
+    assert left.value.code == 0
     assert printed.getvalue() == b'in \\xe4\\udcff\n' * 2
 
 

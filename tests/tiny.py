@@ -1,13 +1,15 @@
 """The smallest data and networks on which everything runs; also a configuration: --config=tests/tiny.py:RECORDS."""
 
-import atexit
+import importlib
 import io
 import json
+import logging
 import os
 import subprocess
-import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import jax
 import nibabel as nib
@@ -133,25 +135,23 @@ def same(one, other) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a command, which shares compiled programs with the tests."""
+    """The environment of a command's process, which shares compiled programs with the tests."""
     return {**os.environ, 'PYTHONPATH': str(ROOT), 'COLUMNS': '200'}
 
 
-def command(name: str, *arguments, cwd: Path = ROOT, timeout: float = 240) -> subprocess.CompletedProcess:
-    """A command run to its end, as a fork of a process that has loaded the libraries; its output as text."""
-    line = [*map(str, arguments)]
-    server = _forks()
-    server.stdin.write(json.dumps([name, line, str(cwd), environment(), timeout]) + '\n')
-    server.stdin.flush()
-    return subprocess.CompletedProcess([name, *line], *json.loads(server.stdout.readline()))
-
-
-@cache
-def _forks():
-    start = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True, 'env': environment()}
-    server = subprocess.Popen([sys.executable, ROOT / 'tests' / 'forks.py'], **start)
-    atexit.register(server.communicate)  # the end of its cases is its own
-    return server
+def command(name: str, *arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """A command called in this process: its exit code, and its output and warnings as text."""
+    line, out, err = [*map(str, arguments)], io.StringIO(), io.StringIO()
+    main = importlib.import_module(f'synseg_jax.{name}').main
+    warnings = logging.StreamHandler(err)
+    warnings.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(warnings)  # pytest's keep Python from printing them
+    try:
+        with chdir(cwd), mock.patch.dict(os.environ, COLUMNS='200'), redirect_stdout(out), redirect_stderr(err):
+            code = main(line)
+    finally:
+        logging.getLogger().removeHandler(warnings)
+    return subprocess.CompletedProcess([name, *line], code, out.getvalue(), err.getvalue())
 
 
 @cache
