@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tiny
 from dicom_files import write_rtstruct, write_series
 from PIL import Image
 
@@ -23,7 +22,6 @@ from synseg_jax.data.settings import Settings
 from synseg_jax.errors import InputError
 from synseg_jax.prepare import described
 
-ROOT = Path(__file__).resolve().parents[1]
 SHAPE = (12, 10, 4)
 # (columns, rows) of a slice as the viewer sees it, all of it kept
 SETTINGS = Settings(
@@ -522,12 +520,12 @@ def test_nnunet_without_its_description(tmp_path):
 
 def test_command(tmp_path):
     folder = _plain(tmp_path / 'mine')
-    run = [sys.executable, '-m', 'synseg_jax.prepare', f'--config={ROOT}/tests/tiny.py', f'--output={tmp_path / "out"}']
+    run = ['prepare', f'--config={tiny.ROOT}/tests/tiny.py', f'--output={tmp_path / "out"}']
     told = [f'--source={folder}', '--channel=source=CT', '--labels=source=liver:200,spleen:500']
-    done = subprocess.run([*run, *told], capture_output=True, text=True, timeout=100, cwd=ROOT)
+    done = tiny.command(*run, *told)
     assert done.returncode == 0, done.stderr
     assert Manifest.load(tmp_path / 'out').classes == ('background', 'liver', 'spleen')
-    wrong = subprocess.run([*run, *told[:2]], capture_output=True, text=True, timeout=100, cwd=ROOT)
+    wrong = tiny.command(*run, *told[:2])
     assert wrong.returncode == 2 and 'no classes; name them, --labels=source=' in wrong.stderr
 
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import ml_collections
 import nibabel as nib
 import numpy as np
 import pytest
+import tiny
 
 from synseg_jax.data import intensity, preparation, slices, volume
 from synseg_jax.data.preparation import prepare, prepare_again
@@ -388,11 +387,10 @@ def test_command(sets, tmp_path):
         f'def get_config(data=None):\n    return ConfigDict({{"data": {vars(SETTINGS)!r}}})\n'
     )
     flags = [f'--config={config}', f'--source={sets[0].folder}', f'--target={sets[1].folder}']
-    run = [sys.executable, '-m', 'synseg_jax.prepare', *flags]
-    good = subprocess.run([*run, f'--output={tmp_path / "out"}'], capture_output=True, text=True, timeout=100)
+    good = tiny.command('prepare', *flags, f'--output={tmp_path / "out"}')
     assert good.returncode == 0, good.stderr
     assert 'spleen' in good.stdout and Manifest.load(tmp_path / 'out')
-    bad = subprocess.run([*run, f'--output={sets[0].folder}'], capture_output=True, text=True, timeout=100)
+    bad = tiny.command('prepare', *flags, f'--output={sets[0].folder}')
     assert bad.returncode == 2 and 'mr: is the input ' in bad.stderr and 'Traceback' not in bad.stderr
 
 
