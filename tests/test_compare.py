@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import tiny
 
 from configs import variants
-from synseg_jax import compare
+from synseg_jax import compare, main
 
 TABLE = """
 from tests import tiny
@@ -44,8 +46,20 @@ def table(tmp_path_factory):
     return folder / 'mine.py'
 
 
+class Called:
+    """A process of `main`, called in ours."""
+
+    def __init__(self, line):
+        assert line[:3] == [sys.executable, '-m', 'synseg_jax.main']
+        self.code = main.main(line[3:])
+
+    def wait(self):
+        return self.code
+
+
 def _compare(table, records, workdir, *flags):
-    return tiny.command('compare', f'--table={table}:{records}', f'--workdir={workdir}', *flags)
+    with mock.patch.object(compare, 'subprocess', SimpleNamespace(Popen=Called)):
+        return tiny.command('compare', f'--table={table}:{records}', f'--workdir={workdir}', *flags)
 
 
 @pytest.fixture(scope='module')
