@@ -23,8 +23,6 @@ from synseg_jax.errors import InputError
 from synseg_jax.options import Flag, Options, config_flag
 
 DETERMINISTIC_XLA = '--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0'
-
-
 FLAGS = (
     config_flag(),
     Flag('coordinator', 'HOST:PORT where several processes meet: a port of process 0.', ''),
