@@ -6,12 +6,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 from unittest import mock
 
+import background
 import pytest
 import tiny
 
@@ -137,17 +136,14 @@ def test_an_unknown_row(table, tiny_records, tmp_path):
 
 
 def test_a_signal_stops_the_row_and_all_that_follow(table, tiny_records, tmp_path):
-    line = [sys.executable, '-m', 'synseg_jax.compare', f'--table={table}:{tiny_records}', f'--workdir={tmp_path}']
-    line += ['--table.train.steps=100000']
-    process = subprocess.Popen(
-        line, cwd=tiny.ROOT, env=tiny.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    line = [f'--table={table}:{tiny_records}', f'--workdir={tmp_path / "run"}', '--table.train.steps=100000']
+    program = background.Program('synseg_jax.compare', *line, said=tmp_path / 'said')
     end = time.monotonic() + 200
-    while not list(tmp_path.glob('stages/train-*/metrics.csv')):
-        assert process.poll() is None and time.monotonic() < end, process.stdout.read()
+    while not list(tmp_path.glob('run/stages/train-*/metrics.csv')):
+        assert not program.ended() and time.monotonic() < end, program.text()
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    program.send(signal.SIGTERM)
+    assert program.end(120) == 0, program.text()
+    said = program.text()
     assert 'stopped by SIGTERM: saved step' in said and 'not run: SynSeg-Net, no adaptation, broken' in said
     assert "unknown set (broken, train) 'none'" not in said  # the row after it

@@ -1,14 +1,15 @@
 """Several processes train what one does, on the rows that one reads, and go on where others stopped."""
 
+import itertools
 import json
 import re
+import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import background
 import forks
 import jax
 import numpy as np
@@ -25,21 +26,15 @@ from synseg_jax.training import loop, parallel, processes
 from synseg_jax.training.checkpoint import Checkpoints
 
 BATCH, STEPS, SAVE, SIZE = 4, 20, 8, (16, 16)
-ALL = (1.0, 0.0, 0.0)  # of the scans are trained on
+SPLITS = (1.0, 0.0, 0.0), (0.5, 0.0, 0.5)  # of the source and the target: nothing to validate, two scans to test
 FLAGS = ['--config.train.devices=0', f'--config.train.batch={BATCH}', f'--config.train.save_every={SAVE}']
-FLAGS += [f'--config.train.steps={STEPS}']
-SYSTEM = [
-    f'--config.data.size={SIZE}',
-    f'--config.data.source_split={ALL}',
-    f'--config.data.target_split={ALL}',
-    '--config.dtype=float64',
-    '--config.param_dtype=float64',
-    '--config.method=synseg_hc',
-]
+FLAGS += [f'--config.train.steps={STEPS}', '--config.train.decay_steps=0', f'--config.data.size={SIZE}']
+FLAGS += [f'--config.data.source_split={SPLITS[0]}', f'--config.data.target_split={SPLITS[1]}']
+FLAGS += ['--config.dtype=float64', '--config.param_dtype=float64', '--config.method=synseg_hc']
 # Biases in front of a norm have no gradient but rounding; a larger epsilon keeps Adam from making steps of it.
-SYSTEM += ['--config.train.decay_steps=0', '--config.optimizer.eps=1e-4']
-SYSTEM += ['--config.generator.blocks=0', '--config.segmentor.blocks=0']
-SYSTEM += [f'--config.rate.{kind}=1e-5' for kind in ('generator', 'discriminator', 'segmentor')]
+FLAGS += ['--config.optimizer.eps=1e-4', '--config.generator.blocks=0', '--config.segmentor.blocks=0']
+FLAGS += [f'--config.rate.{kind}=1e-5' for kind in ('generator', 'discriminator', 'segmentor')]
+NUMBERS = itertools.count()  # of groups
 
 
 class Group:
@@ -49,32 +44,28 @@ class Group:
         with socket.socket() as free:
             free.bind(('127.0.0.1', 0))
             port = free.getsockname()[1]
-        workdir.mkdir(parents=True, exist_ok=True)
-        self.read = [workdir / f'read.{count}.{i}' for i in range(count)]
-        self.members, self.said = [], []
-        for i in range(count):
-            line = [sys.executable, 'tests/one_process.py', f'--config=tests/tiny.py:{records}', f'--workdir={workdir}']
-            line += [*FLAGS, *flags]
-            if count > 1:
-                line += [f'--coordinator=127.0.0.1:{port}', f'--processes={count}', f'--process={i}']
-            more = {'READ': str(self.read[i]), 'XLA_FLAGS': quick.FLAGS, 'JAX_ENABLE_X64': '1'}
-            said = (workdir / f'said.{i}').open('w+')
-            start = {'cwd': tiny.ROOT, 'env': {**tiny.environment(), **more}, 'stdout': said}
-            self.members.append(subprocess.Popen(line, stderr=subprocess.STDOUT, **start))
-            self.said.append(said)
+        self.workdir, told = workdir, workdir.with_name(f'{workdir.name}.{next(NUMBERS)}')
+        told.mkdir(parents=True)
+        self.read = [told / f'read.{i}' for i in range(count)]
+        line = [f'--config=tests/tiny.py:{records}', f'--workdir={workdir}', *FLAGS, *flags]
+        if count > 1:
+            line += [f'--coordinator=127.0.0.1:{port}', f'--processes={count}']
+        self.members = [self._member(i, line) for i in range(count)]
 
-    def end(self, timeout_s: float = 240) -> list[int]:
+    def _member(self, number, line):
+        read = self.read[number]
+        line = [*line, f'--process={number}'] if len(self.read) > 1 else line
+        environment = {'READ': str(read), 'XLA_FLAGS': quick.FLAGS, 'JAX_ENABLE_X64': '1'}
+        said = read.with_name(f'said.{number}')
+        return background.Program('tests/one_process.py', *line, said=said, **environment)
+
+    def end(self) -> list[int | None]:
         """The exit codes, once all have ended."""
-        try:
-            return [member.wait(timeout_s) for member in self.members]
-        finally:
-            for member in self.members:
-                member.kill()
+        return [member.end() for member in self.members]
 
     def text(self, number: int) -> str:
         """What a process has printed."""
-        self.said[number].seek(0)
-        return self.said[number].read()
+        return self.members[number].text()
 
     def batches(self) -> dict[int, list[str]]:
         """{number: digests of the rows} of the global batches, put together from what each process read."""
@@ -91,7 +82,7 @@ class Group:
     def await_batch(self, number: int) -> None:
         """Returns when the first process has read batch `number`."""
         while not (self.read[0].is_file() and re.search(rf'^{number} ', self.read[0].read_text(), re.MULTILINE)):
-            assert self.members[0].poll() is None, self.text(0)
+            assert not self.members[0].ended(), self.text(0)
             time.sleep(0.05)
 
 
@@ -113,49 +104,49 @@ def far(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
 
 @pytest.fixture(scope='module')
 def records(tmp_path_factory) -> Path:
-    """Small images, as XLA is slow at convolutions in float64, without scans to validate or test: training alone."""
-    fields = {'data__size': SIZE, 'data__source_split': ALL, 'data__target_split': ALL}
+    """Small images, as XLA is slow at convolutions in float64."""
+    fields = {'data__size': SIZE, 'data__source_split': SPLITS[0], 'data__target_split': SPLITS[1]}
     return tiny.write_records(tmp_path_factory.mktemp('p'), **fields)
 
 
 @pytest.fixture(scope='module')
 def single(records, tmp_path_factory) -> Group:
     """One process that trains to the end, uninterrupted."""
-    group = Group(1, tmp_path_factory.mktemp('single'), records, *SYSTEM)
+    group = Group(1, tmp_path_factory.mktemp('single') / 'run', records)
     assert group.end() == [0], group.text(0)
     return group
 
 
 def test_any_number_of_processes_trains_the_same_networks_and_goes_on_where_others_stopped(records, single, tmp_path):
-    """Four train until one is asked to stop, two go on until one is killed, one ends: as if one had all along."""
-    four = Group(4, tmp_path, records, *SYSTEM)
-    four.await_batch(loop.IN_FLIGHT + 2)  # all have compiled, or the second step could not be over
-    four.members[2].send_signal(signal.SIGTERM)
-    assert four.end() == [0] * 4, four.text(0)
-    assert 'batch 4 = 4 x 1' in four.text(0) and 'batch' not in four.text(1)  # the first one alone tells
+    """Two train until one is asked to stop, two go on until one is killed, one ends: as if one had all along."""
+    first = Group(2, tmp_path / 'run', records)
+    first.await_batch(loop.IN_FLIGHT + 2)  # all have compiled, or the second step could not be over
+    first.members[1].send(signal.SIGTERM)
+    assert first.end() == [0, 0], first.text(0)
+    assert 'batch 4 = 2 x 2' in first.text(0) and 'batch' not in first.text(1)  # the first one alone tells
     assert not list(tmp_path.rglob('*.npz'))  # that the processes gave one another
-    stopped = int(re.search(r'a signal to another process: saved step (\d+)', four.text(0))[1])
+    stopped = int(re.search(r'a signal to another process: saved step (\d+)', first.text(0))[1])
     assert 2 < stopped < STEPS
 
-    two = Group(2, tmp_path, records, *SYSTEM, '--config.train.resident_gib=1')
-    two.await_batch(stopped + SAVE)
-    two.members[1].kill()
+    second = Group(2, tmp_path / 'run', records, '--config.train.resident_gib=1')
+    second.await_batch(stopped + SAVE)
+    second.members[1].send(signal.SIGKILL)
     killed = time.monotonic()
-    codes = two.end()
-    assert time.monotonic() - killed < 60 and codes[0] == 1, codes
-    assert 'GiB of records in the memory of every device' in two.text(0)
-    assert 'process 0 or another is gone' in two.text(0) and f'resumes at step {stopped}' in two.text(0)
+    codes = second.end()
+    assert time.monotonic() - killed < 60 and codes == [1, -signal.SIGKILL], codes
+    assert 'GiB of records in the memory of every device' in second.text(0)
+    assert 'process 0 or another is gone' in second.text(0) and f'resumes at step {stopped}' in second.text(0)
 
-    one = Group(1, tmp_path, records, *SYSTEM)
+    one = Group(1, tmp_path / 'run', records)
     assert one.end() == [0], one.text(0)
     assert int(re.search(r'resumes at step (\d+)', one.text(0))[1]) >= stopped
 
     read = single.batches()
-    for group in (four, two, one):
+    for group in (first, second, one):
         found = group.batches()
         assert found and found == {number: read[number] for number in found}
-    assert {0, 1, 2} <= four.batches().keys() and min(two.batches()) == stopped
-    assert far(trained(tmp_path, STEPS), trained(single.read[0].parent, STEPS)) < 1e-10
+    assert {0, 1, 2} <= first.batches().keys() and min(second.batches()) == stopped
+    assert far(trained(tmp_path / 'run', STEPS), trained(single.workdir, STEPS)) < 1e-10
     images = {
         one_process.digest(record['image'])
         for name in ('source', 'target')
@@ -166,33 +157,32 @@ def test_any_number_of_processes_trains_the_same_networks_and_goes_on_where_othe
 
 def test_all_end_at_once_where_nothing_is_trained(records, tmp_path):
     """The first process waits for a lock, the other, which is asked to stop, in a library for the first."""
-    with files.exclusive_lock(tmp_path / '.lock'):
-        two = Group(2, tmp_path, records, *SYSTEM)
+    workdir = tmp_path / 'run'
+    workdir.mkdir()
+    with files.exclusive_lock(workdir / '.lock'):
+        two = Group(2, workdir, records)
         while 'another run is at work' not in two.text(0):
-            assert two.members[0].poll() is None, two.text(0)
+            assert not two.members[0].ended(), two.text(0)
             time.sleep(0.1)
-        two.members[1].send_signal(signal.SIGTERM)
+        two.members[1].send(signal.SIGTERM)
         assert two.end() == [0, 0], two.text(0)
     assert 'stopped by SIGTERM; the same command goes on from there' in two.text(0)
-    assert 'gone' not in two.text(0) + two.text(1) and not (tmp_path / 'stages').exists()
+    assert 'gone' not in two.text(0) + two.text(1) and not (workdir / 'stages').exists()
 
 
-def test_scans_that_are_shared_out_are_measured_as_by_one(tmp_path):
+def test_scans_that_are_shared_out_are_measured_as_by_one(records, single, tmp_path):
     """Two processes test what one has trained, each some of the scans: every case's measures are the same."""
-    records = tiny.write_records(tmp_path, data__target_split=(0.5, 0.0, 0.5))
-    workdirs = tmp_path / 'one', tmp_path / 'two'
-    flags = ['--config.method=supervised', '--config.train.steps=1', '--config.train.decay_steps=0']
-    flags += ['--config.data.target_split=(0.5, 0.0, 0.5)']
-    one = Group(1, workdirs[0], records, *flags)
-    assert one.end() == [0], one.text(0)
-    workdirs[1].mkdir()
-    for name in ('stages', 'run.json'):
-        subprocess.run(['cp', '-r', workdirs[0] / name, workdirs[1]], check=True)
-    two = Group(2, workdirs[1], records, *flags)
+    alone, shared = single.workdir, tmp_path / 'two'
+    shared.mkdir()
+    shutil.copytree(alone / 'stages', shared / 'stages', symlinks=True)
+    shutil.copy(alone / 'run.json', shared)
+    two = Group(2, shared, records)
     assert two.end() == [0, 0], two.text(0)
-    sets = [json.loads((workdir / 'synseg' / 'results.json').read_text())['sets'] for workdir in workdirs]
+    sets = [json.loads((workdir / 'synseg' / 'results.json').read_text())['sets'] for workdir in (alone, shared)]
     assert sets[0] == sets[1] and sets[0]['target']['classes']['liver']['dice']['n'] > 1
-    drawn = [sorted(path.name for path in (workdir / 'synseg').rglob('*') if path.is_file()) for workdir in workdirs]
+    drawn = [
+        sorted(path.name for path in (workdir / 'synseg').rglob('*') if path.is_file()) for workdir in (alone, shared)
+    ]
     assert drawn[0] == drawn[1]
 
 

@@ -6,11 +6,10 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 
+import background
 import pytest
 import tiny
 
@@ -170,42 +169,40 @@ def _stage(workdir):
     return found[0]
 
 
-def _start(records, workdir):
-    line = [sys.executable, '-m', 'synseg_jax.main', f'--config=tests/tiny.py:{records}', f'--workdir={workdir}']
-    line += [f'--config.train.save_every={SAVE}']
-    return subprocess.Popen(
-        line, cwd=tiny.ROOT, env=tiny.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def _start(records, workdir, said):
+    line = [f'--config=tests/tiny.py:{records}', f'--workdir={workdir}', f'--config.train.save_every={SAVE}']
+    return background.Program('synseg_jax.main', *line, said=said)
 
 
-def _wait_for(path, process, seconds=200):
+def _wait_for(path, program, seconds=200):
     end = time.monotonic() + seconds
     while not path.exists():
-        assert process.poll() is None, process.stdout.read()
+        assert not program.ended(), program.text()
         assert time.monotonic() < end, f'{path} did not appear'
         time.sleep(0.01)
 
 
 def test_killed_and_stopped_from_outside(tiny_records, straight, tmp_path):
-    killed = _start(tiny_records, tmp_path)
-    _wait_for(tmp_path / 'run.json', killed)
-    checkpoints = _stage(tmp_path) / 'checkpoints'
+    workdir = tmp_path / 'run'
+    killed = _start(tiny_records, workdir, tmp_path / 'killed')
+    _wait_for(workdir / 'run.json', killed)
+    checkpoints = _stage(workdir) / 'checkpoints'
     _wait_for(checkpoints / '4', killed)
-    killed.kill()
-    assert killed.wait(60) == -signal.SIGKILL
+    killed.send(signal.SIGKILL)
+    assert killed.end(60) == -signal.SIGKILL
     assert not (checkpoints / str(STEPS)).exists()
 
-    stopped = _start(tiny_records, tmp_path)
+    stopped = _start(tiny_records, workdir, tmp_path / 'stopped')
     _wait_for(checkpoints / '12', stopped)
-    stopped.send_signal(signal.SIGTERM)
-    said, _ = stopped.communicate(timeout=120)
-    assert stopped.returncode == 0, said
+    stopped.send(signal.SIGTERM)
+    assert stopped.end(120) == 0, stopped.text()
+    said = stopped.text()
     assert re.search('resumes at step [48]\n', said) and 'stopped by SIGTERM: saved step' in said
-    assert 'Traceback' not in said and not (tmp_path / 'results.json').exists()
+    assert 'Traceback' not in said and not (workdir / 'results.json').exists()
 
-    results, said = _run(tiny_records, tmp_path)
+    results, said = _run(tiny_records, workdir)
     assert results['steps'] == STEPS and 'resumes at step' in said
-    _check_same(tmp_path, straight)
+    _check_same(workdir, straight)
 
 
 def test_a_finished_run_only_evaluates(tiny_records, straight, tmp_path, monkeypatch):

@@ -158,7 +158,7 @@ def test_players_in_turn_look_at_what_those_before_them_made(x64):
         params = {**params, **moved}
     assert list(system.method.networks(TERMS)) == ['gen', 'dis', 'seg']
     close(new, params)
-    together = game('synseg_hc', rule='sgd', clip_norm=1e6)
+    together = game('synseg_hc', rule='sgd', clip_norm=1e6, average=0.9)
     other = host(together[1](together[2](), batch)[0].params)
     np.testing.assert_array_equal(other['g_ab']['head']['kernel'], new['g_ab']['head']['kernel'])
     assert not np.array_equal(other['s_b']['head']['kernel'], new['s_b']['head']['kernel'])

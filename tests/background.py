@@ -1,0 +1,69 @@
+"""Programs that run beside a test, each a fork of one server that has loaded the libraries: none waits for imports."""
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+from functools import cache
+from pathlib import Path
+
+import tiny
+
+LIBRARIES = ['jax', 'synseg_jax.experiment', 'synseg_jax.compare']
+
+
+class Program:
+    """A Python file or module of the repository at work, with what it prints in the file `said`."""
+
+    def __init__(self, name: str, *flags: str, said: Path, **environment: str):
+        said.touch()
+        self.said = said
+        self.process = _server().Process(target=_become, args=(name, flags, said, environment))
+        self.process.start()
+
+    def text(self) -> str:
+        """What it has printed so far."""
+        return self.said.read_text()
+
+    def ended(self) -> bool:
+        return self.process.exitcode is not None
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.process.pid, number)
+
+    def end(self, timeout_s: float = 240) -> int | None:
+        """Its exit code once it has ended, negative for a signal; killed after `timeout_s`, when the code is None."""
+        self.process.join(timeout_s)
+        code = self.process.exitcode
+        self.process.kill()
+        return code
+
+
+@cache
+def _server():
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(LIBRARIES)
+    return context
+
+
+def _become(name, flags, said, environment):
+    """The life of a program, in the fork."""
+    import jax
+
+    with said.open('a') as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update({**tiny.environment(), **environment})
+    jax.config.update('jax_enable_x64', os.environ['JAX_ENABLE_X64'] == '1')  # read before the fork
+    os.chdir(tiny.ROOT)
+    sys.argv = [name, *flags]
+    try:
+        if name.endswith('.py'):
+            runpy.run_path(name, run_name='__main__')
+        else:
+            runpy.run_module(name, run_name='__main__', alter_sys=True)
+    finally:
+        sys.stdout.flush()
+        atexit._run_exitfuncs()  # which multiprocessing leaves out; by them processes that train together part
