@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Lints and tests the project in a virtual environment of its own (.venv; PYTHON chooses the interpreter), in JOBS
-# processes, default 2.
+# processes, default 2.  --quick leaves out the slow tests; other arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+[ "${1:-}" != --quick ] || set -- -m 'not slow' "${@:2}"
 python=${PYTHON:-python3}
 venv=${VENV:-.venv}
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import importlib
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # what one test has compiled,
     os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='synseg_jax_tests_')
     atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -24,19 +26,35 @@ import pytest
 from absl import flags
 from jaxtyping import install_import_hook
 
+# Imported first by a module of ours, which jaxtyping rewrites, they would be compiled anew at every start.
+LIBRARIES = (
+    'flax.linen optax orbax.checkpoint grain matplotlib.pyplot tensorboardX SimpleITK pydicom nibabel scipy.ndimage'
+    ' scipy.stats rich.console ml_collections typecheck highdicom torch'
+).split()
+for library in LIBRARIES:
+    with suppress(ImportError):
+        importlib.import_module(library)
 gc.set_threshold(100_000)  # of 700, a tenth of the time goes into looking for garbage that tracing does not make
 install_import_hook('synseg_jax', 'typecheck.check')
 flags.FLAGS(['pytest'])  # grain's worker processes need parsed flags
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
-LONG = ('processes', 'resume', 'stages', 'phantom', 'step', 'whole_volumes', 'parity', 'loop', 'sharding')
+# Files of ten seconds of computing and more, mostly XLA's compiling, the longest first.
+SLOW = (
+    'processes step import_weights stages resume export end_to_end whole_volumes parity loop sharding predict'
+    ' launch_slurm masked oracle compare benchmark synthesize unet kills corruptions wheel'
+).split()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Files that take a minute or more go first, so that no process is left with one while the others are done."""
-    first = [f'test_{name}' for name in LONG]
-    items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
+    """Slow files are marked, and go first, so that no process is left with one while the others are done."""
+    order = {f'test_{name}': place for place, name in enumerate(SLOW)}
+    for item in items:
+        if item.path.stem in order:
+            item.add_marker('slow')
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture

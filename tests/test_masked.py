@@ -3,17 +3,20 @@
 import json
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 import tiny
+import untrained
 
-from synseg_jax import experiment, scans
+from synseg_jax import experiment, fitting, scans
 from synseg_jax.data import volume
 from synseg_jax.data.intensity import Normalisation
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.slices import fitted, with_mask
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import lesions, metrics
+from synseg_jax.training import parallel
 
 LABELS = {'data': {'target_labels': True}}
 STAGES = {
@@ -36,7 +39,9 @@ def finished(tiny_records, tmp_path_factory):
     config = tiny.config(tiny_records, train__steps=2, train__decay_steps=0, train__save_every=2)
     kept = {'stages': KEPT, 'tested': 'a_judge', 'tests': ('synthesis', 'target'), 'lesions': ('spleen',)}
     config.systems, config.chosen = {'masked': {'stages': STAGES}, 'kept': kept}, 'masked'
-    experiment.run(config, workdir, tiny.quiet())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting.Fit, 'run', untrained.fit)
+        experiment.run(config, workdir, tiny.quiet())
     return workdir, scans.Trained(scans.Run.load((workdir / 'masked' / 'translate').resolve()))
 
 
@@ -44,6 +49,10 @@ def test_networks_see_images_and_labels(finished):
     _, trained = finished
     system = trained.networks.system
     assert system.channels == 2 and {'label_a', 'label_b'} <= system.arrays
+    over, batch = parallel.mesh(1), {k: np.zeros((2, 32, 32, 1) if len(k) == 1 else (2, 32, 32)) for k in system.arrays}
+    batch = {k: v.astype(np.int32 if k.startswith('label') else np.float32) for k, v in batch.items()}
+    state, metrics = jax.eval_shape(system.step(6, over), system.abstract_state(over), batch)
+    assert {*system.method.terms()} <= {*metrics} and state.history['b'].images.shape[-1] == 2
     assert trained.networks.params['d_b']['conv0']['kernel'].shape[-2] == 2
     assert trained.networks.params['g_ab']['head']['kernel'].shape[-1] == 2
 

@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import tiny
+import untrained
 
 from configs import variants
 from synseg_jax import experiment, fitting, measuring, scans, stages, synthesis
@@ -289,7 +290,8 @@ def test_steps_that_patience_spared_are_not_counted(tiny_records, tmp_path):
         assert steps == 6  # two epochs, without a change of any weight
 
 
-def test_the_same_stage_at_two_lengths_is_refused(records, tmp_path):
+def test_the_same_stage_at_two_lengths_is_refused(records, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting.Fit, 'run', untrained.fit)
     short = {'method': 'supervised', 'train': {'steps': 3}}
     systems = {'one': {'method': 'supervised'}, 'two': short}
     with pytest.raises(InputError, match='systems one and two share stage .* but for its length .4 and 3 steps'):
@@ -314,8 +316,9 @@ def test_garbage_in_the_targets_labels_changes_no_network(finished, records, tmp
         assert sums[0] == sums[1] and len(sums[0]) > 500
 
 
-def test_two_classes_are_ranked(tmp_path):
+def test_two_classes_are_ranked(tmp_path, monkeypatch):
     """A U-Net with one logit a pixel: AUC of every scan, and the ROC curve over all of them."""
+    monkeypatch.setattr(fitting.Fit, 'run', untrained.fit)
     changes = {'data__classes': ('background', 'liver')}
     records = tiny.write_records(tmp_path / 'sets', **changes)
     one = {'method': 'supervised', 'segmentor': {'architecture': 'unet', 'width': 4, 'levels': 2}}
