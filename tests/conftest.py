@@ -31,9 +31,6 @@ LIBRARIES = (
     'flax.linen optax orbax.checkpoint grain matplotlib.pyplot tensorboardX SimpleITK pydicom nibabel scipy.ndimage'
     ' scipy.stats rich.console ml_collections typecheck highdicom torch'
 ).split()
-for library in LIBRARIES:
-    with suppress(ImportError):
-        importlib.import_module(library)
 gc.set_threshold(100_000)  # of 700, a tenth of the time goes into looking for garbage that tracing does not make
 install_import_hook('synseg_jax', 'typecheck.check')
 flags.FLAGS(['pytest'])  # grain's worker processes need parsed flags
@@ -47,10 +44,19 @@ SLOW = (
 ).split()
 
 
+def pytest_configure(config):
+    """Loads the libraries, but where this process only hands out tests to others."""
+    if not config.getoption('numprocesses', None):
+        for library in LIBRARIES:
+            with suppress(ImportError):
+                importlib.import_module(library)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Slow files are marked, and go first, so that no process is left with one while the others are done."""
     order = {f'test_{name}': place for place, name in enumerate(SLOW)}
+    assert all((ROOT / 'tests' / f'{stem}.py').is_file() for stem in order), 'SLOW names a file that is gone'
     for item in items:
         if item.path.stem in order:
             item.add_marker('slow')
