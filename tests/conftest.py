@@ -40,7 +40,7 @@ SHARED = ROOT.parent / 'shared'
 # Files of ten seconds of computing and more, mostly XLA's compiling, the longest first.
 SLOW = (
     'processes step import_weights stages resume export end_to_end whole_volumes parity loop sharding predict'
-    ' launch_slurm masked oracle compare benchmark synthesize unet kills corruptions wheel'
+    ' launch_slurm unet networks masked oracle compare benchmark synthesize unfinished pipeline kills corruptions wheel'
 ).split()
 
 

@@ -22,10 +22,11 @@ STALLED = {**SCORES, 15: 0.7, 18: 0.7}
 
 
 class Training:
-    """One folder's training on random batches, started as often as wanted."""
+    """One folder's training of `tiny.system(**changes)` on random batches, started as often as wanted."""
 
-    def __init__(self, folder):
-        self.folder, self.validated, self.read, self.measured = folder, [], [], []
+    def __init__(self, folder, **changes):
+        self.folder, self.changes = folder, changes
+        self.validated, self.read, self.measured = [], [], []
         folder.mkdir()
 
     def start(
@@ -33,7 +34,7 @@ class Training:
         epoch=6, idle=False,
     ):  # fmt: skip
         """The state after training; a signal arrives as batch `stop_at` is read, in a validation, or at the loss."""
-        made, over, step = tiny.system()
+        made, over, step = tiny.system(**self.changes)
         console = tiny.quiet()
         journal = Journal(self.folder, 'tiny', 'images', console)
         checkpoints = Checkpoints(self.folder / 'checkpoints', 2, journal.say)
@@ -62,10 +63,10 @@ class Training:
         try:
             with Signals() as signals:
                 signals.idle = idle
+                first = tiny.first_state(**self.changes)
                 return loop.train(
-                    tiny.first_state(), step, batches, plan, over, checkpoints, journal, signals, validate,
-                    held_out_loss,
-                )  # fmt: skip
+                    first, step, batches, plan, over, checkpoints, journal, signals, validate, held_out_loss
+                )
         finally:
             journal.end()
             checkpoints.close()
@@ -77,22 +78,32 @@ class Training:
 
     def best(self):
         checkpoints = Checkpoints(self.folder / 'checkpoints', 2)
-        found = checkpoints.best(tiny.first_state())
+        found = checkpoints.best(tiny.first_state(**self.changes))
         checkpoints.close()
         return found
 
 
 @pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """Training of all networks without a stop, and the state it ends in."""
+    return _straight(tmp_path_factory.mktemp('whole') / 'tiny')
+
+
+@pytest.fixture(scope='module')
 def straight(tmp_path_factory):
-    """Training without a stop, and the state it ends in."""
-    training = Training(tmp_path_factory.mktemp('straight') / 'tiny')
+    """The same of a segmentor alone: the loop is the same whatever it trains."""
+    return _straight(tmp_path_factory.mktemp('straight') / 'tiny', method='supervised')
+
+
+def _straight(folder, **changes):
+    training = Training(folder, **changes)
     training.state = training.start()
     return training
 
 
 @pytest.fixture
 def training(tmp_path):
-    return Training(tmp_path / 'tiny')
+    return Training(tmp_path / 'tiny', method='supervised')
 
 
 def _check_same(training, state, straight):
@@ -102,29 +113,30 @@ def _check_same(training, state, straight):
     assert tiny.same(training.best(), straight.best())
 
 
-def test_what_training_leaves(straight):
-    assert int(straight.state.step) == STEPS and int(straight.state.skipped) == 0
-    assert not tiny.same(straight.state, tiny.first_state())
-    rows = straight.table('metrics.csv')
+def test_what_training_leaves(whole):
+    assert int(whole.state.step) == STEPS and int(whole.state.skipped) == 0
+    assert not tiny.same(whole.state, tiny.first_state())
+    rows = whole.table('metrics.csv')
     assert [int(row['step']) for row in rows] == list(range(2, STEPS + 1, 2))
     assert float(rows[-1]['epoch']) == pytest.approx(STEPS / 6)
     terms = {'adv_a', 'adv_b', 'cyc_a', 'cyc_b', 'dis_a', 'dis_b', 'seg_fake_b'}
     assert terms | {'skipped', 'streak', 'lr/g_ab', 'grad_norm/s_b'} <= set(rows[0])
     assert all(np.isfinite(float(value)) for row in rows for value in row.values())
-    assert [(int(r['step']), float(r['score'])) for r in straight.table('validation.csv')] == list(SCORES.items())
-    assert sorted(int(p.name) for p in (straight.folder / 'checkpoints').iterdir()) == [8, 16, 20]
-    assert int(straight.best().step) == 8
-    assert list((straight.folder / 'tensorboard').iterdir())
+    assert [(int(r['step']), float(r['score'])) for r in whole.table('validation.csv')] == list(SCORES.items())
+    assert sorted(int(p.name) for p in (whole.folder / 'checkpoints').iterdir()) == [8, 16, 20]
+    assert int(whole.best().step) == 8
+    assert list((whole.folder / 'tensorboard').iterdir())
 
 
 @pytest.mark.parametrize('stop_at', [0, 11, 18])
-def test_stopped_by_a_signal(training, straight, stop_at):
+def test_stopped_by_a_signal(tmp_path, whole, stop_at):
+    training = Training(tmp_path / 'tiny')
     with pytest.raises(Interrupted, match=f'SIGTERM: saved step {stop_at + 1}; the same command goes on'):
         training.start(stop_at=stop_at)
     assert training.read == list(range(stop_at + 1))
     state = training.start()
     assert training.read == list(range(STEPS))
-    _check_same(training, state, straight)
+    _check_same(training, state, whole)
     assert f'resumes at step {stop_at + 1}' in training.said
 
 
@@ -149,11 +161,12 @@ def test_stopped_while_validating(training, straight, step):
     _check_same(training, state, straight)
 
 
-def test_stopped_again_and_again(training, straight):
+def test_stopped_again_and_again(tmp_path, whole):
+    training = Training(tmp_path / 'tiny')
     for stop_at in (2, 3, 4, 9, 15, 18):
         with pytest.raises(Interrupted):
             training.start(stop_at=stop_at)
-    _check_same(training, training.start(), straight)
+    _check_same(training, training.start(), whole)
 
 
 def test_a_finished_training_is_left_alone(training):
@@ -167,7 +180,7 @@ def test_a_finished_training_is_left_alone(training):
 @pytest.fixture(scope='module')
 def stalled(tmp_path_factory):
     """Training that ends early, two epochs after the lowest loss."""
-    training = Training(tmp_path_factory.mktemp('stalled') / 'tiny')
+    training = Training(tmp_path_factory.mktemp('stalled') / 'tiny', method='supervised')
     training.state = training.start(patience=2, epoch=EPOCH, scores=STALLED)
     return training
 

@@ -83,8 +83,9 @@ def test_transposed_convolution(size, x64):
     cotangent = random.normal(size=(2, *(2 * n for n in size), 2))
     layer = Upsample(2, dtype=jnp.float64, param_dtype=jnp.float64)
     params = {'kernel': jnp.asarray(kernel), 'bias': jnp.asarray(bias)}
-    out, gradient = jax.vjp(lambda p, x: layer.apply({'params': p}, x), params, jnp.asarray(x))
-    params_gradient, x_gradient = gradient(jnp.asarray(cotangent))
+    out, params_gradient, x_gradient = with_slopes(
+        lambda p, x: layer.apply({'params': p}, x), jnp.asarray(cotangent), params, jnp.asarray(x)
+    )
     expected = transposed(x, kernel, cotangent)
     found = out - bias, x_gradient, params_gradient['kernel']
     for ours, theirs in zip(found, expected, strict=True):
@@ -177,12 +178,11 @@ def test_convolution_by_depth(width, stride, padding, x64):
         layout = ('NDHWC', 'DHWIO', 'NDHWC')
         return lax.conv_general_dilated(x, kernel, (stride,) * 3, pads, dimension_numbers=layout)
 
-    expected, expected_gradient = jax.vjp(reference, x, kernel)
-    found, gradient = jax.vjp(lambda x, kernel: convolve(x, kernel, stride, padding), x, kernel)
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
-    cotangent = jnp.asarray(random.normal(size=found.shape))
-    for ours, theirs in zip(gradient(cotangent), expected_gradient(cotangent), strict=True):
+    cotangent = jnp.asarray(random.normal(size=jax.eval_shape(reference, x, kernel).shape))
+    expected = with_slopes(reference, cotangent, x, kernel)
+    found = with_slopes(lambda x, kernel: convolve(x, kernel, stride, padding), cotangent, x, kernel)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
@@ -200,8 +200,9 @@ def test_three_dimensions_hold_two(layer):
     random = np.random.RandomState(0)
     x = jnp.asarray(random.normal(size=(1, 6, 8, 4, 2)), jnp.float32)
     kernel = jnp.asarray(random.normal(size=(getattr(layer, 'width', 3),) * 2 + (2, 2)), jnp.float32)
-    volume = layer.apply({'params': {'kernel': _centred(kernel), 'bias': jnp.zeros(2)}}, x)
-    slices = layer.apply({'params': {'kernel': kernel, 'bias': jnp.zeros(2)}}, x[0])
+    apply = jax.jit(layer.apply)
+    volume = apply({'params': {'kernel': _centred(kernel), 'bias': jnp.zeros(2)}}, x)
+    slices = apply({'params': {'kernel': kernel, 'bias': jnp.zeros(2)}}, x[0])
     if isinstance(layer, Upsample):
         assert volume.shape[1] == 12 and not volume[:, 1::2].any()
         volume = volume[:, ::2]
@@ -222,9 +223,9 @@ def test_tanh_ends_a_generator():
     random = np.random.RandomState(0)
     shapes = traced(plain, 8, 8)[1]
     params = jax.tree.map(lambda p: jnp.asarray(random.normal(size=p.shape), jnp.float32), shapes)
-    logits = plain.apply({'params': params}, x)
+    logits, found = (jax.jit(network.apply)({'params': params}, x) for network in (plain, ended))
     assert abs(logits).max() > 1
-    np.testing.assert_allclose(ended.apply({'params': params}, x), np.tanh(logits), atol=1e-6)
+    np.testing.assert_allclose(found, np.tanh(logits), atol=1e-6)
 
 
 def test_unknown_names():
@@ -253,14 +254,21 @@ def test_sizes_that_do_not_fit(size):
 
 def agree(found, expected, *inputs):
     """Whether two functions and their gradients in every input are the same, to 1e-10."""
-    weights = np.cos(np.arange(expected(*inputs).size)).reshape(expected(*inputs).shape)
+    shape = jax.eval_shape(expected, *inputs).shape
+    weights = jnp.cos(jnp.arange(math.prod(shape), dtype=inputs[0].dtype)).reshape(shape)
+    ours, theirs = (with_slopes(function, weights, *inputs) for function in (found, expected))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
 
-    def slopes(function):
-        return jax.grad(lambda *inputs: (function(*inputs) * weights).sum(), range(len(inputs)))(*inputs)
 
-    np.testing.assert_allclose(found(*inputs), expected(*inputs), rtol=1e-10, atol=1e-10)
-    for ours, theirs in zip(slopes(found), slopes(expected), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+def with_slopes(function, cotangent, *inputs):
+    """What a function makes of the inputs, and the gradient in each; in one program, which is soonest compiled."""
+
+    def run(cotangent, *inputs):
+        out, slopes = jax.vjp(function, *inputs)
+        return out, *slopes(cotangent)
+
+    return jax.jit(run)(cotangent, *inputs)
 
 
 def random_layer(width, given, made, size=(12, 11)):

@@ -124,11 +124,11 @@ def test_sizes_that_do_not_fit_a_u_net(size):
     fields = {'channels': 2, 'width': 2, 'levels': 2, 'extra': 2, 'norm': True, 'up_width': 2}
     ours, theirs = build('unet', **fields), torch_networks.build(len(size), 1, {'architecture': 'unet', **fields})
     x = np.random.default_rng(0).normal(size=(1, *size, 1)).astype(np.float32)
-    params = ours.init(jax.random.key(0), jnp.asarray(x))['params']
+    params = jax.jit(ours.init)(jax.random.key(0), jnp.asarray(x))['params']
     theirs.load_state_dict({name: torch.tensor(tensor) for name, tensor in to_torch(ours, params).items()})
     with torch.inference_mode():
         found = theirs(torch.from_numpy(np.moveaxis(x, -1, 1).copy()))
-    expected = ours.apply({'params': params}, jnp.asarray(x))
+    expected = jax.jit(ours.apply)({'params': params}, jnp.asarray(x))
     np.testing.assert_allclose(np.moveaxis(found.numpy(), 1, -1), expected, atol=1e-5)
 
 

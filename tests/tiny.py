@@ -155,11 +155,11 @@ def command(name: str, *arguments, cwd: Path = ROOT) -> subprocess.CompletedProc
 
 
 @cache
-def _first_arrays():
-    made, over, _ = system()
+def _first_arrays(**changes):
+    made, over, _ = system(**changes)
     return jax.tree.map(np.asarray, made.first_state(over))
 
 
-def first_state():
-    """A fresh copy of the first state of `system()`."""
-    return parallel.place(_first_arrays(), parallel.mesh(1), LAYOUT)
+def first_state(**changes):
+    """A fresh copy of the first state of `system(**changes)`."""
+    return parallel.place(_first_arrays(**changes), parallel.mesh(1), LAYOUT)
