@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from types import SimpleNamespace
 from unittest import mock
