@@ -33,7 +33,7 @@ def get_config(data: str = '') -> ConfigDict:
         's_score_synseg': variants.s_score(held, long),
         'source_only': {**variants.source_only(), **short},
     })  # fmt: skip
-    c.run = ('synseg', 'source_only')
+    c.run, c.tests = ('synseg', 'source_only'), ('target',)
     c.data.classes = ('background', 'spleen', 'left kidney', 'right kidney', 'stomach', 'liver', 'body')
     if data:
         c.loss.class_weights = (1.0, 1.0, 10.0, 10.0, 1.0, 10.0, 1.0)
@@ -43,5 +43,4 @@ def get_config(data: str = '') -> ConfigDict:
     c.train.steps, c.train.decay_steps, c.train.save_every = 1400, 700, 350
     for number, plane in enumerate(('axial', 'coronal', 'sagittal')):  # another cohort, acquired in three planes
         c.phantom.sets[plane] = base.phantom_set('CT', 'b', 8, 100 + 8 * number, 'test', plane=plane)
-    c.tests = ('target',)
     return c

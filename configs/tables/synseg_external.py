@@ -1,6 +1,13 @@
 """SynSeg-Net's Table 2: the networks of Table 1 on another cohort, acquired in three planes.
 
-python -m synseg_jax.compare --table=configs/tables/synseg_external.py
+    python -m synseg_jax.compare --table=configs/tables/synseg_external.py
+
+With data, of records that hold the three planes as well:
+
+    python -m synseg_jax.prepare --config=configs/synseg_spleen.py --source=MR --target=CT \\
+        --set=axial=CT_AXIAL:b:test --set=coronal=CT_CORONAL:b:test --set=sagittal=CT_SAGITTAL:b:test \\
+        --output=records/spleen
+    python -m synseg_jax.compare --table=configs/tables/synseg_external.py:records/spleen
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +24,7 @@ NAMES = {'target_labels_all': 'Seg.', 'cyclegan_seg': 'CycleGAN+Seg.', 'synseg':
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The rows of Table 2; with data, records that hold the sets axial, coronal and sagittal (`prepare --set`)."""
+    """The rows of Table 2."""
     c = synseg_spleen.get_config(data)
     c.run, c.tests = tuple(NAMES), ('target', *REPORTED)
     c.oracle = not data  # as in synseg_spleen.py, whose runs these are
