@@ -4,6 +4,7 @@
 """
 
 import json
+from functools import cache
 
 import jaxtyping
 import miniature_sets
@@ -97,6 +98,8 @@ def untrained(monkeypatch):
     Types are not checked: going through such long tables would take ten times as long.
     """
     monkeypatch.setattr(jaxtyping.config, 'jaxtyping_disable', True)
+    monkeypatch.setattr(Manifest, 'load', cache(Manifest.load))
+    monkeypatch.setattr(experiment.Experiment, '_remember', lambda *_, **__: None)
     monkeypatch.setattr(Manifest, 'records', lambda self, name, role: ())
     monkeypatch.setattr(fitting.Fit, 'run', lambda fit, *_: (Untrained(fit), COST | {'steps': fit.plan.steps}))
     monkeypatch.setattr(experiment, 'synthesize', _made)
