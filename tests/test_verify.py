@@ -386,6 +386,17 @@ def test_people_in_two_roles(sets, tmp_path):
     assert _lines([*sets, later], replace(SETTINGS, same_patients=('later',))) == []
 
 
+def test_scans_in_two_roles_are_told_once(sets, tmp_path):
+    """And are no error where the set is said to show the same patients."""
+    later = Scans('later', tmp_path / 'later', 'b', 'test')
+    shutil.copytree(sets[1].folder, later.folder)
+    said = r'\S+c\d_\S+: the same voxels as \S+c\d_\S+ \(train of target and test of later, and 3 more such scans\)'
+    for names, begin, remedy in ((), 'error: ', 'keep one of the two'), (('later',), 'warning: ', 'say so in results'):
+        settings = replace(SETTINGS, target_split=(1.0, 0.0, 0.0), same_patients=names)
+        (line,) = (line for line in _lines([*sets, later], settings) if 'same voxels' in line)
+        assert re.match(begin + said, line) and line.endswith(remedy)
+
+
 def test_one_scan_twice_in_one_role_is_odd(sets, tmp_path):
     folder = sets[1].folder
     shutil.copy(folder / 'imagesTr/c0_0000.nii.gz', folder / 'imagesTr/again_0000.nii.gz')

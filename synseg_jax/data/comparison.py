@@ -14,7 +14,10 @@ EXAMPLES = 3  # files named where many have the same
 
 def problems(checked: Sequence[Checked], same_patients: Sequence[str] = ()) -> list[Problem]:
     """All of them; the sets `same_patients` may show people of other roles again."""
-    found = [*subjects([one for one in checked if one.role.name not in same_patients]), *duplicates(checked)]
+    found = [
+        *subjects([one for one in checked if one.role.name not in same_patients]),
+        *duplicates(checked, same_patients),
+    ]
     for group in _grouped(checked, lambda one: one.role.name):
         found += [*contradictions(group), *_unnamed(group), *_missing(group)]
         found += [*_odd(group, lambda one: one.unlike), *_odd(group, lambda one: one.unused)]
@@ -75,16 +78,29 @@ def _twice(names, words) -> str:
     return f'{who} in {words}; put each in one role, or tell subjects apart with data.subject'
 
 
-def duplicates(checked: Sequence[Checked]) -> list[Problem]:
-    """Scans with the same voxels: wrong in two roles or domains, odd within one."""
-    found = []
+def duplicates(checked: Sequence[Checked], same_patients: Sequence[str] = ()) -> list[Problem]:
+    """Scans with the same voxels, told once for every two places: wrong in two roles or domains, odd within one.
+
+    Of the sets `same_patients` it is odd at most: the scans that later ones are tested on may be translated before.
+    """
+    pairs: dict[tuple[str, str], list[tuple[Checked, Checked]]] = {}
     for first, *others in _grouped([one for one in checked if one.digest], lambda one: one.digest):
         for one in others:
-            wrong = (first.role.role, first.role.domain) != (one.role.role, one.role.domain)
-            places = ' and '.join(f'{each.role.role or "all"} of {each.role.name}' for each in (first, one))
-            text = f'{one.case.image}: the same voxels as {first.case.image} ({places}); keep one of the two'
-            found.append(Problem(text, one.role.name, one.role.role, wrong))
-    return found
+            pairs.setdefault((_place(first), _place(one)), []).append((first, one))
+    return [_same(places, *told[0], len(told) - 1, same_patients) for places, told in pairs.items()]
+
+
+def _same(places, first, one, more, same_patients) -> Problem:
+    known = {first.role.name, one.role.name} & {*same_patients}
+    wrong = (first.role.role, first.role.domain) != (one.role.role, one.role.domain) and not known
+    where = ' and '.join(places) + (f', and {more} more such scans' if more else '')
+    remedy = 'say so in results' if known else 'keep one of the two'
+    text = f'{one.case.image}: the same voxels as {first.case.image} ({where}); {remedy}'
+    return Problem(text, one.role.name, one.role.role, wrong)
+
+
+def _place(one) -> str:
+    return f'{one.role.role or "all"} of {one.role.name}'
 
 
 def mirrored(checked: Sequence[Checked]) -> list[Problem]:
