@@ -135,9 +135,11 @@ def test_every_system_finds_what_it_reads_and_tests(name, tmp_path, untrained):
 
 
 def _different(jobs):
-    """Each once, alone in its configuration: of many systems every copy takes long."""
+    """Each once, alone in its configuration, whose copies take long; of four shares of the scans two will do."""
     seen = set()
     for job in jobs:
+        if job.system.endswith(('_35', '_60')):
+            continue
         if (key := (job.system, job.config.tests, job.config.transductive)) not in seen:
             seen.add(key)
             job.config.systems = ConfigDict({job.system: job.config.systems[job.system]})
