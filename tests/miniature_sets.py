@@ -1,10 +1,8 @@
 """Raw datasets with exactly the papers' counts of scans, each so small that hundreds are prepared in seconds."""
 
-import argparse
 import inspect
 import json
 import re
-import shlex
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -55,40 +53,44 @@ def weekly(patients: Iterable[str], weeks: Iterable[int]) -> tuple[str, ...]:
     return tuple(f'{patient}_w{week}' for patient in patients for week in weeks)
 
 
-LUNG = {'shape': (20, 20, 6), 'spacing_mm': (1.0, 1.0, 3.0)}
-HEART = {'shape': (14, 14, 11), 'spacing_mm': (1.5, 1.5, 1.5)}
+LUNG = {'shape': (20, 20, 6), 'spacing_mm': (15.0, 15.0, 5.0)}
+HEART = {'shape': (14, 14, 11), 'spacing_mm': (12.0, 12.0, 12.0)}
 PELVIS = {'spacing_mm': (0.5, 0.5, 3.6)}
-ABDOMEN = {'Dataset101_AbdomenMR': RawSet('MR', numbered('chaos', 16)),
-           'Dataset102_AbdomenCT': RawSet('CT', numbered('btcv', 30))}  # fmt: skip
+ABDOMEN = {'source': RawSet('MR', numbered('chaos', 16)), 'target': RawSet('CT', numbered('btcv', 30))}
 WEEKLY = numbered('weekly', 6)
-# Configuration -> folder, as the commands in docstrings name it -> its scans.
+# Configuration -> set, as the docstrings name it -> its scans.
 RAW_SETS = {
     'synseg_spleen': {
-        'MR': RawSet('MR', numbered('mr', 60)),
-        'CT': RawSet('CT', numbered('ct', 19)),
-        'CT_AXIAL': RawSet('CT', numbered('axial', 23)),
-        'CT_CORONAL': RawSet('CT', numbered('coronal', 21), plane='coronal'),
-        'CT_SAGITTAL': RawSet('CT', numbered('sagittal', 22), plane='sagittal'),
+        'source': RawSet('MR', numbered('mr', 60)),
+        'target': RawSet('CT', numbered('ct', 19)),
+        'cohort': RawSet('CT', numbered('normal', 75)),
+        'axial': RawSet('CT', numbered('axial', 23)),
+        'coronal': RawSet('CT', numbered('coronal', 21), plane='coronal'),
+        'sagittal': RawSet('CT', numbered('sagittal', 22), plane='sagittal'),
     },
-    'synseg_ticv': {'CT': RawSet('CT', numbered('ct', 10)), 'MR': RawSet('MR', numbered('mr', 10))},
+    'synseg_ticv': {'source': RawSet('CT', numbered('ct', 10)), 'target': RawSet('MR', numbered('mr', 10))},
     'synseg_abdomen': ABDOMEN,
     'synseg_abdomen_laptop': ABDOMEN,
     'prostate_ssim': {
-        'NCI_ISBI': RawSet('MR', numbered('Prostate3T-01', 30) + numbered('ProstateDx-01', 30), **PELVIS),
-        'PROSTATEx': RawSet('MR', numbered('ProstateX', 346), labelled=False, **PELVIS),
-        'CT': RawSet('CT', numbered('pelvis', 101), numbered('delineated', 19), False, spacing_mm=(0.8, 0.8, 1.0)),
+        'source': RawSet('MR', numbered('Prostate3T-01', 30) + numbered('ProstateDx-01', 30), **PELVIS),
+        'source_unlabelled': RawSet('MR', numbered('ProstateX', 346), labelled=False, **PELVIS),
+        'target': RawSet('CT', numbered('pelvis', 101), numbered('delineated', 19), False, spacing_mm=(0.8, 0.8, 1.0)),
     },
     'essnet_liver': {
-        'CHAOS_CT': RawSet('CT', numbered('ct', 20), slices=(2874, 2050)),
-        'CHAOS_T2SPIR': RawSet('MR', numbered('mr', 20), slices=(623, 408)),
+        'source': RawSet('CT', numbered('ct', 20), slices=(2874, 2050)),
+        'target': RawSet('MR', numbered('mr', 20), slices=(623, 408)),
     },
-    'heart3d': {'MR': RawSet('MR', numbered('mr', 142), **HEART), 'CT': RawSet('CT', numbered('ct', 142), **HEART)},
+    'heart3d': {
+        'source': RawSet('MR', numbered('mr', 142), **HEART),
+        'target': RawSet('CT', numbered('ct', 142), **HEART),
+        'more': RawSet('CT', numbered('further', 4212), **HEART),
+    },
     'tumor_lung': {
-        'NSCLC': RawSet('CT', numbered('LUNG1', 377), **LUNG),
-        'MR_WEEKLY': RawSet('MR', weekly(WEEKLY, range(7)), **LUNG),
-        'MR_WEEK_ONE': RawSet('MR', weekly(WEEKLY, [0]), **LUNG),
-        'MR_LATER': RawSet('MR', weekly(WEEKLY, range(1, 7)), **LUNG),
-        'MR_OTHER': RawSet(
+        'source': RawSet('CT', numbered('LUNG1', 377), **LUNG),
+        'target': RawSet('MR', weekly(WEEKLY, range(7)), **LUNG),
+        'week_one': RawSet('MR', weekly(WEEKLY, [0]), **LUNG),
+        'later': RawSet('MR', weekly(WEEKLY, range(1, 7)), **LUNG),
+        'test': RawSet(
             'MR',
             weekly(['long_1', 'long_2'], range(7)) + weekly(['long_3'], range(6)) + weekly(numbered('before', 8), [0]),
             **LUNG,
@@ -153,26 +155,18 @@ def scan(case: str, raw: RawSet, organs: int, classes: Sequence[str]) -> tuple[n
     return image.astype(np.int16), labels
 
 
-def documented(*modules: ModuleType) -> argparse.Namespace:
-    """The folders that the `prepare` commands in docstrings name: source, target, and all further sets."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--source')
-    parser.add_argument('--target')
-    parser.add_argument('--set', action='append', default=[])
-    found = parser.parse_args([])
-    for text in (inspect.getdoc(module).replace('\\\n', ' ') for module in modules):
-        for line in re.findall(r'python -m synseg_jax\.prepare (.*)', text):
-            told, _ = parser.parse_known_args(shlex.split(line))
-            found.source, found.target = told.source, told.target
-            found.set = [*dict.fromkeys([*found.set, *told.set])]
-    return found
+def documented(*modules: ModuleType) -> list[Scans]:
+    """The sets that docstrings tell to prepare."""
+    text = ' '.join(inspect.getdoc(module) for module in modules)
+    told = dict(re.findall(r'--(source|target)=(\w+)', text))
+    further = dict.fromkeys(re.findall(r'--set=(\w+=\w+:[ab]:\w+)', text))
+    return given(told['source'], told['target'], list(further), [], [])
 
 
 def written(folder: Path, name: str, classes: Sequence[str], *modules: ModuleType, voxels: bool = True) -> list[Scans]:
-    """The sets that the docstrings of a configuration and its tables prepare, their scans written below `folder`."""
-    command = documented(*modules)
-    sets = given(command.source, command.target, command.set, [], [])
+    """The sets that the docstrings of a configuration and its tables prepare, each written to a folder of its name."""
+    sets = [replace(scans, folder=folder / scans.name) for scans in documented(*modules)]
     for scans in sets:
-        if not (folder / scans.folder).exists():
-            write(folder / scans.folder, RAW_SETS[name][str(scans.folder)], tuple(classes) or HEAD, voxels)
-    return [replace(scans, folder=folder / scans.folder) for scans in sets]
+        if not scans.folder.exists():
+            write(scans.folder, RAW_SETS[name][scans.name], tuple(classes) or HEAD, voxels)
+    return sets

@@ -45,9 +45,8 @@ from synseg_jax.files import read_json  # noqa: E402
 from synseg_jax.prepare import settings_of  # noqa: E402
 
 TABLES = sorted(path.stem for path in (ROOT / 'configs' / 'tables').glob('*.py'))
-LENGTHS = {'train.steps': 2, 'train.decay_steps': 0, 'train.save_every': 2, 'train.log_every': 1, 'train.devices': 1}
-MOST = {'width': 4, 'blocks': 1, 'levels': 2, 'layers': 1, 'train.batch': 2}
-SIZES = ('data.size', 'augment.window')
+SHORT = {'.train.steps': 2, '.train.decay_steps': 0, '.train.save_every': 2, '.train.log_every': 1, '.train.devices': 1}
+MOST = {'.width': 4, '.blocks': 1, '.levels': 2, '.layers': 1, '.train.batch': 2}
 TRANSDUCTIVE = {'synseg_spleen': ('synseg', 'half_cycle', 'cyclegan_seg'), 'synseg_ticv': ('synseg', 'cyclegan_seg')}
 
 
@@ -93,19 +92,27 @@ def _first(most):
     return lambda config, system: whole(config, system)[: most or None]
 
 
-def shrink(config: ConfigDict, prefix: str = '') -> None:
-    """Makes images, networks, batches and lengths small, also those that systems and stages set."""
-    for name, value in config.items():
+def shrink(fields: ConfigDict, prefix: str = '') -> None:
+    """Makes images, networks, batches and lengths small, also those that systems and stages set.
+
+    A spacing grows as images shrink, so that they show as many millimetres as before.
+    """
+    if prefix.endswith('.data') and fields.get('spacing_mm') and 'size' in fields:
+        fields.spacing_mm *= fields.size[-1] / _fewer(fields.size)[-1]
+    for name, value in fields.items():
         path = f'{prefix}.{name}'
         if isinstance(value, ConfigDict):
             shrink(value, path)
-        elif path.endswith(tuple(f'.{field}' for field in SIZES)) and value:
-            config[name] = tuple(round(n / 8) if len(value) == 3 else max(16, round(n / 16)) for n in value)
-        else:
-            for fields, made in ((LENGTHS, lambda wanted, _: wanted), (MOST, min)):
-                wanted = [most for field, most in fields.items() if path.endswith(f'.{field}')]
-                if wanted:
-                    config[name] = made(wanted[0], value)
+        elif path.endswith(('.data.size', '.augment.window')) and value:
+            fields[name] = _fewer(value)
+        elif path.endswith(tuple(SHORT)):
+            fields[name] = next(given for field, given in SHORT.items() if path.endswith(field))
+        elif path.endswith(tuple(MOST)):
+            fields[name] = min(value, next(most for field, most in MOST.items() if path.endswith(field)))
+
+
+def _fewer(size) -> tuple[int, ...]:
+    return tuple(round(n / 8) if len(size) == 3 else max(16, round(n / 16)) for n in size)
 
 
 def tables_of(configuration: ModuleType) -> dict[str, ModuleType]:

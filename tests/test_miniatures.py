@@ -44,7 +44,7 @@ def _manifest(folder, roles, classes, settings) -> Manifest:
     """That of records which nobody has written, of scans whose files are empty."""
     sets = {}
     for role in roles:
-        raw = miniature_sets.RAW_SETS[folder.parent.name][role.cases[0].image.parents[1].name]
+        raw = miniature_sets.RAW_SETS[folder.parent.name][role.name]
         described = [_described(case, raw, role, settings) for case in role.cases]
         told = {'domain': role.domain, 'channel': raw.modality, 'labels': role.dataset.labels, 'roles': {}}
         sets.setdefault(role.name, told)['roles'][role.role] = {
