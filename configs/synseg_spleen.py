@@ -33,7 +33,8 @@ def get_config(data: str = '') -> ConfigDict:
         's_score_synseg': variants.s_score(held, long),
         'source_only': {**variants.source_only(), **short},
     })  # fmt: skip
-    c.run, c.tests = ('synseg', 'source_only'), ('target',)
+    c.run = ('synseg', 'source_only')
+    c.tests = ('target',)
     c.data.classes = ('background', 'spleen', 'left kidney', 'right kidney', 'stomach', 'liver', 'body')
     if data:
         c.loss.class_weights = (1.0, 1.0, 10.0, 10.0, 1.0, 10.0, 1.0)

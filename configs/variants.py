@@ -46,17 +46,17 @@ def on_target(*sets: str) -> dict:
 def target_labels(folds: int = 0) -> ConfigDict:
     """The segmentor trained on labels of the target; with folds, also on those of test scans, some left out in turn."""
     own = {'method': 'supervised', **on_target('target'), 'data': {'target_labels': True}}
-    return ConfigDict({**own, 'fold': leave_out(folds)} if folds else own)
+    return ConfigDict({**own, 'fold': dealt(folds)} if folds else own)
 
 
 def multi_atlas(folds: int) -> ConfigDict:
     """Labelled target scans registered to each test scan, those of some test subjects among them, left out in turn."""
     own = {'do': 'atlases', 'sets': {'b': ('target',)}, 'data': {'target_labels': True}}
-    return ConfigDict({**own, 'fold': leave_out(folds)})
+    return ConfigDict({**own, 'fold': dealt(folds)})
 
 
-def leave_out(folds: int) -> dict:
-    """Folds over the target's subjects, whose names do not say the strata of another set."""
+def dealt(folds: int) -> dict:
+    """Folds over the target's scans, whose names say nothing of the strata of another set."""
     return {'set': 'target', 'of': folds, 'strata': ''}
 
 
