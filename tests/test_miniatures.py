@@ -122,7 +122,7 @@ def test_every_system_finds_what_it_reads_and_tests(name, tmp_path, untrained):
     (folder / 'records').mkdir()
     manifest.save()
     counts = {of: sum(len(role['cases']) for role in entry['roles'].values()) for of, entry in manifest.sets.items()}
-    assert counts == COUNTED.get(name, counts)
+    assert COUNTED.get(name, {}).items() <= counts.items()
     for job in _different(miniatures.jobs(name, folder)):
         line, failed = job.outcome(folds=0)
         assert not failed, line
