@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from synseg_jax.data.roles import Scans
-from synseg_jax.prepare import given
+from synseg_jax.prepare import parse_set
 
 # Right and front of organs that share a scan, of a body from -1 to 1; others lie in its middle.
 PLACES = {
@@ -160,7 +160,8 @@ def documented(*modules: ModuleType) -> list[Scans]:
     text = ' '.join(inspect.getdoc(module) for module in modules)
     told = dict(re.findall(r'--(source|target)=(\w+)', text))
     further = dict.fromkeys(re.findall(r'--set=(\w+=\w+:[ab]:\w+)', text))
-    return given(told['source'], told['target'], list(further), [], [])
+    first = [Scans(name, Path(told[name]), domain) for name, domain in (('source', 'a'), ('target', 'b'))]
+    return first + [parse_set(text) for text in further]
 
 
 def written(folder: Path, name: str, classes: Sequence[str], *modules: ModuleType, voxels: bool = True) -> list[Scans]:
