@@ -35,6 +35,7 @@ def get_config(data: str = '') -> ConfigDict:
     # Also the Dice of the checkpoint that is best by the labels of the test scans, as papers choose it; keeps all.
     c.oracle = False
     c.lesions = ()  # classes that are also counted lesion by lesion
+    c.lesion_patch_mm = 0.0  # also measure lesions in squares of this side about each, in its slices; 0: no
     # Cross validation: the labelled subjects of a set, whatever their split, dealt into so many parts (0: none), each
     # tested by a system trained on the others; strata: group 1 of this expression on a case's name is dealt evenly.
     c.fold = ConfigDict({'set': '', 'of': 0, 'strata': ''})
@@ -91,6 +92,9 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.source_margin = -1  # labelled source slices kept: those so near one with an organ; -1: all
     c.data.target_margin = -1  # the same of target slices, where target_labels lets their labels be read
     c.data.target_center = 1.0  # central share of the target's rows and columns that is kept, where it shows much more
+    # Slices at a spacing are cut about all that is labelled or, without labels, the middle of the scan; 'lesion': about
+    # the largest connected piece or, without labels, one half of the body, the right and the left from scan to scan.
+    c.data.cut_about = 'labels'
     c.data.classes = ()  # names in order, background first; empty: those of the source's dataset.json
     c.data.subject = '(.+)'  # group 1 of this expression on a case's name is its patient
     c.data.source_split = (0.8, 0.2, 0.0)  # shares of patients: train, validation, test

@@ -141,6 +141,7 @@ def _row(config, wanted, folder, several, seeds) -> Row:
         **named,
         cases=mean_of([*cases.values()]),
         by_seed=cases if len(cases) > 1 else {},
+        pooled=mean_of([{'': of.get('pooled', {}).get(wanted.set, {})} for of in several.values()])[''],
         reads_target_labels=found['reads_target_labels'],
         transductive=found.get('transductive', False),
         seconds=sum(of['seconds'] for of in several.values()),

@@ -35,7 +35,7 @@ from synseg_jax.training.signals import Interrupted, Signals
 from synseg_jax.training.system import System, configure
 
 # What may change in a workdir.
-FREE = (*stages.EXTENDABLE, *'predict. chosen run tests tested oracle lesions data_dir table.'.split())
+FREE = (*stages.EXTENDABLE, *'predict. chosen run tests tested oracle lesions lesion_patch_mm data_dir table.'.split())
 
 
 def run(config: ConfigDict, workdir: Path, console: Console | None = None, named: Collection[str] = ()) -> dict:

@@ -15,7 +15,7 @@ from synseg_jax.data import label_maps, slices, volume
 from synseg_jax.data.intensity import Normalisation
 from synseg_jax.data.records import Manifest
 from synseg_jax.data.volume import Volume
-from synseg_jax.evaluation import figures, metrics, ranking, summary
+from synseg_jax.evaluation import figures, metrics, patches, ranking, summary
 from synseg_jax.files import write_csv
 from synseg_jax.predict import describe, predict
 from synseg_jax.scans import Run, Segmenter, Trained
@@ -44,6 +44,11 @@ class Tested:
         own = self.segmenter.run.classes
         return [own[0], *(name for name in own[1:] if name in self.entry['labels'])]
 
+    @property
+    def lesions(self) -> list[str]:
+        """The classes that are also counted lesion by lesion."""
+        return [name for name in self.classes[1:] if name in self.segmenter.config.lesions]
+
     def predicted(self, path: Path) -> UInt8[np.ndarray, 'x y z']:
         """The classes of a label map that the segmenter wrote, as indices into `classes`."""
         own = self.segmenter.run.classes
@@ -64,9 +69,21 @@ class Tested:
         return label_maps.read(case['label'], case['image'], self.entry['labels'], self.classes)
 
     @cached_property
+    def maker(self) -> Trained:
+        """The generators that made the set."""
+        return Trained(Run.load(self.segmenter.run.folder.parent / self.entry['by']))
+
+    @cached_property
+    def real(self) -> preserved.Histograms:
+        """The intensities, by class, of the labelled real scans that the generators were trained on."""
+        return preserved.real_histograms(
+            self.sets, self.entry['domain'], self.classes, [text.partition(':')[0] for text in self.maker.config.sets.b]
+        )
+
+    @cached_property
     def _made(self):
         """Makes scans of the set, and remembers the last few."""
-        maker = Trained(Run.load(self.segmenter.run.folder.parent / self.entry['by']))
+        maker = self.maker
         case_of = {Path(case['image']): case for case in self.cases}
 
         @lru_cache(maxsize=4)
@@ -81,8 +98,9 @@ class Tested:
 def measure(tested: Tested, folder: Path) -> dict:
     """{'cases': {case: {organ: {measure: value}}}} of a set; predictions, CSV and pictures in `folder`.
 
-    Of two classes the AUC is measured too, and the ROC curve over all scans; of lesions, whether each is found and,
-    of synthetic ones, how far their intensities lie from those of real ones.
+    Of two classes the AUC is measured too, and the ROC curve over all scans; of lesions, whether each is found, the
+    Dice in patches about them and, of synthetic ones, how far their intensities lie from those of real ones: of every
+    scan and, as 'pooled' {organ: {'kl_pooled': value}}, of all together.
     """
     segmenter, entry = tested.segmenter, tested.entry
     if 'by' in entry:
@@ -98,7 +116,12 @@ def measure(tested: Tested, folder: Path) -> dict:
         write_csv(folder / f'{tested.name}.csv', summary.rows(measured), summary.COLUMNS)
         _draw(folder, tested, measured, [of.shown for of in found.values()])
     ranked = [of.ranked for of in found.values() if of.ranked]
-    return {'cases': measured, **({'roc': _curve(ranked)} if ranked else {})}
+    told = {'roc': _curve(ranked)} if ranked else {}
+    if shades := [of.shades for of in found.values() if of.shades]:
+        synthetic = preserved.pooled(shades, tested.classes)
+        divergences = preserved.divergences(synthetic, share.real, tested.lesions)
+        told['pooled'] = {name: {'kl_pooled': value} for name, value in divergences.items()}
+    return {'cases': measured, **told}
 
 
 class Case(NamedTuple):
@@ -107,30 +130,54 @@ class Case(NamedTuple):
     measures: dict  # {organ: {measure: value}}
     shown: tuple[float | None, figures.Scan]  # its mean Dice, and the slice of it that tells most
     ranked: tuple[np.ndarray, np.ndarray] | None  # of two classes: the organ's probability, and whether it is there
+    shades: preserved.Histograms  # of synthetic scans with lesions: the intensities of every class
 
     @classmethod
-    def of(cls, measures: dict, shown: tuple, ranked: tuple | None) -> 'Case':
+    def of(cls, measures: dict, shown: tuple, ranked: tuple | None, shades: dict) -> 'Case':
         """From the plain tuples that another process gave."""
         dice, scan = shown
-        return cls(measures, (dice, figures.Scan(*scan)), ranked)
+        return cls(measures, (dice, figures.Scan(*scan)), ranked, shades)
 
 
 def _cases(tested, written) -> Iterator[tuple[str, Case]]:
     """Every case's name and what is found of it."""
-    segmenter, entry = tested.segmenter, tested.entry
-    lesions = [name for name in tested.classes[1:] if name in segmenter.config.lesions]
-    made = 'by' in entry and lesions  # only then are labels of real scans opened
-    real = preserved.real_voxels(tested.sets, entry['domain'], tested.classes) if made else {}
+    made = 'by' in tested.entry and tested.lesions  # only then are labels of real scans opened
     for case in tested.cases:
         reference, prediction = tested.reference(case), tested.predicted(written[case['id']])
         scan = tested.scan(Path(case['image']))
         found = metrics.case_measures(prediction, reference.array, tested.classes, reference.spacing_mm)
-        preserved.count(found, prediction, reference.array, tested.classes, lesions)
+        preserved.count(found, prediction, reference.array, tested.classes, tested.lesions)
+        shades = preserved.histograms(scan, reference, case, tested.classes) if made else {}
         if made:
-            preserved.compare(found, preserved.voxels(scan, reference, case, tested.classes), real, lesions)
-        two = len(segmenter.run.classes) == 2
-        ranked = _ranked(tested, scan, reference, found) if two else None
-        yield case['id'], Case(found, _outlined(tested, case, scan, prediction, reference, found), ranked)
+            preserved.compare(found, shades, tested.real, tested.lesions)
+        ranked = _ranked(tested, scan, reference, found) if len(tested.segmenter.run.classes) == 2 else None
+        upright = Upright.of(scan, reference.array, prediction, tested.segmenter.config.data.slice_axis)
+        _in_patches(tested, upright, found)
+        yield case['id'], Case(found, _outlined(tested, case, upright, found), ranked, shades)
+
+
+class Upright(NamedTuple):
+    """A scan as upright slices [n, rows, columns], with the true and the predicted class of every voxel."""
+
+    image: np.ndarray
+    true: np.ndarray
+    predicted: np.ndarray
+    spacing_mm: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, scan: Volume, true: np.ndarray, predicted: np.ndarray, axis: str) -> 'Upright':
+        volumes = [volume.canonical(replace(scan, array=array)) for array in (scan.array, true, predicted)]
+        stacks = (slices.to_stack(one.array, axis) for one in volumes)
+        return cls(*stacks, slices.stack_spacing(volumes[0].spacing_mm, axis))
+
+
+def _in_patches(tested, upright, found) -> None:
+    """Adds what is measured in patches about lesions, where the configuration asks for it."""
+    side_mm = tested.segmenter.config.lesion_patch_mm
+    for name in tested.lesions if side_mm else ():
+        value = tested.classes.index(name)
+        masks = upright.predicted == value, upright.true == value
+        found[name] |= patches.patch_measures(*masks, upright.spacing_mm, side_mm)
 
 
 def _ranked(tested, scan, reference, found) -> tuple[np.ndarray, np.ndarray]:
@@ -149,17 +196,13 @@ def _curve(ranked) -> dict[str, list[float]]:
     return {'fpr': at.tolist(), 'tpr': np.interp(at, fpr, tpr).tolist()}
 
 
-def _outlined(tested, case, scan, prediction, reference, found) -> tuple[float | None, figures.Scan]:
+def _outlined(tested, case, upright, found) -> tuple[float | None, figures.Scan]:
     """The mean Dice of a scan, and the slice of it that tells most."""
-    axis = tested.segmenter.config.data.slice_axis
-    upright = [volume.canonical(replace(scan, array=array)) for array in (scan.array, reference.array, prediction)]
-    image, true, predicted = (slices.to_stack(one.array, axis) for one in upright)
-    at = figures.telling_slice(true, 0)
-    seen = Normalisation(case['low'], case['high']).apply(image[at])
+    at = figures.telling_slice(upright.true, 0)
+    seen = Normalisation(case['low'], case['high']).apply(upright.image[at])
     dice = summary.organ_means({'': found}, 'dice').get('')
     title = f'{case["id"]}, Dice {dice:.2f}' if dice is not None else case['id']
-    spacing_mm = slices.stack_spacing(upright[0].spacing_mm, axis)[1:]
-    return dice, figures.Scan(title, seen, true[at], predicted[at], spacing_mm)
+    return dice, figures.Scan(title, seen, upright.true[at], upright.predicted[at], upright.spacing_mm[1:])
 
 
 def _draw(folder, tested, measured, shown) -> None:

@@ -1,10 +1,10 @@
 """What survives translation: lesions that are found one by one, and intensities as real scans have them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Integer
 
 from synseg_jax.data import label_maps, volume
 from synseg_jax.data.intensity import Normalisation
@@ -13,7 +13,7 @@ from synseg_jax.data.volume import Volume
 from synseg_jax.evaluation import lesions
 
 Measures = dict[str, dict[str, float | None]]  # of one case, by class
-Voxels = dict[str, Float[np.ndarray, ' _']]  # intensities in [0, 1], by class
+Histograms = dict[str, Integer[np.ndarray, ' bins']]  # of intensities in [0, 1], by class
 
 
 def count(
@@ -31,29 +31,43 @@ def count(
         found[name] |= {'lesions': share, 'false_lesions': float(seen.false)}
 
 
-def compare(found: Measures, synthetic: Voxels, real: Voxels, counted: Sequence[str]) -> None:
+def compare(found: Measures, synthetic: Histograms, real: Histograms, counted: Sequence[str]) -> None:
     """Adds, of the classes `counted`, how far the intensities of a synthetic scan lie from those of real ones."""
-    for name in counted:
-        divergence = lesions.histogram_divergence(synthetic[name], real.get(name, np.zeros(0)))
-        found[name]['kl'] = None if np.isnan(divergence) else divergence
+    for name, value in divergences(synthetic, real, counted).items():
+        found[name]['kl'] = value
 
 
-def real_voxels(sets: Mapping[str, Manifest], domain: str, classes: Sequence[str]) -> Voxels:
-    """Those of every class in all labelled real scans of a domain."""
-    pooled: dict[str, list] = {}
+def divergences(synthetic: Histograms, real: Histograms, counted: Sequence[str]) -> dict[str, float | None]:
+    """The divergence of the classes `counted`; None where either has no voxel."""
+    found = {name: lesions.divergence(synthetic[name], real[name]) for name in counted}
+    return {name: None if np.isnan(value) else value for name, value in found.items()}
+
+
+def pooled(scans: Iterable[Histograms], classes: Sequence[str]) -> Histograms:
+    """The histograms of several scans as one."""
+    total = {name: np.zeros(lesions.BINS, int) for name in classes[1:]}
+    for scan in scans:
+        total = {name: counts + scan[name] for name, counts in total.items()}
+    return total
+
+
+def real_histograms(
+    sets: Mapping[str, Manifest], domain: str, classes: Sequence[str], names: Sequence[str] = ()
+) -> Histograms:
+    """Those of the labelled real scans of a domain that train: of the sets `names` or, without any, of all."""
+    found = []
     for name, manifest in sets.items():
         entry = manifest.sets[name]
-        if entry['domain'] != domain or 'by' in entry:
+        if entry['domain'] != domain or 'by' in entry or 'train' not in entry['roles'] or names and name not in names:
             continue
-        for case in (case for role in entry['roles'].values() for case in role['cases'] if case['label']):
+        for case in (case for case in entry['roles']['train']['cases'] if case['label']):
             scan = volume.read(Path(case['image']))
             labels = label_maps.read(case['label'], case['image'], entry['labels'], classes, scan)
-            for organ, inside in voxels(scan, labels, case, classes).items():
-                pooled.setdefault(organ, []).append(inside)
-    return {organ: np.concatenate(parts) for organ, parts in pooled.items()}
+            found.append(histograms(scan, labels, case, classes))
+    return pooled(found, classes)
 
 
-def voxels(scan: Volume, labels: Volume, case: Mapping, classes: Sequence[str]) -> Voxels:
+def histograms(scan: Volume, labels: Volume, case: Mapping, classes: Sequence[str]) -> Histograms:
     """Those of every class but the background in one scan, whose manifest entry says what [0, 1] stands for."""
     image = Normalisation(case['low'], case['high']).apply(scan.array)
-    return {name: image[labels.array == value] for value, name in enumerate(classes) if value}
+    return {name: lesions.histogram(image[labels.array == value]) for value, name in enumerate(classes) if value}

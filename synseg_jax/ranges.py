@@ -43,8 +43,8 @@ RANGES = {
     ' train.decay_steps train.patience train.workers train.devices phantom.sets.*.first *.blocks *.layers *.extra',
     Range(1, whole=True): 'train.batch train.log_every train.save_every train.keep predict.batch augment.window'
     ' phantom.sets.*.subjects *.width *.levels *.up_width',
-    Range(): 'rate.* pays.* loss.class_weights context.spacing_mm optimizer.clip_norm train.resident_gib'
-    ' augment.shift augment.rotate augment.scale augment.brightness augment.contrast',
+    Range(): 'rate.* pays.* loss.class_weights context.spacing_mm lesion_patch_mm optimizer.clip_norm'
+    ' train.resident_gib augment.shift augment.rotate augment.scale augment.brightness augment.contrast',
     Range(above=True): 'optimizer.eps atlases.spacing_mm augment.gamma',
     Range(high=1, above=True): 'augment.crop',
     Range(high=1, below=True): 'average optimizer.b1 optimizer.b1_alone optimizer.b2 *.dropout',

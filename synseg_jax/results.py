@@ -29,6 +29,9 @@ RESULTS = 'results.json'  # of a system
 Cases = dict[str, dict[str, dict[str, float | None]]]  # case -> class -> measure
 
 
+Pooled = dict[str, dict[str, float | None]]  # class -> measure, of all scans of a set together
+
+
 class Curve(TypedDict):
     """An ROC curve."""
 
@@ -41,6 +44,7 @@ class Measured(TypedDict):
 
     key: str
     cases: Cases
+    pooled: NotRequired[Pooled]
     roc: NotRequired[
         Annotated[Curve, schema.Check('as many of both', lambda curve: len(curve['fpr']) == len(curve['tpr']))] | None
     ]
@@ -64,6 +68,7 @@ class Results(TypedDict):
     """results.json of a system: its folds as one; `fields` stands for its configuration."""
 
     cases: dict[str, Cases]
+    pooled: NotRequired[dict[str, Pooled]]  # by set; not in those of earlier versions
     synthesis: dict[str, Mean]
     steps: int
     seconds: float
@@ -94,7 +99,7 @@ def evaluate(
     path = folder / MEASURES
     before = _before(path)
     weights = [trained.run.folder.name, [cost['steps'] for cost in costs], stage.config.predict.to_dict()]
-    weights += [list(stage.config.lesions)] if stage.config.lesions else []
+    weights += [list(stage.config.lesions), stage.config.lesion_patch_mm] if stage.config.lesions else []
     measured = {}
     for name in stage.config.tests or _targets(stage):
         entry = sets[known('set (tests)', name, sets)].sets[name]
@@ -152,8 +157,11 @@ def _before(path) -> dict:
 def pool(parts: Sequence[Mapping]) -> dict:
     """The folds of a system as one: every case's measures, averaged where several folds tested it; their summary."""
     cases: dict[str, dict] = {}
+    pooled: dict[str, list] = {}
     for part in parts:
         for name, measured in part['sets'].items():
+            if 'pooled' in measured:
+                pooled.setdefault(name, []).append(measured['pooled'])
             for case, organs in measured['cases'].items():
                 cases.setdefault(name, {}).setdefault(case, []).append(organs)
     cases = {name: {case: _mean(of) for case, of in measured.items()} for name, measured in cases.items()}
@@ -161,6 +169,7 @@ def pool(parts: Sequence[Mapping]) -> dict:
     return {
         'sets': {name: summary.summarise(measured) for name, measured in cases.items()},
         'cases': cases,
+        'pooled': {name: _mean(of) for name, of in pooled.items()},
         'synthesis': parts[0]['synthesis'],
         'steps': sum(cost.get('trained', cost['steps']) for cost in once.values()),
         'seconds': round(sum(cost['seconds'] for cost in once.values()), 1),

@@ -37,6 +37,7 @@ ELSEWHERE = (
     'tested',
     'oracle',
     'lesions',
+    'lesion_patch_mm',
     'fold.',
     'transductive',
     'sets.',

@@ -38,6 +38,7 @@ def finished(tiny_records, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('masked')
     config = tiny.config(tiny_records, train__steps=2, train__decay_steps=0, train__save_every=2)
     kept = {'stages': KEPT, 'tested': 'a_judge', 'tests': ('synthesis', 'target'), 'lesions': ('spleen',)}
+    kept['lesion_patch_mm'] = 40.0
     config.systems, config.chosen = {'masked': {'stages': STAGES}, 'kept': kept}, 'masked'
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting.Fit, 'run', untrained.fit)
@@ -112,17 +113,25 @@ def test_what_survives_translation_is_measured_by_the_stage_that_is_named(finish
     seen = lesions.lesions(judge.segment(fake, 'b') == 2, label == 2)
     assert (measured['lesions'], measured['false_lesions']) == (seen.found / seen.total, seen.false)
     real = []
-    for role in Manifest.load(tiny_records).sets['target']['roles'].values():
-        for one in role['cases']:
-            window = Normalisation(one['low'], one['high'])
-            inside = volume.read_labels(one['label']).array == 2
-            real.append(window.apply(volume.read(one['image']).array)[inside])
-    voxels = trained.normalisation('b').apply(fake.array)[label == 2]
-    assert measured['kl'] == pytest.approx(lesions.histogram_divergence(voxels, np.concatenate(real)))
+    for one in Manifest.load(tiny_records).role('target', 'train')['cases']:
+        window = Normalisation(one['low'], one['high'])
+        inside = volume.read_labels(one['label']).array == 2
+        real.append(window.apply(volume.read(one['image']).array)[inside])
+    real = lesions.histogram(np.concatenate(real))
+    inside = {}
+    for name, one in cases.items():
+        scan, label = volume.read(one['image']), volume.read_labels(one['label']).array
+        made = trained.normalisation('b').apply(trained.synthesize(scan, 'a', label > 0).astype(np.float32))
+        inside[name] = lesions.histogram(made[label == 2])
+    assert measured['kl'] == pytest.approx(lesions.divergence(inside[case], real))
+    together = found['pooled']['synthesis']['spleen']['kl_pooled']
+    assert together == pytest.approx(lesions.divergence(sum(inside.values()), real))
+    assert measured['kl'] != pytest.approx(together)
+    assert found['sets']['synthesis']['classes']['spleen']['patch_dice']['n'] == len(cases)
     on_real = next(iter(found['cases']['target'].values()))
     assert 'kl' not in on_real['spleen'] and 'lesions' in on_real['spleen'] and 'lesions' not in on_real['liver']
     head = (workdir / 'kept' / 'synthesis.csv').read_text().splitlines()[0]
-    assert head == 'case,organ,dice,iou,asd_mm,hd95_mm,lesions,false_lesions,kl'
+    assert head == 'case,organ,dice,iou,asd_mm,hd95_mm,lesions,false_lesions,kl,patch_dice,patch_hd95_mm'
 
 
 def test_a_tested_stage_that_is_not_there(tiny_records, tmp_path):

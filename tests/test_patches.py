@@ -116,3 +116,36 @@ def test_whole_scans_are_not_resized_for_networks_that_saw_pieces():
     system.votes['a'] = lambda params, x: np.concatenate([1 - x, x, 0 * x], -1)
     record = {'image': label[..., None].astype(np.float32), 'label': label, 'case': 0}
     assert validation.measure(networks, {'a': [record]}) == {('a', 0): (1.0, pytest.approx(np.nan, nan_ok=True))}
+
+
+def _cut_about_lesions(folder, labels, image, **changes):
+    """Records of a scan of 72 x 66 mm, cut about lesions, and its labels, if any."""
+    dataset = tiny.write_dataset(folder / 'MR', 'MR', 2, labelled=labels is not None)
+    for path in (dataset / 'imagesTr').iterdir():
+        nib.save(nib.Nifti1Image(image, tiny.AFFINE), path)
+    for path in (dataset / 'labelsTr').iterdir():
+        nib.save(nib.Nifti1Image(labels, tiny.AFFINE), path)
+    about = {'data__cut_about': 'lesion', 'data__classes': tiny.CLASSES, 'data__target_labels': True}
+    settings = settings_of(tiny.config(**{**PATCHES, **WHOLE, **about, **changes}))
+    prepare([Scans('scans', dataset, 'b', 'train')], folder / 'records', settings, progress=False)
+    return Manifest.load(folder / 'records').records('scans', 'train')
+
+
+def test_records_are_cut_about_the_largest_lesion_alone(tmp_path):
+    labels = np.zeros(tiny.SHAPE, np.uint8)
+    labels[2:4, 2:4, 1:3], labels[14:18, 12:16, 2:4] = 1, 1
+    records = _cut_about_lesions(tmp_path, labels, np.where(labels, 1000, 300).astype(np.int16))
+    rows, columns = np.nonzero(records[2]['label'])
+    assert [at.min() + at.max() + 1 - 16 for at in (rows, columns)] == [pytest.approx(0, abs=1)] * 2
+    assert not records[1]['label'].any()
+
+
+def test_scans_without_labels_are_cut_about_one_half_of_the_body_and_then_the_other(tmp_path):
+    image = np.zeros(tiny.SHAPE, np.int16)
+    image[3:20, 4:12] = 1000  # 51 mm wide and 24 mm high
+    image[0, 20] = 1000  # and a couch
+    window = {'data__window_hu': (0.0, 1000.0)}
+    records = _cut_about_lesions(tmp_path, None, image, **window)
+    seen = [records[i]['image'][..., 0] > 0.5 for i in (0, tiny.SHAPE[2])]
+    assert all(np.nonzero(part.any(1))[0].tolist() == list(range(2, 14)) for part in seen)
+    assert [np.nonzero(part.any(0))[0].tolist() for part in seen] == [list(range(2, 16)), list(range(0, 15))]

@@ -307,3 +307,15 @@ def test_a_row_of_one_seed_beside_several_has_no_p(seeded):
     once = Row('once', cases=seeded.rows[1].by_seed[0], seed=0)
     (entry,) = [e for e in comparison.entries(replace(seeded, rows=[*seeded.rows, once])) if e.row is once]
     assert entry.test.p is None and entry.mark == ''
+
+
+def test_a_measure_of_all_scans_together_is_a_number_without_spread(tmp_path):
+    both = {f'case {i}': {'tumour': {'kl': 1.0 + i}} for i in range(6)}
+    rows = [Row('ours', cases=both, pooled={'tumour': {'kl_pooled': 0.25}}), Row('older', cases=both)]
+    told = Report('t', 's', ('tumour',), ('kl_pooled', 'kl'), 'older', rows)
+    first, second = (entry for entry in comparison.entries(told) if entry.measure == 'kl_pooled')
+    assert (first.n, first.mean, first.std, first.median, first.interval, first.mark) == (6, 0.25, None, None, None, '')
+    assert (second.n, second.mean) == (0, None)
+    report.write(told, tmp_path)
+    text = (tmp_path / 'report.md').read_text()
+    assert '| ours | 0.250 | – | 3.500 ± 1.871 |' in text and '| older (reference) | – | – |' in text

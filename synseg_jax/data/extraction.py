@@ -1,6 +1,7 @@
 """One scan to records: upright and normalised slices, resized or cut, the empty ones left out; or one volume of it."""
 
 import numpy as np
+from scipy import ndimage
 
 from synseg_jax.data import intensity, label_maps, modality, slices, tiles, volume
 from synseg_jax.data.dataset import Case
@@ -58,15 +59,14 @@ def _boxed(index, stack, labels, normalisation, spacing_mm, role, settings) -> t
 
 
 def _pictures(index, stack, labels, normalisation, spacing_mm, role, settings) -> tuple[list[bytes], list[int], str]:
-    """The records of slices: resized or, at data.spacing_mm, cut about the middle of all that is labelled in the scan.
-
-    Their numbers, and what is odd about them.
-    """
+    """The records of slices, resized or, at data.spacing_mm, cut; their numbers, and what is odd about them."""
     shape = settings.size
     if settings.spacing_mm:
         shape = tiles.shape_at(stack.shape[1:], spacing_mm[1:], settings.spacing_mm)
     whole = None if labels is None else slices.resize_nearest(labels, shape)
-    cut = _cutter(whole, shape, settings) if settings.spacing_mm else lambda pictures: pictures
+    cut = np.asarray
+    if settings.spacing_mm:
+        cut = _cutter(_middle(index, stack, whole, normalisation, shape, settings), shape, settings)
     labels = None if whole is None else cut(whole)
     margin = settings.source_margin if role.domain == 'a' else settings.target_margin
     near = None if labels is None else _near_labels(labels, margin)
@@ -80,9 +80,37 @@ def _pictures(index, stack, labels, normalisation, spacing_mm, role, settings) -
     return records, kept, _beyond(whole, labels, settings) if records else _all_dropped(near, settings)
 
 
-def _cutter(labels, shape, settings):
+def _middle(index, stack, labels, normalisation, shape, settings) -> tuple[int, ...]:
+    """Where slices, `shape` pixels large at data.spacing_mm, are cut, as data.cut_about says."""
+    if labels is not None and labels.any():
+        return tiles.middle((_largest(labels) if settings.cut_about == 'lesion' else labels).any(0))
+    if settings.cut_about == 'labels':
+        return tuple(length // 2 for length in shape)
+    pieces = (normalisation.apply(stack[first : first + PIECE]) for first in range(0, len(stack), PIECE))
+    seen = sum((piece > VISIBLE).sum(0) for piece in pieces)
+    middle = _half_body(seen > len(stack) / 2, right=index % 2 == 0)
+    return tuple(int(at * new / old) for at, new, old in zip(middle, shape, seen.shape, strict=True))
+
+
+def _largest(mask) -> np.ndarray:
+    """The largest of the pieces that hang together by faces, edges or corners, of a mask that is not empty."""
+    pieces, _ = ndimage.label(mask, np.ones((3,) * mask.ndim, bool))
+    return pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
+
+
+def _half_body(visible, right: bool) -> tuple[float, float]:
+    """The middle of the patient's right or left half: of the largest piece of what most slices show.
+
+    Not of a lung, which no threshold tells from the rest in every modality.
+    """
+    body = _largest(visible) if visible.any() else np.ones_like(visible)
+    columns = np.flatnonzero(body.any(0))
+    share = 0.25 if right else 0.75  # columns run from the patient's right to the left
+    return tiles.middle(body)[0], columns[0] + share * (columns[-1] + 1 - columns[0])
+
+
+def _cutter(middle, shape, settings):
     """A function that cuts all pictures of a scan at one place, inside of them as the tiles of a whole scan are."""
-    middle = tiles.middle(np.zeros(shape, bool) if labels is None else labels.any(0))
     centre = tiles.held(middle, settings.size, shape)
     return lambda pictures: np.stack([tiles.cut(picture, centre, settings.size) for picture in pictures])
 

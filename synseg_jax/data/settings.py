@@ -12,6 +12,7 @@ from synseg_jax.errors import InputError
 # What decides how a scan becomes the images that a network was trained on, whatever a configuration says later.
 READING = ('size', 'spacing_mm', 'slice_axis', 'window_hu', 'percentiles', 'target_center')
 
+CUTS = ('labels', 'lesion')  # what data.cut_about may be
 
 # What else a value of the right type must be, and the words for it.
 RANGES = {
@@ -20,6 +21,7 @@ RANGES = {
     'percentiles': (lambda percent: 0 <= percent[0] < percent[1] <= 100, 'two rising numbers between 0 and 100'),
     'foreground_share': (lambda share: 0 <= share <= 1, 'a share between 0 and 1'),
     'target_center': (lambda share: 0 < share <= 1, 'a share above 0, at most 1'),
+    'cut_about': (CUTS.__contains__, ' or '.join(CUTS)),
     **dict.fromkeys(('source_margin', 'target_margin'), (lambda slices: slices >= -1, 'slices, or -1 for all')),
     **dict.fromkeys(
         ('source_split', 'target_split'),
@@ -42,6 +44,7 @@ class Settings:
     source_margin: int = -1
     target_margin: int = -1
     target_center: float = 1.0
+    cut_about: str = 'labels'
     classes: tuple[str, ...] = ()
     subject: str = '(.+)'
     source_split: tuple[float, float, float] = (0.8, 0.2, 0.0)

@@ -21,6 +21,7 @@ class Row:
     set: str = ''  # the test scans, where the rows of a report have several sets
     cases: Mapping[str, Case] | None = None  # {case: {organ: {measure: value or None}}}; None: not run
     by_seed: Mapping[int, Mapping[str, Case]] = field(default_factory=dict)  # of several seeds, whose mean `cases` are
+    pooled: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)  # {organ: {measure: of all cases}}
     reported: Mapping[str, str] = field(default_factory=dict)  # {measure or 'organ/measure': the paper's cell}
     reads_target_labels: bool = False  # in training
     transductive: bool = False  # trained on the images of the scans that it is tested on
@@ -143,6 +144,8 @@ def _tests(report: Report, organ: str, measure: str) -> dict[str, tuple[SignedRa
 def _entry(report: Report, row: Row, organ: str, measure: str, test, p_holm) -> Entry:
     own = values(row, organ, measure)
     described = statistics(own.values())
+    if (together := row.pooled.get(organ, {}).get(measure)) is not None:
+        described = {'n': len(own), 'mean': together, 'median': None, 'std': None}
     means = [statistics(of.values())['mean'] for of in values_by_seed(row, organ, measure).values()]
     reported = row.reported.get(f'{organ}/{measure}') or (
         row.reported.get(measure) if organ == report.organs[0] else ''

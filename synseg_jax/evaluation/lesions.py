@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 
 from synseg_jax.evaluation.metrics import check_shapes
@@ -37,14 +37,18 @@ def lesions(
     return Lesions(int((np.asarray(covered) >= touched).sum()), total, count - len(touching))
 
 
-def histogram_divergence(synthetic: Float[np.ndarray, ' n'], real: Float[np.ndarray, ' m'], bins: int = BINS) -> float:
-    """Kullback-Leibler divergence in nats of the intensities of synthetic voxels from those of real ones, in [0, 1].
+def histogram(values: Float[np.ndarray, ' n'], bins: int = BINS) -> Integer[np.ndarray, ' bins']:
+    """Counts of intensities in `bins` equal bins of [0, 1]; values outside count in the outermost bins."""
+    return np.histogram(np.clip(values, 0, 1), bins, (0, 1))[0]
 
-    D(real || synthetic) of histograms with `bins` equal bins, half a voxel added to each so that none is empty; 0 for
-    equal distributions.  nan where there is no voxel.  Values outside [0, 1] count in the outermost bins.
+
+def divergence(synthetic: Integer[np.ndarray, ' bins'], real: Integer[np.ndarray, ' bins']) -> float:
+    """Kullback-Leibler divergence in nats of a histogram of synthetic voxels from one of real voxels.
+
+    D(real || synthetic), half a voxel added to each bin so that none is empty; 0 for equal distributions.  nan where
+    there is no voxel.
     """
-    if not synthetic.size or not real.size:
+    if not synthetic.any() or not real.any():
         return float('nan')
-    counts = [np.histogram(np.clip(values, 0, 1), bins, (0, 1))[0] + 0.5 for values in (real, synthetic)]
-    p, q = (count / count.sum() for count in counts)
+    p, q = ((counts + 0.5) / (counts + 0.5).sum() for counts in (real, synthetic))
     return float(np.sum(p * np.log(p / q)))

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 
 MEASURES = ('dice', 'iou', 'asd_mm', 'hd95_mm')
-LOWER_IS_BETTER = ('asd_mm', 'hd95_mm', 'mae', 'kl', 'false_lesions')
+LOWER_IS_BETTER = ('asd_mm', 'hd95_mm', 'mae', 'kl', 'kl_pooled', 'false_lesions', 'patch_hd95_mm')
 
 
 def dice(prediction: Bool[np.ndarray, '*space'], reference: Bool[np.ndarray, '*space']) -> float:

@@ -11,7 +11,7 @@ from synseg_jax.evaluation.summary import rows
 from synseg_jax.files import atomic_file, write_csv
 
 __all__ = ['Report', 'Row', 'write']
-_UNIT_MEASURES = ('dice', 'dice_oracle', 'iou', 'auc')
+_UNIT_MEASURES = ('dice', 'dice_oracle', 'patch_dice', 'iou', 'auc')
 
 
 def write(report: Report, folder: str | Path) -> None:

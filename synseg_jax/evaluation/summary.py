@@ -23,7 +23,8 @@ Case = Mapping[str, Mapping[str, float | None]]
 def summarise(cases: Mapping[str, Case]) -> dict:
     """Statistics over cases per class and of the mean over organs, free of NaN.
 
-    `{'classes': {class: {measure: statistics, 'both_empty': int, 'one_empty': int}}, 'mean': {measure: statistics}}`.
+    `{'classes': {class: {measure: statistics, 'both_empty': int, 'one_empty': int}}, 'mean': {measure: statistics}}`,
+    of a class all that any case measures of it.
     `mean` takes for each case the mean over its organs (every class but background and body) that have the measure,
     and then the statistics over the cases that have any.
     """
@@ -59,7 +60,8 @@ def organ_means(cases: Mapping[str, Case], measure: str) -> dict[str, float]:
 
 
 def _class_summary(measured: Sequence[Mapping[str, float | None]]) -> dict:
-    summary: dict = {name: statistics(measures.get(name) for measures in measured) for name in MEASURES}
+    names = dict.fromkeys((*MEASURES, *(name for measures in measured for name in measures)))
+    summary: dict = {name: statistics(measures.get(name) for measures in measured) for name in names}
     without_distance = [measures for measures in measured if not is_number(measures.get('asd_mm'))]
     summary['both_empty'] = sum(not is_number(measures.get('dice')) for measures in without_distance)
     summary['one_empty'] = len(without_distance) - summary['both_empty']

@@ -7,10 +7,11 @@ from synseg_jax.evaluation.metrics import LOWER_IS_BETTER
 from synseg_jax.evaluation.statistics import MIN_PAIRS, MIN_VALUES, RESAMPLES
 
 _NAMES = {'dice': 'Dice', 'iou': 'IoU', 'asd_mm': 'ASD mm', 'hd95_mm': 'HD95 mm', 'auc': 'AUC', 'ssim': 'SSIM'}
-_NAMES |= {'psnr': 'PSNR dB', 'mae': 'MAE', 'kl': 'KL divergence'}
+_NAMES |= {'psnr': 'PSNR dB', 'mae': 'MAE', 'kl': 'KL divergence, per scan', 'kl_pooled': 'KL divergence, pooled'}
 _NAMES |= {'dice_oracle': 'Dice, oracle selection'}
+_NAMES |= {'patch_dice': 'Dice in patches', 'patch_hd95_mm': 'HD95 mm in patches'}
 _NAMES |= {'lesions': 'lesions found', 'false_lesions': 'false lesions'}
-_DIGITS = {'asd_mm': 2, 'hd95_mm': 1, 'psnr': 1}
+_DIGITS = {'asd_mm': 2, 'hd95_mm': 1, 'patch_hd95_mm': 1, 'psnr': 1}
 
 
 def heading(measure: str) -> str:

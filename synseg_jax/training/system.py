@@ -26,7 +26,7 @@ from synseg_jax.training.step import make_step
 from synseg_jax.training.terms import TERMS, Choices, View
 
 # What a configuration says of data, other stages and results, and of training what no network or step is made of.
-APART = 'data_dir run chosen do by start sets tests tested oracle lesions'.split()
+APART = 'data_dir run chosen do by start sets tests tested oracle lesions lesion_patch_mm'.split()
 APART += 'fold transductive atlases predict phantom table'.split()
 PACE = 'mixed balanced patience workers resident_gib log_every save_every keep'.split()
 KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # the configuration's name for a player's nets

@@ -1,0 +1,47 @@
+"""Dice and distances inside patches about lesions: what papers report that cut their test scans about the tumours."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool
+from scipy import ndimage
+
+from synseg_jax.evaluation.metrics import check_shapes, dice, hausdorff_95
+
+MEASURES = ('patch_dice', 'patch_hd95_mm')
+
+
+def patches(
+    reference: Bool[np.ndarray, 'n r c'], spacing_mm: Sequence[float], side_mm: float
+) -> Bool[np.ndarray, 'n r c']:
+    """Squares of `side_mm` about the middle of every lesion, in the slices that show it; clipped to the scan.
+
+    `spacing_mm` holds that of slices, rows and columns.  A lesion is what hangs together by faces, edges or corners.
+    """
+    inside = np.zeros_like(reference)
+    for slices, *plane in ndimage.find_objects(ndimage.label(reference, np.ones((3, 3, 3), bool))[0]):
+        square = []
+        for part, mm in zip(plane, spacing_mm[1:], strict=True):
+            first = round((part.start + part.stop - side_mm / mm) / 2)
+            square.append(slice(max(0, first), max(0, first + round(side_mm / mm))))
+        inside[slices, *square] = True
+    return inside
+
+
+def patch_measures(
+    prediction: Bool[np.ndarray, 'n r c'],
+    reference: Bool[np.ndarray, 'n r c'],
+    spacing_mm: Sequence[float],
+    side_mm: float,
+) -> dict[str, float | None]:
+    """The `MEASURES` of a scan's slices, all its patches taken together; None as the empty-mask rule says.
+
+    All of the reference counts, whatever the patches; of the prediction only what lies in them.
+    """
+    check_shapes(prediction, reference)
+    inside = prediction & patches(reference, spacing_mm, side_mm)
+    values = dice(inside, reference), hausdorff_95(inside, reference, spacing_mm)
+    return {
+        name: float(value) if reference.any() and not np.isnan(value) else None
+        for name, value in zip(MEASURES, values, strict=True)
+    }
