@@ -152,10 +152,14 @@ def phantom_set(
     labelled: bool = True,
     plane: str = 'axial',
     weeks: tuple[int, ...] = (),
+    cohort: str = '',
 ) -> ConfigDict:
-    """A set of phantom scans, of everybody in each week; without a role they are split as data.*_split say."""
+    """A set of phantom scans, of everybody in each week; without a role they are split as data.*_split say.
+
+    `cohort` names other people than the region's usual ones.
+    """
     return ConfigDict({'modality': modality, 'domain': domain, 'subjects': subjects, 'first': first, 'role': role,
-                       'labelled': labelled, 'plane': plane, 'weeks': weeks})  # fmt: skip
+                       'labelled': labelled, 'plane': plane, 'weeks': weeks, 'cohort': cohort})  # fmt: skip
 
 
 def demonstrate(c: ConfigDict) -> None:

@@ -49,6 +49,11 @@ def target_labels(folds: int = 0) -> ConfigDict:
     return ConfigDict({**own, 'fold': dealt(folds)} if folds else own)
 
 
+def other_cohort(cohort: str = 'cohort') -> ConfigDict:
+    """The segmentor trained on labelled scans of the target's modality, but of other people than the target's."""
+    return ConfigDict({'method': 'supervised', **on_target(cohort), 'data': {'target_labels': True}})
+
+
 def multi_atlas(folds: int) -> ConfigDict:
     """Labelled target scans registered to each test scan, those of some test subjects among them, left out in turn."""
     own = {'do': 'atlases', 'sets': {'b': ('target',)}, 'data': {'target_labels': True}}
@@ -58,6 +63,11 @@ def multi_atlas(folds: int) -> ConfigDict:
 def dealt(folds: int) -> dict:
     """Folds over the target's scans, whose names say nothing of the strata of another set."""
     return {'set': 'target', 'of': folds, 'strata': ''}
+
+
+def cells(dice: str, asd: str) -> dict:
+    """What a paper reports of a row, by measure; empty where it has no such row."""
+    return {'dice': dice, 'asd_mm': asd} if dice else {}
 
 
 def table(title: str, source: str, rows: dict, sets: dict | None = None, counted: str = '', **fields) -> ConfigDict:

@@ -31,7 +31,7 @@ def get_config(data: str = '') -> ConfigDict:
     rows = {}
     for plane, cells in REPORTED.items():
         for (system, name), (dice, asd) in zip(NAMES.items(), cells, strict=True):
-            reported = {measure: cell for measure, cell in (('dice', dice), ('asd_mm', asd)) if cell}
+            reported = variants.cells(dice, asd)
             rows[f'{system}_{plane}'] = {'system': system, 'set': plane, 'name': name, 'reported': reported}
     c.table = variants.table(
         'Spleen, MRI to CT, another cohort in three acquisition planes',

@@ -33,12 +33,12 @@ class Abdomen(Person):
     vessels: Waves
 
 
-def person(rng: np.random.Generator) -> Abdomen:
-    """A random person: slim to stout, spleen normal to enormous."""
+def person(rng: np.random.Generator, swelling: tuple[float, float] = (0.02, 0.9)) -> Abdomen:
+    """A random person: slim to stout, spleen normal to enormous, longer by a share drawn from `swelling`."""
     width = rng.uniform(140, 178)
     depth = width * rng.uniform(0.64, 0.73)
     fat = rng.uniform(5, 10) + (width - 140) * rng.uniform(0.15, 0.5)
-    swollen = rng.uniform(0.02, 0.9)  # of the spleen, which pushes its neighbours
+    swollen = rng.uniform(*swelling)  # the spleen pushes its neighbours
 
     def organ(centre, radii, degrees=(0, 0, 0), move=5.0, size=0.07):
         angles = np.array(degrees) + rng.normal(0, 6, 3)
@@ -89,6 +89,11 @@ def person(rng: np.random.Generator) -> Abdomen:
         gut=Waves.random(rng, (38, 75), 2),
         vessels=Waves.random(rng, (26, 60), 2),
     )
+
+
+def normal_spleen(rng: np.random.Generator) -> Abdomen:
+    """A random person with a spleen of about 100 to 320 mL, as healthy people have."""
+    return person(rng, (0.0, 0.35))
 
 
 @dataclass

@@ -3,8 +3,8 @@
 Points are RAS in mm: x right, y anterior, z superior.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -50,6 +50,7 @@ class Region:
     tissues: dict[str, Tissue]
     protocols: dict[str, Protocol]
     later: Callable[[Person, int, np.random.Generator], Person] = lambda person, weeks, rng: person  # seen again
+    cohorts: Mapping[str, Callable[[np.random.Generator], Person]] = field(default_factory=dict)  # other people
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ REGIONS = {
             abdomen.layers,
             tissues.ABDOMEN,
             {'CT': ABDOMEN_CT, 'MR': ABDOMEN_MR},
+            cohorts={'normal spleen': abdomen.normal_spleen},
         ),
         Region(
             'pelvis', pelvis.CLASSES, pelvis.person, pelvis.layers, tissues.PELVIS, {'CT': pelvis.CT, 'MR': pelvis.MR}
@@ -149,16 +150,18 @@ def echo(image, points, noise, rng) -> np.ndarray:
 
 
 def subject(
-    region: str, modality: str, seed: int, number: int, week: int = 0
+    region: str, modality: str, seed: int, number: int, week: int = 0, cohort: str = ''
 ) -> tuple[Person, Grid, np.random.Generator, np.random.Generator]:
     """The person of one scan, its grid, and the chance of its image and of a paired one; some weeks after the first.
 
-    But for weeks, no two scans of a seed, of any region and modality, share a person.
+    But for weeks, no two scans of a seed, of any region and modality, share a person.  A `cohort` of the region draws
+    people of another kind, whose numbers must be others too.
     """
     about = REGIONS[known('region', region, REGIONS)]
     kind = about.modalities.index(known('modality', modality, about.modalities))
     chances = np.random.default_rng((seed, kind, number, tuple(REGIONS).index(region))).spawn(3)
-    person = about.person(chances[0])
+    draw = about.cohorts[known('cohort', cohort, about.cohorts)] if cohort else about.person
+    person = draw(chances[0])
     if week:
         since = np.random.default_rng((seed, kind, number, tuple(REGIONS).index(region), week)).spawn(4)
         person, chances = about.later(person, week, since[0]), since[1:]
@@ -167,23 +170,36 @@ def subject(
 
 
 def scan(
-    modality: str, seed: int, number: int, region: str = 'abdomen', plane: str = 'axial', week: int = 0
+    modality: str,
+    seed: int,
+    number: int,
+    region: str = 'abdomen',
+    plane: str = 'axial',
+    week: int = 0,
+    cohort: str = '',
 ) -> tuple[np.ndarray, UInt8[np.ndarray, 'x y z'], Float[np.ndarray, '4 4']]:
     """Scan `number` of a modality: int16 intensities (CT in HU, MR from 0), labels, and the RAS affine in mm."""
-    person, grid, chance, _ = subject(region, modality, seed, number, week)
+    person, grid, chance, _ = subject(region, modality, seed, number, week, cohort)
     grid = grid.acquired(plane)
     edge_mm = REGIONS[region].protocols[modality].edge_mm
     return *render(REGIONS[region], person, modality, grid, edge_mm, chance), grid.affine
 
 
 def paired(
-    modality: str, other: str, seed: int, number: int, region: str = 'abdomen', plane: str = 'axial', week: int = 0
+    modality: str,
+    other: str,
+    seed: int,
+    number: int,
+    region: str = 'abdomen',
+    plane: str = 'axial',
+    week: int = 0,
+    cohort: str = '',
 ) -> tuple[np.ndarray, np.ndarray, UInt8[np.ndarray, 'x y z'], Float[np.ndarray, '4 4']]:
     """Scan `number` of a modality, the same person at the same voxels in the other one, labels and RAS affine in mm.
 
     For measuring synthesis: the data sets of one seed hold no such pairs.
     """
-    person, grid, chance, another = subject(region, modality, seed, number, week)
+    person, grid, chance, another = subject(region, modality, seed, number, week, cohort)
     about, grid = REGIONS[region], grid.acquired(plane)
     known('modality', other, about.modalities)
     edge_mm = about.protocols[modality].edge_mm
@@ -202,11 +218,13 @@ def write_dataset(
     labelled: bool = True,
     plane: str = 'axial',
     weeks: tuple[int, ...] = (),
+    cohort: str = '',
 ) -> None:
     """An nnU-Net raw folder of scans `first` to `first + subjects - 1` of the seed; complete or absent, never partial.
 
     Not `labelled`, it has no labelsTr; `plane` is that of acquisition, across which voxels are thick; with `weeks`,
-    everybody is scanned in each of them, case 003 in week 2 as 003_w2; week 0 is that of a scan without.  A folder that
+    everybody is scanned in each of them, case 003 in week 2 as 003_w2; week 0 is that of a scan without.  `cohort` is
+    one of the region's, such as people with a normal spleen; '' the usual people.  A folder that
     already holds this request is left alone; any other existing folder is an InputError.  `progress(done, subjects)`
     is called after each scan.
     """
@@ -214,7 +232,7 @@ def write_dataset(
     known('modality', modality, about.modalities)
     request = {'region': region, 'modality': modality, 'subjects': subjects, 'seed': seed, 'first': first,
                'labelled': labelled, 'plane': plane, 'version': 3}  # fmt: skip
-    request |= {'weeks': list(weeks)} if weeks else {}
+    request |= ({'weeks': list(weeks)} if weeks else {}) | ({'cohort': cohort} if cohort else {})
     if folder.exists():
         description = folder / 'dataset.json'
         said = read_json(description) if description.is_file() else None
@@ -228,7 +246,7 @@ def write_dataset(
         for done, (number, week) in enumerate(product(range(first, first + subjects), weeks or (0,)), 1):
             case = f'{"phantom" if region == "abdomen" else region}_{modality.lower()}_{number:03d}'
             case += f'_w{week}' if weeks else ''
-            image, labels, affine = scan(modality, seed, number, region, plane, week)
+            image, labels, affine = scan(modality, seed, number, region, plane, week, cohort)
             save(image, affine, unfinished / 'imagesTr' / f'{case}_0000.nii.gz')
             if labelled:
                 save(labels, affine, unfinished / 'labelsTr' / f'{case}.nii.gz')
