@@ -45,7 +45,7 @@ SYNSEG = {
     'sampling': 'slices at random over all scans',
     'G': 'resnet, width 64, 9 blocks',
 }
-SEG = {'image': '256 x 256', 'sampling': 'slices at random over all scans', 'segmentation loss': 'cross_entropy'}
+SEG = {k: SYNSEG[k] for k in ('image', 'sampling', 'segmentation loss', 'rate of S')}
 PROSTATE_GAN = {
     **GAN,
     'adversarial loss': 'lsgan',
@@ -106,14 +106,24 @@ STATED = {
     'synseg_spleen': {
         ('synseg', 'train'): {**SYNSEG, 'length': '100 epochs'},
         ('target_labels*', 'train'): {**SEG, 'length': '100 epochs'},
+        ('synseg_log_likelihood', 'train'): {**SYNSEG, 'length': '100 epochs'},
+        ('synseg_no_identity', 'train'): {**SYNSEG, 'length': '100 epochs'},
         ('target_labels', 'train'): {'folds': '19'},
-        ('half_cycle', 'train'): {'weights of G': 'adv_b 1, seg_fake_b 1', 'weights of D': 'dis_b 1'},
-        ('cyclegan_seg', 'translate'): GAN,
+        ('half_cycle', 'train'): {
+            'weights of G': 'adv_b 1, seg_fake_b 1',
+            'weights of D': 'dis_b 1',
+            'length': '100 epochs',
+        },
+        ('cyclegan_seg', 'translate'): {**GAN, 'length': '100 epochs'},
+        ('cyclegan_seg', 'segment'): {'length': '100 epochs'},
+        ('ssnet', 'train'): {'length': '100 epochs', 'S': 'global convolutional network'},
     },
     'synseg_ticv': {
         ('synseg', 'train'): {**SYNSEG, 'length': '200 epochs'},
+        ('synseg_log_likelihood', 'train'): {**SYNSEG, 'length': '200 epochs'},
         ('target_labels', 'train'): {**SEG, 'length': '200 epochs', 'folds': '10'},
-        ('cyclegan_seg', 'translate'): GAN,
+        ('cyclegan_seg', 'translate'): {**GAN, 'length': '200 epochs'},
+        ('cyclegan_seg', 'segment'): {'length': '200 epochs'},
     },
     'prostate_ssim': {
         ('*', 'translate'): {**PROSTATE_GAN, 'cycle loss': 'ssim', **WILD},
@@ -121,11 +131,11 @@ STATED = {
         ('soft_tissue', 'translate'): {'cycle loss': 'l2', 'augmentation': 'cut to 256 x 256'},
         ('augmented', 'translate'): {'cycle loss': 'l2'},
         ('prostate_ssim', '*'): {'window': '-500 to 500 HU'},
-        ('*', 'segment'): {**PROSTATE_SEG, 'channels': '3', 'folds': '6'},
+        ('*', 'segment'): {**PROSTATE_SEG, 'channels': '3', 'folds': '6, stratified'},
         ('context0', 'segment'): {'channels': '1'},
         ('context2', 'segment'): {'channels': '5'},
         ('context3', 'segment'): {'channels': '7'},
-        ('mri', '*'): {**PROSTATE_SEG, 'channels': '3', 'folds': '6'},
+        ('mri', '*'): {**PROSTATE_SEG, 'channels': '3', 'folds': '6, stratified'},
         ('target_labels', '*'): {},
     },
     'heart3d': {
@@ -152,9 +162,10 @@ STATED = {
 # (configuration, system, stage, field) -> why ours is not the paper's value; * for any.
 DEPARTURES = {
     ('synseg_*', '*', '*', 'adversarial loss'): 'the published code trains with least squares; '
-    '--config.loss.adversarial=log_likelihood is the printed loss',
+    'synseg_log_likelihood with the printed loss',
     ('essnet_liver', '*', 'translate', 'adversarial loss'): 'the published code of SynSeg-Net, which the paper adapts, '
     'trains with least squares; --config.loss.adversarial=log_likelihood is the printed loss',
+    ('synseg_spleen', 'ssnet', 'train', 'S'): 'that network is of another paper, and not described in this one',
     ('prostate_ssim', '*', 'translate', 'length'): 'the decay is silent: 100 constant and 100 to 0, as CycleGAN',
 }
 CUT = 'the paper does not say how far; unlabelled MR are cut by intensities alone, where the paper has their tumours'
@@ -192,7 +203,7 @@ def facts(own: ConfigDict, made: Sequence[str]) -> dict[str, str]:
         'method': own.method,
         'sets': '; '.join(f'{d}: {", ".join(own.sets[d])}' for d in system.domains if own.sets[d]) or 'all',
         'target labels': 'read' if 'label_b' in system.arrays and _real(own.sets.b, made) else 'not read',
-        'folds': str(own.fold.of or 'none'),
+        'folds': f'{own.fold.of or "none"}' + ', stratified' * bool(own.fold.of and own.fold.strata),
         'length': _length(own.train),
         'early stop': f'{own.train.patience} epochs' if own.train.patience else 'none',
         'batch': str(own.train.batch),
@@ -282,6 +293,7 @@ def departure(*place: str) -> str:
     return next((why for key, why in DEPARTURES.items() if all(map(fnmatch, place, key))), '')
 
 
+@cache
 def rows(name: str) -> dict[tuple, list[str]]:
     """{((field, ours, the paper's, why), ...): the stages of which that is true} of a configuration."""
     config = importlib.import_module(f'configs.{name}').get_config('records')

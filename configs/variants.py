@@ -73,7 +73,7 @@ def cells(dice: str, asd: str) -> dict:
 def table(title: str, source: str, rows: dict, sets: dict | None = None, counted: str = '', **fields) -> ConfigDict:
     """What `compare` reads: rows (key -> system, set, name, reported cells, perhaps a count to plot against and its
     line), organs, measures, the name of the row that others are tested against, the folder under runs/ that
-    tables may share, and the words for sets.
+    tables may share, the words for sets, and two `unpaired` sets on which each system is tested against itself.
     """
     rows = {key: ConfigDict({'count': -1, 'line': '', **row}) for key, row in rows.items()}
     order = tuple(rows)  # a ConfigDict sorts its keys
@@ -85,6 +85,7 @@ def table(title: str, source: str, rows: dict, sets: dict | None = None, counted
             'order': order,
             'sets': sets or {},
             'counted': counted,
+            'unpaired': (),
             **fields,
         }
     )

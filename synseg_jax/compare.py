@@ -29,7 +29,7 @@ from rich.console import Console
 
 from synseg_jax import command, oracle, outputs, schema, stages
 from synseg_jax.errors import InputError, known
-from synseg_jax.evaluation import comparison_plots, report, wording
+from synseg_jax.evaluation import comparison_plots, report, unpaired, wording
 from synseg_jax.evaluation.comparison import Report, Row, values
 from synseg_jax.options import Flag, Options, config_flag
 from synseg_jax.repeats import Repeat, repeats
@@ -155,6 +155,15 @@ def _row(config, wanted, folder, several, seeds) -> Row:
     )
 
 
+def unpaired_sets(table: ConfigDict) -> tuple[str, ...]:
+    """The words for the two sets on which each system is tested against itself; none where a table asks for no test."""
+    names = tuple(table.get('unpaired', ()))
+    if len(set(names)) not in (0, 2) or len(names) > 2:
+        raise InputError(f'table.unpaired {names}: name two of the sets of its rows, or none')
+    shown = {row.set for row in table.rows.values()}
+    return tuple(dict(table.sets).get(known('set (table.unpaired)', name, shown), name) for name in names)
+
+
 def _existing(pictures) -> dict[str, Path]:
     return {caption: path for caption, path in pictures.items() if path.is_file()}
 
@@ -220,7 +229,7 @@ def train_and_report(options: Options) -> None:
         raise InputError('--table names a configuration without a table; configs/tables/ has those with one')
     systems = list(dict.fromkeys(row.system for row in in_order(config.table)))
     chosen = [] if options.rows == ['none'] else [known('row', name, systems) for name in options.rows or systems]
-    workdir = Path(options.workdir or Path('runs/tables') / config.table.runs)
+    workdir, compared = Path(options.workdir or Path('runs/tables') / config.table.runs), unpaired_sets(config.table)
     outputs.check(workdir, [config.data_dir] if config.data_dir else [], flag='workdir')
     several = repeats(config, workdir, options.seeds)
     failed = train_missing(several, chosen, options.arguments)
@@ -228,9 +237,10 @@ def train_and_report(options: Options) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = config.table
     times = [_content(one.workdir / name / RESULTS, Results).get('seconds', 0.0) for one in several for name in systems]
+    notes = [*unpaired.notes(made, compared, table.organs[0], table.measures)]
+    notes += [f'{name} stopped with exit code {code}; run it again to see why' for name, code in failed.items()]
     written = Report(
-        table.title, table.source, tuple(table.organs), measures(config), table.reference, made,
-        [f'{name} stopped with exit code {code}; run it again to see why' for name, code in failed.items()],
+        table.title, table.source, tuple(table.organs), measures(config), table.reference, made, notes,
         versions(), sum(times), pictures(config, made, workdir, folder),
     )  # fmt: skip
     report.write(written, folder)

@@ -148,3 +148,18 @@ def test_a_signal_stops_the_row_and_all_that_follow(table, tiny_records, tmp_pat
     said = program.text()
     assert 'stopped by SIGTERM: saved step' in said and 'not run: SynSeg-Net, no adaptation, broken' in said
     assert "unknown set (broken, train) 'none'" not in said  # the row after it
+
+
+def test_two_sets_of_a_system_are_tested_against_each_other(tmp_path):
+    """Where a table asks for it: scans that are no pairs, in the notes of the report."""
+    dice = {'synthesis': (0.81, 0.82, 0.83, 0.84), 'target': (0.41, 0.42, 0.43, 0.44, 0.45)}
+    cases = {of: {f'{of} {d}': {'prostate': {'dice': d, 'asd_mm': None}} for d in some} for of, some in dice.items()}
+    results = {'cases': cases, 'synthesis': {}, 'steps': 4, 'seconds': 1.0, 'peak_memory_gib': 1.0, 'seed': 0}
+    (tmp_path / 'plain').mkdir()
+    content = json.dumps({**results, 'reads_target_labels': False, 'folds': 1})
+    (tmp_path / 'plain' / 'results.json').write_text(content)
+    told = tiny.command('compare', '--table=configs/tables/prostate.py', '--rows=none', f'--workdir={tmp_path}')
+    assert told.returncode == 0, told.stderr
+    for name in ('report.md', 'report.html'):
+        text = (tmp_path / 'report_prostate' / name).read_text(encoding='utf-8')
+        assert 'synthetic CT against real CT, Dice' in text and 'SynCT p 0.016, Holm p 0.016 (4 and 5 cases)' in text

@@ -1,6 +1,7 @@
 """Every configuration loads at both scales, describes systems that can be built, and says what its fields mean."""
 
 import importlib
+import itertools
 import json
 import re
 from pathlib import Path
@@ -135,6 +136,60 @@ def test_essnet_is_trained_on_a_part_of_what_it_translates():
     for system in (name for name in config.systems if 'stages' in config.systems[name]):
         read = {stage: configure(config, system, stage).sets.a for stage in ('translate', 'synthesis')}
         assert read == {'translate': ('source:350',), 'synthesis': ('source',)}, system
+
+
+@pytest.mark.parametrize('data', ['', 'records/somewhere'])
+def test_another_cohort_trains_ssnet_alone(data):
+    """On labels of the target's modality, which no system without target labels reads; the paper's figures are its."""
+    config = importlib.import_module('configs.tables.synseg_spleen').get_config(data)
+    reading = {system for system, _, own in _stages(config) if not own.sets.b or 'cohort' in own.sets.b}
+    assert reading == {'ssnet'} and configure(config, 'ssnet').sets.b == ('cohort',)
+    rows = {row.system: row for row in compare.in_order(config.table)}
+    assert rows['ssnet'].reported.dice.startswith('.630') and not rows['source_only'].reported
+
+
+@pytest.mark.parametrize('name', ['synseg_spleen', 'synseg_ticv'])
+def test_the_printed_adversarial_loss_is_a_row(name):
+    for data in ('', 'records/somewhere'):
+        config = importlib.import_module(f'configs.tables.{name}').get_config(data)
+        assert 'synseg_log_likelihood' in config.run
+        losses = {s: configure(config, s).loss.adversarial for s in ('synseg', 'synseg_log_likelihood')}
+        assert losses == {'synseg': 'lsgan', 'synseg_log_likelihood': 'log_likelihood'}
+
+
+def _identity(config, systems=()):
+    """The weights of identity losses that some system pays, of those named or of all."""
+    fields = stages.flat(json.loads(config.to_json_best_effort()))
+    paid = [(name.split('.'), weight) for name, weight in fields.items() if 'pays.gen.idt_' in name and weight]
+    systems = systems or config.systems
+    return {(name[-1], weight) for name, weight in paid if name[0] != 'systems' or name[1] in systems}
+
+
+@pytest.mark.parametrize('name', TABLES)
+def test_a_table_names_the_identity_losses_of_its_systems(name):
+    """Where it was run: the papers have none."""
+    text = (FOLDER / 'tables' / f'{name}.md').read_text(encoding='utf-8')
+    data = 'records/abdomen' if 'laptop' in name else ''
+    config = importlib.import_module(f'configs.tables.{name}').get_config(data)
+    paid = _identity(config, config.run)
+    assert all(f'`{term}` {weight:g}' in text for term, weight in paid)
+    assert bool(paid) == ('identity' in text)
+
+
+def test_the_readme_names_the_configurations_with_identity_losses():
+    text = (FOLDER.parent / 'README.md').read_text(encoding='utf-8')
+    listed = re.search(r'some configurations \(([^)]*)\)\s+let\s+generators\s+pay', text)[1]
+    paid = {name for name in NAMES if _identity(_load(name)) or _identity(_load(name, 'records'))}
+    assert set(re.findall(r'`(\w+)`', listed)) == paid
+
+
+def test_folds_of_the_target_are_not_stratified_by_names_of_the_source():
+    config = _load('prostate_ssim', 'records')
+    assert config.fold.strata and config.fold.set == 'source'
+    for name, data in itertools.product(NAMES, ('', 'records')):
+        config = _load(name, data)
+        strata = {s: configure(config, s).fold.strata for s, own in config.systems.items() if 'fold' in own}
+        assert not any(strata.values()), name
 
 
 OUTPUTS = {}  # of networks that configurations share

@@ -1,5 +1,6 @@
 """Synthetic scans against the truth that only a phantom knows."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -35,6 +36,15 @@ def test_the_truth_itself_is_perfect(cases):
     truth = phantom.paired('MR', 'CT', 4, 7)[1]
     measured = pairs.measure(Known(lambda _: truth), cases)['phantom_mr_007']
     assert measured['mae'] == 0 and measured['psnr'] == np.inf and measured['ssim'] == pytest.approx(1)
+
+
+def test_the_truth_is_of_the_same_cohort(tmp_path, monkeypatch):
+    request = {'modality': 'CT', 'seed': 4, 'region': 'abdomen', 'plane': 'axial', 'cohort': 'normal spleen'}
+    (tmp_path / 'dataset.json').write_text(json.dumps({'phantom': request}))
+    asked = []
+    monkeypatch.setattr(phantom, 'paired', lambda *scan: asked.append(scan) or (None, None))
+    pairs._truth(tmp_path / 'imagesTr' / 'phantom_ct_007_0000.nii.gz', 'MR')
+    assert asked == [('CT', 'MR', 4, 7, 'abdomen', 'axial', 0, 'normal spleen')]
 
 
 def test_an_error_is_measured_where_the_truth_shows_something(cases):

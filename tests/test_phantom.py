@@ -14,6 +14,7 @@ from synseg_jax.data.abdomen import CLASSES
 from synseg_jax.errors import InputError
 
 ORGANS = CLASSES[1:6]
+SCAN = functools.cache(phantom.scan)
 MODALITIES = ('CT', 'MR')
 
 
@@ -72,6 +73,22 @@ def test_spleens_are_normal_to_enormous(scans):
     assert min(volumes) < 250 and max(volumes) > 800
 
 
+def test_another_cohort_has_normal_spleens(tmp_path):
+    """Of 100 to 320 mL; whoever is drawn without it stays as he was, and so do his other organs with it."""
+    phantom.write_dataset(tmp_path / 'set', 'CT', 1, 0, 201, cohort='normal spleen')
+    labels = nib.load(tmp_path / 'set' / 'labelsTr' / 'phantom_ct_201.nii.gz')
+    assert 100 < volume_ml(np.asarray(labels.dataobj), labels.affine, 'spleen') < 320
+    assert json.loads((tmp_path / 'set' / 'dataset.json').read_text())['phantom']['cohort'] == 'normal spleen'
+    with pytest.raises(InputError, match='remove it'):
+        phantom.write_dataset(tmp_path / 'set', 'CT', 1, 0, 201)
+    for number in range(200, 224):
+        usual, other = (phantom.subject('abdomen', 'CT', 0, number, 0, name)[0] for name in ('', 'normal spleen'))
+        assert np.array_equal(usual.organs['right lobe'].axes, other.organs['right lobe'].axes)
+        assert not np.array_equal(usual.organs['spleen'].axes, other.organs['spleen'].axes)
+    with pytest.raises(InputError, match="unknown cohort 'tall'; known: normal spleen"):
+        phantom.scan('CT', 0, 200, cohort='tall')
+
+
 def test_grids_are_those_of_scans(scans):
     for modality, slices, thickness_mm in (('MR', (20, 26), (6, 8)), ('CT', (30, 40), (4, 5))):
         for image, _, affine in scans[modality]:
@@ -116,9 +133,6 @@ def shared_information(a, b):
     joint = np.histogram2d(*ranks, bins=16)[0] / a.size
     independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
     return np.sum(joint[joint > 0] * np.log(joint[joint > 0] / independent[joint > 0]))
-
-
-SCAN = functools.cache(phantom.scan)
 
 
 def alone(region, modality, number):

@@ -1,6 +1,6 @@
-"""Paired tests against scipy and by enumeration, Holm's correction by hand, intervals against their definition."""
+"""Tests of means against scipy and by enumeration, Holm's correction by hand, intervals against their definition."""
 
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -46,6 +46,25 @@ def test_too_few_pairs_and_no_difference():
     same = system([0.1, 0.2, 0.3, 0.4, 0.5])
     assert statistics.signed_rank(same, same) == (1.0, 5, 0)
     assert statistics.signed_rank(system(range(5)), system([9] * 5)).p == 2 / 2**5  # all signs equal
+
+
+def test_rank_sum_counts_the_ways_to_deal():
+    """Without ties, p is the share of all deals of the values whose rank sum is as far from the middle."""
+    rng = np.random.default_rng(3)
+    first, second = rng.random(5) + 0.3, rng.random(4)
+    ranks = stats.rankdata([*first, *second])
+    seen = abs(ranks[:5].sum() - 25)
+    deals = [abs(sum(deal) - 25) >= seen for deal in combinations(range(1, 10), 5)]
+    test = statistics.rank_sum([*first, None], [float('nan'), *second])
+    assert test == (pytest.approx(np.mean(deals)), 5, 4) and 0 < test.p < 1
+    assert statistics.rank_sum(second, first).p == pytest.approx(test.p)
+
+
+def test_rank_sum_of_too_few_and_of_equal_values():
+    assert statistics.rank_sum([0.1, 0.2, 0.3], [0.7, 0.8, 0.9, 1.0]) == (None, 3, 4)
+    assert statistics.rank_sum([], []) == (None, 0, 0)
+    assert statistics.rank_sum([0.5] * 4, [0.5] * 6) == (1.0, 4, 6)
+    assert statistics.rank_sum(range(4), range(4, 8)).p == pytest.approx(2 / 70)  # the least that four and four reach
 
 
 def test_holm_by_hand():

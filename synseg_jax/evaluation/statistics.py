@@ -1,4 +1,4 @@
-"""Is one system better than another, on the same cases: paired tests, their correction, intervals of means."""
+"""Is one system better than another: paired tests on the same cases, unpaired ones, correction, intervals of means."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from scipy import stats
 from synseg_jax.evaluation.summary import is_number
 
 MIN_PAIRS = 5  # of a test; six is the least that can reach p < 0.05
+MIN_SIDE = 4  # values on either side of an unpaired test, the least that can reach p < 0.05
 MIN_VALUES = 3  # of an interval
 RESAMPLES = 9999
 
@@ -36,6 +37,28 @@ def signed_rank(first: Mapping[str, float | None], second: Mapping[str, float | 
         return SignedRank(None, difference.size, left_out)
     p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
     return SignedRank(p, difference.size, left_out)
+
+
+class RankSum(NamedTuple):
+    """An unpaired test: two-sided p, and the number of values on either side."""
+
+    p: float | None
+    first: int
+    second: int
+
+
+def rank_sum(first: Iterable[float | None], second: Iterable[float | None]) -> RankSum:
+    """Mann-Whitney U test (Wilcoxon rank-sum test) of values from different cases, such as two sets of scans.
+
+    None and NaN are left out.  Fewer than `MIN_SIDE` values on either side have no p (None); if all values are the same
+    p is 1.  Otherwise it is that of `scipy.stats.mannwhitneyu`, which is exact for few values without ties.
+    """
+    sides = [np.array([value for value in values if is_number(value)], np.float64) for values in (first, second)]
+    sizes = [side.size for side in sides]
+    if min(sizes) < MIN_SIDE:
+        return RankSum(None, *sizes)
+    p = float(stats.mannwhitneyu(*sides).pvalue) if np.ptp(np.concatenate(sides)) else 1.0
+    return RankSum(p, *sizes)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
