@@ -1,6 +1,8 @@
 """Every field of a configuration, with SynSeg-Net's weights, rates, length and networks (Huo et al., IEEE TMI 2019).
 
-The adversarial loss is the least squares of the published code, where the paper prints a log-likelihood.
+Not as in the paper: the adversarial loss is the least squares of the published code, where a log-likelihood is printed;
+classes weigh the same, where the paper weighs them by numbers that it does not print; scans that are tested are not
+trained on.
 """
 
 from ml_collections import ConfigDict
@@ -182,6 +184,7 @@ def compare(c: ConfigDict) -> None:
     """Lets a configuration train SynSeg-Net and, beside it, the same segmentor on the source alone."""
     c.systems = ConfigDict({'synseg': {}, 'source_only': {'method': 'supervised'}})
     if not c.data_dir:
-        # In so short a training generator and segmentor would agree on edges that lie a pixel off: hold them in place.
+        # In so short a training generator and segmentor would agree on edges that lie a pixel off: an identity loss,
+        # which the paper does not have, holds them in place.
         c.systems.synseg = ConfigDict({'pays': {'gen': {'idt_b': 2.0}}})
         c.systems.source_only.train = ConfigDict({'steps': 800, 'decay_steps': 400})

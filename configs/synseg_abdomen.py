@@ -6,10 +6,11 @@
 
 --config.run="('cyclegan_seg',)" trains another system: cyclegan_seg, target_labels.
 
-Published, no target labels in training (mean Dice of four organs, MR to CT, %): SIFA 83.4 by its authors,
-epoch chosen by target labels, 81.4 when a user ran its released weights (SIFA's issues 19 and 56); SLAug 83.05, last
-checkpoint, whole volumes, no target image seen (its README).  SHAPE's 87.5 is a mean over slices that leaves zeros out,
-its epoch chosen on test labels (its code), and GenericSSL's 84.6 stands in SHAPE's table alone.
+Published, no target labels in training, mean Dice of four organs in %, MR to CT / CT to MR: SIFA 83.4 / 85.4 by its
+authors, epoch chosen by target labels, 81.4 / 85.0 when a user ran its released weights (SIFA's issues 19 and 56);
+SLAug 83.05 / 88.63, last checkpoint, whole volumes, no target image in training (its README).  SHAPE's 87.5 / 86.9 are
+means over slices with zeros dropped, epoch chosen on test labels (its code); GenericSSL's 84.6 / 84.9 stand in SHAPE's
+table alone.
 """
 
 from ml_collections import ConfigDict

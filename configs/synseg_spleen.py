@@ -21,7 +21,8 @@ from configs import base, variants
 def get_config(data: str = '') -> ConfigDict:
     """The paper's training; its class weights are those of the published code."""
     c = base.get_config(data)
-    # In so short a training generator and segmentor would agree on edges that lie a pixel off: hold them in place.
+    # In so short a training generator and segmentor would agree on edges that lie a pixel off: an identity loss, which
+    # the paper does not have, is to hold them in place; synseg_no_identity shows what it does.
     held = {'pays': {'gen': {'idt_b': 2.0}}} if not data else {}
     short = {'train': {'steps': 500, 'decay_steps': 250, 'save_every': 250}} if not data else {}
     long = {'train': {'steps': 1000, 'decay_steps': 250, 'save_every': 250}} if not data else {}

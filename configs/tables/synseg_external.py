@@ -1,4 +1,4 @@
-"""SynSeg-Net's Table 2: the networks of Table 1 on another cohort, acquired in three planes.
+"""SynSeg-Net's Table 2: two networks of Table 1, and Seg. trained on all labelled CT, on a cohort in three planes.
 
     python -m synseg_jax.compare --table=configs/tables/synseg_external.py
 
