@@ -165,9 +165,9 @@ def _identity(config, systems=()):
     return {(name[-1], weight) for name, weight in paid if name[0] != 'systems' or name[1] in systems}
 
 
-@pytest.mark.parametrize('name', TABLES)
+@pytest.mark.parametrize('name', [name for name in TABLES if (FOLDER / 'tables' / f'{name}.md').is_file()])
 def test_a_table_names_the_identity_losses_of_its_systems(name):
-    """Where it was run: the papers have none."""
+    """Of one that was run: the papers have none."""
     text = (FOLDER / 'tables' / f'{name}.md').read_text(encoding='utf-8')
     data = 'records/abdomen' if 'laptop' in name else ''
     config = importlib.import_module(f'configs.tables.{name}').get_config(data)
