@@ -6,10 +6,12 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from synseg_jax.evaluation import patches
 from synseg_jax.evaluation.metrics import MEASURES
 from synseg_jax.terminal import plain
 
 NOT_ORGANS = ('background', 'body')
+OF_LESIONS = ('lesions', 'false_lesions', *patches.MEASURES)
 COLUMNS = ('case', 'organ', *MEASURES)
 _EMPTY = {
     'both_empty': 'in neither prediction nor reference (left out)',
@@ -24,7 +26,7 @@ def summarise(cases: Mapping[str, Case]) -> dict:
     """Statistics over cases per class and of the mean over organs, free of NaN.
 
     `{'classes': {class: {measure: statistics, 'both_empty': int, 'one_empty': int}}, 'mean': {measure: statistics}}`,
-    of a class all that any case measures of it.
+    of a class also what cases tell of its lesions, `OF_LESIONS`.
     `mean` takes for each case the mean over its organs (every class but background and body) that have the measure,
     and then the statistics over the cases that have any.
     """
@@ -60,7 +62,7 @@ def organ_means(cases: Mapping[str, Case], measure: str) -> dict[str, float]:
 
 
 def _class_summary(measured: Sequence[Mapping[str, float | None]]) -> dict:
-    names = dict.fromkeys((*MEASURES, *(name for measures in measured for name in measures)))
+    names = (*MEASURES, *(name for name in OF_LESIONS if any(name in measures for measures in measured)))
     summary: dict = {name: statistics(measures.get(name) for measures in measured) for name in names}
     without_distance = [measures for measures in measured if not is_number(measures.get('asd_mm'))]
     summary['both_empty'] = sum(not is_number(measures.get('dice')) for measures in without_distance)
