@@ -27,7 +27,7 @@ def test_round_trip(tmp_path):
 def test_what_is_found_of_a_scan(tmp_path):
     image = np.ones((2, 3), np.float32)
     scan = ('p1', image, None, image.astype(int), (1.0, 2.5))
-    message.write(tmp_path / 'm.npz', {'p1': Case({'liver': {'dice': None}}, (None, scan), None)})
+    message.write(tmp_path / 'm.npz', {'p1': Case({'liver': {'dice': None}}, (None, scan), None, {})})
     found = Case.of(*message.read(tmp_path / 'm.npz')['p1'])
     assert found.measures == {'liver': {'dice': None}} and found.ranked is None
     assert found.shown[1].title == 'p1' and found.shown[1].spacing_mm == (1.0, 2.5)

@@ -714,11 +714,10 @@ def test_series_contours_and_detached_headers_are_written_too(tmp_path):
 
 
 def _config(tmp_path):
-    fields = {name: value for name, value in vars(SETTINGS).items() if name != 'seed'}
     path = tmp_path / 'config.py'
     path.write_text(
         'from ml_collections import ConfigDict\n'
-        f'def get_config(data=None):\n    return ConfigDict({{"seed": 0, "data": {fields!r}}})\n'
+        f'def get_config(data=None):\n    return ConfigDict({{"data": {vars(SETTINGS)!r}}})\n'
     )
     return path
 
