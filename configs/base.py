@@ -47,7 +47,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.context = ConfigDict({'slices': 0, 'spacing_mm': 0.0})  # neighbours each side as channels; 0 mm: the next slices
     c.masked = False  # translate images with the labels of both domains as one more channel (masked CycleGAN)
 
-    # The method of synseg_jax/methods.py, and who pays how much for what where it differs from the method's table.
+    # The method of synseg_jax/objective/methods.py, and who pays how much for what where that differs from its table.
     c.method = 'synseg'
     c.pays = ConfigDict()
     terms = {
@@ -105,7 +105,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.seed = 0  # of the split, the folds and the parts of sets (source:35%)
     c.data.same_patients = ()  # sets that may show patients of another role again, at a later time; say so in results
 
-    # Augmentation, see synseg_jax/data/augment.py.
+    # Augmentation, see synseg_jax/batches/augment.py.
     c.augment = ConfigDict({'window': (), 'crop': 1.0, 'shift': 0.0, 'rotate': 0.0, 'scale': 0.0, 'flip': ''})
     c.augment.update({'brightness': 0.0, 'contrast': 0.0, 'gamma': 1.0})
 

@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from synseg_jax import stages
-from synseg_jax.data.phantom import REGIONS
+from synseg_jax.phantom.dataset import REGIONS
+from synseg_jax.runs import stages
+from synseg_jax.specification.resolve import configure
 from synseg_jax.training.optimizers import in_game
 from synseg_jax.training.state import initial_params
-from synseg_jax.training.system import KIND, System, configure
+from synseg_jax.training.system import KIND, System
 
 TITLES = {
     'synseg_spleen': 'SynSeg-Net, MRI to CT, spleen and five others (Huo et al., IEEE TMI 2019)',
@@ -258,7 +259,7 @@ def _network(described, system, player) -> str:
 
 
 def _terms():
-    from synseg_jax.training.terms import TERMS
+    from synseg_jax.objective.terms import TERMS
 
     return TERMS
 

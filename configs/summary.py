@@ -93,7 +93,7 @@ class Table:
 
 
 def read(text: str) -> Table:
-    """The table of a report in Markdown (`synseg_jax/evaluation/report.py`).
+    """The table of a report in Markdown (`synseg_jax/reports/report.py`).
 
     Tables that were written beside it are passed over: that of a report begins with `| system |`.
     """

@@ -1,5 +1,6 @@
-"""What a user can mend: raised anywhere, printed as one line by every command."""
+"""User errors, which every command prints as one line and exits with code 2, and warnings."""
 
+import logging
 import re
 import unicodedata
 
@@ -16,6 +17,11 @@ class InputError(ValueError):
 
     def __str__(self) -> str:
         return '\n'.join(printable(str(line)) for line in self.args)
+
+
+def warn(text: str, *values: object) -> None:
+    """Logs a warning by absl's logger, `values` put into `text` as % does, so that any terminal can show it."""
+    logging.getLogger('absl').warning('%s', printable(text % values), stacklevel=2)
 
 
 def printable(line: str) -> str:

@@ -7,34 +7,21 @@ Usage:
 The folder holds all networks of the stage's best checkpoint, each in a file named as the published PyTorch code names
 it, latest_net_G_A.safetensors, and card.json, which says what they are and how scans become what they see.  .pth files
 are PyTorch's, and need it.  --functions adds what segments and translates images without any code of ours:
-segment_b.stablehlo for JAX, segment_b.onnx for ONNX runtimes.  synseg_jax.interop.torch_evaluator applies such a folder
-in PyTorch, synseg_jax.import_weights brings it back.
+segment_b.stablehlo for JAX, segment_b.onnx for ONNX runtimes.  synseg_jax.exchange.torch_evaluator applies such a
+folder in PyTorch, synseg_jax.import_weights brings it back.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-import synseg_jax
-from synseg_jax import command, outputs, scans
-from synseg_jax.data import intensity
-from synseg_jax.errors import InputError, known
-from synseg_jax.files import atomic_folder
-from synseg_jax.interop import onnx, stablehlo
-from synseg_jax.interop.card import PUBLISHED, Card, sha256
-from synseg_jax.interop.tensors import write_tensors
-from synseg_jax.interop.torch_evaluator import Evaluator
-from synseg_jax.interop.torch_weights import to_torch
-from synseg_jax.networks import ARCHITECTURES
-from synseg_jax.networks.unet import Head, Shared
-from synseg_jax.options import Flag, Options
+from synseg_jax.cli import command
+from synseg_jax.cli.options import Flag, Options
+from synseg_jax.exchange.exporting import export
+from synseg_jax.formats import outputs
+from synseg_jax.runs import open_run
 
-FORMATS = {'safetensors': ('.safetensors',), 'pth': ('.pth',), 'both': ('.safetensors', '.pth')}
-OF_TRAINING = {'parent', 'name', 'dtype', 'param_dtype', 'remat'}  # fields of networks that others need not know
-PACKAGES = ('jax', 'flax', 'numpy', 'safetensors')
 FLAGS = (
     Flag('workdir', 'Folder that synseg_jax.main trained in.', required=True),
     Flag('output', 'Folder to write.', required=True),
@@ -42,7 +29,7 @@ FLAGS = (
     Flag('stage', 'Which stage of the system; default: the last that trains networks.'),
     Flag('format', 'safetensors, pth or both.', 'safetensors'),
     Flag('functions', 'Also functions that need no code of ours: stablehlo, onnx.', [], flags.DEFINE_list),
-    Flag('unfinished', scans.UNFINISHED, False, flags.DEFINE_bool),
+    Flag('unfinished', open_run.UNFINISHED, False, flags.DEFINE_bool),
 )
 
 
@@ -55,114 +42,9 @@ def export_stage(options: Options) -> None:
     """Export the stage that the flags name, and print its networks."""
     outputs.check(Path(options.output), [options.workdir])
     found = options.workdir, options.system or '', '', options.stage or '', options.unfinished
-    trained = scans.find(*found)
+    trained = open_run.find(*found)
     card = export(trained, Path(options.output), options.format, options.functions)
     print(f'{", ".join(card.networks)} of {trained.run.folder.name} in {options.output}')
-
-
-def export(trained: scans.Trained, output: Path, form: str = 'safetensors', functions: Collection[str] = ()) -> Card:
-    """The card of the folder `output`, which appears whole or not at all; InputError where there is something.
-
-    `functions` are kinds of functions to write beside the tensors: 'stablehlo', 'onnx'.
-    """
-    suffixes = FORMATS[known('format', form, FORMATS)]
-    write = [WRITE[known('kind of function', kind, WRITE)] for kind in functions]
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise InputError(f'{output}: exists and is not empty; choose another --output')
-    with atomic_folder(output) as folder:
-        networks = {}
-        for name in trained.networks.system.networks:
-            tensors = to_torch(trained.networks.system.networks[name], trained.networks.params[name])
-            files = [folder / f'latest_net_{PUBLISHED[name]}{suffix}' for suffix in suffixes]
-            for file in files:
-                write_tensors(file, tensors)
-            networks[name] = {**network(trained, name), 'files': {file.name: sha256(file) for file in files}}
-        card = Card(folder=folder, networks=networks, **described(trained))
-        card.save()
-        written = {name: of for one in write for name, of in one(trained, card).items()}
-        replace(card, functions=written).save()
-    return Card.load(output)
-
-
-def described(trained: scans.Trained) -> dict:
-    """The fields of a stage's card, but for its networks and functions."""
-    config, system = trained.config, trained.networks.system
-    generators = {'a': 'g_ab', 'b': 'g_ba'}
-    return {
-        'method': system.method.name,
-        'pays': {player: dict(bill) for player, bill in system.method.pays.items()},
-        'classes': trained.run.classes,
-        'size': system.size,
-        'spacing_mm': config.data.spacing_mm,
-        'slice_axis': config.data.slice_axis,
-        'context': config.context.to_dict(),
-        'masked': config.masked,
-        'predict': {**config.predict.to_dict(), 'lesions': [n for n in config.lesions if n in trained.run.classes]},
-        'dtype': config.dtype,
-        'domains': {domain: _domain(trained.run, domain) for domain in trained.run.channels},
-        'segments': {d: _chain(system, d) for d in trained.run.channels if trained.segments(d)},
-        'translates': {d: name for d, name in generators.items() if name in system.networks},
-        'packages': {'synseg_jax': synseg_jax.__version__} | {package: version(package) for package in PACKAGES},
-    }
-
-
-def network(trained: scans.Trained, name: str) -> dict:
-    """What a card says of one network, but for its files."""
-    system = trained.networks.system
-    module, beyond = system.networks[name], name.startswith(('s_shared', 's_head'))
-    kinds = {**ARCHITECTURES, 'shared': Shared, 'head': Head}
-    fields = {field: getattr(module, field) for field in module.__dataclass_fields__ if field not in OF_TRAINING}
-    return {
-        'published': PUBLISHED[name],
-        'sees': 'features' if beyond else name[2],
-        'makes': _makes(name, system.method.twins),
-        'channels': trained.config.segmentor.width if beyond else system.channels,
-        'fields': {'architecture': next(kind for kind in kinds if kinds[kind] is type(module)), **fields},
-    }
-
-
-def _stablehlo(trained, card) -> dict:
-    """Writes the stage's functions as StableHLO; what a card says of them."""
-    written, channels = {}, trained.networks.system.channels
-    for name, function in stablehlo.functions(trained.networks).items():
-        file = card.folder / f'{name}.stablehlo'
-        file.write_bytes(stablehlo.serialized(function, card.size, channels))
-        written[file.name] = {'takes': ['any', *card.size, channels], 'sha256': sha256(file)}
-    return written
-
-
-def _onnx(trained, card) -> dict:
-    """The same as ONNX, of the tensors that lie in the card's folder."""
-    written, channels, evaluator = {}, trained.networks.system.channels, Evaluator(card.folder)
-    for does, domains in (('segment', card.segments), ('translate', card.translates)):
-        for domain in domains:
-            file = card.folder / f'{does}_{domain}.onnx'
-            onnx.write(file, evaluator.function(does, domain), channels, card.size)
-            written[file.name] = {'takes': ['any', channels, *card.size], 'sha256': sha256(file)}
-    return written
-
-
-WRITE = {'stablehlo': _stablehlo, 'onnx': _onnx}
-
-
-def _domain(run, domain) -> dict:
-    data, channel = run.config.data, run.channels[domain]
-    field = 'window_hu' if intensity.is_ct(channel) else 'percentiles'
-    typical = {'typical': run.typical[domain]} if domain in run.typical else {}
-    return {'channel': channel, field: data[field], **typical, 'center': data.target_center if domain == 'b' else 1.0}
-
-
-def _makes(name, twins) -> str:
-    if name[0] == 'g':
-        return name[3]
-    if name[0] == 'd':
-        return 'whether it is real'
-    return 'features' if name == 's_shared' or twins and not name.startswith('s_head') else 'logits'
-
-
-def _chain(system, domain) -> list[str]:
-    name = system.segmentor(domain)
-    return [name, 's_shared', f's_head_{name[-1]}'] if system.method.twins else [name]
 
 
 if __name__ == '__main__':

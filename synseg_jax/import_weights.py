@@ -12,33 +12,18 @@ networks are, which classes they know (data.classes) and how scans become what t
 modalities.  Of a .pth file nothing but tensors is read; that needs PyTorch.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from absl import flags
-from jaxtyping import PyTree
-from ml_collections import ConfigDict
 
-from synseg_jax import command, outputs, stages
+from synseg_jax.cli import command
+from synseg_jax.cli.options import Flag, Options, config_flag
 from synseg_jax.errors import InputError
-from synseg_jax.files import atomic_folder, write_json
-from synseg_jax.interop import importing
-from synseg_jax.interop.card import CARD, PUBLISHED, Card, sha256
-from synseg_jax.interop.tensors import read_tensors
-from synseg_jax.interop.torch_weights import fields, from_torch
-from synseg_jax.methods import OWNER
-from synseg_jax.options import Flag, Options, config_flag
-from synseg_jax.ranges import check_complete
-from synseg_jax.run_file import RUN
-from synseg_jax.scans import Run
-from synseg_jax.training import parallel
-from synseg_jax.training.checkpoint import Checkpoints
-from synseg_jax.training.state import LAYOUT
-from synseg_jax.training.system import KIND, configure
+from synseg_jax.formats import outputs
+from synseg_jax.runs.import_stage import import_weights
+from synseg_jax.specification.check import check_complete
 
 FLAGS = (
     config_flag(example='configs/base.py', required=True, data=('weights',)),
@@ -84,83 +69,6 @@ def _range(typical) -> tuple[float, float]:
     if not -np.inf < low < high < np.inf:
         raise InputError(f'--typical={",".join(typical)}: give two rising numbers, e.g. --typical=0,1000')
     return low, high
-
-
-def import_weights(
-    config: ConfigDict,
-    weights: Path,
-    workdir: Path,
-    system: str = '',
-    stage: str = '',
-    epoch: str = '',
-    channels: tuple[str, ...] = (),
-    typical: tuple[float, float] = (0.0, 1000.0),
-) -> Run:
-    """The stage that holds the weights, in a workdir that appears whole or not at all.
-
-    It is `stage` of `system` in the configuration, its only one and the chosen one unless named.  Of a folder without
-    a card, `epoch` says which weights are meant, `channels` and `typical` are as importing.without_card takes them.
-    Raises InputError for whatever does not fit.
-    """
-    if workdir.exists():
-        raise InputError(f'{workdir}: exists; choose another --workdir')
-    system = system or config.chosen
-    own = configure(config, system, stage)
-    if own.do != 'train':
-        raise InputError(f'stage {stage} of {system} trains nothing; choose another --stage')
-    if (weights / CARD).is_file():
-        card = Card.load(weights)
-        files, run = {name: card.weights(name) for name in card.networks}, importing.with_card(own, card)
-    else:
-        files = importing.found(weights, epoch)
-        run = importing.without_card(own, files, channels, typical)
-    params = read(run, files, weights)
-    own.data_dir = ''
-    stage = stage or next(iter(config.systems[system].get('stages', config.stages)))
-    place = f'stages/{stage}-{stages.digest([sha256(files[name]) for name in sorted(files)])}'
-    with atomic_folder(workdir) as folder:
-        run = replace(run, folder=folder / place)
-        run.folder.mkdir(parents=True)
-        run.save()
-        save(run, params)
-        described = json.loads(config.to_json_best_effort()) | {'chosen': system, 'data_dir': ''}
-        write_json(folder / RUN, {'config': described, 'systems': {system: [place]}})
-    return replace(run, folder=workdir / place)
-
-
-def read(run: Run, files: Mapping[str, Path], weights: Path) -> dict[str, PyTree]:
-    """The parameters of the stage's networks; InputError where files are missing, too many, or of other networks."""
-    like = run.system.abstract_state(parallel.mesh(1)).params
-    for names, wrong in (like.keys() - files.keys(), 'missing'), (files.keys() - like.keys(), 'left over'):
-        if names:
-            listed = ', '.join(f'{PUBLISHED[name]} ({name})' for name in sorted(names))
-            raise InputError(f'{weights}: {wrong} for method {run.config.method}: {listed}')
-    params = {}
-    for name, file in files.items():
-        tensors, network = read_tensors(file), run.system.networks[name]
-        try:
-            found = from_torch(network, tensors, like[name])
-        except InputError as error:
-            raise InputError(f'{file}: {error}{_remedy(name, network, fields(network, tensors))}') from error
-        params[name] = jax.tree.map(lambda wanted, x: x.astype(wanted.dtype), like[name], found)
-    return params
-
-
-def _remedy(name, network, found) -> str:
-    """The flags with which the configuration would describe such weights, as far as they differ."""
-    kind = KIND[OWNER[name[0]]]
-    flags_ = [f'--config.{kind}.{field}={value}' for field, value in found.items() if getattr(network, field) != value]
-    return f'; it would fit with {" ".join(flags_)}' if flags_ else ''
-
-
-def save(run: Run, params: Mapping[str, PyTree]) -> None:
-    """Writes the stage's checkpoint, of a state that has not been trained here."""
-    over = parallel.mesh(1)
-    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), run.system.abstract_state(over))
-    state = state.replace(params=dict(params), average=dict(params) if state.average else {})
-    checkpoints = Checkpoints(run.folder / 'checkpoints')
-    checkpoints.save(parallel.place(state, over, LAYOUT), score=0.0)  # it is the only one, and orbax warns without
-    checkpoints.close()
 
 
 if __name__ == '__main__':

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from absl import flags
 
-from synseg_jax import command, outputs
+from synseg_jax.cli import command
+from synseg_jax.cli.options import Flag, Options, config_flag
 from synseg_jax.errors import InputError
-from synseg_jax.options import Flag, Options, config_flag
+from synseg_jax.formats import outputs
 
 DETERMINISTIC_XLA = '--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0'
 FLAGS = (
@@ -48,8 +49,8 @@ def train(options: Options) -> None:
     records = options.config.get('data_dir')
     outputs.check(workdir, [records] if records else [], flag='workdir')
     with command.xla_flags(DETERMINISTIC_XLA if options.deterministic else ''):
-        from synseg_jax.experiment import run  # JAX starts once the flags are right
-        from synseg_jax.training import processes
+        from synseg_jax.devices import processes
+        from synseg_jax.runs.experiment import run  # JAX starts once the flags are right
 
         if options.coordinator or options.distributed:
             processes.join(options.coordinator, options.processes, options.process, options.init_timeout_s)

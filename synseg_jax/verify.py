@@ -19,18 +19,17 @@ from pathlib import Path
 
 from absl import flags
 from rich.console import Console
-from rich.table import Table
 
-from synseg_jax import command, outputs
-from synseg_jax.data.dataset import TOLERANCE_MM
-from synseg_jax.data.hearing import overheard
-from synseg_jax.data.repair import repair
-from synseg_jax.data.survey import survey
-from synseg_jax.data.verification import Checked, Problem
+from synseg_jax.cli import command
+from synseg_jax.cli.options import Flag, Options, config_flag
 from synseg_jax.errors import InputError
-from synseg_jax.options import Flag, Options, config_flag
-from synseg_jax.prepare import SETS, given, settings_of
-from synseg_jax.terminal import plain
+from synseg_jax.files.capture_warnings import overheard
+from synseg_jax.formats import outputs
+from synseg_jax.preparation.checks.repair import repair
+from synseg_jax.preparation.checks.survey import survey
+from synseg_jax.preparation.checks.table import table
+from synseg_jax.preparation.sets import SETS, given
+from synseg_jax.preparation.settings import settings_of
 
 FLAGS = (
     config_flag(required=True, data=('source', 'target', 'set')),
@@ -68,25 +67,6 @@ def check(options: Options) -> int:
         for line in lines:
             print(f'repair: {line}')
     return int(any(problem.error for problem in problems))
-
-
-def table(checked: Sequence[Checked], problems: Sequence[Problem]) -> Table:
-    """How many scans, labels, snapped labels, warnings and errors every set and role has."""
-    explained = f'snapped: labels less than {TOLERANCE_MM:g} mm off the grid of their scan, read as lying on it'
-    caption = explained if any(one.snapped for one in checked) else None
-    columns = ('set', 'role', 'scans', 'labelled', 'snapped', 'warnings', 'errors')
-    result = Table(*columns, caption=caption, caption_justify='left')
-    places = dict.fromkeys(
-        [*((one.role.name, one.role.role) for one in checked), *((p.name, p.role) for p in problems)]
-    )
-    for place in places:
-        cases = [one for one in checked if (one.role.name, one.role.role) == place]
-        found = [problem.error for problem in problems if (problem.name, problem.role) == place]
-        labelled, snapped = sum(one.case.label is not None for one in cases), sum(one.snapped for one in cases)
-        counts = (len(cases), labelled, snapped) if cases else ('', '', '')
-        cells = (place[0] or 'all', place[1] or 'all', *counts, found.count(False), found.count(True))
-        result.add_row(*map(plain, cells))
-    return result
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tiny
 
-LIBRARIES = ['jax', 'synseg_jax.experiment', 'synseg_jax.compare']
+LIBRARIES = ['jax', 'synseg_jax.runs.experiment', 'synseg_jax.compare']
 
 
 class Program:

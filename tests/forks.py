@@ -20,7 +20,7 @@ import tiny
 
 LIBRARIES = (
     'jax flax.linen optax orbax.checkpoint grain nibabel matplotlib.pyplot tensorboardX SimpleITK pydicom'
-    ' scipy.ndimage synseg_jax.experiment'
+    ' scipy.ndimage synseg_jax.runs.experiment'
 ).split()
 
 
@@ -49,7 +49,7 @@ def main():
 
 
 def run(command, flags, folder, environment, seconds):
-    """Exit code, stdout and stderr of `python -m synseg_jax.command flags` in `folder`; killed after `seconds`."""
+    """Exit code, stdout and stderr of `python -m synseg_jax.cli.command flags` in `folder`; killed after `seconds`."""
     with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as err:
         child = os.fork()
         if not child:

@@ -12,8 +12,8 @@ from types import ModuleType
 import nibabel as nib
 import numpy as np
 
-from synseg_jax.data.roles import Scans
-from synseg_jax.prepare import parse_set
+from synseg_jax.preparation.sets import parse_set
+from synseg_jax.preparation.split import Scans
 
 # Right and front of organs that share a scan, of a body from -1 to 1; others lie in its middle.
 PLACES = {

@@ -34,13 +34,12 @@ from miniature_sets import RAW_SETS, written  # noqa: E402
 from ml_collections import ConfigDict  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from synseg_jax import stages  # noqa: E402
-from synseg_jax.data.preparation import prepare  # noqa: E402
-from synseg_jax.data.roles import Scans  # noqa: E402
-from synseg_jax.data.settings import Settings  # noqa: E402
-from synseg_jax.experiment import run  # noqa: E402
 from synseg_jax.files import read_json  # noqa: E402
-from synseg_jax.prepare import settings_of  # noqa: E402
+from synseg_jax.preparation.settings import Settings, settings_of  # noqa: E402
+from synseg_jax.preparation.split import Scans  # noqa: E402
+from synseg_jax.preparation.write_records import prepare  # noqa: E402
+from synseg_jax.runs import stages  # noqa: E402
+from synseg_jax.runs.experiment import run  # noqa: E402
 
 TABLES = sorted(path.stem for path in (ROOT / 'configs' / 'tables').glob('*.py'))
 SHORT = {'.train.steps': 2, '.train.decay_steps': 0, '.train.save_every': 2, '.train.log_every': 1, '.train.devices': 1}

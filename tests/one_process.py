@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from synseg_jax import command, main
-from synseg_jax.data import pipeline
+from synseg_jax import main
+from synseg_jax.batches import pipeline
+from synseg_jax.cli import command
 
 
 def digest(image) -> str:

@@ -13,7 +13,7 @@ import odd_fields
 import SimpleITK as sitk
 from damage import LENGTH
 
-from synseg_jax.data import label_maps, volume
+from synseg_jax.formats import label_maps, scan_file
 
 AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0, 0, 1]])
 CLASSES = ('background', 'liver', 'spleen')
@@ -66,8 +66,8 @@ def array() -> np.ndarray:
 
 def read_scan(path: Path) -> dict:
     """Voxels and affine, once the header alone has said the same."""
-    volume.inputs(path)
-    grid, scan = volume.grid(path), volume.read(path)
+    scan_file.inputs(path)
+    grid, scan = scan_file.grid(path), scan_file.read(path)
     if grid.array.shape != scan.array.shape or not np.array_equal(grid.affine, scan.affine):
         raise AssertionError('the grid by the header is another than that of the voxels')
     return {'voxels': scan.array, 'affine': scan.affine}
@@ -208,7 +208,7 @@ def _segmentation(folder: Path) -> Path:
 def _read_segmentation(path: Path) -> dict:
     scan = path.parent.parent / 'scan.nrrd'
     values = {name: number for number, name in enumerate(CLASSES)}
-    label_maps.held(path, scan, volume.read(scan))
+    label_maps.held(path, scan, scan_file.read(scan))
     return {'labels': label_maps.read(path, scan, values, CLASSES).array}
 
 

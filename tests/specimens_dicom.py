@@ -17,7 +17,8 @@ from pydicom.uid import (
 )
 from specimens import AFFINE, CLASSES, Specimen, array, judge_all, judge_labels, judge_scan, read_scan
 
-from synseg_jax.data import label_maps, rtstruct, volume
+from synseg_jax.dicom import rtstruct
+from synseg_jax.formats import label_maps, scan_file
 
 CODECS = {'jpeg': 'JPEG', 'jpeg-ls': 'JPEGLS', 'jpeg 2000': 'JPEG2000'}  # lossless, by SimpleITK's names
 PLAIN = {
@@ -194,7 +195,7 @@ def _contours(folder: Path) -> Path:
 
 def _read_contours(path: Path) -> dict:
     image, values = path.parent / 'ct', {name: name for name in CLASSES}
-    scan = volume.read(image)
+    scan = scan_file.read(image)
     label_maps.held(path, image, scan)
     rtstruct.referenced(path)
     label_maps.check(path, image, values, CLASSES, scan)
@@ -217,7 +218,7 @@ def _pictures(folder: Path) -> Path:
 
 def _read_pictures(path: Path) -> dict:
     image = path.parent / 'ct'
-    scan = volume.read(image)
+    scan = scan_file.read(image)
     label_maps.held(path, image, scan)
     return {'labels': label_maps.read(path, image, {'liver': 1}, CLASSES[:2], scan).array}
 

@@ -13,16 +13,19 @@ import odd_fields
 import tiny
 from specimens import AFFINE, Change, Specimen, array, labels
 
-from synseg_jax import command, compare, fitting, results, scans
-from synseg_jax.data import layouts
-from synseg_jax.data.preparation import prepare
-from synseg_jax.data.records import Manifest
-from synseg_jax.data.roles import Scans
-from synseg_jax.data.selection import Fold, select
+from synseg_jax.batches.selection import Fold, select
+from synseg_jax.cli import command
+from synseg_jax.cli.options import config_flag
+from synseg_jax.datasets import layouts
 from synseg_jax.errors import InputError
-from synseg_jax.options import config_flag
-from synseg_jax.prepare import settings_of
-from synseg_jax.training.journal import Table
+from synseg_jax.inference import model_folder
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.preparation.settings import settings_of
+from synseg_jax.preparation.split import Scans
+from synseg_jax.preparation.write_records import prepare
+from synseg_jax.runs import comparison as compare
+from synseg_jax.runs import results, train_stage
+from synseg_jax.training.metrics_log import Table
 
 CONFIG = config_flag(required=True)
 JSON = {'.json': odd_fields.json_value}  # what is edited
@@ -84,8 +87,7 @@ def _read_records(folder: Path) -> dict:
     """All that training reads, and what a stage says of its scans."""
     manifest = Manifest.load(folder)
     sets = dict.fromkeys(manifest.sets, manifest)
-    config = SimpleNamespace(config=None, sets=sets, manifest=manifest)
-    run = scans.Run.of(config, folder)
+    run = model_folder.Run.of(folder, None, manifest.classes, [manifest])
     found = {'classes': list(manifest.classes), 'channels': dict(run.channels), 'typical': str(run.typical)}
     for domain in 'ab':
         for one in select((), domain, sets, 'train', Fold(), manifest, context=1):
@@ -112,10 +114,10 @@ def _read_tables(folder: Path) -> dict:
     for name in ('metrics.csv', 'validation.csv'):
         Table(folder / name, 10).add({'step': 12, 'epoch': 2.0, 'gen': 0.5, 'seg': 0.25})
     fit = SimpleNamespace(folder=folder, plan=SimpleNamespace(steps=20))
-    fit._cost_so_far = lambda: fitting.Fit._cost_so_far(fit)
+    fit._cost_so_far = lambda: train_stage.Fit._cost_so_far(fit)
     before = fit._cost_so_far()
     done = before['finished'] and before['steps'] == 20
-    cost = before if done else fitting.Fit._cost(fit, 1.5, True, 20)
+    cost = before if done else train_stage.Fit._cost(fit, 1.5, True, 20)
     rows = [(folder / name).read_text() for name in ('metrics.csv', 'validation.csv')]
     return {'rows': rows, 'cost': {key: cost[key] for key in ('seconds', 'steps', 'finished')}}
 
@@ -151,7 +153,7 @@ def _results(root: Path) -> Path:
 
 def _read_results(workdir: Path) -> dict:
     """The table of a comparison."""
-    from synseg_jax.evaluation import comparison, page, report
+    from synseg_jax.reports import comparison, html_page, report
 
     config = _table_config()
     for system in config.systems:
@@ -163,7 +165,7 @@ def _read_results(workdir: Path) -> dict:
         pictures=pictures, seconds=1.0,
     )  # fmt: skip
     found = comparison.entries(written)
-    page.render(written, found, {})
+    html_page.render(written, found, {})
     return {'text': report.markdown(written, found)}
 
 

@@ -12,18 +12,19 @@ import weights
 from specimens import Change, Specimen, judge_all
 from specimens_runs import JSON
 
-from synseg_jax import scans
-from synseg_jax.data.volume import Volume
+from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
-from synseg_jax.export import export
-from synseg_jax.import_weights import read
-from synseg_jax.interop import importing
-from synseg_jax.interop.card import Card
-from synseg_jax.interop.tensors import read_tensors, write_tensors
-from synseg_jax.interop.torch_weights import fields, from_torch, to_torch
-from synseg_jax.training import parallel
+from synseg_jax.exchange import importing
+from synseg_jax.exchange.card import Card
+from synseg_jax.exchange.exporting import export
+from synseg_jax.exchange.tensors import read_tensors, write_tensors
+from synseg_jax.exchange.torch_weights import fields, from_torch, to_torch
+from synseg_jax.imaging.volume import Volume
+from synseg_jax.inference import model_folder
+from synseg_jax.runs import open_run
+from synseg_jax.runs.import_stage import read
+from synseg_jax.specification.resolve import configure
 from synseg_jax.training.checkpoint import Checkpoints
-from synseg_jax.training.system import configure
 
 
 def _workdir(root: Path) -> Path:
@@ -33,7 +34,7 @@ def _workdir(root: Path) -> Path:
 
 @cache
 def _system():
-    run = scans.Run(Path(), configure(weights.configured('context'), 'synseg'), tiny.CLASSES, {}, {})
+    run = model_folder.Run(Path(), configure(weights.configured('context'), 'synseg'), tiny.CLASSES, {}, {})
     return run.system, run.system.abstract_state(parallel.mesh(1))
 
 
@@ -68,12 +69,12 @@ def _lose(folder: Path, rng: np.random.Generator) -> str:
 
 
 def _read_run(workdir: Path) -> dict:
-    found = scans.find(workdir)
+    found = open_run.find(workdir)
     return {'config': found.config.to_json(), 'classes': list(found.run.classes), 'channels': dict(found.run.channels)}
 
 
 def _exported(root: Path) -> Path:
-    export(scans.find(_workdir(root)), root / 'out')
+    export(open_run.find(_workdir(root)), root / 'out')
     return root / 'out'
 
 
@@ -86,7 +87,7 @@ def _read_export(folder: Path) -> dict:
 
 def _read_by_torch(folder: Path) -> dict:
     """Labels by PyTorch."""
-    from synseg_jax.interop.torch_evaluator import Evaluator  # which needs PyTorch
+    from synseg_jax.exchange.torch_evaluator import Evaluator  # which needs PyTorch
 
     image = tiny.scan(3, 'CT')[0].astype(np.float32)
     return {'labels': Evaluator(folder).segment(Volume(image, tiny.AFFINE), 'b')}

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import tiny
 
-from synseg_jax import experiment
-from synseg_jax.agreement import settled
-from synseg_jax.data.records import Manifest
-from synseg_jax.data.settings import READING, Settings
 from synseg_jax.errors import InputError
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.preparation.settings import READING, Settings
+from synseg_jax.runs import experiment
+from synseg_jax.runs.agreement import settled
 
 OTHER = {  # than the defaults and than what tiny records are made with
     'size': (64, 48), 'spacing_mm': 2.0, 'slice_axis': 'coronal', 'window_hu': (-100.0, 100.0),

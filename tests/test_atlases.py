@@ -7,12 +7,12 @@ import pytest
 import tiny
 from scipy.ndimage import gaussian_filter
 
-from synseg_jax import experiment, scans
-from synseg_jax.atlases import Atlas, Atlases, carried, fuse, register
-from synseg_jax.data import volume
-from synseg_jax.data.records import Manifest
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation.metrics import dice
+from synseg_jax.formats import scan_file
+from synseg_jax.inference.multi_atlas import Atlas, Atlases, carried, fuse, register
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.runs import experiment, open_run
 
 MM = 4.0
 
@@ -99,9 +99,9 @@ def test_results(finished):
 
 def test_predict_finds_them(finished):
     workdir, _, records = finished
-    atlases = scans.find(workdir)
+    atlases = open_run.find(workdir)
     assert isinstance(atlases, Atlases) and atlases.segments('b') and not atlases.segments('a')
-    scan = volume.read(Manifest.load(records).role('target', 'test')['cases'][0]['image'])
+    scan = scan_file.read(Manifest.load(records).role('target', 'test')['cases'][0]['image'])
     labels, share = atlases.segment(scan, 'b'), atlases.probability(scan, 'b', 1)
     assert labels.shape == share.shape == scan.array.shape and share.max() <= 1 + 1e-6
     assert np.mean((share > 0.5) == (labels == 1)) > 0.98

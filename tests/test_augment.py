@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from synseg_jax.data.augment import Augmentation, augmenter
+from synseg_jax.batches.augment import Augmentation, augmenter
 from synseg_jax.errors import InputError
 
 SIZE = (16, 12)

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import tiny
 
-from synseg_jax import benchmark, predict, scan_timing, timing
-from synseg_jax.data import preparation, volume
-from synseg_jax.flops import flops
-from synseg_jax.training.system import System, configure
+from synseg_jax.benchmarks import measurement, scan_speed, training_speed
+from synseg_jax.benchmarks.flops import flops
+from synseg_jax.formats import scan_file
+from synseg_jax.inference import predict_scans
+from synseg_jax.preparation import write_records
+from synseg_jax.specification.resolve import configure
+from synseg_jax.training.system import System
 
 PEER = """
 import argparse, json
@@ -31,7 +34,7 @@ def _system(**changes):
 
 
 def test_a_step_is_timed_alone_and_fed_by_records():
-    runner = timing.Timing(_system(method='supervised', history=0, train__workers=0))
+    runner = training_speed.Timing(_system(method='supervised', history=0, train__workers=0))
     rounds = [*islice(runner.rounds(2), 2)]
     of = [f'{kind}step_{unit}' for kind in ('', 'fed_', 'resident_') for unit in ('s', 'cpu_s')]
     assert [*rounds[0]] == of
@@ -52,7 +55,7 @@ def test_the_pipeline_delivers_rows(monkeypatch):
             time.sleep(0.05)
             yield {}
 
-    runner = timing.Timing(_system(method='supervised', history=0))
+    runner = training_speed.Timing(_system(method='supervised', history=0))
     monkeypatch.setattr(runner, '_read', slowly)
     for one in islice(runner.delivering(0.3), 2):
         assert 22 < one['pipeline_rows_per_s'] <= 40 < one['pipeline_rows_per_cpu_s']
@@ -73,7 +76,7 @@ def test_steps_are_timed_one_ahead():
             time.sleep(0.02)
             seen.append(f'end {self.number}')
 
-    spent = timing._paced(map(Running, range(3)))
+    spent = training_speed._paced(map(Running, range(3)))
     assert 0.02 <= spent['s'] < 0.2 and 0 < spent['cpu_s'] < 0.02
     assert seen == ['start 0', 'start 1', 'end 0', 'start 2', 'end 1', 'end 2']
 
@@ -85,13 +88,13 @@ def test_scans_are_prepared_anew_in_every_round(monkeypatch, changes):
 
     def prepare(*arguments, **named):
         began = time.perf_counter()
-        manifest = preparation.prepare(*arguments, **named)
+        manifest = write_records.prepare(*arguments, **named)
         read.append({name: manifest.records(name, 'train')[0] for name in ('source', 'target')})
         spent.append(time.perf_counter() - began)
         return manifest
 
-    monkeypatch.setattr(scan_timing, 'prepare', prepare)
-    for one in islice(scan_timing.preparing(_system(**changes), tiny.SHAPE), 2):
+    monkeypatch.setattr(scan_speed, 'prepare', prepare)
+    for one in islice(scan_speed.preparing(_system(**changes), tiny.SHAPE), 2):
         assert one['prepare_slices_per_s'] == pytest.approx(2 * 6 / spent[-1], rel=0.3)
         assert one['prepare_slices_per_cpu_s'] > 0
         assert set(np.unique(read[-1]['source']['label'])) == {0, 1, 2} and 'label' not in read[-1]['target']
@@ -101,29 +104,33 @@ def test_scans_are_prepared_anew_in_every_round(monkeypatch, changes):
 @pytest.mark.parametrize('changes', [{}, {'context__slices': 1}])
 def test_a_scan_is_segmented_from_file_to_file(monkeypatch, changes):
     labels = []
-    monkeypatch.setattr(scan_timing, 'predict', lambda *a: labels.append(volume.read_labels(predict.predict(*a)['ct'])))
-    runner = timing.Timing(_system(method='supervised', history=0, **changes))
+    monkeypatch.setattr(
+        scan_speed, 'predict', lambda *a: labels.append(scan_file.read_labels(predict_scans.predict(*a)['ct']))
+    )
+    runner = training_speed.Timing(_system(method='supervised', history=0, **changes))
     for one in islice(runner.predicting(tiny.SHAPE), 2):
         assert 0 < one['predict_network_s'] < one['predict_s'] and one['predict_cpu_s'] > 0
     assert [label.array.shape for label in labels] == [tiny.SHAPE, tiny.SHAPE]
 
 
 def test_nothing_is_segmented_without_a_segmentor():
-    runner = timing.Timing(_system(method='cyclegan'))
-    assert [*runner.segmenting(2, 1), *runner.predicting(tiny.SHAPE)] == [] and benchmark._spread([]) == {}
+    runner = training_speed.Timing(_system(method='cyclegan'))
+    assert [*runner.segmenting(2, 1), *runner.predicting(tiny.SHAPE)] == [] and measurement._spread([]) == {}
 
 
 def test_images_are_made_where_there_is_a_generator():
-    runner, other = (timing.Timing(_system(method=method)) for method in ('cyclegan', 'supervised'))
+    runner, other = (training_speed.Timing(_system(method=method)) for method in ('cyclegan', 'supervised'))
     assert next(runner.synthesizing(2, 1)).keys() == {'synthesis_s', 'synthesis_cpu_s', 'hosted_synthesis_s'}
     assert [*other.synthesizing(2, 1)] == []
 
 
 def test_an_epoch_is_as_many_steps_as_its_images_fill(monkeypatch):
     """Without the rest, as in training, and of at least one."""
-    monkeypatch.setattr(timing, '_run', lambda step, state, batches: (state, {'s': 2.0, 'cpu_s': len([*batches])}))
+    monkeypatch.setattr(
+        training_speed, '_run', lambda step, state, batches: (state, {'s': 2.0, 'cpu_s': len([*batches])})
+    )
     for images, steps in ((7, 3), (1, 1)):
-        runner = timing.Timing(_system(method='supervised', history=0), images)
+        runner = training_speed.Timing(_system(method='supervised', history=0), images)
         monkeypatch.setattr(runner, 'step', None)
         assert next(runner.epoch(5)) == {'epoch_s': 2.0 * steps, 'epoch_cpu_s': 5 * steps}
 
@@ -131,7 +138,7 @@ def test_an_epoch_is_as_many_steps_as_its_images_fill(monkeypatch):
 def test_the_network_of_one_logit_is_run():
     """The larger of one is known without it, and a compiler would leave the network out."""
     config = configure(tiny.config(method='supervised', history=0, loss__segmentation='binary_cross_entropy'), 'synseg')
-    runner = timing.Timing(System(config, ('background', 'liver')))
+    runner = training_speed.Timing(System(config, ('background', 'liver')))
     params = runner.system.abstract_state(runner.over).params
     seen = jax.ShapeDtypeStruct((2, 32, 32, 1), np.float32)
     first = 2 * seen.size * 49 * 4  # operations of the 7x7 layer alone
@@ -140,14 +147,14 @@ def test_the_network_of_one_logit_is_run():
 
 def test_random_scans_pack_like_real_ones():
     """To two thirds or half, as the gzipped scans that people have; white noise packs to nine tenths."""
-    image = np.rint(2000 * scan_timing.smooth(np.random.default_rng(0), (256, 256, 8))).astype(np.int16)
+    image = np.rint(2000 * scan_speed.smooth(np.random.default_rng(0), (256, 256, 8))).astype(np.int16)
     assert 0.45 < len(gzip.compress(image.tobytes('F'), 4)) / image.nbytes < 0.75
     assert image.min() < 300 and image.max() > 1700
 
 
 @pytest.mark.parametrize('context', [0, 1])
 def test_records_hold_what_the_step_reads(tmp_path, context):
-    runner = timing.Timing(_system(method='supervised', history=0, context__slices=context))
+    runner = training_speed.Timing(_system(method='supervised', history=0, context__slices=context))
     batch = next(runner._read(runner._pools(tmp_path)))
     assert {name: batch[name].shape for name in batch} == {name: runner.data[name].shape for name in ('a', 'label_a')}
     assert batch['label_a'].dtype == np.int32 and batch['label_a'].max() < len(tiny.CLASSES)
@@ -159,7 +166,7 @@ def test_ratios_are_those_of_single_rounds():
         {'step_s': 9.0, 'peer_step_s': 3.0},
         {'step_s': 2.0, 'peer_step_s': 2.0},
     ]
-    spread = benchmark._spread(rounds)
+    spread = measurement._spread(rounds)
     assert spread['step_ratio'] == {'median': 1.0, 'least': 0.5, 'most': 3.0}
     assert spread['step_s'] == {'median': 2.0, 'least': 1.0, 'most': 9.0}
 
@@ -167,11 +174,11 @@ def test_ratios_are_those_of_single_rounds():
 def test_the_peer_is_asked_for_the_same_work(tmp_path):
     script = tmp_path / 'peer.py'
     script.write_text(PEER)
-    found = benchmark.peer_seconds(str(script), _system(), 3, '--infer')
+    found = measurement.peer_seconds(str(script), _system(), 3, '--infer')
     assert found == pytest.approx(32 * 4 * 1 * 2 / 1e3)
     script.write_text('raise SystemExit("no torch here")')
     with pytest.raises(Exception, match='no torch here'):
-        benchmark.peer_seconds(str(script), _system(), 3)
+        measurement.peer_seconds(str(script), _system(), 3)
 
 
 def test_the_stages_of_a_system_are_told_without_compiling():

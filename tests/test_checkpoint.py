@@ -14,11 +14,11 @@ import optax
 import pytest
 import tiny
 
+from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
-from synseg_jax.training import parallel
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.early_stop import EarlyStop
-from synseg_jax.training.history import Past
+from synseg_jax.training.image_pool import Past
 from synseg_jax.training.state import LAYOUT, State, create
 
 

@@ -10,9 +10,11 @@ import pytest
 import tiny
 from absl import flags
 
-from synseg_jax import benchmark, command, stages
-from synseg_jax.command_line import CONFIGURATIONS, CommandLine
+from synseg_jax.benchmarks import measurement
+from synseg_jax.cli import command
+from synseg_jax.cli.spelling import CONFIGURATIONS, CommandLine
 from synseg_jax.errors import InputError
+from synseg_jax.runs import stages
 
 TINY = str(tiny.ROOT / 'tests' / 'tiny.py')
 FIELDS = {'config.data.size': '(8, 12)', 'config.seed': '3', 'config.train.balanced': 'true', 'config.dtype': 'float64'}
@@ -128,7 +130,7 @@ def test_commands_in_documents_are_taken(parsed, monkeypatch):
 
 
 def _check_benchmark(told, given):
-    assert set(told['parts']) <= set(benchmark.PARTS), given
+    assert set(told['parts']) <= set(measurement.PARTS), given
     assert not told['peer'] or Path(told['peer']).is_file(), given
     if 'system' in given:
         config = importlib.import_module(f'configs.{Path(given["config"].partition(":")[0]).stem}').get_config()

@@ -14,11 +14,13 @@ import pytest
 import tiny
 from absl import flags
 
-from synseg_jax import command as commands
-from synseg_jax import experiment, main, scans
-from synseg_jax.command import LARGE_PAGES, quieten_xla, start, with_large_pages, with_xla
-from synseg_jax.command_line import CONFIGURATIONS
-from synseg_jax.training.system import configure
+from synseg_jax import main
+from synseg_jax.cli import command as commands
+from synseg_jax.cli.command import LARGE_PAGES, quieten_xla, start, with_large_pages, with_xla
+from synseg_jax.cli.spelling import CONFIGURATIONS
+from synseg_jax.inference import model_folder
+from synseg_jax.runs import experiment
+from synseg_jax.specification.resolve import configure
 
 COMMANDS = sorted(
     path.stem for path in (tiny.ROOT / 'synseg_jax').glob('*.py') if "__name__ == '__main__'" in path.read_text()
@@ -45,14 +47,18 @@ MISTAKES = {
     'unknown loss': (
         'main',
         TINY + ':{records} --config.loss.cycle=l3',
-        "unknown cycle loss 'l3'; known: l1, l2, ssim",
+        "config.loss.cycle='l3': give 'l1' or 'l2' or 'ssim'",
     ),
     'unknown network': (
         'main',
         TINY + ':{records} --config.generator.architecture=unet9',
-        "unknown architecture 'unet9'; known: patchgan, res_unet, resnet, unet",
+        "config.generator.architecture='unet9': give 'resnet' or 'unet' or 'res_unet' or 'patchgan'",
     ),
-    'unknown optimizer': ('main', TINY + ':{records} --config.optimizer.rule=adm', "unknown optimizer 'adm'; known"),
+    'unknown optimizer': (
+        'main',
+        TINY + ':{records} --config.optimizer.rule=adm',
+        "config.optimizer.rule='adm': give 'adam' or 'sgd'",
+    ),
     'unknown chosen': ('main', TINY + ':{records} --config.chosen=other', "'other'; known: synseg"),
     'uneven batch': (
         'main',
@@ -175,7 +181,7 @@ def places(tiny_records, tmp_path_factory):
     (folder / 'run').mkdir()
     config = configure(tiny.config(tiny_records), 'synseg')
     (folder / 'run' / 'stage').mkdir()
-    scans.Run(folder / 'run' / 'stage', config, tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 1.0)}).save()
+    model_folder.Run(folder / 'run' / 'stage', config, tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 1.0)}).save()
     described = {'config': {'systems': {'synseg': {}}, 'chosen': 'synseg'}, 'systems': {'synseg': ['stage']}}
     (folder / 'run' / 'run.json').write_text(json.dumps(described))
     named = {'records': tiny_records, 'mr': tiny_records.parent / 'Dataset_MR', 'unlabelled': unlabelled}
@@ -356,4 +362,4 @@ def test_commands_are_quietened_before_jax_is_loaded():
     for name in (name for name in COMMANDS if name != 'import_weights'):
         text = _source(name)
         first = re.search(r'^(from synseg_jax|import jax|from flax)[^\n]*', text, re.MULTILINE)[0]
-        assert first.startswith('from synseg_jax import') and re.search(r'import (benchmark, )?command\b', first), name
+        assert re.match(r'from synseg_jax.cli import command\b', first), name

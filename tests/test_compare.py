@@ -16,7 +16,8 @@ import pytest
 import tiny
 
 from configs import variants
-from synseg_jax import compare, main
+from synseg_jax import main
+from synseg_jax.runs import comparison
 
 TABLE = """
 from tests import tiny
@@ -58,7 +59,7 @@ class Called:
 
 
 def _compare(table, records, workdir, *flags):
-    with mock.patch.object(compare, 'subprocess', SimpleNamespace(Popen=Called)):
+    with mock.patch.object(comparison, 'subprocess', SimpleNamespace(Popen=Called)):
         return tiny.command('compare', f'--table={table}:{records}', f'--workdir={workdir}', *flags)
 
 
@@ -103,7 +104,7 @@ def test_rows_keep_the_tables_order(table, tiny_records):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config(str(tiny_records))
-    assert [row.name for row in compare.rows(config, table.parent)] == ['SynSeg-Net', 'no adaptation', 'broken']
+    assert [row.name for row in comparison.rows(config, table.parent)] == ['SynSeg-Net', 'no adaptation', 'broken']
 
 
 def test_what_runs_again(compared, tiny_records, tmp_path):
@@ -116,18 +117,18 @@ def test_what_runs_again(compared, tiny_records, tmp_path):
     rows = {name: {'system': name, 'set': 'target', 'name': name, 'reported': {}} for name in ('synseg', 'broken')}
     config.table = variants.table('', '', rows)
     assert begun['train']['steps'] == 4
-    assert compare.finished(config, workdir, 'synseg') and not compare.finished(config, workdir, 'broken')
+    assert comparison.finished(config, workdir, 'synseg') and not comparison.finished(config, workdir, 'broken')
     other = shutil.copytree(workdir, tmp_path / 'run', symlinks=True)  # another row has been run with more steps since
     described = json.loads((other / 'run.json').read_text())
     described['config']['train']['steps'] = 6
     (other / 'run.json').write_text(json.dumps(described))
     longer = copy.deepcopy(config)
     longer.train.steps = 6
-    assert not compare.finished(longer, other, 'synseg')
+    assert not comparison.finished(longer, other, 'synseg')
     config.table.rows.synseg.set = 'other'
-    assert not compare.finished(config, workdir, 'synseg')
+    assert not comparison.finished(config, workdir, 'synseg')
     config.table.rows.synseg.set, config.train.steps = 'target', 6
-    assert not compare.finished(config, workdir, 'synseg')
+    assert not comparison.finished(config, workdir, 'synseg')
 
 
 def test_an_unknown_row(table, tiny_records, tmp_path):

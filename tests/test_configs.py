@@ -12,12 +12,14 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from synseg_jax import compare, stages
-from synseg_jax.data.phantom import REGIONS
+from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
-from synseg_jax.training import parallel
+from synseg_jax.phantom.dataset import REGIONS
+from synseg_jax.runs import comparison, stages
+from synseg_jax.specification.check import affects
+from synseg_jax.specification.resolve import configure
 from synseg_jax.training.state import initial_params
-from synseg_jax.training.system import System, configure
+from synseg_jax.training.system import System
 
 FOLDER = Path(base.__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob('*.py') if 'def get_config' in path.read_text())
@@ -144,7 +146,7 @@ def test_another_cohort_trains_ssnet_alone(data):
     config = importlib.import_module('configs.tables.synseg_spleen').get_config(data)
     reading = {system for system, _, own in _stages(config) if not own.sets.b or 'cohort' in own.sets.b}
     assert reading == {'ssnet'} and configure(config, 'ssnet').sets.b == ('cohort',)
-    rows = {row.system: row for row in compare.in_order(config.table)}
+    rows = {row.system: row for row in comparison.in_order(config.table)}
     assert rows['ssnet'].reported.dice.startswith('.630') and not rows['source_only'].reported
 
 
@@ -288,7 +290,7 @@ def test_tables(name):
     for data in ('', 'records/somewhere'):
         config = importlib.import_module(f'configs.tables.{name}').get_config(data)
         table = config.table
-        wanted = compare.in_order(table)
+        wanted = comparison.in_order(table)
         assert len(wanted) >= 3 and table.reference in {'', *(row.name for row in wanted)}
         assert {row.system for row in wanted} == set(config.run) <= set(config.systems)
         assert len({(row.name, row.set) for row in wanted}) == len(wanted)
@@ -310,7 +312,7 @@ def test_tables_that_share_a_folder_share_a_configuration(tmp_path):
     assert {len(configs) for configs in shared.values()} == {1, 2, 4}
     for runs, configs in shared.items():
         fields = [{k: v for k, v in stages.flat(json.loads(c.to_json_best_effort())).items()
-                   if not k.startswith(stages.SHOWN)} for c in configs]  # fmt: skip
+                   if affects(k) not in ('display', 'speed')} for c in configs]  # fmt: skip
         assert all(own == fields[0] for own in fields), runs
 
 

@@ -16,8 +16,8 @@ from dicom_files import write_rtstruct, write_series
 from pydicom.uid import RLELossless
 from test_text_header import oblique
 
-from synseg_jax.data import label_maps, volume
 from synseg_jax.errors import InputError
+from synseg_jax.formats import label_maps, scan_file
 
 AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0, 0, 1]])
 
@@ -59,7 +59,7 @@ DAMAGED = {  # whether a checksum guards the voxels
 def test_damaged_files(tmp_path, name, caplog):
     """Refused in one line that names the file, told of, or as good as whole; never a hang, never a traceback."""
     path, rng = _write(tmp_path, name), np.random.default_rng(3)
-    good, files = volume.read(path), sorted(tmp_path.iterdir())
+    good, files = scan_file.read(path), sorted(tmp_path.iterdir())
     refused = 0
     for number in range(200):
         kind, file = KINDS[number % len(KINDS)], files[number % len(files)]
@@ -68,7 +68,7 @@ def test_damaged_files(tmp_path, name, caplog):
         caplog.clear()
         start = time.monotonic()
         try:
-            read = volume.read(path)
+            read = scan_file.read(path)
             told = bool(caplog.records)
             assert told or read.array.shape == good.array.shape, kind
             if DAMAGED[name] or kind in LENGTH:
@@ -90,7 +90,7 @@ def test_a_damaged_slice_is_never_left_out(tmp_path, suffix):
     for number in range(350):
         replace(files[1], damaged(content, KINDS[number % len(KINDS)], rng))
         try:
-            assert volume.read(tmp_path / 'ct').array.shape == (6, 5, 2)
+            assert scan_file.read(tmp_path / 'ct').array.shape == (6, 5, 2)
         except InputError as error:
             assert str(error).startswith(str(tmp_path / 'ct')) and '\n' not in str(error)
             refused += 1
@@ -125,7 +125,7 @@ def test_wrong_sizes_in_a_header(tmp_path, name, caplog):
         path.write_bytes(changed)
         caplog.clear()
         try:
-            assert volume.read(path).array.size < 720
+            assert scan_file.read(path).array.size < 720
             assert 'more follows the' in caplog.text and str(path) in caplog.text
         except InputError as error:
             assert str(error).startswith(str(path))
@@ -143,7 +143,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, suffix, caplog):
     head = re.sub(rb'CompressedDataSize = \d+', b'CompressedDataSize = %d' % len(bomb), head[:end])
     path.write_bytes(head + bomb)
     tracemalloc.start()
-    read = volume.read(path)
+    read = scan_file.read(path)
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
     assert not read.array.any() and 'more follows the 1440 bytes' in caplog.text
@@ -153,7 +153,7 @@ def test_damaged_contours(tmp_path):
     files = write_series(tmp_path / 'ct', np.zeros((24, 20, 4)), AFFINE)
     square = np.array([[2.2, 3.3], [9.1, 3.3], [9.1, 12.2], [2.2, 12.2]])
     path = write_rtstruct(tmp_path / 'rt.dcm', files, {'liver': [(1, square), (2, square)], 'spleen': [(0, square)]})
-    scan, content = volume.read(tmp_path / 'ct'), path.read_bytes()
+    scan, content = scan_file.read(tmp_path / 'ct'), path.read_bytes()
     classes, rng, refused = ('background', 'liver', 'spleen'), np.random.default_rng(0), 0
     values = {name: name for name in classes}
     good = label_maps.read(path, tmp_path / 'ct', values, classes, scan).array
@@ -175,7 +175,7 @@ def test_damaged_pictures(tmp_path):
     masks = np.random.default_rng(0).integers(0, 2, (2, 20, 24)).astype(np.uint8)
     for k in range(2):
         sitk.WriteImage(sitk.GetImageFromArray(masks[k]), str(tmp_path / f'masks/{k}.png'))
-    scan, path, rng, refused = volume.read(tmp_path / 'ct'), tmp_path / 'masks/1.png', np.random.default_rng(0), 0
+    scan, path, rng, refused = scan_file.read(tmp_path / 'ct'), tmp_path / 'masks/1.png', np.random.default_rng(0), 0
     content = path.read_bytes()
     for number in range(200):
         replace(path, damaged(content, KINDS[number % len(KINDS)], rng))

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synseg_jax.data.dataset import Case, check_grid, label_values, split
-from synseg_jax.data.layouts import class_values, read_dataset
-from synseg_jax.data.names import checked_id
-from synseg_jax.data.volume import Volume
+from synseg_jax.datasets import class_names
+from synseg_jax.datasets.cases import Case, split
+from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError
+from synseg_jax.formats.grid import check_grid, label_values
+from synseg_jax.formats.names import checked_id
+from synseg_jax.imaging.volume import Volume
 
 DESCRIPTION = {'channel_names': {'0': 'CT'}, 'labels': {'background': 0, 'liver': 1}, 'file_ending': '.nii.gz'}
 
@@ -109,10 +111,10 @@ def test_regions_of_nnunet(tmp_path):
     regions = {'background': 0, 'tumour': [1, 2, 3], 'core': [2, 3], 'enhancing': 3}
     read = read_dataset(_folder(tmp_path, 'imagesTr/a_0000.nii.gz', description=DESCRIPTION | {'labels': regions}))
     assert read.labels == {'background': 0, 'tumour': (1, 2, 3), 'core': (2, 3), 'enhancing': 3}
-    assert class_values.apart(read.labels) == ('background', 'tumour')
-    assert class_values.spelt(read.labels, ('background', 'core')) == {'background': 0, 'core': (2, 3), 'tumour': 1}
+    assert class_names.apart(read.labels) == ('background', 'tumour')
+    assert class_names.spelt(read.labels, ('background', 'core')) == {'background': 0, 'core': (2, 3), 'tumour': 1}
     with pytest.raises(InputError, match='classes tumour and core are the same voxels in part; name one of them'):
-        class_values.spelt(read.labels, ('background', 'tumour', 'core'))
+        class_names.spelt(read.labels, ('background', 'tumour', 'core'))
 
 
 def test_missing_folder_and_broken_json(tmp_path):

@@ -7,9 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synseg_jax import evaluate
-from synseg_jax.data.layouts import read_dataset
+from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError
+from synseg_jax.evaluation import folders
 
 NNUNET = {'channel_names': {'0': 'CT'}, 'labels': {'background': 0, 'liver': 1}, 'file_ending': '.nii.gz'}
 MSD = {'modality': {'0': 'CT'}, 'labels': {'0': 'background', '1': 'liver'}}
@@ -87,7 +87,7 @@ def test_no_json_of_a_dataset(tmp_path, text):
         read_dataset(folder(tmp_path, text))
     assert '\n' not in str(error.value)
     with pytest.raises(InputError, match=r'dataset\.json: '):
-        evaluate.evaluate_folder(tmp_path / 'labelsTr', tmp_path / 'labelsTr')
+        folders.evaluate_folder(tmp_path / 'labelsTr', tmp_path / 'labelsTr')
 
 
 def test_byte_order_mark(tmp_path):
@@ -96,7 +96,7 @@ def test_byte_order_mark(tmp_path):
     text = json.dumps(NNUNET, indent=1).replace('\n', '\r\n')
     (path / 'dataset.json').write_bytes(text.encode('utf-8-sig'))
     assert read_dataset(path).channel == 'CT'
-    assert list(evaluate.evaluate_folder(path / 'labelsTr', path / 'labelsTr')[0]['a']) == ['liver']
+    assert list(folders.evaluate_folder(path / 'labelsTr', path / 'labelsTr')[0]['a']) == ['liver']
     (path / 'imagesTr/a_0000.nii.gz').rename(path / 'imagesTr/a.nii.gz')
     (path / 'dataset.json').write_bytes(json.dumps({**MSD, 'training': [PAIR]}).encode('utf-8-sig'))
     assert [case.id for case in read_dataset(path).cases] == ['a']

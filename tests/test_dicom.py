@@ -8,8 +8,10 @@ import pytest
 from dicom_files import change, write_rtstruct, write_series
 from pydicom.uid import SegmentationStorage, generate_uid
 
-from synseg_jax.data import dicom, volume
+from synseg_jax.dicom import series as dicom
 from synseg_jax.errors import InputError
+from synseg_jax.formats import scan_file
+from synseg_jax.imaging import volume
 
 AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0, 0, 1]])
 
@@ -26,11 +28,11 @@ def series(tmp_path):
 
 def _check(folder, array, affine=AFFINE):
     """The series comes back, as far as the order of slices allows."""
-    read = volume.read(folder)
+    read = scan_file.read(folder)
     upright, expected = volume.canonical(read), volume.canonical(volume.Volume(array.astype(np.float32), affine))
     np.testing.assert_array_equal(upright.array, expected.array)
     np.testing.assert_allclose(upright.affine, expected.affine, atol=1e-5)
-    grid = volume.grid(folder)
+    grid = scan_file.grid(folder)
     assert grid.array.shape == read.array.shape
     np.testing.assert_array_equal(grid.affine, read.affine)
     return read
@@ -65,7 +67,7 @@ def test_modality_of_a_scan(series, tmp_path):
     write_series(tmp_path / 'mr', _scan() + 1000, AFFINE, 'MR', SeriesNumber=4)
     assert dicom.modality(folder) == dicom.modality(files[0]) == 'CT'
     assert dicom.modality(tmp_path / 'mr') == dicom.modality(tmp_path / 'mr#4') == 'MR'
-    volume.write(tmp_path / 'scan.nii.gz', array.astype(np.int16), volume.Volume(array, AFFINE))
+    scan_file.write(tmp_path / 'scan.nii.gz', array.astype(np.int16), volume.Volume(array, AFFINE))
     assert dicom.modality(tmp_path / 'scan.nii.gz') == dicom.modality(tmp_path) == ''
     change(files[0], Modality=None)
     files[1].write_bytes(b'damaged')
@@ -102,13 +104,13 @@ def test_two_series_in_a_folder(tmp_path):
     with pytest.raises(
         InputError, match=r'both: holds 2 series \(#3: 4 files, CT; #7: 4 files, CT\); name one as both#'
     ):
-        volume.read(folder)
-    assert volume.found(tmp_path) == {'both_3': tmp_path / 'both#3', 'both_7': tmp_path / 'both#7'}
-    assert volume.kind(tmp_path / 'both#7') == '/' and volume.exists(tmp_path / 'both#7')
+        scan_file.read(folder)
+    assert scan_file.found(tmp_path) == {'both_3': tmp_path / 'both#3', 'both_7': tmp_path / 'both#7'}
+    assert scan_file.kind(tmp_path / 'both#7') == '/' and scan_file.exists(tmp_path / 'both#7')
     for number in (3, 7):
         _check(tmp_path / f'both#{number}', _scan(number))
     with pytest.raises(InputError, match='both#5: no DICOM images with series number 5 in it; it has #3, #7'):
-        volume.read(tmp_path / 'both#5')
+        scan_file.read(tmp_path / 'both#5')
 
 
 def test_two_series_of_one_number_go_by_their_uid(tmp_path):
@@ -119,7 +121,7 @@ def test_two_series_of_one_number_go_by_their_uid(tmp_path):
             folder.mkdir(exist_ok=True)
             file.rename(folder / f'{name}{file.name}')
         (tmp_path / name).rmdir()
-    assert set(volume.found(tmp_path)) == {f'both_{uid}' for uid in uids.values()}
+    assert set(scan_file.found(tmp_path)) == {f'both_{uid}' for uid in uids.values()}
     for seed, uid in enumerate(uids.values()):
         _check(tmp_path / f'both#{uid}', _scan(seed))
 
@@ -133,7 +135,7 @@ def test_what_lies_beside_a_series_does_no_harm(series):
     (folder / 'notes.txt').write_text('no DICOM')
     (folder / 'DICOMDIR').write_bytes(files[0].read_bytes())
     _check(folder, array)
-    assert volume.found(folder.parent) == {'ct': folder}
+    assert scan_file.found(folder.parent) == {'ct': folder}
 
 
 def test_a_tilted_gantry_is_said_and_placed(tmp_path, caplog):
@@ -151,17 +153,17 @@ def test_places_rounded_to_a_tenth_of_a_millimetre(tmp_path, caplog):
     files = write_series(tmp_path / 'ct', _scan(shape=(6, 5, 8)), affine)
     for k, file in enumerate(files):
         change(file, ImagePositionPatient=[-40, -30, round(-20 + 1.25 * k + 1e-9, 1)])
-    assert volume.read(tmp_path / 'ct').spacing_mm[2] == pytest.approx(1.25, abs=0.01)
+    assert scan_file.read(tmp_path / 'ct').spacing_mm[2] == pytest.approx(1.25, abs=0.01)
     files[3].unlink()
     with pytest.raises(InputError, match='slices missing or uneven: 2.[45]0 mm'):
-        volume.grid(tmp_path / 'ct')
+        scan_file.grid(tmp_path / 'ct')
 
 
 def test_every_second_slice_left_out_is_said(tmp_path, caplog):
     for file in write_series(tmp_path / 'ct', _scan(shape=(6, 5, 8)), AFFINE)[1::2]:
         file.unlink()
     with caplog.at_level('WARNING', logger='absl'):
-        volume.grid(tmp_path / 'ct')
+        scan_file.grid(tmp_path / 'ct')
     assert '4 slices of 4.00 mm lie 8.00 mm apart and are numbered 1 to 7; were some left out?' in caplog.text
 
 
@@ -213,7 +215,7 @@ def test_series_that_are_refused(series, kind):
     folder, files, _ = series
     make, message = BAD_SERIES[kind]
     make(folder, files)
-    for reader in (volume.read, volume.grid):
+    for reader in (scan_file.read, scan_file.grid):
         with pytest.raises(InputError, match=message) as error:
             reader(folder)
         assert '\n' not in str(error.value)
@@ -222,6 +224,6 @@ def test_series_that_are_refused(series, kind):
 def test_a_slice_without_pixels_has_a_grid_and_no_voxels(series):
     folder, files, array = series
     change(files[2], PixelData=None)
-    assert volume.grid(folder).array.shape == array.shape
+    assert scan_file.grid(folder).array.shape == array.shape
     with pytest.raises(InputError, match='0003.dcm: damaged or no DICOM'):
-        volume.read(folder)
+        scan_file.read(folder)

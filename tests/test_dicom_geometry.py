@@ -8,8 +8,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from test_text_header import itk_affine
 
-from synseg_jax.data import dicom, volume
+from synseg_jax.dicom import series
 from synseg_jax.errors import InputError
+from synseg_jax.formats import scan_file
 
 AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0, 0, 1]])
 
@@ -24,7 +25,7 @@ def test_a_single_slice_is_as_thick_as_its_spacing(tmp_path, modality, between, 
     """As SimpleITK has it."""
     (file,) = write_series(tmp_path / 'one', _scan(1), AFFINE, modality)
     change(file, SpacingBetweenSlices=between, SliceThickness=thickness)
-    found = volume.read(tmp_path / 'one')
+    found = scan_file.read(tmp_path / 'one')
     assert found.spacing_mm == pytest.approx((1.5, 1.25, expected))
     if between > 0:
         np.testing.assert_allclose(found.affine, itk_affine(sitk.ReadImage(str(file))), atol=1e-5)
@@ -35,7 +36,7 @@ def test_a_single_slice_without_spacing_has_its_thickness(tmp_path, caplog, thic
     (file,) = write_series(tmp_path / 'one', _scan(1), AFFINE)
     change(file, SliceThickness=thickness)
     with caplog.at_level('WARNING', logger='absl'):
-        assert volume.grid(tmp_path / 'one').spacing_mm[2] == expected
+        assert scan_file.grid(tmp_path / 'one').spacing_mm[2] == expected
     assert caplog.text.count('one: no SpacingBetweenSlices or SliceThickness; 1 mm is taken') == told
 
 
@@ -59,12 +60,12 @@ def test_one_frame_with_its_measures(tmp_path):
     measures.PixelSpacing, measures.SpacingBetweenSlices, measures.SliceThickness = [1.25, 1.5], 3.3, 5
     shared.PixelMeasuresSequence = [measures]
     _enhanced(tmp_path / 'one', [0], SharedFunctionalGroupsSequence=[shared], PixelSpacing=None, SliceThickness=None)
-    assert volume.grid(tmp_path / 'one').spacing_mm == pytest.approx((1.5, 1.25, 3.3))
+    assert scan_file.grid(tmp_path / 'one').spacing_mm == pytest.approx((1.5, 1.25, 3.3))
 
 
 def test_frames_in_any_order(tmp_path):
     frames = _enhanced(tmp_path / 'mr', [4, 0, 12, 8])
-    np.testing.assert_array_equal(volume.read(tmp_path / 'mr').array, frames[:, :, [1, 0, 3, 2]])
+    np.testing.assert_array_equal(scan_file.read(tmp_path / 'mr').array, frames[:, :, [1, 0, 3, 2]])
 
 
 VOLUMES = {
@@ -88,7 +89,7 @@ def test_several_volumes_in_one_series(tmp_path, kind, enhanced):
             change(file, ImagePositionPatient=[-40, -30, place])
         frames = r'000\d.dcm (and|to) 000\d.dcm'
     with pytest.raises(InputError, match=f'{frames}') as error:
-        volume.grid(tmp_path / 'mr')
+        scan_file.grid(tmp_path / 'mr')
     same = 'lie at the same place' in str(error.value) and 'several volumes in one series (echoes' in str(error.value)
     assert same or 'slices missing or uneven' in str(error.value)
 
@@ -96,10 +97,10 @@ def test_several_volumes_in_one_series(tmp_path, kind, enhanced):
 def test_copies_that_share_their_uid(tmp_path):
     """UIDs do not tell slices apart: copies are refused, slices that were named alike are read."""
     files = write_series(tmp_path / 'ct', _scan(), AFFINE, SOPInstanceUID='1.2.3')
-    np.testing.assert_array_equal(volume.read(tmp_path / 'ct').array, _scan())
+    np.testing.assert_array_equal(scan_file.read(tmp_path / 'ct').array, _scan())
     (tmp_path / 'ct' / 'copy.dcm').write_bytes(files[0].read_bytes())
     with pytest.raises(InputError, match='0001.dcm and copy.dcm lie at the same place'):
-        volume.read(tmp_path / 'ct')
+        scan_file.read(tmp_path / 'ct')
 
 
 REFUSED = {
@@ -118,7 +119,7 @@ def test_slices_that_make_no_volume(tmp_path, kind):
     tags, told = REFUSED[kind]
     files = write_series(tmp_path / 'mr', _scan(), AFFINE, 'MR')
     change(files[2], **tags)
-    for read in (volume.read, volume.grid):
+    for read in (scan_file.read, scan_file.grid):
         with pytest.raises(InputError, match=f'0003.dcm: {told}'):
             read(tmp_path / 'mr')
 
@@ -136,8 +137,8 @@ def test_series_as_archives_deliver_them(tmp_path, kind):
         }
         change(file, **tags.get(kind, {}))
         file.rename(file.with_suffix('') if kind == 'no suffix' else file)
-    found = volume.read(tmp_path / 'ct')
-    expected = sitk.ReadImage([str(file) for file in dicom.files(tmp_path / 'ct')])
+    found = scan_file.read(tmp_path / 'ct')
+    expected = sitk.ReadImage([str(file) for file in series.files(tmp_path / 'ct')])
     np.testing.assert_array_equal(found.array, sitk.GetArrayFromImage(expected).T)
     if kind != 'tilt':  # which SimpleITK strips of its shear
         np.testing.assert_allclose(found.affine, itk_affine(expected), atol=1e-5)

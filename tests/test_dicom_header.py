@@ -16,8 +16,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from synseg_jax.data import dicom, volume
+from synseg_jax.dicom import series as dicom
 from synseg_jax.errors import InputError
+from synseg_jax.formats import scan_file
 
 AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0, 0, 1]])
 CSA_NON_IMAGE = '1.3.12.2.1107.5.9.1'  # private, of Siemens
@@ -58,15 +59,15 @@ def test_a_file_cut_at_any_byte(series, kind):
     for number, file in enumerate(files):
         change_(file)
         files[number] = file.rename(folder / name.format(number))
-    expected, content = volume.read(folder).array, files[-1].read_bytes()
+    expected, content = scan_file.read(folder).array, files[-1].read_bytes()
     for kept in range(0, len(content), step):
         files[-1].unlink()
         files[-1].write_bytes(content[:kept])
         with pytest.raises(InputError) as error:
-            volume.read(folder)
+            scan_file.read(folder)
         assert str(files[-1]) in str(error.value) and '\n' not in str(error.value)
     files[-1].write_bytes(content)
-    np.testing.assert_array_equal(volume.read(folder).array, expected)
+    np.testing.assert_array_equal(scan_file.read(folder).array, expected)
 
 
 @pytest.mark.parametrize('missing', ['Rows', 'Columns'])
@@ -75,10 +76,10 @@ def test_a_slice_without_its_size(series, missing, name):
     folder, files = series
     change(files[-1], **{missing: None})
     files[-1].rename(folder / name)
-    for read in (volume.read, volume.grid):
+    for read in (scan_file.read, scan_file.grid):
         with pytest.raises(InputError, match=f'{name}: {missing} missing, an image cut short'):
             read(folder)
-    assert volume.found(folder.parent) == {'ct': folder}  # so that it is refused, not forgotten
+    assert scan_file.found(folder.parent) == {'ct': folder}  # so that it is refused, not forgotten
 
 
 OTHERS = {  # by SOP class or modality, and whether an image should be there
@@ -98,15 +99,15 @@ OTHERS = {  # by SOP class or modality, and whether an image should be there
 @pytest.mark.parametrize('kind', OTHERS)
 def test_what_lies_beside_a_series_is_refused_where_it_may_be_a_slice(series, kind):
     folder, files = series
-    expected, (tags, image) = volume.read(folder).array, OTHERS[kind]
+    expected, (tags, image) = scan_file.read(folder).array, OTHERS[kind]
     other = folder / 'other.dcm'
     other.write_bytes(files[0].read_bytes())
     change(other, Rows=None, PixelData=None, SeriesInstanceUID=generate_uid(), PatientState='well', **tags)
     if image:
         with pytest.raises(InputError, match='other.dcm: Rows missing'):
-            volume.read(folder)
+            scan_file.read(folder)
     else:
-        np.testing.assert_array_equal(volume.read(folder).array, expected)
+        np.testing.assert_array_equal(scan_file.read(folder).array, expected)
 
 
 def test_a_private_object_cut_before_its_size(series):
@@ -118,7 +119,7 @@ def test_a_private_object_cut_before_its_size(series):
     )
     files[-1].write_bytes(content)
     with pytest.raises(InputError, match='0003.dcm: Rows and Columns missing'):
-        volume.read(folder)
+        scan_file.read(folder)
 
 
 def test_a_directory_by_another_name(series):
@@ -128,7 +129,7 @@ def test_a_directory_by_another_name(series):
         delattr(read, tag)
     read.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
     read.save_as(folder / 'dicomdir.dcm')
-    assert volume.read(folder).array.shape == (3, 2, 3)
+    assert scan_file.read(folder).array.shape == (3, 2, 3)
 
 
 @pytest.mark.parametrize('kind', ['magic', 'shifted', 'zeros'])
@@ -138,7 +139,7 @@ def test_a_file_without_suffix_that_is_no_longer_known(series, kind):
     for number, file in enumerate(files):
         files[number] = file.rename(folder / f'IM{number}')
     (folder / 'README').write_text('Three slices')
-    assert volume.read(folder).array.shape == (3, 2, 3)
+    assert scan_file.read(folder).array.shape == (3, 2, 3)
     content = files[2].read_bytes()
     damaged = {
         'magic': content.replace(b'DICM', b'DJCM'),
@@ -147,28 +148,28 @@ def test_a_file_without_suffix_that_is_no_longer_known(series, kind):
     }
     files[2].write_bytes(damaged[kind])
     with pytest.raises(InputError, match='IM2: no DICOM, though named as the files beside it; replace it, or remove'):
-        volume.read(folder)
+        scan_file.read(folder)
 
 
 def test_empty_files_that_are_no_slices(series):
     folder, files = series
     for name in ('readme.txt', 'Thumbs.db', 'DONE', '.hidden'):
         (folder / name).touch()
-    assert volume.read(folder).array.shape == (3, 2, 3)
+    assert scan_file.read(folder).array.shape == (3, 2, 3)
     (folder / '7.dcm').touch()
     with pytest.raises(InputError, match='7.dcm: truncated or no DICOM'):
-        volume.read(folder)
+        scan_file.read(folder)
 
 
 def test_links_that_lead_nowhere_are_told(series, caplog):
     folder, files = series
     (folder / 'gone').symlink_to('/nowhere')
     with caplog.at_level('WARNING', logger='absl'):
-        assert volume.grid(folder).array.shape == volume.read(folder).array.shape == (3, 2, 3)
+        assert scan_file.grid(folder).array.shape == scan_file.read(folder).array.shape == (3, 2, 3)
     assert [record.getMessage() for record in caplog.records] == [
         f'{folder}/gone: a link to a file that does not exist; passed over'
     ]
-    assert len(volume.stamp(folder)) == 6
+    assert len(scan_file.stamp(folder)) == 6
 
 
 def test_what_is_no_file_is_told(series, caplog):
@@ -179,7 +180,7 @@ def test_what_is_no_file_is_told(series, caplog):
     (folder / 'zero.dcm').symlink_to('/dev/zero')
     (folder / 'notes').mkdir()
     with caplog.at_level('WARNING', logger='absl'):
-        assert volume.read(folder).array.shape == (3, 2, 3)
+        assert scan_file.read(folder).array.shape == (3, 2, 3)
     assert [record.getMessage() for record in caplog.records] == [
         f'{folder}/9.dcm: a folder, though named as a slice; passed over',
         f'{folder}/pipe: a pipe or device; passed over',
@@ -206,7 +207,7 @@ def test_what_is_missing_is_named(series, said):
     folder, files = series
     change(files[1], **MISSING[said])
     with pytest.raises(InputError, match=f'0002.dcm: {said if " " in said else f"{said} is missing"}.*; repair the'):
-        volume.grid(folder)
+        scan_file.grid(folder)
 
 
 def test_numbers_that_are_none(series):
@@ -217,11 +218,11 @@ def test_numbers_that_are_none(series):
         at = content.index(element)
         content = content[: at + 6] + b'\x02\0' + odd + content[at + 10 :]
     files[0].write_bytes(content)
-    assert volume.read(folder).array.shape == (3, 2, 3)
+    assert scan_file.read(folder).array.shape == (3, 2, 3)
     at = content.index(b'\x28\x00\x30\x00DS') + 8
     files[0].write_bytes(content[:at] + b'wide' + content[at + 4 :])
     with pytest.raises(InputError, match='0001.dcm: PixelSpacing is .*wide.*, not 2 finite numbers; repair'):
-        volume.read(folder)
+        scan_file.read(folder)
 
 
 def _two_series(folder, **tags_of):
@@ -245,14 +246,14 @@ def test_series_of_odd_names(tmp_path):
         'eeeee': {'SeriesNumber': 8, 'SeriesInstanceUID': None},
     }
     _two_series(tmp_path / 'both', **odd)
-    found = volume.found(tmp_path)
+    found = scan_file.found(tmp_path)
     assert set(found) == {'both_.._1_2+0', 'both_.._1_2+1', 'both_C_a_b_7', 'both_7', 'both_8'}
     assert {path.parent for path in found.values()} == {tmp_path}
-    values = {name: volume.read(path).array.max() for name, path in found.items()}
+    values = {name: scan_file.read(path).array.max() for name, path in found.items()}
     assert sorted(values.values()) == [1, 2, 3, 4, 5]
     assert values['both_7'] == 4 and values['both_C_a_b_7'] == 3
     with pytest.raises(InputError, match=r'holds 5 series \(.*#C_a_b_7: 2 files, ccc c;'):
-        volume.read(tmp_path / 'both')
+        scan_file.read(tmp_path / 'both')
 
 
 def test_an_error_of_the_disk_is_no_damage(series, monkeypatch):

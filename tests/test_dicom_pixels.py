@@ -9,8 +9,9 @@ import SimpleITK as sitk
 from dicom_files import CODECS, change, group, join, jpeg_2000, pack, write_series
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
-from synseg_jax.data import dicom, dicom_pixels, volume
+from synseg_jax.dicom import pixels, series
 from synseg_jax.errors import InputError
+from synseg_jax.formats import scan_file
 
 AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0, 0, 1]])
 EIGHT_BITS = {'BitsAllocated': 8, 'BitsStored': 8, 'HighBit': 7}
@@ -36,7 +37,7 @@ def _series(folder, stored, codec, **tags):
 
 
 def _read(folder):
-    return volume.read(folder).array
+    return scan_file.read(folder).array
 
 
 @pytest.mark.parametrize('codec', [NATIVE, *CODECS])
@@ -85,7 +86,7 @@ def test_bits_that_cannot_be(tmp_path, codec, bits):
 @pytest.mark.parametrize('codec', [NATIVE, *CODECS][:-1])
 def test_voxels_as_simpleitk_reads_them(tmp_path, codec):
     folder = _series(tmp_path / 'ct', _scan(), codec, RescaleSlope=2, RescaleIntercept=-1000)
-    expected = sitk.GetArrayFromImage(sitk.ReadImage([str(file) for file in dicom.files(folder)]))
+    expected = sitk.GetArrayFromImage(sitk.ReadImage([str(file) for file in series.files(folder)]))
     np.testing.assert_array_equal(_read(folder), expected.T)
 
 
@@ -110,7 +111,7 @@ def _packed(folder):
     array[:10] = 700
     (file,) = write_series(folder, array, AFFINE)
     pack(file, 'RLE')
-    np.testing.assert_array_equal(volume.read(folder).array, array)
+    np.testing.assert_array_equal(scan_file.read(folder).array, array)
     return file
 
 
@@ -121,7 +122,7 @@ def test_packed_frames_of_one_file(tmp_path):
     packed = [jpeg_2000(array[:, :, k].T.astype(np.uint16)) for k in range(3)]
     join(files, packed, JPEG2000Lossless, [group((-40, -30, -20 + 4 * k), 0.5 + k, -7 * k) for k in range(3)])
     expected = array * (np.arange(3) + 0.5) - 7 * np.arange(3)
-    np.testing.assert_array_equal(volume.read(tmp_path / 'mr').array, expected)
+    np.testing.assert_array_equal(scan_file.read(tmp_path / 'mr').array, expected)
 
 
 @pytest.mark.parametrize('bare', [False, True])
@@ -143,7 +144,7 @@ def test_bytes_lost_in_packed_pixels(tmp_path, change):
     at = content.rindex(bytes.fromhex('feffdde0')) - 60  # amid the pixels
     file.write_bytes(content[:at] + (content[at + 8 :] if change == 'lost' else bytes(8) + content[at:]))
     with pytest.raises(InputError, match='0001.dcm: damaged, its packed pixels are not in one piece; replace'):
-        volume.read(tmp_path / 'ct')
+        scan_file.read(tmp_path / 'ct')
 
 
 def test_run_lengths_that_do_not_fill_the_slice(tmp_path, caplog):
@@ -152,11 +153,11 @@ def test_run_lengths_that_do_not_fill_the_slice(tmp_path, caplog):
     run = content.rindex(bytes.fromhex('feffdde0')) - 2  # the last run: 257 less its length, and its value
     with caplog.at_level('WARNING', logger='absl'):
         file.write_bytes(content[:run] + bytes([content[run] - 1]) + content[run + 1 :])
-        volume.read(tmp_path / 'ct')
+        scan_file.read(tmp_path / 'ct')
     assert re.search('0001.dcm: The decoded RLE .* 1201 vs. 1200 bytes expected; are its pixels right?', caplog.text)
     file.write_bytes(content[:run] + bytes([content[run] + 1]) + content[run + 1 :])
     with pytest.raises(InputError, match=r'0001.dcm: damaged or no DICOM \(pydicom: .* \(1199 vs.') as error:
-        volume.read(tmp_path / 'ct')
+        scan_file.read(tmp_path / 'ct')
     assert '\n' not in str(error.value)
 
 
@@ -212,4 +213,4 @@ def test_pixels_of_an_unknown_syntax(tmp_path, codec, lost):
 
 def test_what_pydicom_quotes_is_shortened():
     """It shows all the bytes that it met."""
-    assert len(dicom_pixels.reason(ValueError(f'Expected an even number of bytes, received {bytes(500)!r}'))) <= 200
+    assert len(pixels.reason(ValueError(f'Expected an even number of bytes, received {bytes(500)!r}'))) <= 200

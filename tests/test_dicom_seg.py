@@ -10,13 +10,14 @@ import tiny
 import untrained
 
 import synseg_jax
-from synseg_jax.data import dicom, volume
-from synseg_jax.data.volume import Volume
+from synseg_jax.dicom import series as dicom
 from synseg_jax.errors import InputError
-from synseg_jax.predict import predict
+from synseg_jax.formats import scan_file
+from synseg_jax.imaging.volume import Volume
+from synseg_jax.inference.predict_scans import predict
 
 hd = pytest.importorskip('highdicom', reason='the optional extra dicom is not installed')
-dicom_seg = pytest.importorskip('synseg_jax.interop.dicom_seg')
+dicom_seg = pytest.importorskip('synseg_jax.dicom.dicom_seg')
 
 CLASSES = ('background', 'liver', 'left kidney', 'Gewebe Ω', 'tumour')
 SHAPE = (11, 9, 7)  # columns, rows, slices
@@ -163,7 +164,7 @@ def test_series_of_scanners(tmp_path, shared, name):
         header = pydicom.dcmread(file)
         header.FrameOfReferenceUID = '1.2.3'  # left out when these were made public
         header.save_as(tmp_path / file.name)
-    scan, frames = volume.read(tmp_path), dicom.slices(tmp_path)
+    scan, frames = scan_file.read(tmp_path), dicom.slices(tmp_path)
     labels = np.random.default_rng(0).integers(0, 3, scan.array.shape).astype(np.uint8)
     dicom_seg.write(tmp_path / 'out' / 'case.dcm', Volume(labels, scan.affine), dicom.files(tmp_path), CLASSES[:3])
     found = hd.seg.segread(tmp_path / 'out' / 'case.dcm')
@@ -238,16 +239,16 @@ def series(tmp_path):
 
 def test_predict_adds_them_to_the_study(tmp_path, series):
     trained = untrained.trained(tmp_path / 'run', method='supervised')
-    written = predict(trained, volume.inputs(series), tmp_path / 'out', extras=['dicom_seg'])
+    written = predict(trained, scan_file.inputs(series), tmp_path / 'out', extras=['dicom_seg'])
     found = hd.seg.segread(tmp_path / 'out' / 'dicom_seg' / 'ct.dcm')
     uids = [pydicom.dcmread(file).SOPInstanceUID for file in dicom.files(series)]
     masks = found.get_pixels_by_source_instance(uids, combine_segments=True)
-    labels = volume.read_labels(written['ct']).array
+    labels = scan_file.read_labels(written['ct']).array
     assert len(np.unique(labels)) > 1
     np.testing.assert_array_equal(masks.transpose(2, 1, 0), labels)
     assert [found.get_segment_description(n).segment_label for n in (1, 2)] == list(tiny.CLASSES[1:])
     assert found.DeviceSerialNumber == 'run'
-    assert volume.inputs(tmp_path / 'out') == {'ct': written['ct']}  # they are no scans themselves
+    assert scan_file.inputs(tmp_path / 'out') == {'ct': written['ct']}  # they are no scans themselves
 
 
 def test_other_scans_have_no_study(tmp_path, series):

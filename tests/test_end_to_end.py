@@ -10,13 +10,13 @@ import pytest
 import tiny
 from matplotlib.image import imread
 
-from synseg_jax import experiment, fitting
-from synseg_jax.data.abdomen import CLASSES
-from synseg_jax.data.preparation import prepare
-from synseg_jax.data.roles import Scans
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation.metrics import MEASURES
-from synseg_jax.prepare import settings_of
+from synseg_jax.phantom.abdomen import CLASSES
+from synseg_jax.preparation.settings import settings_of
+from synseg_jax.preparation.split import Scans
+from synseg_jax.preparation.write_records import prepare
+from synseg_jax.runs import experiment, train_stage
 
 STEPS = 6
 NUMBERS = {'mean', 'median', 'std', 'n'}
@@ -95,7 +95,7 @@ def test_again_without_training(finished, monkeypatch):
         raise AssertionError('a finished run read a batch')
         yield
 
-    monkeypatch.setattr(fitting.pipeline, 'batches', refuse)
+    monkeypatch.setattr(train_stage.pipeline, 'batches', refuse)
     console = tiny.quiet()
     again = experiment.run(_config(), workdir, console)
     assert again['systems'] == results['systems']

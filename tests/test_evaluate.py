@@ -7,9 +7,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from synseg_jax import evaluate
 from synseg_jax.errors import InputError
+from synseg_jax.evaluation import folders as folders_
 from synseg_jax.evaluation import metrics
+from synseg_jax.reports import measure_files
 
 PERFECT = {'dice': 1, 'iou': 1, 'asd_mm': 0, 'hd95_mm': 0}
 SPACING = (1.0, 2.0, 3.0)
@@ -41,7 +42,7 @@ def folders(tmp_path):
 
 
 def test_measures_every_case(folders):
-    cases, summarised = evaluate.evaluate_folder(*folders)
+    cases, summarised = folders_.evaluate_folder(*folders)
     assert list(cases) == ['case 1', 'case_2']
     assert cases['case 1']['1'] == {'dice': 1, 'iou': 1, 'asd_mm': 0, 'hd95_mm': 0}
     masks = cube(2, 5) == 1, cube(1, 4) == 1
@@ -55,13 +56,13 @@ def test_class_names_come_from_either_side(folders, where):
     predictions, references = folders
     folder = {'predictions': predictions, 'references': references, 'parent': references.parent}[where]
     write_names(folder, {'background': 0, 'spleen': 1})
-    cases, _ = evaluate.evaluate_folder(*folders)
+    cases, _ = folders_.evaluate_folder(*folders)
     assert list(cases['case 1']) == ['spleen']
 
 
 def test_older_order_of_names(folders):
     write_names(folders[0], {'0': 'background', '1': 'spleen'})
-    assert list(evaluate.evaluate_folder(*folders)[0]['case 1']) == ['spleen']
+    assert list(folders_.evaluate_folder(*folders)[0]['case 1']) == ['spleen']
 
 
 def test_classes_match_by_name(tmp_path):
@@ -70,7 +71,7 @@ def test_classes_match_by_name(tmp_path):
     write_labels(references / 'x.nii.gz', cube(1, 4, 1) + cube(5, 7, 9) + cube(7, 8, 4))
     write_names(predictions, {'background': 0, 'spleen': 7, 'body': 3, 'liver': 2})
     write_names(references, {'background': 0, 'spleen': 1, 'pancreas': 4, 'liver': 9})
-    cases, _ = evaluate.evaluate_folder(predictions, references)
+    cases, _ = folders_.evaluate_folder(predictions, references)
     assert cases == {'x': {'liver': PERFECT, 'spleen': PERFECT}}
 
 
@@ -81,16 +82,16 @@ def test_lists_of_values_and_other_spellings(tmp_path):
     write_labels(references / 'x.nii.gz', cube(1, 3, 6) + cube(5, 7, 2) + cube(7, 8, 3) + cube(8, 9, 9))
     write_names(predictions, {'background': [0, 8], 'right_kidney': 3, 'liver': 1, 'left_kidney': 2})
     write_names(references, {'background': [0, 9], 'Liver': 6, 'Left Kidney': [2], 'right-kidney': [3]})
-    cases, _ = evaluate.evaluate_folder(predictions, references)
+    cases, _ = folders_.evaluate_folder(predictions, references)
     assert list(cases['x']) == ['liver', 'left_kidney', 'right_kidney']  # in the order of the predictions' values
     assert cases['x']['left_kidney'] == cases['x']['right_kidney'] == PERFECT
     assert cases['x']['liver']['dice'] == pytest.approx(2 * 8 / 35)
     write_names(predictions, {'background': 0, 'liver': 1, 'kidneys': [2, 3]})
     labels = {'background': (0, 9), 'kidneys': (2, 3), 'liver': 6}
-    cases, _ = evaluate.evaluate_folder(predictions, references, labels)
+    cases, _ = folders_.evaluate_folder(predictions, references, labels)
     assert cases['x']['kidneys'] == PERFECT and cases['x']['liver']['dice'] == pytest.approx(2 * 8 / 35)
     with pytest.raises(InputError, match="class liver has 'six', which is no number"):
-        evaluate.evaluate_folder(predictions, references, {'liver': 'six'})
+        folders_.evaluate_folder(predictions, references, {'liver': 'six'})
 
 
 def test_regions_overlap(tmp_path):
@@ -100,7 +101,7 @@ def test_regions_overlap(tmp_path):
         write_labels(folder / 'x.nii.gz', cube(1, 4, 1) + cube(4, 7, 2))
     write_names(references, {'background': 0, 'tumour': [1, 2], 'core': 2})
     write_names(predictions, {'background': 0, 'tumour': 1, 'core': 2})
-    cases, _ = evaluate.evaluate_folder(predictions, references)
+    cases, _ = folders_.evaluate_folder(predictions, references)
     assert cases['x']['core'] == PERFECT and cases['x']['tumour']['dice'] == pytest.approx(2 * 27 / 81)
 
 
@@ -108,35 +109,35 @@ def test_the_references_may_be_a_dataset(folders):
     """The part of it that predict segments."""
     predictions, references = folders
     write_names(references.parent, {'background': 0, 'spleen': 1})
-    assert list(evaluate.evaluate_folder(predictions, references.parent)[0]['case 1']) == ['spleen']
+    assert list(folders_.evaluate_folder(predictions, references.parent)[0]['case 1']) == ['spleen']
 
 
 def test_names_of_one_side_are_taken_for_both_aloud(folders, caplog):
     write_names(folders[0], {'background': 0, 'spleen': 1})
-    evaluate.evaluate_folder(*folders)
+    folders_.evaluate_folder(*folders)
     assert f'{folders[1]}: nothing names its labels, so those of {folders[0]} are taken for it' in caplog.text
 
 
 def test_the_same_grid_stored_from_its_other_end(folders):
     predictions, _ = folders
     turned = AFFINE @ np.array([[1.0, 0, 0, 0], [0, -1, 0, 8], [0, 0, 1, 0], [0, 0, 0, 1]])
-    before = evaluate.evaluate_folder(*folders)[0]
+    before = folders_.evaluate_folder(*folders)[0]
     write_labels(predictions / 'case_2.nii.gz', cube(2, 5)[:, ::-1], turned)
-    assert evaluate.evaluate_folder(*folders)[0] == before
+    assert folders_.evaluate_folder(*folders)[0] == before
 
 
 def test_no_class_in_common(folders):
     write_names(folders[0], {'background': 0, 'spleen': 1})
     write_names(folders[1], {'background': 0, 'Milz': 1})
     with pytest.raises(InputError, match='spleen.*Milz'):
-        evaluate.evaluate_folder(*folders)
+        folders_.evaluate_folder(*folders)
 
 
 def test_labels_without_a_name(folders):
     write_names(folders[0], {'background': 0, 'spleen': 1})
     write_labels(folders[1] / 'case_2.nii.gz', cube(1, 4, 5))
     with pytest.raises(InputError, match=r'case_2\.nii\.gz has labels 5'):
-        evaluate.evaluate_folder(*folders)
+        folders_.evaluate_folder(*folders)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_labels_without_a_name(folders):
 def test_names_that_do_not_serve(folders, labels):
     write_names(folders[0], labels)
     with pytest.raises(InputError, match=r'dataset\.json'):
-        evaluate.evaluate_folder(*folders)
+        folders_.evaluate_folder(*folders)
 
 
 def two_organs():
@@ -157,7 +158,7 @@ def test_values_that_occur_are_the_classes(folders):
     predictions, references = folders
     write_labels(predictions / 'case_2.nii.gz', cube(1, 4, 40) + cube(5, 8, 200))
     write_labels(references / 'case_2.nii.gz', cube(1, 4, 40) + cube(5, 8, 7))
-    cases, _ = evaluate.evaluate_folder(*folders)
+    cases, _ = folders_.evaluate_folder(*folders)
     assert list(cases['case_2']) == ['1', '7', '40', '200'] and cases['case_2']['40'] == PERFECT
     assert cases['case_2']['7']['dice'] == cases['case_2']['200']['dice'] == 0
 
@@ -166,7 +167,7 @@ def test_values_beyond_a_byte(folders):
     for folder in folders:
         labels = np.array([0, 500, 850], np.uint16)[two_organs()]
         nibabel.save(nibabel.Nifti1Image(labels, AFFINE), folder / 'case_2.nii.gz')
-    cases, _ = evaluate.evaluate_folder(*folders)
+    cases, _ = folders_.evaluate_folder(*folders)
     assert cases['case_2']['500'] == cases['case_2']['850'] == PERFECT
 
 
@@ -177,12 +178,12 @@ def test_what_nobody_labelled_is_not_measured(tmp_path, caplog):
     reference[5:8, 5:8, 6] = reference[0] = 255
     write_labels(predictions / 'x.nii.gz', two_organs() + cube(0, 1))
     write_labels(references / 'x.nii.gz', reference)
-    cases, summarised = evaluate.evaluate_folder(predictions, references)
+    cases, summarised = folders_.evaluate_folder(predictions, references)
     assert cases == {'x': {'1': PERFECT, '2': PERFECT}} and list(summarised['classes']) == ['1', '2']
     assert f"{references}/x.nii.gz: holds 255, probably 'ignore': what is predicted there is not" in caplog.text
     write_names(references, {'background': 0, 'liver': 1, 'spleen': 2})
     with pytest.raises(InputError, match="labels 255 beside .*; 255 is often 'ignore', which background:0.255"):
-        evaluate.evaluate_folder(predictions, references)
+        folders_.evaluate_folder(predictions, references)
 
 
 @pytest.mark.parametrize('predicted', [1, 255])
@@ -190,7 +191,7 @@ def test_255_may_be_a_class(tmp_path, caplog, predicted):
     """The only one of the references, as in masks that were pictures, or one that is predicted too."""
     write_labels(tmp_path / 'p/x.nii.gz', cube(1, 4, predicted))
     write_labels(tmp_path / 'r/x.nii.gz', cube(1, 4, 255))
-    cases, _ = evaluate.evaluate_folder(tmp_path / 'p', tmp_path / 'r')
+    cases, _ = folders_.evaluate_folder(tmp_path / 'p', tmp_path / 'r')
     assert list(cases['x']) == [str(value) for value in sorted({predicted, 255})]
     assert "holds 255, probably 'ignore': here measured as a class; --labels names it" in caplog.text
 
@@ -198,7 +199,7 @@ def test_255_may_be_a_class(tmp_path, caplog, predicted):
 def test_nothing_in_any_label_map(folders):
     for path in (path for folder in folders for path in folder.iterdir()):
         write_labels(path, cube(0, 0))
-    _, summarised = evaluate.evaluate_folder(*folders)
+    _, summarised = folders_.evaluate_folder(*folders)
     assert summarised['classes']['1']['both_empty'] == 2
 
 
@@ -208,7 +209,7 @@ def test_names_of_the_same_case(tmp_path, name):
     for one, other in (('a', 'b'), ('b', 'a')):
         write_labels(tmp_path / one / 'x.nii.gz', cube(1, 4))
         write_labels(tmp_path / other / name, cube(1, 4))
-        assert evaluate.evaluate_folder(tmp_path / 'a', tmp_path / 'b')[0] == {'x': {'1': PERFECT}}
+        assert folders_.evaluate_folder(tmp_path / 'a', tmp_path / 'b')[0] == {'x': {'1': PERFECT}}
         for folder in 'ab':
             for path in (tmp_path / folder).iterdir():
                 path.unlink()
@@ -217,17 +218,17 @@ def test_names_of_the_same_case(tmp_path, name):
 def test_negative_values_and_floats(folders):
     labels = np.where(cube(1, 4), 1.0, 0.0).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(labels, AFFINE), folders[1] / 'case_2.nii.gz')
-    assert list(evaluate.evaluate_folder(*folders)[0]['case_2']) == ['1']
+    assert list(folders_.evaluate_folder(*folders)[0]['case_2']) == ['1']
     nibabel.save(nibabel.Nifti1Image(-labels, AFFINE), folders[1] / 'case_2.nii.gz')
     with pytest.raises(InputError, match='case_2.nii.gz: labels are negative'):
-        evaluate.evaluate_folder(*folders)
+        folders_.evaluate_folder(*folders)
 
 
 def test_warnings_of_files_are_given_once(folders, caplog):
     image = nibabel.load(folders[0] / 'case_2.nii.gz')
     image.set_qform(AFFINE @ np.diag([-1, 1, 1, 1]), 1)
     nibabel.save(image, folders[0] / 'case_2.nii.gz')
-    evaluate.evaluate_folder(*folders)
+    folders_.evaluate_folder(*folders)
     assert sum('sform and qform disagree' in message for message in caplog.messages) == 1
 
 
@@ -235,52 +236,52 @@ def test_a_missing_prediction_is_named(folders, caplog):
     predictions, references = folders
     write_labels(references / 'case_3.nii.gz', cube(1, 4))
     with pytest.raises(InputError, match='case_3.*--partial'):
-        evaluate.evaluate_folder(predictions, references)
-    assert list(evaluate.evaluate_folder(predictions, references, partial=True)[0]) == ['case 1', 'case_2']
+        folders_.evaluate_folder(predictions, references)
+    assert list(folders_.evaluate_folder(predictions, references, partial=True)[0]) == ['case 1', 'case_2']
 
 
 def test_a_missing_reference_is_no_error(folders):
     write_labels(folders[0] / 'case_4.nii.gz', cube(1, 4))
-    assert list(evaluate.evaluate_folder(*folders)[0]) == ['case 1', 'case_2']
+    assert list(folders_.evaluate_folder(*folders)[0]) == ['case 1', 'case_2']
 
 
 def test_folders_without_a_case_in_common(folders, tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(InputError, match='no case in common'):
-        evaluate.evaluate_folder(tmp_path / 'empty', folders[1])
+        folders_.evaluate_folder(tmp_path / 'empty', folders[1])
     with pytest.raises(InputError, match='nowhere is not a folder'):
-        evaluate.evaluate_folder(tmp_path / 'nowhere', folders[1])
+        folders_.evaluate_folder(tmp_path / 'nowhere', folders[1])
     write_labels(folders[0] / 'case_2.nii', cube(1, 4))
     with pytest.raises(InputError, match='same case'):
-        evaluate.evaluate_folder(*folders)
+        folders_.evaluate_folder(*folders)
 
 
 def test_grids_must_agree(folders):
     predictions, _ = folders
     write_labels(predictions / 'case_2.nii.gz', cube(1, 4)[:-1])
     with pytest.raises(InputError, match=r'case_2\.nii\.gz has shape \(9, 9, 8\), its reference \(10, 9, 8\)'):
-        evaluate.evaluate_folder(*folders)
+        folders_.evaluate_folder(*folders)
     moved = AFFINE.copy()
     moved[1, 3] = 0.5
     write_labels(predictions / 'case_2.nii.gz', cube(1, 4), moved)
     with pytest.raises(InputError, match=r'case_2\.nii\.gz lies up to 0\.5 mm off'):
-        evaluate.evaluate_folder(*folders)
+        folders_.evaluate_folder(*folders)
     moved[1, 3] = 0.001
     write_labels(predictions / 'case_2.nii.gz', cube(1, 4), moved)
-    evaluate.evaluate_folder(*folders)
+    folders_.evaluate_folder(*folders)
 
 
 def test_an_image_in_place_of_labels(folders):
     image = np.random.default_rng(0).integers(0, 2000, (10, 9, 8)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(image, AFFINE), folders[0] / 'case_2.nii.gz')
     with pytest.raises(InputError, match=r'case_2\.nii\.gz'):
-        evaluate.evaluate_folder(*folders)
+        folders_.evaluate_folder(*folders)
 
 
 def test_what_is_written(folders, tmp_path):
     output = tmp_path / 'new' / 'measures'
-    cases, summarised = evaluate.evaluate_folder(*folders)
-    evaluate.write(output, cases, summarised)
+    cases, summarised = folders_.evaluate_folder(*folders)
+    measure_files.write(output, cases, summarised)
     assert sorted(path.name for path in output.iterdir()) == ['boxplots.png', 'cases.csv', 'summary.json']
     assert json.loads((output / 'summary.json').read_text()) == summarised
     rows = list(csv.DictReader((output / 'cases.csv').open()))

@@ -11,13 +11,14 @@ import tiny
 import weights
 from safetensors.numpy import load_file
 
-from synseg_jax import scans
 from synseg_jax.errors import InputError
-from synseg_jax.export import export
-from synseg_jax.interop.card import Card, sha256
-from synseg_jax.interop.tensors import read_tensors, write_tensors
-from synseg_jax.interop.torch_weights import to_torch
-from synseg_jax.training.system import configure
+from synseg_jax.exchange.card import Card, sha256
+from synseg_jax.exchange.exporting import export
+from synseg_jax.exchange.tensors import read_tensors, write_tensors
+from synseg_jax.exchange.torch_weights import to_torch
+from synseg_jax.inference import model_folder, trained_model
+from synseg_jax.runs import open_run
+from synseg_jax.specification.resolve import configure
 
 PUBLISHED = {'g_ab': 'G_A', 'g_ba': 'G_B', 'd_b': 'D_A', 'd_a': 'D_B', 's_b': 'Seg_A'}
 
@@ -43,7 +44,7 @@ def exported(trained, tmp_path_factory):
 def test_every_network_has_a_file_with_the_published_name(trained, exported):
     names = {f'latest_net_{name}.safetensors' for name in PUBLISHED.values()}
     assert {path.name for path in exported.iterdir()} == names | {'card.json'}
-    networks = scans.find(trained).networks
+    networks = open_run.find(trained).networks
     assert np.std(networks.params['g_ab']['stem']['kernel']) > 0.1  # of the best checkpoint, not of the latest
     for ours, theirs in PUBLISHED.items():
         found = load_file(exported / f'latest_net_{theirs}.safetensors')
@@ -74,9 +75,11 @@ def test_the_card_names_no_place_and_nobody(tmp_path):
     config = weights.configured('published')
     config.data_dir, config.sets.a = '/data/hospital', ('anna',)
     place = tmp_path / 'hospital'
-    run = scans.Run(place, configure(config, 'synseg'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 700.0)})
+    run = model_folder.Run(
+        place, configure(config, 'synseg'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 700.0)}
+    )
     place.mkdir()
-    export(scans.Trained(run, tiny.first_state().params), tmp_path / 'out')
+    export(trained_model.Trained(run, tiny.first_state().params), tmp_path / 'out')
     text = (tmp_path / 'out' / 'card.json').read_text()
     assert 'percentiles' in text and not [word for word in ('hospital', 'anna', *tmp_path.parts[1:]) if word in text]
 
@@ -84,9 +87,11 @@ def test_the_card_names_no_place_and_nobody(tmp_path):
 def test_a_stage_by_name(tmp_path):
     weights.workdir(tmp_path / 'run', 'generators', 'context')
     for stage, networks in (('', {'s_b'}), ('context', {'s_b'}), ('generators', {'g_ab', 'g_ba', 'd_a', 'd_b'})):
-        assert export(scans.find(tmp_path / 'run', '', '', stage), tmp_path / f'out{stage}').networks.keys() == networks
+        assert (
+            export(open_run.find(tmp_path / 'run', '', '', stage), tmp_path / f'out{stage}').networks.keys() == networks
+        )
     with pytest.raises(InputError, match="unknown trained stage of synseg 'other'; known: context, generators"):
-        scans.find(tmp_path / 'run', '', '', 'other')
+        open_run.find(tmp_path / 'run', '', '', 'other')
 
 
 def test_names_of_a_u_net(tmp_path):
@@ -191,7 +196,7 @@ def test_functions_need_no_code_of_ours(tmp_path, kind):
     pytest.importorskip('flatbuffers', reason='flatbuffers is not installed')
     networks = weights.workdir(tmp_path / 'run', kind).networks
     out = tmp_path / 'out'
-    card = export(scans.find(tmp_path / 'run', network=''), out, functions=('stablehlo',))
+    card = export(open_run.find(tmp_path / 'run', network=''), out, functions=('stablehlo',))
     names = [f'segment_{domain}' for domain in card.segments] + [f'translate_{domain}' for domain in card.translates]
     assert card.functions.keys() == {f'{name}.stablehlo' for name in names}
     takes = card.functions['segment_b.stablehlo']['takes']
@@ -213,7 +218,7 @@ def test_functions_for_onnx(tmp_path, kind):
     for package in ('torch', 'onnxscript', 'onnxruntime'):
         runtime = pytest.importorskip(package, reason=f'{package} is not installed')
     networks = weights.workdir(tmp_path / 'run', kind).networks
-    card = export(scans.find(tmp_path / 'run', network=''), tmp_path / 'out', functions=('onnx',))
+    card = export(open_run.find(tmp_path / 'run', network=''), tmp_path / 'out', functions=('onnx',))
     images = np.random.default_rng(0).random((3, *card.size, 1), np.float32)
     names = {'translate_a': networks.translate} if card.translates else {'segment_b': networks.votes}
     for name, expected in names.items():
@@ -245,7 +250,7 @@ def test_what_is_there_is_not_lost(tmp_path, monkeypatch):
 def test_packages_that_are_not_installed(tmp_path, monkeypatch, kind, said):
     if kind == 'onnx':
         pytest.importorskip('torch', reason='PyTorch is not installed')
-    monkeypatch.setattr(f'synseg_jax.interop.{kind}.find_spec', lambda name: None)
+    monkeypatch.setattr(f'synseg_jax.exchange.{kind}.find_spec', lambda name: None)
     with pytest.raises(InputError, match=f"cannot be written.*pip install 'synseg_jax{said}'"):
         export(weights.workdir(tmp_path / 'run', 'context'), tmp_path / 'out', functions=(kind,))
     assert not (tmp_path / 'out').exists()

@@ -9,7 +9,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from synseg_jax.evaluation import comparison_plots, figures, plots
+from synseg_jax.imaging import colours as colours_
+from synseg_jax.reports import comparison_plots, figures, training_curves
 
 CLASSES = ['background', 'spleen', 'liver']
 
@@ -39,8 +40,8 @@ def has_colour(path, colour, tolerance=0.02):
 
 
 def test_class_colours_are_distinct_and_repeat():
-    assert len(set(figures.COLOURS)) == len(figures.COLOURS) == 15
-    assert figures.colour(1) == figures.colour(16) != figures.colour(2)
+    assert len(set(colours_.COLOURS)) == len(colours_.COLOURS) == 15
+    assert colours_.colour(1) == colours_.colour(16) != colours_.colour(2)
 
 
 def test_panel(tmp_path, drawn):
@@ -58,7 +59,7 @@ def test_panel(tmp_path, drawn):
         column = seen[:, int(x - 11.5) : int(x + 12.5)]
         np.testing.assert_allclose(column[:24], image, atol=1e-6)
         np.testing.assert_allclose(column[-24:], image, atol=1e-6)
-    assert has_colour(tmp_path / 'panel.png', figures.colour(2))
+    assert has_colour(tmp_path / 'panel.png', colours_.colour(2))
     assert [path.name for path in tmp_path.iterdir()] == ['panel.png']
 
 
@@ -68,7 +69,7 @@ def test_panel_overlay_has_the_colour_of_the_class(tmp_path, drawn):
     figures.panel(tmp_path / 'panel.png', [{'x': (image, only_liver)}], CLASSES)
     over = drawn[0].axes[0].images[1]
     colours = over.to_rgba(over.get_array())
-    assert np.allclose(colours[16, 15, :3], to_rgb(figures.colour(2)), atol=0.01)
+    assert np.allclose(colours[16, 15, :3], to_rgb(colours_.colour(2)), atol=0.01)
     assert colours[0, 0, 3] == 0
 
 
@@ -116,7 +117,7 @@ def test_overlays_have_a_largest_size(tmp_path, spacing_mm, shape):
     figures.overlays(tmp_path / 'overlays.png', [shown] * 5, CLASSES)
     drawn = imread(tmp_path / 'overlays.png').shape[:2]
     assert 200 < max(drawn) <= figures.LARGEST and min(drawn) > 100
-    assert has_colour(tmp_path / 'overlays.png', figures.colour(1), 0.2)
+    assert has_colour(tmp_path / 'overlays.png', colours_.colour(1), 0.2)
 
 
 def test_overlays_keep_what_can_be_shown_in_proportion(tmp_path, drawn):
@@ -133,7 +134,7 @@ def test_panels_have_a_largest_size(tmp_path, shape):
     figures.panel(tmp_path / 'panel.png', [row] * 18, CLASSES)
     drawn = imread(tmp_path / 'panel.png').shape[:2]
     assert max(drawn) <= figures.LARGEST and min(drawn) > 30
-    assert has_colour(tmp_path / 'panel.png', figures.colour(1), 0.4)
+    assert has_colour(tmp_path / 'panel.png', colours_.colour(1), 0.4)
 
 
 def test_telling_slice():
@@ -158,7 +159,7 @@ def write_metrics(path, n=200, torn=''):
 
 def test_curves(tmp_path, drawn):
     write_metrics(tmp_path / 'metrics.csv', torn='2000,4,9')
-    plots.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv', window=4)
+    training_curves.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv', window=4)
     shown = {axes.get_title(loc='left'): axes for axes in drawn[0].axes if axes.axison}
     assert list(shown) == [
         'adversarial (generators)',
@@ -178,16 +179,16 @@ def test_curves(tmp_path, drawn):
 
 def test_curves_of_one_row_and_of_none(tmp_path):
     write_metrics(tmp_path / 'metrics.csv', n=1)
-    plots.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv')
+    training_curves.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv')
     write_metrics(tmp_path / 'metrics.csv', n=0)
     with pytest.raises(ValueError, match=r'metrics\.csv holds no values'):
-        plots.curves(tmp_path / 'none.png', tmp_path / 'metrics.csv')
+        training_curves.curves(tmp_path / 'none.png', tmp_path / 'metrics.csv')
     assert not (tmp_path / 'none.png').exists()
 
 
 def test_boxplots(tmp_path, drawn):
     systems = {'ours': {'spleen': [0.5, 0.75, 1.0, None], 'liver': []}, 'theirs': {'liver': [0.25, float('nan')]}}
-    plots.boxplots(tmp_path / 'boxes.png', systems)
+    training_curves.boxplots(tmp_path / 'boxes.png', systems)
     (axes,) = drawn[0].axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ['spleen', 'liver']
     assert sorted(y for dots in axes.collections for y in dots.get_offsets()[:, 1]) == [0.25, 0.5, 0.75, 1.0]
@@ -198,7 +199,7 @@ def test_boxplots(tmp_path, drawn):
 def test_no_state_is_left_behind(tmp_path):
     with matplotlib.rc_context({'font.size': 17}):
         before = dict(matplotlib.rcParams)
-        plots.boxplots(tmp_path / 'boxes.png', {'ours': {'spleen': [0.5]}})
+        training_curves.boxplots(tmp_path / 'boxes.png', {'ours': {'spleen': [0.5]}})
         assert dict(matplotlib.rcParams) == before
 
 
@@ -212,7 +213,7 @@ def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, 'savefig', half)
     with pytest.raises(OSError):
-        plots.boxplots(path, {'ours': {'spleen': [0.5]}})
+        training_curves.boxplots(path, {'ours': {'spleen': [0.5]}})
     assert path.read_bytes() == b'old'
     assert list(tmp_path.iterdir()) == [path]
 

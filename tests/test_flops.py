@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from synseg_jax.flops import flops, library_flops
+from synseg_jax.benchmarks.flops import flops, library_flops
 
 CALL = (
     'custom-call({}), window={{size=3x3 stride=2x2 pad=1_1x1_1}}, dim_labels=b01f_o01i->b01f, '

@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from PIL import Image
 from pydicom.uid import ExplicitVRBigEndian
 
-from synseg_jax.data import volume
 from synseg_jax.errors import InputError
+from synseg_jax.formats import scan_file
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -31,9 +31,9 @@ def test_nifti_files_against_nibabel(shared):
         image = nib.load(path)
         if image.ndim > 3:
             with pytest.raises(InputError, match=f'{path.name}: has 4 dimensions .*; extract the one'):
-                volume.read(path)
+                scan_file.read(path)
             continue
-        read = volume.read(path)
+        read = scan_file.read(path)
         assert np.abs(read.array - np.asarray(image.dataobj, np.float32)).max() < 1e-3
         _same_place(read.affine, image.affine, image.shape)
         np.testing.assert_allclose(read.spacing_mm, image.header.get_zooms(), rtol=1e-3)
@@ -43,7 +43,7 @@ def test_nrrd_files_against_itk(shared):
     files = sorted((shared / 'data/formats/nrrd').iterdir())
     assert len(files) == 5
     for path in files:
-        image, read = sitk.ReadImage(str(path)), volume.read(path)
+        image, read = sitk.ReadImage(str(path)), scan_file.read(path)
         np.testing.assert_array_equal(read.array, sitk.GetArrayFromImage(image).T)
         np.testing.assert_allclose(read.spacing_mm, image.GetSpacing())
         for index in ((0, 0, 0), (5, 9, 11), tuple(length - 1 for length in image.GetSize())):
@@ -86,7 +86,7 @@ def test_dicom_series_against_pydicom(shared, tmp_path, name):
         read = pydicom.dcmread(file, stop_before_pixels=True)
         if 'Rows' in read:
             files[read.InstanceNumber] = (file, read)
-    read = volume.read(folder)
+    read = scan_file.read(folder)
     assert read.array.shape[2] == len(files)
     inverse = np.linalg.inv(LPS @ read.affine)
     for file, header in files.values():
@@ -107,7 +107,7 @@ def test_dicom_series_against_pydicom(shared, tmp_path, name):
 def test_lossless_codecs_agree(shared):
     """One scan, packed in three ways, of which two are read independently above."""
     folder = shared / 'data/formats/dicom'
-    one, *others = (volume.read(folder / f'generic_compressed_{codec}_001') for codec in ('rle', 'j2k', 'jpegls'))
+    one, *others = (scan_file.read(folder / f'generic_compressed_{codec}_001') for codec in ('rle', 'j2k', 'jpegls'))
     for other in others:
         np.testing.assert_array_equal(one.array, other.array)
         np.testing.assert_array_equal(one.affine, other.affine)
@@ -117,7 +117,7 @@ def test_a_multi_frame_file(shared):
     """Each frame at its own place, with its own slope."""
     path = shared / 'data/formats/dicom/philips_enhanced_anatomical_001'
     header = pydicom.dcmread(next(path.iterdir()))
-    read, pixels = volume.read(path), header.pixel_array
+    read, pixels = scan_file.read(path), header.pixel_array
     inverse, seen = np.linalg.inv(LPS @ read.affine), set()
     for frame, own in enumerate(header.PerFrameFunctionalGroupsSequence):
         place = np.array(own.PlanePositionSequence[0].ImagePositionPatient, float)
@@ -132,7 +132,7 @@ def test_a_multi_frame_file(shared):
 
 def test_single_dicom_files(shared, tmp_path):
     folder = shared / 'data/formats/dicom/small'
-    one, big, packed = (volume.read(folder / f'MR_small{word}.dcm') for word in ('', '_bigendian', '_jp2klossless'))
+    one, big, packed = (scan_file.read(folder / f'MR_small{word}.dcm') for word in ('', '_bigendian', '_jp2klossless'))
     assert pydicom.dcmread(folder / 'MR_small_bigendian.dcm').file_meta.TransferSyntaxUID == ExplicitVRBigEndian
     for other in (big, packed):
         np.testing.assert_array_equal(one.array, other.array)
@@ -141,10 +141,10 @@ def test_single_dicom_files(shared, tmp_path):
     for slope, intercept in ((2, -1024), (0.37, 1.5), (1, -300)):
         read.RescaleSlope, read.RescaleIntercept = slope, intercept
         read.save_as(tmp_path / 'scaled.dcm')
-        scaled = volume.read(tmp_path / 'scaled.dcm').array
+        scaled = scan_file.read(tmp_path / 'scaled.dcm').array
         np.testing.assert_allclose(scaled, one.array * slope + intercept, atol=1e-3)
     ct = pydicom.dcmread(folder / 'CT_small.dcm')
-    np.testing.assert_array_equal(volume.read(folder / 'CT_small.dcm').array[..., 0].T, ct.pixel_array - 1024)
+    np.testing.assert_array_equal(scan_file.read(folder / 'CT_small.dcm').array[..., 0].T, ct.pixel_array - 1024)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_single_dicom_files(shared, tmp_path):
     ],
 )
 def test_files_that_are_refused(shared, name, message):
-    for reader in (volume.read, volume.grid):
+    for reader in (scan_file.read, scan_file.grid):
         with pytest.raises(InputError, match=message):
             reader(shared / 'data/formats' / name)
 
@@ -168,12 +168,12 @@ def test_every_grid_is_that_of_the_scan(shared):
     scans = [*(folder / 'nifti').iterdir(), *(folder / 'nrrd').iterdir(), *(folder / 'dicom').iterdir()]
     for path in scans:
         try:
-            read = volume.read(path)
+            read = scan_file.read(path)
         except InputError as error:
             with pytest.raises(InputError) as other:
-                volume.grid(path)
+                scan_file.grid(path)
             assert str(other.value) == str(error)
             continue
-        grid = volume.grid(path)
+        grid = scan_file.grid(path)
         assert grid.array.shape == read.array.shape
         np.testing.assert_array_equal(grid.affine, read.affine)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from synseg_jax.data.frames import Frame
-from synseg_jax.data.intensity import Normalisation
-from synseg_jax.data.volume import Volume
+from synseg_jax.imaging.intensity import Normalisation
+from synseg_jax.imaging.network_grid import Frame
+from synseg_jax.imaging.volume import Volume
 
 # voxels of 2 x 3 x 4 mm, stored so that x runs back, y up and z left
 AFFINE = np.array([[0, 0, -4.0, 30], [-2.0, 0, 0, 20], [0, 3.0, 0, -10], [0, 0, 0, 1]])

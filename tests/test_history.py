@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from synseg_jax.training.history import Past, PerRow, exchange_one
+from synseg_jax.training.image_pool import Past, PerRow, exchange_one
 
 
 def fakes_of(step, rows):

@@ -15,15 +15,16 @@ import tiny
 import weights
 from safetensors.numpy import load_file, save_file
 
-from synseg_jax import scans
-from synseg_jax.data import volume
 from synseg_jax.errors import InputError
-from synseg_jax.export import export
-from synseg_jax.import_weights import import_weights, save
-from synseg_jax.interop.tensors import read_tensors
-from synseg_jax.interop.torch_weights import to_torch
-from synseg_jax.predict import predict
-from synseg_jax.training.terms import View
+from synseg_jax.exchange.exporting import export
+from synseg_jax.exchange.tensors import read_tensors
+from synseg_jax.exchange.torch_weights import to_torch
+from synseg_jax.formats import scan_file
+from synseg_jax.imaging import volume
+from synseg_jax.inference.predict_scans import predict
+from synseg_jax.objective.terms import View
+from synseg_jax.runs import open_run
+from synseg_jax.runs.import_stage import import_weights, save
 
 PUBLISHED = {'g_ab': 'G_A', 'g_ba': 'G_B', 'd_b': 'D_A', 'd_a': 'D_B', 's_b': 'Seg_A'}
 SCAN = volume.Volume(tiny.scan(3, 'CT')[0].astype(np.float32), tiny.AFFINE)
@@ -69,7 +70,7 @@ def test_there_and_back(tmp_path, kind):
     before = weights.workdir(tmp_path / 'run', kind)
     export(before, tmp_path / 'out')
     import_weights(tiny.config(), tmp_path / 'out', tmp_path / 'again')
-    after = scans.find(tmp_path / 'again', network='')
+    after = open_run.find(tmp_path / 'again', network='')
     assert after.networks.params.keys() == before.networks.params.keys()
     same_weights(before, after)
     assert (after.run.classes, after.run.channels, after.run.typical) == (
@@ -93,11 +94,11 @@ def test_the_commands_there_and_back(tmp_path):
     line = [f'--config={tiny.ROOT}/configs/base.py', f'--weights={tmp_path}/out', f'--workdir={tmp_path}/again']
     done = tiny.command('import_weights', *line)
     assert (done.returncode, done.stderr, done.stdout) == (0, '', f's_b in {tmp_path}/again\n')
-    volume.write(tmp_path / 'scan.nii.gz', SCAN.array, SCAN)
+    scan_file.write(tmp_path / 'scan.nii.gz', SCAN.array, SCAN)
     done = tiny.command('predict', f'--workdir={tmp_path}/again', f'--input={tmp_path}/scan.nii.gz',
                         f'--output={tmp_path}/labels')  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = volume.read_labels(tmp_path / 'labels' / 'scan.nii.gz').array
+    found = scan_file.read_labels(tmp_path / 'labels' / 'scan.nii.gz').array
     np.testing.assert_array_equal(found, before.segment(SCAN, 'b'))
     for path in (tmp_path / 'again').rglob('*.json'):
         assert str(tmp_path) not in path.read_text()
@@ -105,11 +106,11 @@ def test_the_commands_there_and_back(tmp_path):
 
 def test_published_files(made, published, tmp_path):
     import_weights(config(), published(), tmp_path / 'run', **HERE)
-    after = scans.find(tmp_path / 'run')
+    after = open_run.find(tmp_path / 'run')
     same_weights(made, after)
     assert after.run.channels == {'a': 'MR', 'b': 'CT'} and after.run.classes == tiny.CLASSES
     assert after.run.typical == {'a': (0.0, 1000.0), 'b': (-200.0, 300.0)}
-    files = volume.inputs(tiny.write_dataset(tmp_path / 'set', 'CT', 1))
+    files = scan_file.inputs(tiny.write_dataset(tmp_path / 'set', 'CT', 1))
     assert predict(after, files, tmp_path / 'labels').keys() == {'ct_0'}
     np.testing.assert_array_equal(after.segment(SCAN, 'b'), made.segment(SCAN, 'b'))
     found = after.synthesize(SCAN, 'b')
@@ -130,7 +131,7 @@ def test_published_files(made, published, tmp_path):
 )
 def test_some_of_the_networks(made, published, tmp_path, names, method):
     import_weights(config(method=method), published(*names), tmp_path / 'run', **HERE)
-    after = scans.find(tmp_path / 'run', network='')
+    after = open_run.find(tmp_path / 'run', network='')
     assert set(after.networks.params) == set(names)
     same_weights(made, after, names)
     for does, network in (('segment', 's_b'), ('synthesize', 'g_ab')):
@@ -143,7 +144,7 @@ def test_some_of_the_networks(made, published, tmp_path, names, method):
 
 def test_generators_need_no_classes(published, tmp_path):
     import_weights(tiny.config(), published('g_ab', 'g_ba'), tmp_path / 'run', **HERE)
-    assert scans.find(tmp_path / 'run', network='g').run.classes == ('background',)
+    assert open_run.find(tmp_path / 'run', network='g').run.classes == ('background',)
     with pytest.raises(InputError, match='config.data.classes is empty: name the classes in the order of their labels'):
         import_weights(tiny.config(), published('s_b'), tmp_path / 'run2', **HERE)
 
@@ -171,7 +172,9 @@ def test_epochs(made, published, tmp_path):
 
     def kernel(number, **options):
         import_weights(config(), folder, tmp_path / f'run{number}', **HERE, **options)
-        return np.asarray(scans.find(tmp_path / f'run{number}', network='g').networks.params['g_ab']['stem']['kernel'])
+        return np.asarray(
+            open_run.find(tmp_path / f'run{number}', network='g').networks.params['g_ab']['stem']['kernel']
+        )
 
     ours = {name: np.asarray(made.networks.params[name]['stem']['kernel']) for name in ('g_ab', 'g_ba')}
     np.testing.assert_array_equal(kernel(1), ours['g_ba'])
@@ -213,7 +216,7 @@ def test_stages_of_a_system(published, tmp_path):
             import_weights(both, folder, tmp_path / 'run', 'two', named, **HERE)
     run = import_weights(both, folder, tmp_path / 'run', 'two', 'translate', **HERE)
     assert run.folder.name.startswith('translate-') and run.folder.is_dir()
-    assert scans.find(tmp_path / 'run', network='g').translates
+    assert open_run.find(tmp_path / 'run', network='g').translates
     assert json.loads((tmp_path / 'run' / 'run.json').read_text())['config']['chosen'] == 'two'
 
 
@@ -280,14 +283,14 @@ def test_what_other_programs_add_is_passed_over(made, published, tmp_path):
     rewritten(folder, 'g_ab', older)
     rewritten(folder, 's_b', lambda of: {f'_orig_mod.module.{name}': tensor for name, tensor in of.items()})
     import_weights(config(), folder, tmp_path / 'run', **HERE)
-    same_weights(made, scans.find(tmp_path / 'run'))
+    same_weights(made, open_run.find(tmp_path / 'run'))
 
 
 def test_half_precision_becomes_the_precision_of_the_configuration(made, published, tmp_path):
     folder = published()
     rewritten(folder, 's_b', lambda of: {name: tensor.astype(np.float16) for name, tensor in of.items()})
     import_weights(config(), folder, tmp_path / 'run', **HERE)
-    found = scans.find(tmp_path / 'run').networks.params['s_b']['head']['kernel']
+    found = open_run.find(tmp_path / 'run').networks.params['s_b']['head']['kernel']
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, made.networks.params['s_b']['head']['kernel'], atol=1e-3)
 
@@ -312,12 +315,12 @@ def test_weights_that_are_no_numbers(published, tmp_path, wrong):
 def test_checkpoints_that_hold_no_numbers(published, tmp_path):
     """Of whatever trained them, or imported them earlier."""
     run = import_weights(config(), published('s_b'), tmp_path / 'run', **HERE)
-    trained = scans.find(tmp_path / 'run')
+    trained = open_run.find(tmp_path / 'run')
     params = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), trained.networks.params)
     shutil.rmtree(run.folder / 'checkpoints')
     save(run, params)
     with pytest.raises(InputError, match=f'{run.folder.name}: weights s_b.block0.conv1.bias are NaN'):
-        scans.find(tmp_path / 'run')
+        open_run.find(tmp_path / 'run')
 
 
 def test_state_dicts(made, tmp_path):
@@ -332,7 +335,7 @@ def test_state_dicts(made, tmp_path):
     torch.save({'odd': torch.zeros(1)}, folder / 'latest_net_D_B.pth')
     save_file(tensors(made, 'd_a'), folder / 'latest_net_D_B.safetensors')
     import_weights(config(), folder, tmp_path / 'run', **HERE)
-    same_weights(made, scans.find(tmp_path / 'run'))
+    same_weights(made, open_run.find(tmp_path / 'run'))
 
 
 def test_bfloat16_and_parameters_of_a_state_dict(tmp_path):
@@ -413,7 +416,7 @@ def test_published_weights_give_the_published_outputs(shared, tmp_path, x64, pre
     theirs.generator.width = theirs.segmentor.width = theirs.discriminator.width = 8
     theirs.generator.blocks, theirs.segmentor.blocks, theirs.discriminator.layers = 9, 9, 3
     import_weights(theirs, parity / folder, tmp_path / 'run', epoch=prefix, **HERE)
-    networks = scans.find(tmp_path / 'run').networks
+    networks = open_run.find(tmp_path / 'run').networks
     for ours, name in PUBLISHED.items():
         expected = load_file(parity / folder / f'{prefix}_{name}.safetensors')
         found = to_torch(networks.system.networks[ours], networks.params[ours])

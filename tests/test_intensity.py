@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from synseg_jax.data import intensity
 from synseg_jax.errors import InputError
+from synseg_jax.imaging import intensity
 
 RAMP = np.linspace(-1100, 1100, 2201, dtype=np.float32)
 

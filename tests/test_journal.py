@@ -11,7 +11,7 @@ from tensorboardX.record_writer import RecordWriter
 from synseg_jax.errors import InputError
 from synseg_jax.training import board
 from synseg_jax.training.board import Board
-from synseg_jax.training.journal import Table
+from synseg_jax.training.metrics_log import Table
 
 ROWS = [{'step': step, 'seg': step / 3, 'lr': 1e-4} for step in range(2, 12, 2)]
 

@@ -9,9 +9,9 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import write_series
 
-from synseg_jax.data import label_maps, volume
-from synseg_jax.data.label_maps import several
 from synseg_jax.errors import InputError
+from synseg_jax.formats import label_maps, scan_file
+from synseg_jax.formats.label_maps import several
 
 AFFINE = np.diag([-2.0, 2, 3, 1])
 SHAPE = (4, 5, 3)
@@ -109,7 +109,7 @@ def test_a_class_without_a_number(tmp_path, image):
 
 def test_what_is_held(tmp_path, image):
     path = _save(tmp_path / 'l.nii.gz', _labels(6, 500, 1 - 5e-4))
-    assert label_maps.held(path, image, volume.read(image)) == [1, 6, 500]
+    assert label_maps.held(path, image, scan_file.read(image)) == [1, 6, 500]
 
 
 def test_pictures_need_a_series(tmp_path, image):

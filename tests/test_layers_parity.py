@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from test_networks import with_slopes
 
-from synseg_jax.interop import torch_weights
+from synseg_jax.exchange import torch_weights
 from synseg_jax.networks import build
 from synseg_jax.networks.layers import Conv, Upsample, reflect
 from synseg_jax.networks.norm import instance_norm
 from synseg_jax.networks.resnet import ResidualBlock
-from synseg_jax.training import losses
-from synseg_jax.training.history import Past, PerRow, exchange_one
+from synseg_jax.objective import losses
+from synseg_jax.training.image_pool import Past, PerRow, exchange_one
 from synseg_jax.training.optimizers import constant_then_linear
 
 SHARED = Path(__file__).resolve().parents[2] / 'shared' / 'parity'

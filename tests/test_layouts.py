@@ -13,14 +13,16 @@ import tiny
 from dicom_files import write_rtstruct, write_series
 from PIL import Image
 
-from synseg_jax.data import dicom, volume
-from synseg_jax.data.layouts import class_values, read_dataset
-from synseg_jax.data.preparation import prepare
-from synseg_jax.data.records import Manifest
-from synseg_jax.data.roles import Scans
-from synseg_jax.data.settings import Settings
+from synseg_jax.datasets import class_names
+from synseg_jax.datasets.layouts import read_dataset
+from synseg_jax.dicom import series as dicom
 from synseg_jax.errors import InputError
-from synseg_jax.prepare import described
+from synseg_jax.formats import scan_file
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.preparation.sets import described
+from synseg_jax.preparation.settings import Settings
+from synseg_jax.preparation.split import Scans
+from synseg_jax.preparation.write_records import prepare
 
 SHAPE = (12, 10, 4)
 # (columns, rows) of a slice as the viewer sees it, all of it kept
@@ -282,7 +284,7 @@ def test_damaged_contours_are_their_own_patients_trouble(tmp_path):
     dataset = read_dataset(folder)
     assert [case.subject for case in dataset.cases] == ['LUNG1-001', 'LUNG1-002']
     with pytest.raises(InputError, match=r'LUNG1-002/study/rtstruct/1-1.dcm: (damaged|truncated) or no DICOM'):
-        volume.read(dataset.cases[1].image)
+        scan_file.read(dataset.cases[1].image)
     with pytest.raises(InputError, match=r'LUNG1-002/study/rtstruct/1-1.dcm: (damaged|truncated) or no DICOM'):
         _prepared(tmp_path, Scans('source', folder, 'a'), classes=('background', 'tumour'))
 
@@ -474,12 +476,12 @@ def test_plain_with_contours_and_pictures(tmp_path):
     (folder / 'masks').mkdir()
     contours = {'Liver': [(1, _square((1, 4), (2, 5)))], 'spleen_1': [(1, _square((7, 11), (1, 4)))]}
     write_rtstruct(folder / 'masks/a.dcm', series, contours)
-    labels = class_values.parsed('liver:liver*,spleen:spleen_?')
+    labels = class_names.parsed('liver:liver*,spleen:spleen_?')
     scans = Scans('source', folder, 'a', channel='CT', labels=labels)
     _check(_prepared(tmp_path, scans), 'source', TOP_DOWN, ('liver', 'spleen'))
     (folder / 'masks/a.dcm').unlink()
     _png(folder / 'masks/a', _mapped(63, 126))
-    scans = Scans('source', folder, 'a', channel='CT', labels=class_values.parsed('liver:63,spleen:126'))
+    scans = Scans('source', folder, 'a', channel='CT', labels=class_names.parsed('liver:63,spleen:126'))
     _check(prepare([scans], tmp_path / 'pictures', SETTINGS, progress=False), 'source', TOP_DOWN, ('liver', 'spleen'))
 
 
@@ -514,7 +516,7 @@ def test_bad_trees(tmp_path, files, message):
 def test_nnunet_without_its_description(tmp_path):
     folder = _msd(tmp_path / 'f', {})
     (folder / 'dataset.json').unlink()
-    scans = Scans('source', folder, 'a', channel='CT', labels=class_values.parsed('a:1,b:2,c:3,d:4'))
+    scans = Scans('source', folder, 'a', channel='CT', labels=class_names.parsed('a:1,b:2,c:3,d:4'))
     _check(_prepared(tmp_path, scans), 'source', UPRIGHT, 'abcd')
 
 
@@ -551,15 +553,15 @@ def test_flags():
 
 def test_spelling():
     values = {'Background': 0, 'kidney_right': 1, 'Left_Kidney': 2, 'both': (1, 2, 3)}
-    found = class_values.spelt(values, ('background', 'left kidney'))
+    found = class_names.spelt(values, ('background', 'left kidney'))
     assert found == {'background': 0, 'left kidney': 2, 'kidney_right': 1, 'both': (1, 3)}
-    assert class_values.spelt(found, ('background', 'left kidney')) == found
-    assert class_values.alike('right kidney', ['spleen', 'Kidney_Right']) == '; did you mean Kidney_Right?'
-    assert class_values.alike('spinal cord', ['CORD_SPINAL', 'liver']) == '; did you mean CORD_SPINAL?'
-    assert class_values.alike('heart', ['spleen', 'liver']) == ''
-    assert class_values.apart(values) == ('Background', 'kidney_right', 'Left_Kidney')
-    assert class_values.apart({'b': 2, 'a': 1, 'background': 0}) == ('background', 'a', 'b')
-    assert class_values.apart({'background': 0, 'z': 'Z*', 'a': 'A*'}) == ('background', 'z', 'a')
+    assert class_names.spelt(found, ('background', 'left kidney')) == found
+    assert class_names.alike('right kidney', ['spleen', 'Kidney_Right']) == '; did you mean Kidney_Right?'
+    assert class_names.alike('spinal cord', ['CORD_SPINAL', 'liver']) == '; did you mean CORD_SPINAL?'
+    assert class_names.alike('heart', ['spleen', 'liver']) == ''
+    assert class_names.apart(values) == ('Background', 'kidney_right', 'Left_Kidney')
+    assert class_names.apart({'b': 2, 'a': 1, 'background': 0}) == ('background', 'a', 'b')
+    assert class_names.apart({'background': 0, 'z': 'Z*', 'a': 'A*'}) == ('background', 'z', 'a')
 
 
 def test_near_names_are_hinted(tmp_path):
@@ -583,7 +585,7 @@ def test_nnunet_folders_by_name(shared):
     for name, channel, count in (('Dataset101_AbdomenMR', 'MRI', 16), ('Dataset102_AbdomenCT', 'CT', 24)):
         dataset = read_dataset(shared / 'data' / name)
         assert dataset.channel == channel and len(dataset.cases) == count and all(c.label for c in dataset.cases)
-        assert class_values.apart(dataset.labels) == ('background', *ORGANS)
+        assert class_names.apart(dataset.labels) == ('background', *ORGANS)
 
 
 def test_raw_labels_by_name(shared, tmp_path):
@@ -592,7 +594,7 @@ def test_raw_labels_by_name(shared, tmp_path):
     for part, kind in (('images', 'image'), ('labels', 'label')):
         (tmp_path / 'chaos' / part).mkdir(parents=True)
         (tmp_path / 'chaos' / part / f'c2_{kind}.nii.gz').symlink_to(raw / f'chaos_{kind}_2.nii.gz')
-    values = class_values.parsed('liver:1,right kidney:2,left kidney:3,spleen:4')
+    values = class_names.parsed('liver:1,right kidney:2,left kidney:3,spleen:4')
     _btcv_like(tmp_path / 'btcv', raw / 'btcv_label_3.nii.gz')
     sets = [
         Scans('source', tmp_path / 'chaos', 'a', 'train', channel='MR', labels=values),

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tiny
 
+from synseg_jax.devices.signals import Interrupted, Signals
 from synseg_jax.errors import InputError
 from synseg_jax.training import loop
 from synseg_jax.training.checkpoint import Checkpoints
-from synseg_jax.training.journal import Journal
-from synseg_jax.training.signals import Interrupted, Signals
+from synseg_jax.training.metrics_log import Journal
 
 STEPS, SAVE_EVERY = 20, 4
 SCORES = {4: 0.2, 8: 0.9, 12: 0.4, 16: 0.5, 20: 0.6}

@@ -12,7 +12,7 @@ from skimage.metrics import structural_similarity
 from sklearn.metrics import log_loss
 
 from synseg_jax.errors import InputError
-from synseg_jax.training import losses
+from synseg_jax.objective import losses
 
 WEIGHTS = jnp.asarray([1.0, 2.0, 4.0])
 

@@ -9,14 +9,15 @@ import pytest
 import tiny
 import untrained
 
-from synseg_jax import experiment, fitting, scans
-from synseg_jax.data import volume
-from synseg_jax.data.intensity import Normalisation
-from synseg_jax.data.records import Manifest
-from synseg_jax.data.slices import fitted, with_mask
+from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import lesions, metrics
-from synseg_jax.training import parallel
+from synseg_jax.formats import scan_file
+from synseg_jax.imaging.intensity import Normalisation
+from synseg_jax.imaging.slices import fitted, with_mask
+from synseg_jax.inference import model_folder, trained_model
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.runs import experiment, train_stage
 
 LABELS = {'data': {'target_labels': True}}
 STAGES = {
@@ -41,9 +42,9 @@ def finished(tiny_records, tmp_path_factory):
     kept['lesion_patch_mm'] = 40.0
     config.systems, config.chosen = {'masked': {'stages': STAGES}, 'kept': kept}, 'masked'
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting.Fit, 'run', untrained.fit)
+        patch.setattr(train_stage.Fit, 'run', untrained.fit)
         experiment.run(config, workdir, tiny.quiet())
-    return workdir, scans.Trained(scans.Run.load((workdir / 'masked' / 'translate').resolve()))
+    return workdir, trained_model.Trained(model_folder.Run.load((workdir / 'masked' / 'translate').resolve()))
 
 
 def test_networks_see_images_and_labels(finished):
@@ -77,7 +78,7 @@ def test_it_reads_target_labels_and_says_so(finished):
     workdir, trained = finished
     found = json.loads((workdir / 'masked' / 'results.json').read_text())
     assert found['reads_target_labels'] and found['synthesis'] == {} and found['cases']['target']
-    scan = volume.read(
+    scan = scan_file.read(
         Manifest.load(workdir / 'masked' / 'synthesis' / 'records').role('synthesis', 'train')['cases'][0]['image']
     )
     with pytest.raises(InputError, match='masked generators see labels beside the image'):
@@ -88,7 +89,7 @@ def test_a_scan_is_made_whole_as_its_records_are(finished, tiny_records):
     workdir, trained = finished
     made = Manifest.load(workdir / 'masked' / 'synthesis' / 'records')
     case = made.role('synthesis', 'train')['cases'][0]
-    scan, mask = volume.read(case['image']), volume.read_labels(case['label']).array > 0
+    scan, mask = scan_file.read(case['image']), scan_file.read_labels(case['label']).array > 0
     frame = trained.run.frame(scan, 'a', (32, 32), 0.0)
     label = made.records('synthesis', 'train')[0]['label']
     np.testing.assert_array_equal(frame.nearest(mask)[case['kept'][0]], label > 0)
@@ -103,9 +104,9 @@ def test_what_survives_translation_is_measured_by_the_stage_that_is_named(finish
     made = Manifest.load(workdir / 'kept' / 'synthesis' / 'records')
     cases = {case['id']: case for role in made.sets['synthesis']['roles'].values() for case in role['cases']}
     assert found['cases']['synthesis'].keys() == cases.keys() and found['cases']['target']
-    judge = scans.Trained(scans.Run.load((workdir / 'kept' / 'a_judge').resolve()))
+    judge = trained_model.Trained(model_folder.Run.load((workdir / 'kept' / 'a_judge').resolve()))
     case = next(iter(cases))
-    scan, label = volume.read(cases[case]['image']), volume.read_labels(cases[case]['label']).array
+    scan, label = scan_file.read(cases[case]['image']), scan_file.read_labels(cases[case]['label']).array
     fake = replace(scan, array=trained.synthesize(scan, 'a', label > 0).astype(np.float32))
     measured = found['cases']['synthesis'][case]['spleen']
     expected = metrics.case_measures(judge.segment(fake, 'b'), label, tiny.CLASSES, scan.spacing_mm)['spleen']
@@ -115,12 +116,12 @@ def test_what_survives_translation_is_measured_by_the_stage_that_is_named(finish
     real = []
     for one in Manifest.load(tiny_records).role('target', 'train')['cases']:
         window = Normalisation(one['low'], one['high'])
-        inside = volume.read_labels(one['label']).array == 2
-        real.append(window.apply(volume.read(one['image']).array)[inside])
+        inside = scan_file.read_labels(one['label']).array == 2
+        real.append(window.apply(scan_file.read(one['image']).array)[inside])
     real = lesions.histogram(np.concatenate(real))
     inside = {}
     for name, one in cases.items():
-        scan, label = volume.read(one['image']), volume.read_labels(one['label']).array
+        scan, label = scan_file.read(one['image']), scan_file.read_labels(one['label']).array
         made = trained.normalisation('b').apply(trained.synthesize(scan, 'a', label > 0).astype(np.float32))
         inside[name] = lesions.histogram(made[label == 2])
     assert measured['kl'] == pytest.approx(lesions.divergence(inside[case], real))

@@ -9,9 +9,11 @@ import pytest
 import tiny
 from jax.ad_checkpoint import print_saved_residuals
 
-from synseg_jax.training import memory, parallel
-from synseg_jax.training.system import System, configure
-from synseg_jax.training.terms import TERMS, View
+from synseg_jax.benchmarks import memory_estimate
+from synseg_jax.devices import parallel
+from synseg_jax.objective.terms import TERMS, View
+from synseg_jax.specification.resolve import configure
+from synseg_jax.training.system import System
 
 
 def _system(**changes) -> System:
@@ -30,18 +32,18 @@ def test_it_counts_what_jax_says_it_saves(capsys):
     sizes = {'f32': 4, 'i32': 4, 'bool': 1}
     said = re.findall(r'^(f32|i32|bool)\[([\d,]*)\]', capsys.readouterr().out, re.MULTILINE)
     expected = sum(sizes[kind] * int(np.prod([int(n) for n in shape.split(',') if n])) for kind, shape in said)
-    found = memory.estimate(system)
+    found = memory_estimate.estimate(system)
     assert found.kept['seg'] == pytest.approx(expected, rel=0.02)
     count = sum(np.prod(x.shape) for x in jax.tree.leaves(params))
     assert found.gradients == 4 * count
     assert found.state >= 3 * found.gradients  # weights and two moments
-    assert memory.estimate(system, 'gpu').kept != found.kept  # whose layers have other forms
+    assert memory_estimate.estimate(system, 'gpu').kept != found.kept  # whose layers have other forms
 
 
 def test_it_grows_with_the_batch_and_shrinks_with_remat():
-    one, two = (memory.estimate(_system(train__batch=batch)) for batch in (2, 4))
+    one, two = (memory_estimate.estimate(_system(train__batch=batch)) for batch in (2, 4))
     images = {player: two.kept[player] / one.kept[player] for player in one.kept}
     assert all(1.8 < ratio <= 2.0 for ratio in images.values()), images
-    less = memory.estimate(_system(train__batch=2, remat=True))
+    less = memory_estimate.estimate(_system(train__batch=2, remat=True))
     assert less.kept['gen'] < one.kept['gen'] and less.kept['dis'] == one.kept['dis']
     assert one.state < one.peak < one.at_once

@@ -2,7 +2,7 @@
 
 import resource
 
-from synseg_jax.data import memory_limit
+from synseg_jax.imaging import memory_limit
 
 
 def _system(folder, available_kb, group='', **files):

@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from synseg_jax.measuring import Case
-from synseg_jax.training import message
+from synseg_jax.devices import message
+from synseg_jax.runs.test_set import Case
 
 
 def test_round_trip(tmp_path):

@@ -5,8 +5,8 @@ import copy
 import pytest
 
 from synseg_jax.errors import InputError
-from synseg_jax.methods import METHODS, OWNER, method
-from synseg_jax.training.terms import TERMS
+from synseg_jax.objective.methods import METHODS, OWNER, method
+from synseg_jax.objective.terms import TERMS
 
 NETWORKS = {
     'cyclegan': {'gen': ('g_ab', 'g_ba'), 'dis': ('d_a', 'd_b')},

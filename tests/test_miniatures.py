@@ -12,12 +12,13 @@ import miniatures
 import pytest
 from ml_collections import ConfigDict
 
-from synseg_jax import experiment, fitting, oracle, results, scans
-from synseg_jax.data.preparation import packages, prepare
-from synseg_jax.data.records import Manifest
-from synseg_jax.data.roles import plan, recast
-from synseg_jax.data.settings import READING
-from synseg_jax.training.inference import Networks
+from synseg_jax.inference import trained_model
+from synseg_jax.inference.run_networks import Networks
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.preparation.settings import READING
+from synseg_jax.preparation.split import plan, recast
+from synseg_jax.preparation.write_records import packages, prepare
+from synseg_jax.runs import experiment, oracle_selection, results, train_stage
 
 # (configuration, system): scans that are tested of each set, over all folds; of others see OF_ALL.
 TESTED = {
@@ -66,11 +67,11 @@ def _described(case, raw, role, settings) -> dict:
             'high': 1.0, 'kept': kept, 'records': len(kept)}  # fmt: skip
 
 
-class Untrained(scans.Trained):
+class Untrained(trained_model.Trained):
     """A stage that nobody has trained, which makes no scans to measure."""
 
     def __init__(self, fit):
-        self.run = scans.Run.of(fit.stage, fit.folder)
+        self.run = fit.stage.described(fit.folder)
         self.config, self.networks = self.run.config, Networks(fit.system, {})
 
     translates = False
@@ -101,11 +102,11 @@ def untrained(monkeypatch):
     monkeypatch.setattr(Manifest, 'load', cache(Manifest.load))
     monkeypatch.setattr(experiment.Experiment, '_remember', lambda *_, **__: None)
     monkeypatch.setattr(Manifest, 'records', lambda self, name, role: ())
-    monkeypatch.setattr(fitting.Fit, 'run', lambda fit, *_: (Untrained(fit), COST | {'steps': fit.plan.steps}))
+    monkeypatch.setattr(train_stage.Fit, 'run', lambda fit, *_: (Untrained(fit), COST | {'steps': fit.plan.steps}))
     monkeypatch.setattr(experiment, 'synthesize', _made)
     monkeypatch.setattr(experiment, 'Trained', lambda run: run)
     monkeypatch.setattr(experiment.Run, 'load', lambda folder: folder)
-    monkeypatch.setattr(oracle, 'select', lambda *_: None)
+    monkeypatch.setattr(oracle_selection, 'select', lambda *_: None)
     monkeypatch.setattr(results, 'measure', lambda tested, _: {'cases': {case['id']: ORGAN for case in tested.cases}})
 
     def again(manifest, output, settings, sets=(), progress=True):

@@ -5,7 +5,7 @@ import re
 import pytest
 import tiny
 
-from synseg_jax.command import run
+from synseg_jax.cli.command import run
 from synseg_jax.errors import InputError
 
 TINY = f'--config={tiny.ROOT}/tests/tiny.py'

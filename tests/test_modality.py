@@ -8,11 +8,12 @@ import pytest
 import tiny
 from dicom_files import write_series
 
-from synseg_jax.data import given, intensity, modality
-from synseg_jax.data.preparation import prepare
-from synseg_jax.data.roles import Scans
-from synseg_jax.data.settings import Settings
-from synseg_jax.data.survey import survey
+from synseg_jax.datasets import given
+from synseg_jax.imaging import intensity, modality
+from synseg_jax.preparation.checks.survey import survey
+from synseg_jax.preparation.settings import Settings
+from synseg_jax.preparation.split import Scans
+from synseg_jax.preparation.write_records import prepare
 
 SETTINGS = Settings(
     size=(22, 24), source_split=(1.0, 0.0, 0.0), target_split=(1.0, 0.0, 0.0), foreground_share=0.0,

@@ -7,10 +7,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synseg_jax import evaluate
-from synseg_jax.data import names, volume
-from synseg_jax.data.layouts import read_dataset
+from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError
+from synseg_jax.evaluation import folders
+from synseg_jax.formats import names, scan_file
 
 NFC, NFD = (unicodedata.normalize(form, 'Jäger') for form in ('NFC', 'NFD'))
 LABELS = np.zeros((6, 5, 4), np.uint8)
@@ -95,11 +95,11 @@ def test_files_of_the_same_case_clash_everywhere(tmp_path, files):
     save(tmp_path / 'measured/a.nii')
     save(tmp_path / f'measured/{NFC}.nii')
     for read in (
-        lambda: volume.inputs(tmp_path / 'alone'),
+        lambda: scan_file.inputs(tmp_path / 'alone'),
         lambda: read_dataset(tmp_path / 'alone', channel='CT'),
         lambda: read_dataset(tmp_path / 'plain', channel='CT'),
         lambda: read_dataset(tmp_path / 'set'),
-        lambda: evaluate.match(tmp_path / 'labels', tmp_path / 'measured'),
+        lambda: folders.match(tmp_path / 'labels', tmp_path / 'measured'),
     ):
         with pytest.raises(InputError, match=r'the same case as|did you mean a_0000\?') as error:
             read()
@@ -114,11 +114,11 @@ def test_forms_of_characters_make_no_difference(tmp_path):
     (case,) = read_dataset(tmp_path / 'set').cases
     assert (case.id, case.subject, case.image, case.label) == (NFC, NFC, image, label)
     save(tmp_path / f'predicted/{NFD}.nii.gz')
-    assert list(evaluate.match(tmp_path / 'predicted', tmp_path / 'set/labelsTr')) == [NFC]
-    assert volume.inputs(tmp_path / 'set') == {NFC: image}
+    assert list(folders.match(tmp_path / 'predicted', tmp_path / 'set/labelsTr')) == [NFC]
+    assert scan_file.inputs(tmp_path / 'set') == {NFC: image}
 
 
-@pytest.mark.parametrize('read', [volume.inputs, lambda folder: read_dataset(folder, channel='CT')])
+@pytest.mark.parametrize('read', [scan_file.inputs, lambda folder: read_dataset(folder, channel='CT')])
 def test_names_that_are_no_text(tmp_path, read):
     """Latin-1 from an old archive: refused in a line that can be printed."""
     os.rename(save(tmp_path / 'x.nii.gz'), os.fsencode(tmp_path) + b'/M\xfcller.nii.gz')
@@ -153,7 +153,7 @@ def test_dicom_beside_other_scans_is_told(tmp_path, caplog):
     (tmp_path / 'b.dcm').write_bytes(bytes(128) + b'DICM')
     (tmp_path / 'IM0001').write_bytes(bytes(128) + b'DICM')
     (tmp_path / 'notes.txt').touch()
-    assert list(volume.inputs(tmp_path)) == ['a']
+    assert list(scan_file.inputs(tmp_path)) == ['a']
     (told,) = caplog.messages
     assert told.startswith(
         f'{tmp_path}/IM0001: DICOM beside other scans, not read (2 such files); put each series into'

@@ -10,7 +10,7 @@ from jax import lax
 
 from synseg_jax import networks
 from synseg_jax.errors import InputError
-from synseg_jax.networks import build, convolution, device, layers
+from synseg_jax.networks import backend, build, convolution, layers
 from synseg_jax.networks.convolution import convolve
 from synseg_jax.networks.layers import Conv, Upsample, reflect
 from synseg_jax.networks.norm import instance_norm
@@ -359,7 +359,7 @@ def test_gradient_of_instance_norm(x64, size, kind):
         return centred / jnp.sqrt(jnp.square(centred).mean(axes, keepdims=True) + 1e-5)
 
     x = jnp.asarray(np.random.default_rng(0).normal(3, 2, (2, *size, 3)))
-    with device.assumed(kind):
+    with backend.assumed(kind):
         agree(lambda x: instance_norm(x), plain, x)
 
 
@@ -397,6 +397,6 @@ def test_another_device_may_be_assumed():
     x, kernel = jnp.zeros((1, 9, 9, 64)), jnp.zeros((7, 7, 64, 1))
     forms = {}
     for kind in ('gpu', ''):
-        with device.assumed(kind):
+        with backend.assumed(kind):
             forms[kind] = 'conv_general_dilated' in str(jax.make_jaxpr(lambda x, k: convolve(x, k))(x, kernel))
     assert forms == {'gpu': True, '': False}

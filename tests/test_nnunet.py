@@ -14,10 +14,10 @@ import pytest
 import SimpleITK as sitk
 import tiny
 
-from synseg_jax.data import volume
-from synseg_jax.data.volume import Volume
+from synseg_jax.datasets import nnunet_writer
 from synseg_jax.errors import InputError
-from synseg_jax.interop import nnunet
+from synseg_jax.formats import scan_file
+from synseg_jax.imaging.volume import Volume
 
 OBLIQUE = np.array([[-2.9, 0.4, 0.3, 30], [0.5, 2.8, -0.7, -30], [0.4, 0.6, 4.9, 7], [0, 0, 0, 1]])
 AXES, _ = np.linalg.qr(OBLIQUE[:3, :3])
@@ -51,7 +51,7 @@ def check(folder: Path) -> dict:
 def write(output, cases=2, affine=tiny.AFFINE):
     """A dataset of synthetic scans, and what went in: {case: (image, labels)}."""
     given = {}
-    with nnunet.writing(output, 'CT', tiny.CLASSES) as raw:
+    with nnunet_writer.writing(output, 'CT', tiny.CLASSES) as raw:
         for number in range(cases):
             given[f'case {number}'] = image, labels = tiny.scan(number, 'CT')
             raw.add(f'case {number}', image, labels, Volume(np.zeros(image.shape, np.float32), affine))
@@ -77,7 +77,7 @@ def test_the_rules_are_kept(tmp_path, affine):
 
 def test_the_first_class_is_the_background(tmp_path):
     """Whatever a configuration calls it."""
-    with nnunet.writing(tmp_path / 'Dataset201_Made', 'MR', ('nothing', 'liver')) as raw:
+    with nnunet_writer.writing(tmp_path / 'Dataset201_Made', 'MR', ('nothing', 'liver')) as raw:
         image, labels = tiny.scan(0, 'MR')
         raw.add('x', image, (labels == 1).astype(np.uint8), Volume(image.astype(np.float32), tiny.AFFINE))
         raw.describe('')
@@ -101,7 +101,7 @@ def test_nothing_is_replaced(tmp_path):
 
 
 def test_whole_or_not_at_all(tmp_path):
-    with pytest.raises(RuntimeError), nnunet.writing(tmp_path / 'Dataset201_Made', 'CT', tiny.CLASSES) as raw:
+    with pytest.raises(RuntimeError), nnunet_writer.writing(tmp_path / 'Dataset201_Made', 'CT', tiny.CLASSES) as raw:
         image, labels = tiny.scan(0, 'CT')
         raw.add('x', image, labels, Volume(image.astype(np.float32), tiny.AFFINE))
         raise RuntimeError('power cut')
@@ -125,11 +125,11 @@ def test_real_scans_are_added_as_they_are(tmp_path):
     scan = np.asarray(nib.load(folder / 'imagesTr' / 'ct_1_0000.nii.gz').dataobj)
     (folder / 'imagesTr' / 'ct_1_0000.nii.gz').unlink()
     nib.save(nib.Nifti1Image(scan, tiny.AFFINE), folder / 'imagesTr' / 'ct_1_0000.nii')
-    dataset = nnunet.labelled(folder, tiny.CLASSES)
+    dataset = nnunet_writer.labelled(folder, tiny.CLASSES)
     output = tmp_path / 'Dataset201_Real'
-    with nnunet.writing(output, 'CT', tiny.CLASSES) as raw:
+    with nnunet_writer.writing(output, 'CT', tiny.CLASSES) as raw:
         for case in dataset.cases:
-            raw.add_real(case, *nnunet.read(dataset, case, tiny.CLASSES))
+            raw.add_real(case, *nnunet_writer.read(dataset, case, tiny.CLASSES))
         raw.describe('')
     assert check(output)['real'] == ['ct_0', 'ct_1']
     name = 'imagesTr/ct_0_0000.nii.gz'
@@ -142,7 +142,7 @@ def test_real_scans_are_added_as_they_are(tmp_path):
         stored = np.asarray(nib.load(folder / 'labelsTr' / f'{case}.nii.gz').dataobj)
         np.testing.assert_array_equal(found == tiny.CLASSES.index('spleen'), stored == 500)
         np.testing.assert_array_equal(found == tiny.CLASSES.index('liver'), stored == 20)
-    copied = volume.read(output / 'imagesTr' / 'ct_1_0000.nii.gz')
+    copied = scan_file.read(output / 'imagesTr' / 'ct_1_0000.nii.gz')
     np.testing.assert_array_equal(copied.array, scan)
 
 
@@ -164,20 +164,20 @@ def test_which_cases_are_meant(tmp_path):
         'imagesTr/mr_0_0000.nii.gz': ['mr_0'],
     }
     for place, cases in places.items():
-        assert [case.id for case in nnunet.labelled(folder / place, tiny.CLASSES).cases] == cases, place
+        assert [case.id for case in nnunet_writer.labelled(folder / place, tiny.CLASSES).cases] == cases, place
     with pytest.raises(
         InputError, match='mr_2_0000.nii.gz: no labels for its scans, which a dataset for nnU-Net needs'
     ):
-        nnunet.labelled(folder / 'imagesTr' / 'mr_2_0000.nii.gz', tiny.CLASSES)
+        nnunet_writer.labelled(folder / 'imagesTr' / 'mr_2_0000.nii.gz', tiny.CLASSES)
 
 
 def test_all_classes_must_be_labelled(tmp_path, caplog):
     folder = tiny.write_dataset(tmp_path / 'set', 'MR', 1)
     with pytest.raises(InputError, match='dataset.json: no label kidney, which the system knows; label it'):
-        nnunet.labelled(folder, (*tiny.CLASSES, 'kidney'))
-    dataset = nnunet.labelled(folder, ('background', 'spleen'))
+        nnunet_writer.labelled(folder, (*tiny.CLASSES, 'kidney'))
+    dataset = nnunet_writer.labelled(folder, ('background', 'spleen'))
     assert 'dataset.json: labels liver become background' in caplog.text
-    _, found = nnunet.read(dataset, dataset.cases[0], ('background', 'spleen'))
+    _, found = nnunet_writer.read(dataset, dataset.cases[0], ('background', 'spleen'))
     stored = np.asarray(nib.load(dataset.cases[0].label).dataobj)
     np.testing.assert_array_equal(found, stored == tiny.CLASSES.index('spleen'))
 

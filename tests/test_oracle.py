@@ -8,11 +8,12 @@ import pytest
 import tiny
 
 from configs.tables import synseg_abdomen_laptop
-from synseg_jax import compare, experiment, oracle, scans
-from synseg_jax.data import volume
-from synseg_jax.data.records import Manifest
-from synseg_jax.evaluation import metrics, report
-from synseg_jax.evaluation.comparison import Report, Row
+from synseg_jax.evaluation import metrics
+from synseg_jax.formats import scan_file
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.reports import report
+from synseg_jax.reports.comparison import Report, Row
+from synseg_jax.runs import comparison, experiment, open_run, oracle_selection
 
 LENGTH = {'train__steps': 12, 'train__decay_steps': 0, 'train__save_every': 4, 'train__keep': 1}
 TOLD = 'by the labels of these very test scans'
@@ -34,12 +35,12 @@ def finished(tiny_records, tmp_path_factory):
 def _dice(workdir, records):
     """{step: {case: {organ: Dice}}} of every checkpoint."""
     found = {}
-    trained = scans.find(workdir)
+    trained = open_run.find(workdir)
     for step in trained.kept():
         trained.load(step)
         for case in Manifest.load(records).role('target', 'test')['cases']:
-            labels = trained.segment(volume.read(case['image']), 'b')
-            true = volume.read_labels(case['label']).array
+            labels = trained.segment(scan_file.read(case['image']), 'b')
+            true = scan_file.read_labels(case['label']).array
             values = {name: metrics.dice(labels == i, true == i) for i, name in enumerate(tiny.CLASSES) if i}
             found.setdefault(step, {})[case['id']] = values
     return found
@@ -81,10 +82,10 @@ def test_nothing_else_changes(finished, tiny_records):
 def test_checkpoints_of_interruptions_do_not_count_and_all_others_must_be_there(finished, tiny_records, caplog):
     """Asked for after a training of which not all was kept, there is no choice to speak of."""
     workdir, _ = finished
-    trained = scans.find(workdir)
+    trained = open_run.find(workdir)
     kept = trained.run.folder / 'checkpoints'
     shutil.copytree(kept / '12', kept / '11')
-    assert scans.find(workdir).validated() == [4, 8, 12]
+    assert open_run.find(workdir).validated() == [4, 8, 12]
     shutil.rmtree(kept / '8')
     (workdir / 'alone' / 'measures.json').unlink()
     _run(tiny_records, workdir, oracle=True)
@@ -106,6 +107,6 @@ def test_a_report_says_what_it_is(tmp_path):
 
 def test_a_table_shows_it_where_it_is_asked_for():
     config = synseg_abdomen_laptop.get_config('records')
-    assert compare.measures(config) == ('dice', oracle.DICE, 'asd_mm')
+    assert comparison.measures(config) == ('dice', oracle_selection.DICE, 'asd_mm')
     config.oracle = False
-    assert compare.measures(config) == ('dice', 'asd_mm')
+    assert comparison.measures(config) == ('dice', 'asd_mm')

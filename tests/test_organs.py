@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage import measure
 
-from synseg_jax.evaluation.organs import largest_pieces, volumes_ml
+from synseg_jax.inference.postprocess import largest_pieces, volumes_ml
 
 CLASSES = ('background', 'liver', 'spleen', 'tumour')
 

@@ -8,11 +8,11 @@ import pytest
 import tiny
 import untrained
 
-from synseg_jax import outputs
-from synseg_jax.data.preparation import prepare
-from synseg_jax.data.roles import Scans
 from synseg_jax.errors import InputError
-from synseg_jax.prepare import settings_of
+from synseg_jax.formats import outputs
+from synseg_jax.preparation.settings import settings_of
+from synseg_jax.preparation.split import Scans
+from synseg_jax.preparation.write_records import prepare
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tiny
 
-from synseg_jax import pairs, scans
-from synseg_jax.data import phantom
+from synseg_jax.inference import trained_model
+from synseg_jax.phantom import dataset
+from synseg_jax.runs import paired_phantom
 
 
-class Known(scans.Trained):
+class Known(trained_model.Trained):
     """A stand-in for a trained stage, whose generator is a function of the scan's voxels."""
 
     def __init__(self, translate, networks=('g_ab',)):
@@ -27,14 +28,14 @@ class Known(scans.Trained):
 @pytest.fixture(scope='module')
 def cases(tmp_path_factory):
     folder = tmp_path_factory.mktemp('pairs') / 'Dataset001_MR'
-    phantom.write_dataset(folder, 'MR', 1, seed=4, first=7)
+    dataset.write_dataset(folder, 'MR', 1, seed=4, first=7)
     (image,) = (folder / 'imagesTr').iterdir()
     return [{'id': 'phantom_mr_007', 'image': str(image)}]
 
 
 def test_the_truth_itself_is_perfect(cases):
-    truth = phantom.paired('MR', 'CT', 4, 7)[1]
-    measured = pairs.measure(Known(lambda _: truth), cases)['phantom_mr_007']
+    truth = dataset.paired('MR', 'CT', 4, 7)[1]
+    measured = paired_phantom.measure(Known(lambda _: truth), cases)['phantom_mr_007']
     assert measured['mae'] == 0 and measured['psnr'] == np.inf and measured['ssim'] == pytest.approx(1)
 
 
@@ -42,24 +43,24 @@ def test_the_truth_is_of_the_same_cohort(tmp_path, monkeypatch):
     request = {'modality': 'CT', 'seed': 4, 'region': 'abdomen', 'plane': 'axial', 'cohort': 'normal spleen'}
     (tmp_path / 'dataset.json').write_text(json.dumps({'phantom': request}))
     asked = []
-    monkeypatch.setattr(phantom, 'paired', lambda *scan: asked.append(scan) or (None, None))
-    pairs._truth(tmp_path / 'imagesTr' / 'phantom_ct_007_0000.nii.gz', 'MR')
+    monkeypatch.setattr(dataset, 'paired', lambda *scan: asked.append(scan) or (None, None))
+    paired_phantom._truth(tmp_path / 'imagesTr' / 'phantom_ct_007_0000.nii.gz', 'MR')
     assert asked == [('CT', 'MR', 4, 7, 'abdomen', 'axial', 0, 'normal spleen')]
 
 
 def test_an_error_is_measured_where_the_truth_shows_something(cases):
-    truth = phantom.paired('MR', 'CT', 4, 7)[1]
-    off = pairs.measure(Known(lambda _: truth + 50), cases)['phantom_mr_007']
+    truth = dataset.paired('MR', 'CT', 4, 7)[1]
+    off = paired_phantom.measure(Known(lambda _: truth + 50), cases)['phantom_mr_007']
     assert 0.08 < off['mae'] <= 0.1 + 1e-6 and 19 < off['psnr'] < 22 and off['ssim'] < 1  # 50 of 500 HU, clipped bone
-    air = pairs.measure(Known(lambda _: np.where(truth < -200, -900, truth)), cases)['phantom_mr_007']
+    air = paired_phantom.measure(Known(lambda _: np.where(truth < -200, -900, truth)), cases)['phantom_mr_007']
     assert air['mae'] == 0
 
 
 def test_nothing_without_truth_or_generator(cases, tmp_path):
-    assert pairs.measure(Known(None, ['s_a']), cases) == {}
+    assert paired_phantom.measure(Known(None, ['s_a']), cases) == {}
     folder = tiny.write_dataset(tmp_path / 'mr', 'MR', 1)
     (image,) = (folder / 'imagesTr').iterdir()
-    assert pairs.measure(Known(None), [{'id': 'mr_0', 'image': str(image)}]) == {}
+    assert paired_phantom.measure(Known(None), [{'id': 'mr_0', 'image': str(image)}]) == {}
 
 
 @pytest.mark.parametrize('said', ['{', '[]', '{"phantom": 3}', '{"phantom": {"seed": 1}}', '\ufeff{"labels": {}}'])
@@ -68,4 +69,4 @@ def test_what_is_no_phantom_is_passed_over(cases, tmp_path, said):
     image = tmp_path / 'imagesTr' / 'case_007_0000.nii.gz'
     image.parent.mkdir()
     (tmp_path / 'dataset.json').write_text(said, encoding='utf-8')
-    assert pairs.measure(Known(None), [{'id': 'x', 'image': str(image)}]) == {}
+    assert paired_phantom.measure(Known(None), [{'id': 'x', 'image': str(image)}]) == {}

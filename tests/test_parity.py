@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from synseg_jax.interop import torch_weights
-from synseg_jax.methods import method
+from synseg_jax.devices import parallel
+from synseg_jax.exchange import torch_weights
 from synseg_jax.networks import build
-from synseg_jax.training import optimizers, parallel, state
-from synseg_jax.training.history import Past
+from synseg_jax.objective.methods import method
+from synseg_jax.objective.terms import TERMS, Choices, View
+from synseg_jax.training import optimizers, state
+from synseg_jax.training.image_pool import Past
 from synseg_jax.training.step import make_step
-from synseg_jax.training.terms import TERMS, Choices, View
 
 FOLDER = Path(os.environ.get('PARITY_DIR') or Path(__file__).resolve().parents[2] / 'shared' / 'parity')
 SMALL = Path(__file__).parent / 'data' / 'published'

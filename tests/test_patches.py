@@ -9,14 +9,15 @@ import pytest
 import tiny
 import untrained
 
-from synseg_jax.data import volume
-from synseg_jax.data.preparation import prepare
-from synseg_jax.data.records import Manifest
-from synseg_jax.data.roles import Scans
-from synseg_jax.prepare import settings_of
-from synseg_jax.training import validation
-from synseg_jax.training.inference import Networks
-from synseg_jax.training.system import System, configure
+from synseg_jax.formats import scan_file
+from synseg_jax.inference.run_networks import Networks
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.preparation.settings import settings_of
+from synseg_jax.preparation.split import Scans
+from synseg_jax.preparation.write_records import prepare
+from synseg_jax.runs import validation
+from synseg_jax.specification.resolve import configure
+from synseg_jax.training.system import System
 
 PATCHES = {'data__size': (16, 16), 'data__spacing_mm': 2.0}  # of scans of 72 x 66 mm
 WHOLE = {  # every slice, every intensity, one scan
@@ -98,7 +99,7 @@ def test_a_scan_comes_back_from_its_tiles(tmp_path, monkeypatch):
     monkeypatch.setitem(trained.networks.system.translations, 'g_ab', same)
     trained.run = replace(trained.run, typical={'a': (0.0, 700.0), 'b': (0.0, 700.0)})
     trained.config.data.percentiles = (0.0, 100.0)
-    scan = volume.read(tmp_path / 'scan.nii.gz')
+    scan = scan_file.read(tmp_path / 'scan.nii.gz')
     found = trained.synthesize(scan, 'a')
     assert set(seen) == {(8, 16, 16, 1)} and found.shape == array.shape
     assert np.abs(found - array).mean() < 40  # what is lost by going to 2 mm and back, of 700

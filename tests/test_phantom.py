@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
-from synseg_jax.data import phantom
-from synseg_jax.data.abdomen import CLASSES
 from synseg_jax.errors import InputError
+from synseg_jax.phantom import dataset
+from synseg_jax.phantom.abdomen import CLASSES
 
 ORGANS = CLASSES[1:6]
-SCAN = functools.cache(phantom.scan)
+SCAN = functools.cache(dataset.scan)
 MODALITIES = ('CT', 'MR')
 
 
 @pytest.fixture(scope='module')
 def scans():
     """Eight people per modality: (image, labels, affine)."""
-    return {m: [phantom.scan(m, 0, n) for n in range(8)] for m in MODALITIES}
+    return {m: [dataset.scan(m, 0, n) for n in range(8)] for m in MODALITIES}
 
 
 def every(scans):
@@ -42,14 +42,14 @@ def means(image, labels):
 
 
 def test_same_seed_same_bits(scans):
-    again = phantom.scan('MR', 0, 1)
+    again = dataset.scan('MR', 0, 1)
     assert all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(again, scans['MR'][1], strict=True))
 
 
 def test_different_regions_modalities_and_numbers_are_different_people():
-    requests = itertools.product(phantom.REGIONS, MODALITIES, (0, 1), range(8))
-    widths = {phantom.subject(*request)[0].half_widths_mm for request in requests}
-    assert len(widths) == 32 * len(phantom.REGIONS)
+    requests = itertools.product(dataset.REGIONS, MODALITIES, (0, 1), range(8))
+    widths = {dataset.subject(*request)[0].half_widths_mm for request in requests}
+    assert len(widths) == 32 * len(dataset.REGIONS)
 
 
 def test_every_class_is_in_every_scan(scans):
@@ -75,18 +75,18 @@ def test_spleens_are_normal_to_enormous(scans):
 
 def test_another_cohort_has_normal_spleens(tmp_path):
     """Of 100 to 320 mL; whoever is drawn without it stays as he was, and so do his other organs with it."""
-    phantom.write_dataset(tmp_path / 'set', 'CT', 1, 0, 201, cohort='normal spleen')
+    dataset.write_dataset(tmp_path / 'set', 'CT', 1, 0, 201, cohort='normal spleen')
     labels = nib.load(tmp_path / 'set' / 'labelsTr' / 'phantom_ct_201.nii.gz')
     assert 100 < volume_ml(np.asarray(labels.dataobj), labels.affine, 'spleen') < 320
     assert json.loads((tmp_path / 'set' / 'dataset.json').read_text())['phantom']['cohort'] == 'normal spleen'
     with pytest.raises(InputError, match='remove it'):
-        phantom.write_dataset(tmp_path / 'set', 'CT', 1, 0, 201)
+        dataset.write_dataset(tmp_path / 'set', 'CT', 1, 0, 201)
     for number in range(200, 224):
-        usual, other = (phantom.subject('abdomen', 'CT', 0, number, 0, name)[0] for name in ('', 'normal spleen'))
+        usual, other = (dataset.subject('abdomen', 'CT', 0, number, 0, name)[0] for name in ('', 'normal spleen'))
         assert np.array_equal(usual.organs['right lobe'].axes, other.organs['right lobe'].axes)
         assert not np.array_equal(usual.organs['spleen'].axes, other.organs['spleen'].axes)
     with pytest.raises(InputError, match="unknown cohort 'tall'; known: normal spleen"):
-        phantom.scan('CT', 0, 200, cohort='tall')
+        dataset.scan('CT', 0, 200, cohort='tall')
 
 
 def test_grids_are_those_of_scans(scans):
@@ -123,7 +123,7 @@ def test_contrast_orders_differ_between_modalities(scans):
 def pair(region, modality='CT', number=2):
     """Images by modality, labels and affine, all on the grid of one modality."""
     other = MODALITIES[modality == 'CT']
-    image, truth, labels, affine = phantom.paired(modality, other, 0, number, region)
+    image, truth, labels, affine = dataset.paired(modality, other, 0, number, region)
     return {modality: image, other: truth}, labels, affine
 
 
@@ -173,7 +173,7 @@ def test_regions_have_their_fields_of_view_and_sizes(region, modality, field_mm,
     for number in (2, 3):
         _, labels, affine = alone(region, modality, number)
         spacing_mm = nib.affines.voxel_sizes(affine)
-        assert np.unique(labels).tolist() == list(range(len(phantom.REGIONS[region].classes)))
+        assert np.unique(labels).tolist() == list(range(len(dataset.REGIONS[region].classes)))
         assert field_mm[0] - 1e-3 < labels.shape[0] * spacing_mm[0] < field_mm[1] + 1e-3
         assert slice_mm[0] <= spacing_mm[2] + 1e-6 and spacing_mm[2] <= slice_mm[1] + 1e-6
         found.append((labels > 0).sum() * spacing_mm.prod() / 1000)
@@ -223,7 +223,7 @@ def test_prostate_shows_its_zones_in_mr_and_hardly_itself_in_ct(number):
 @pytest.mark.parametrize('modality', MODALITIES)
 def test_a_heart_is_built_and_shown_as_hearts_are(modality):
     images, labels, affine = pair('heart', modality)
-    names = phantom.REGIONS['heart'].classes
+    names = dataset.REGIONS['heart'].classes
     value, middle = {}, {}
     for index, name in enumerate(names[1:], 1):
         inside = binary_erosion(labels == index, iterations=2 if name != 'myocardium' else 1)
@@ -244,16 +244,16 @@ def test_a_heart_is_built_and_shown_as_hearts_are(modality):
 def test_tumours_shrink_from_week_to_week():
     volumes, people = [], []
     for week in (0, 2, 6):
-        image, labels, affine = phantom.scan('MR', 0, 3, 'thorax', week=week)
+        image, labels, affine = dataset.scan('MR', 0, 3, 'thorax', week=week)
         volumes.append((labels == 1).sum() * abs(np.linalg.det(affine[:3, :3])))
-        people.append(phantom.subject('thorax', 'MR', 0, 3, week)[0])
+        people.append(dataset.subject('thorax', 'MR', 0, 3, week)[0])
         lung = np.median(
             image[binary_dilation(labels == 1, iterations=6) & ~binary_dilation(labels == 1, iterations=2)]
         )
         assert np.median(image[labels == 1]) > 3 * lung
     assert volumes[0] > 1.1 * volumes[1] > 1.2 * volumes[2] > 0
     assert len({person.half_widths_mm for person in people}) == 1 and len({person.breath for person in people}) == 3
-    ct, truth, labels, _ = phantom.paired('CT', 'MR', 0, 3, 'thorax', week=2)
+    ct, truth, labels, _ = dataset.paired('CT', 'MR', 0, 3, 'thorax', week=2)
     muscle = np.median(ct[(truth > 60) & (truth < 250) & (ct > 20) & (ct < 90)])
     assert abs(np.median(ct[labels == 1]) - muscle) < 40  # soft tissue, as all around it but lung
 
@@ -261,7 +261,7 @@ def test_tumours_shrink_from_week_to_week():
 def test_planes_are_views_of_one_person():
     volumes = []
     for plane, across in (('axial', 2), ('coronal', 1), ('sagittal', 0)):
-        _, labels, affine = phantom.scan('CT', 0, 0, plane=plane)
+        _, labels, affine = dataset.scan('CT', 0, 0, plane=plane)
         spacing_mm = nib.affines.voxel_sizes(affine)
         assert spacing_mm.argmax() == across and spacing_mm[across] > 4
         volumes.append(volume_ml(labels, affine, 'liver'))
@@ -270,7 +270,7 @@ def test_planes_are_views_of_one_person():
 
 def test_dataset_is_an_ordinary_raw_folder(tmp_path):
     calls = []
-    phantom.write_dataset(tmp_path / 'set', 'MR', 2, seed=0, first=1, progress=lambda *call: calls.append(call))
+    dataset.write_dataset(tmp_path / 'set', 'MR', 2, seed=0, first=1, progress=lambda *call: calls.append(call))
     assert calls == [(1, 2), (2, 2)]
     files = sorted(str(p.relative_to(tmp_path / 'set')) for p in (tmp_path / 'set').rglob('*') if p.is_file())
     cases = ['phantom_mr_001', 'phantom_mr_002']
@@ -283,20 +283,20 @@ def test_dataset_is_an_ordinary_raw_folder(tmp_path):
     scan, truth = (nib.load(tmp_path / 'set' / name) for name in (images[0], labels[0]))
     assert scan.get_data_dtype() == np.int16 and truth.get_data_dtype() == np.uint8
     assert scan.header.get_xyzt_units()[0] == 'mm' and np.array_equal(scan.affine, truth.affine)
-    image, expected, affine = phantom.scan('MR', 0, 1)
+    image, expected, affine = dataset.scan('MR', 0, 1)
     assert np.array_equal(scan.dataobj, image) and np.array_equal(truth.dataobj, expected)
     assert np.allclose(scan.affine, affine, atol=1e-3)
 
 
 def test_complete_dataset_is_left_alone_and_another_refused(tmp_path):
     folder = tmp_path / 'set'
-    phantom.write_dataset(folder, 'MR', 1, seed=0)
+    dataset.write_dataset(folder, 'MR', 1, seed=0)
     scan = folder / 'imagesTr' / 'phantom_mr_000_0000.nii.gz'
     before = scan.stat().st_mtime_ns, scan.read_bytes()
-    phantom.write_dataset(folder, 'MR', 1, seed=0)
+    dataset.write_dataset(folder, 'MR', 1, seed=0)
     assert (scan.stat().st_mtime_ns, scan.read_bytes()) == before
     with pytest.raises(InputError, match='remove it'):
-        phantom.write_dataset(folder, 'MR', 1, seed=1)
+        dataset.write_dataset(folder, 'MR', 1, seed=1)
 
 
 def test_interrupted_dataset_leaves_nothing(tmp_path):
@@ -304,47 +304,47 @@ def test_interrupted_dataset_leaves_nothing(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        phantom.write_dataset(tmp_path / 'set', 'MR', 1, seed=0, progress=interrupt)
+        dataset.write_dataset(tmp_path / 'set', 'MR', 1, seed=0, progress=interrupt)
     assert not list(tmp_path.iterdir())
 
 
 def test_dataset_over_weeks(tmp_path):
     counted = []
-    phantom.write_dataset(
+    dataset.write_dataset(
         tmp_path / 'set', 'MR', 2, 0, first=4, region='thorax', weeks=(0, 3), progress=lambda *n: counted.append(n)
     )
     names = [f'thorax_mr_{number:03d}_w{week}' for number in (4, 5) for week in (0, 3)]
     assert sorted(path.name for path in (tmp_path / 'set' / 'labelsTr').iterdir()) == [f'{n}.nii.gz' for n in names]
     assert counted == [(1, 4), (2, 4), (3, 4), (4, 4)]
     labels = nib.load(tmp_path / 'set' / 'labelsTr' / f'{names[3]}.nii.gz')
-    np.testing.assert_array_equal(labels.get_fdata(), phantom.scan('MR', 0, 5, 'thorax', week=3)[1])
+    np.testing.assert_array_equal(labels.get_fdata(), dataset.scan('MR', 0, 5, 'thorax', week=3)[1])
 
 
-@pytest.mark.parametrize('region', phantom.REGIONS)
+@pytest.mark.parametrize('region', dataset.REGIONS)
 def test_dataset_of_a_region_with_and_without_labels(tmp_path, region, monkeypatch):
-    monkeypatch.setattr(phantom, 'scan', SCAN)
+    monkeypatch.setattr(dataset, 'scan', SCAN)
     for labelled in (True, False):
         folder = tmp_path / f'labelled {labelled}'
-        phantom.write_dataset(folder, 'CT', 1, seed=0, first=3, region=region, labelled=labelled)
+        dataset.write_dataset(folder, 'CT', 1, seed=0, first=3, region=region, labelled=labelled)
         description = json.loads((folder / 'dataset.json').read_text())
         assert description['phantom']['region'] == region and description['phantom']['labelled'] is labelled
-        assert tuple(description['labels']) == phantom.REGIONS[region].classes
+        assert tuple(description['labels']) == dataset.REGIONS[region].classes
         case = f'{"phantom" if region == "abdomen" else region}_ct_003'
         assert [path.name for path in (folder / 'imagesTr').iterdir()] == [f'{case}_0000.nii.gz']
         assert (folder / 'labelsTr').exists() == (folder / 'labelsTr' / f'{case}.nii.gz').exists() == labelled
         with pytest.raises(InputError, match='remove it'):
-            phantom.write_dataset(folder, 'CT', 1, seed=0, first=3, region=region, labelled=not labelled)
+            dataset.write_dataset(folder, 'CT', 1, seed=0, first=3, region=region, labelled=not labelled)
 
 
-@pytest.mark.parametrize('region', phantom.REGIONS)
+@pytest.mark.parametrize('region', dataset.REGIONS)
 def test_unknown_modality_lists_the_known(tmp_path, region):
-    for call in (phantom.scan, functools.partial(phantom.write_dataset, tmp_path / 'set')):
+    for call in (dataset.scan, functools.partial(dataset.write_dataset, tmp_path / 'set')):
         with pytest.raises(InputError, match='known: CT, MR'):
             call('PET', 1, 0, region=region)
     with pytest.raises(InputError, match='known: CT, MR'):
-        phantom.paired('CT', 'PET', 0, 0, region)
+        dataset.paired('CT', 'PET', 0, 0, region)
 
 
 def test_unknown_region_lists_the_known(tmp_path):
     with pytest.raises(InputError, match='known: abdomen'):
-        phantom.write_dataset(tmp_path / 'set', 'CT', 1, 0, region='knee')
+        dataset.write_dataset(tmp_path / 'set', 'CT', 1, 0, region='knee')

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tiny
 
-from synseg_jax.data.pipeline import Mix, Pool, batches, epoch_steps, stream
-from synseg_jax.data.records import Manifest
+from synseg_jax.batches.pipeline import Mix, Pool, batches, epoch_steps, stream
 from synseg_jax.errors import InputError
+from synseg_jax.preparation.records import Manifest
 
 BATCH = 4
 
@@ -165,8 +165,8 @@ def test_a_vanished_file_is_named(tmp_path, workers):
     code = f"""
         from pathlib import Path
         from absl import flags
-        from synseg_jax.data.pipeline import Pool, batches
-        from synseg_jax.data.records import Manifest
+        from synseg_jax.batches.pipeline import Pool, batches
+        from synseg_jax.preparation.records import Manifest
         from synseg_jax.errors import InputError
         if __name__ == '__main__':
             flags.FLAGS(['test'])

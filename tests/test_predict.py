@@ -17,14 +17,16 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 
-from synseg_jax import scans
-from synseg_jax.data import straight, volume
+from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
-from synseg_jax.evaluation import figures, organs
-from synseg_jax.extras import EXTRAS, spread
-from synseg_jax.predict import predict
-from synseg_jax.training import parallel
-from synseg_jax.training.system import configure
+from synseg_jax.formats import scan_file, straight
+from synseg_jax.imaging import colours, volume
+from synseg_jax.inference import model_folder, postprocess, trained_model
+from synseg_jax.inference.predict_scans import predict
+from synseg_jax.inference.scan_outputs import EXTRAS, spread
+from synseg_jax.reports import figures
+from synseg_jax.runs import open_run
+from synseg_jax.specification.resolve import configure
 
 SHAPE = (20, 26, 5)
 ORIENTATIONS = [
@@ -45,8 +47,8 @@ def trained(tmp_path_factory):
             config = tiny.config(predict__resample=resample)
             typical = {'a': (0.0, 700.0), 'b': (-200.0, 300.0)}
             workdir = tmp_path_factory.mktemp('run')
-            run = scans.Run(workdir, configure(config, 'synseg'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, typical)
-            made[resample] = scans.Trained(run, params)
+            run = model_folder.Run(workdir, configure(config, 'synseg'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, typical)
+            made[resample] = trained_model.Trained(run, params)
         return made[resample]
 
     return trained
@@ -129,7 +131,7 @@ def test_labels_carry_the_header(trained, tmp_path, name, orientation):
     for field, value in header.items():
         image.header[field] = value
     nib.save(image, tmp_path / name)
-    written = predict(trained(), volume.inputs(tmp_path / name), tmp_path / 'labels')
+    written = predict(trained(), scan_file.inputs(tmp_path / name), tmp_path / 'labels')
     assert written == {'scan': tmp_path / 'labels' / 'scan.nii.gz'}
     label, stored = nib.load(written['scan']), nib.load(tmp_path / name)
     np.testing.assert_array_equal(label.affine, stored.affine)
@@ -139,7 +141,7 @@ def test_labels_carry_the_header(trained, tmp_path, name, orientation):
     assert label.get_data_dtype() == np.uint8 and label.shape == stored.shape
     assert label.header.get_intent()[0] == 'label'
     assert b'PATIENT' not in label.to_bytes()
-    np.testing.assert_array_equal(np.asarray(label.dataobj), trained().segment(volume.read(tmp_path / name), 'b'))
+    np.testing.assert_array_equal(np.asarray(label.dataobj), trained().segment(scan_file.read(tmp_path / name), 'b'))
 
 
 def test_linear_votes_are_smoother(trained):
@@ -152,14 +154,14 @@ def test_linear_votes_are_smoother(trained):
 def test_outside_the_centre_is_background(tmp_path):
     """Labels and synthetic scans lie where they belong, whatever the axes; where nobody looked there is nothing."""
     scan = volume.Volume(_scan(), _affine())
-    trained = scans.Trained(_run(tmp_path, data__target_center=0.5), tiny.first_state().params)
+    trained = trained_model.Trained(_run(tmp_path, data__target_center=0.5), tiny.first_state().params)
     reference = trained.segment(scan, 'b')
     columns, rows, _ = SHAPE  # their order is turned round on the way to upright slices
     inside = np.zeros(SHAPE, bool)
     inside[columns // 4 : -columns // 4, 1 + rows // 4 : -(rows // 4)] = True
     assert reference[inside].any() and not reference[~inside].any()
     small = volume.Volume(scan.array[inside.any((1, 2))][:, inside.any((0, 2))], _affine())
-    whole = scans.Trained(_run(tmp_path), tiny.first_state().params)
+    whole = trained_model.Trained(_run(tmp_path), tiny.first_state().params)
     np.testing.assert_array_equal(reference[inside].reshape(small.array.shape), whole.segment(small, 'b'))
     probability = trained.probability(scan, 'b', 1)
     assert probability[inside].any() and not probability[~inside].any()
@@ -173,7 +175,7 @@ def test_neighbours_reach_the_network(tmp_path):
     """Context of three slices: a change in one slice reaches the labels of its neighbours, and no further."""
     run = _run(tmp_path, method='supervised', context__slices=1)
     params = {'s_a': run.system.first_state(parallel.mesh(1)).params['s_a']}
-    trained = scans.Trained(run, params)
+    trained = trained_model.Trained(run, params)
     array = _scan()
     changed = array.copy()
     changed[:, :, 1] = array[::-1, ::-1, 4]
@@ -182,7 +184,7 @@ def test_neighbours_reach_the_network(tmp_path):
 
 
 def test_unknown_resampling(trained, tmp_path):
-    system = scans.Trained(_run(tmp_path, predict__resample='cubic'), tiny.first_state().params)
+    system = trained_model.Trained(_run(tmp_path, predict__resample='cubic'), tiny.first_state().params)
     with pytest.raises(InputError, match="unknown predict.resample 'cubic'; known: linear, nearest"):
         system.segment(volume.Volume(_scan(), _affine()), 'b')
 
@@ -192,16 +194,16 @@ def test_inputs(tmp_path):
     (tmp_path / 'set' / 'imagesTr' / 'notes.txt').touch()
     (tmp_path / 'set' / 'imagesTr' / '.hidden.nii').touch()
     expected = dict(zip('xy', files, strict=True))
-    assert volume.inputs(files[1]) == {'y': files[1]}
-    assert volume.inputs(tmp_path / 'set' / 'imagesTr') == expected
-    assert volume.inputs(tmp_path / 'set') == expected
+    assert scan_file.inputs(files[1]) == {'y': files[1]}
+    assert scan_file.inputs(tmp_path / 'set' / 'imagesTr') == expected
+    assert scan_file.inputs(tmp_path / 'set') == expected
     test = _save(tmp_path / 'set' / 'imagesTs' / 'z_0000.nii.gz', np.zeros((2, 2, 2), np.int16))
-    assert volume.inputs(tmp_path / 'set') == {'z': test}
+    assert scan_file.inputs(tmp_path / 'set') == {'z': test}
     with pytest.raises(InputError, match='none: no such file or folder'):
-        volume.inputs(tmp_path / 'none')
+        scan_file.inputs(tmp_path / 'none')
     (tmp_path / 'empty').mkdir()
     with pytest.raises(InputError, match='holds no scan; known: .nii, .nii.gz'):
-        volume.inputs(tmp_path / 'empty')
+        scan_file.inputs(tmp_path / 'empty')
 
 
 def test_inputs_of_dicom(tmp_path):
@@ -210,20 +212,20 @@ def test_inputs_of_dicom(tmp_path):
         for file in write_series(tmp_path / f'{number}', np.zeros((4, 4, 2)), tiny.AFFINE, SeriesNumber=number):
             (tmp_path / 'exam' / 'both').mkdir(parents=True, exist_ok=True)
             file.rename(tmp_path / 'exam' / 'both' / f'{number}_{file.name}')
-    all_of_them = volume.inputs(tmp_path / 'exam')
+    all_of_them = scan_file.inputs(tmp_path / 'exam')
     assert sorted(all_of_them) == ['both_3', 'both_7']
     one = tmp_path / 'exam' / 'both#7'
-    assert volume.inputs(one) == {'both_7': one} == {'both_7': all_of_them['both_7']}
+    assert scan_file.inputs(one) == {'both_7': one} == {'both_7': all_of_them['both_7']}
     (tmp_path / 'exam').rename(tmp_path / 'patient')
     (tmp_path / 'study').mkdir()
     (tmp_path / 'patient').rename(tmp_path / 'study' / 'patient')
     with pytest.raises(InputError, match='study: holds no scan; DICOM lies deeper, in .*study/patient/both; name the'):
-        volume.inputs(tmp_path / 'study')
+        scan_file.inputs(tmp_path / 'study')
 
 
 def test_a_folder_of_scans(trained, tmp_path):
     source = tiny.write_dataset(tmp_path / 'set', 'CT', 2)
-    written = predict(trained(), volume.inputs(source), tmp_path / 'labels')
+    written = predict(trained(), scan_file.inputs(source), tmp_path / 'labels')
     assert sorted(written) == ['ct_0', 'ct_1'] and all(path.is_file() for path in written.values())
     description = json.loads((tmp_path / 'labels' / 'dataset.json').read_text())
     assert description['labels'] == {name: i for i, name in enumerate(tiny.CLASSES)}
@@ -233,7 +235,7 @@ def test_a_folder_of_scans(trained, tmp_path):
 @pytest.mark.parametrize('broken', ['truncated', 'vanished', 'not finite', '4-D'])
 def test_a_broken_scan_is_named_and_the_others_are_segmented(trained, tmp_path, broken):
     folder = tiny.write_dataset(tmp_path / 'set', 'CT', 3)
-    files = volume.inputs(folder)
+    files = scan_file.inputs(folder)
     path = files['ct_1']
     if broken == 'truncated':
         path.write_bytes(path.read_bytes()[:2000])
@@ -248,7 +250,7 @@ def test_a_broken_scan_is_named_and_the_others_are_segmented(trained, tmp_path, 
     left = sorted(str(p.relative_to(tmp_path / 'out')) for p in (tmp_path / 'out').rglob('*') if p.is_file())
     assert left == ['ct_0.nii.gz', 'ct_2.nii.gz', 'dataset.json', 'volumes.csv']
     for name in left[:2]:
-        volume.read(tmp_path / 'out' / name)
+        scan_file.read(tmp_path / 'out' / name)
     assert json.loads((tmp_path / 'out' / 'dataset.json').read_text())['numTraining'] == 2
     with pytest.raises(InputError, match='^[^;]*ct_1_0000.nii.gz') as alone:
         predict(trained(), {'ct_1': path}, tmp_path / 'nothing')
@@ -290,7 +292,7 @@ def test_the_command_names_scans_without_contrast(tmp_path):
 
 @pytest.mark.parametrize('error', [MemoryError(), jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory')])
 def test_a_scan_that_is_too_large(trained, tmp_path, monkeypatch, error):
-    files, segment = _three(tmp_path / 'ct'), scans.Trained.segment
+    files, segment = _three(tmp_path / 'ct'), trained_model.Trained.segment
     files['b'], files['c'] = (_save(files[case], _scan() + i) for i, case in enumerate('bc'))
 
     def segmented(self, scan, domain):
@@ -298,7 +300,7 @@ def test_a_scan_that_is_too_large(trained, tmp_path, monkeypatch, error):
             raise error
         return segment(self, scan, domain)
 
-    monkeypatch.setattr(scans.Trained, 'segment', segmented)
+    monkeypatch.setattr(trained_model.Trained, 'segment', segmented)
     with pytest.raises(InputError, match=r'1 of 3 scans left out.*:\n.*c.nii.gz: not enough memory for it; crop it'):
         predict(trained(), files, tmp_path / 'out')
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.nii.gz', 'b.nii.gz', 'dataset.json']
@@ -306,7 +308,7 @@ def test_a_scan_that_is_too_large(trained, tmp_path, monkeypatch, error):
 
 def test_an_error_of_the_program_is_not_the_scans(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        scans.Trained, 'segment', lambda *_: (_ for _ in ()).throw(jax.errors.JaxRuntimeError('INTERNAL'))
+        trained_model.Trained, 'segment', lambda *_: (_ for _ in ()).throw(jax.errors.JaxRuntimeError('INTERNAL'))
     )
     with pytest.raises(jax.errors.JaxRuntimeError, match='INTERNAL'):
         predict(trained(), _three(tmp_path / 'ct'), tmp_path / 'out')
@@ -347,10 +349,10 @@ def test_extras_that_fail_leave_the_labels(trained, tmp_path, monkeypatch):
 
 
 def test_what_is_wrong_for_all_scans_is_said_once(trained, tmp_path):
-    system = scans.Trained(_run(tmp_path, predict__resample='cubic'), tiny.first_state().params)
+    system = trained_model.Trained(_run(tmp_path, predict__resample='cubic'), tiny.first_state().params)
     with pytest.raises(InputError, match="unknown predict.resample 'cubic'; known: linear, nearest"):
         predict(system, _three(tmp_path / 'ct'), tmp_path / 'out')
-    system = scans.Trained(_run(tmp_path, method='cyclegan'), {})
+    system = trained_model.Trained(_run(tmp_path, method='cyclegan'), {})
     with pytest.raises(InputError, match='segments no scans of domain b; choose another --domain'):
         predict(system, _three(tmp_path / 'ct'), tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
@@ -384,15 +386,15 @@ def test_unknown_domain(trained, tmp_path):
 def test_a_system_without_the_network(tmp_path):
     run = _run(tmp_path, method='supervised')
     with pytest.raises(InputError, match='method supervised trains no g_ab; choose another --system'):
-        scans.Trained(run, {}).synthesize(volume.Volume(_scan('MR'), _affine()), 'a')
+        trained_model.Trained(run, {}).synthesize(volume.Volume(_scan('MR'), _affine()), 'a')
     run = _run(tmp_path, method='cyclegan')
     with pytest.raises(InputError, match='method cyclegan trains no segmentor; choose another --system'):
-        scans.Trained(run, {}).segment(volume.Volume(_scan(), _affine()), 'b')
+        trained_model.Trained(run, {}).segment(volume.Volume(_scan(), _affine()), 'b')
 
 
 def _run(folder, **changes):
     config = configure(tiny.config(**changes), 'synseg')
-    return scans.Run(folder, config, tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 9.5), 'b': (1.0, 2.0)})
+    return model_folder.Run(folder, config, tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 9.5), 'b': (1.0, 2.0)})
 
 
 ALONE = {'method': 'supervised'}  # a segmentor is all that is drawn
@@ -410,7 +412,7 @@ VIEWS = {
 def test_flips_are_the_mean_over_the_scan_and_its_mirror_image(tmp_path, view):
     """The mirror image is made of the file's voxels here, whatever axes they have."""
     plain = untrained.trained(tmp_path, **VIEWS[view])
-    flipped = scans.Trained(untrained.run(tmp_path, **VIEWS[view], predict__flips='lr'), plain.networks.params)
+    flipped = trained_model.Trained(untrained.run(tmp_path, **VIEWS[view], predict__flips='lr'), plain.networks.params)
     orientation, array = ORIENTATIONS[13], _scan()
     scan, mirror = (_stored(a, _affine((12, -7, 20)), orientation) for a in (array, array[::-1]))
     for label in range(len(tiny.CLASSES)):
@@ -452,18 +454,18 @@ def test_a_tilted_gantry(trained, tmp_path):
     """Labels lie on the grid of their scan with its shear or, straightened, at the same place without."""
     sheared = _affine((12, -7, 20)) @ [[1, 0, 0, 0], [0, 1, 1.5, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     files = {'x': _save(tmp_path / 'x.nii.gz', _scan(), sheared)}
-    plain = volume.read_labels(predict(trained('nearest'), files, tmp_path / 'a')['x'])
+    plain = scan_file.read_labels(predict(trained('nearest'), files, tmp_path / 'a')['x'])
     written = predict(
         trained('nearest'), files, tmp_path / 'b', extras=['probabilities', 'overlays', 'volumes'], write=straight.write
     )
-    found = volume.read_labels(written['x'])
+    found = scan_file.read_labels(written['x'])
     np.testing.assert_allclose(plain.affine, sheared, atol=1e-4)
     assert nib.load(tmp_path / 'a/x.nii.gz').header['qform_code'] == 0
     expected = straight.straighten(plain, labels=True)
     np.testing.assert_array_equal(found.array, expected.array)
     np.testing.assert_allclose(found.affine, expected.affine, atol=1e-4)
     assert nib.load(written['x']).header['qform_code'] == 1 and found.array.any()
-    one = volume.read(tmp_path / 'b/probabilities' / tiny.CLASSES[1] / 'x.nii.gz')
+    one = scan_file.read(tmp_path / 'b/probabilities' / tiny.CLASSES[1] / 'x.nii.gz')
     np.testing.assert_allclose(one.affine, found.affine, atol=1e-4)
     assert one.array.shape == found.array.shape and len({*one.array.ravel()}) > 20
 
@@ -488,7 +490,7 @@ def test_probabilities_where_nobody_looked(tmp_path):
     trained = untrained.trained(tmp_path, **ALONE, data__target_center=0.5)
     files = {'x': _save(tmp_path / 'x.nii.gz', _scan())}
     predict(trained, files, tmp_path / 'out', extras=['probabilities'])
-    total = sum(volume.read(path).array for path in (tmp_path / 'out' / 'probabilities').rglob('*.nii.gz'))
+    total = sum(scan_file.read(path).array for path in (tmp_path / 'out' / 'probabilities').rglob('*.nii.gz'))
     inside = np.zeros(SHAPE, bool)
     inside[SHAPE[0] // 4 : -SHAPE[0] // 4, 1 + SHAPE[1] // 4 : -(SHAPE[1] // 4)] = True
     np.testing.assert_allclose(total, inside, atol=5e-5)
@@ -496,8 +498,10 @@ def test_probabilities_where_nobody_looked(tmp_path):
 
 def test_class_names_that_are_no_file_names(tmp_path):
     run = untrained.run(tmp_path, **ALONE)
-    run = scans.Run(run.folder, run.config, ('background', 'left/right kidney', '../spleen'), run.channels, run.typical)
-    trained = scans.Trained(run, untrained.trained(tmp_path, **ALONE).networks.params)
+    run = model_folder.Run(
+        run.folder, run.config, ('background', 'left/right kidney', '../spleen'), run.channels, run.typical
+    )
+    trained = trained_model.Trained(run, untrained.trained(tmp_path, **ALONE).networks.params)
     predict(trained, {'x': _save(tmp_path / 'x.nii', _scan())}, tmp_path / 'out', extras=['probabilities'])
     folders = {path.name for path in (tmp_path / 'out' / 'probabilities').iterdir()}
     assert folders == {'background', 'left_right kidney', '.._spleen'}
@@ -523,8 +527,8 @@ def test_overlays(trained, tmp_path):
     pictures = sorted((tmp_path / 'out' / 'overlays').iterdir())
     assert [path.name for path in pictures] == ['x.png', 'y.png']
     for path in pictures:
-        present = set(np.unique(volume.read_labels(written[path.stem]).array)) - {0}
-        drawn = {label for label in (1, 2) if _has_colour(imread(path), figures.colour(label))}
+        present = set(np.unique(scan_file.read_labels(written[path.stem]).array)) - {0}
+        drawn = {label for label in (1, 2) if _has_colour(imread(path), colours.colour(label))}
         assert drawn == present and drawn
 
 
@@ -567,11 +571,11 @@ def test_components(tmp_path, lesions):
     plain = untrained.trained(tmp_path, **ALONE)
     chosen = untrained.run(tmp_path, **ALONE, predict__components='largest', lesions=lesions)
     files = {'x': _save(tmp_path / 'x.nii', _scan())}
-    before = volume.read_labels(predict(plain, files, tmp_path / 'plain')['x']).array
-    written = predict(scans.Trained(chosen, plain.networks.params), files, tmp_path / 'out', extras=['volumes'])
+    before = scan_file.read_labels(predict(plain, files, tmp_path / 'plain')['x']).array
+    written = predict(trained_model.Trained(chosen, plain.networks.params), files, tmp_path / 'out', extras=['volumes'])
     spared = [tiny.CLASSES.index(name) for name in lesions]
-    found = volume.read_labels(written['x']).array
-    np.testing.assert_array_equal(found, organs.largest_pieces(before, spared))
+    found = scan_file.read_labels(written['x']).array
+    np.testing.assert_array_equal(found, postprocess.largest_pieces(before, spared))
     assert ((found == 2) == (before == 2)).all() == bool(lesions)
     with (tmp_path / 'out' / 'volumes.csv').open() as file:
         measured = {row['organ']: float(row['mL']) for row in csv.DictReader(file)}
@@ -607,10 +611,10 @@ def test_the_command(tmp_path):
     each = [f'probabilities/{name}/{{}}.nii.gz' for name in tiny.CLASSES] + ['overlays/{}.png', '{}.nii.gz']
     expected = {text.format(case) for text in each for case in ('ct_0', 'ct_1')}
     assert files == expected | {'dataset.json', 'volumes.csv'}
-    trained = scans.find(workdir)
+    trained = open_run.find(workdir)
     trained.config.predict.flips = 'lr'
     trained.config.predict.components = 'largest'
-    written = predict(trained, volume.inputs(source), tmp_path / 'again')
+    written = predict(trained, scan_file.inputs(source), tmp_path / 'again')
     for case, path in written.items():
         assert path.read_bytes() == (tmp_path / 'out' / f'{case}.nii.gz').read_bytes()
 
@@ -635,27 +639,27 @@ def test_a_stage_of_an_earlier_version(tmp_path):
     content = json.loads((tmp_path / 'stage.json').read_text())
     content['config']['predict'] = {'batch': 3, 'resample': 'linear'}
     (tmp_path / 'stage.json').write_text(json.dumps(content))
-    found = scans.Run.load(tmp_path).config.predict
+    found = model_folder.Run.load(tmp_path).config.predict
     assert found.to_dict() == {'batch': 3, 'resample': 'linear', 'flips': '', 'components': '', 'window': 'tiles'}
 
 
 def test_a_run_round_trips(tmp_path):
     made = _run(tmp_path)
     made.save()
-    read = scans.Run.load(tmp_path)
+    read = model_folder.Run.load(tmp_path)
     assert read.config.to_json_best_effort() == made.config.to_json_best_effort()
     assert (read.classes, read.channels, read.typical) == (made.classes, made.channels, made.typical)
 
 
 def test_no_run(tmp_path):
     with pytest.raises(InputError, match='stage.json: no such file; --workdir is the folder that synseg_jax.main'):
-        scans.Run.load(tmp_path)
+        model_folder.Run.load(tmp_path)
     for content in ('', '{"config": {}', '[]', '{"config": {}}'):
         (tmp_path / 'stage.json').write_text(content)
         with pytest.raises(InputError, match='stage.json: .+; copy the workdir again, or train again'):
-            scans.Run.load(tmp_path)
+            model_folder.Run.load(tmp_path)
     with pytest.raises(InputError, match='run.json: no such file'):
-        scans.find(tmp_path)
+        open_run.find(tmp_path)
 
 
 @pytest.mark.parametrize('field, said', [('optimizer.rule', 'unknown optimizer'), ('dtype', 'unknown dtype')])
@@ -669,7 +673,7 @@ def test_a_stage_that_describes_no_networks_is_named(tmp_path, field, said):
     place[name] = 'x'
     (tmp_path / 'stage.json').write_text(json.dumps(content))
     with pytest.raises(InputError, match=f"stage.json: {said} 'x'; known: .+; copy the workdir again"):
-        _ = scans.Run.load(tmp_path).system
+        _ = model_folder.Run.load(tmp_path).system
 
 
 def test_a_field_that_no_configuration_can_have_is_named(tmp_path):
@@ -678,7 +682,7 @@ def test_a_field_that_no_configuration_can_have_is_named(tmp_path):
     content['config']['train']['0.5'] = 1
     (tmp_path / 'stage.json').write_text(json.dumps(content))
     with pytest.raises(InputError, match=r'stage.json: .*0\.5 .*; copy the workdir again'):
-        scans.Run.load(tmp_path)
+        model_folder.Run.load(tmp_path)
 
 
 def test_the_last_stage_with_the_network_is_found(tmp_path):
@@ -689,9 +693,9 @@ def test_the_last_stage_with_the_network_is_found(tmp_path):
     (tmp_path / 'run.json').write_text(json.dumps(stages))
     for network, folder in (('g', 'two'), ('s', 'three')):
         with pytest.raises(InputError, match=rf'{folder}/checkpoints: no readable checkpoint; train first'):
-            scans.find(tmp_path, network=network)
+            open_run.find(tmp_path, network=network)
     with pytest.raises(InputError, match='y is not trained yet; run synseg_jax.main'):
-        scans.find(tmp_path, 'y')
+        open_run.find(tmp_path, 'y')
     (tmp_path / 'run.json').write_text(json.dumps({**stages, 'systems': {'x': ['two']}}))
     with pytest.raises(InputError, match='system x trains no segmentor; choose another --system'):
-        scans.find(tmp_path)
+        open_run.find(tmp_path)

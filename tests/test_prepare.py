@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import tiny
 
-from synseg_jax.data import intensity, preparation, slices, volume
-from synseg_jax.data.preparation import prepare, prepare_again
-from synseg_jax.data.records import Manifest
-from synseg_jax.data.roles import Scans
-from synseg_jax.data.settings import Settings
 from synseg_jax.errors import InputError
-from synseg_jax.prepare import parse_set, settings_of
+from synseg_jax.formats import scan_file
+from synseg_jax.imaging import intensity, slices, volume
+from synseg_jax.preparation import write_records
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.preparation.sets import parse_set
+from synseg_jax.preparation.settings import Settings, settings_of
+from synseg_jax.preparation.split import Scans
+from synseg_jax.preparation.write_records import prepare, prepare_again
 
 SETTINGS = Settings(size=(8, 10), source_split=(0.5, 0.25, 0.25), target_split=(0.75, 0.0, 0.25))
 AFFINE = np.diag([-1.5, 1.5, 4.0, 1.0])  # stored left, anterior, superior
@@ -66,8 +68,8 @@ def test_records_are_the_scans(sets, tmp_path):
     manifest = prepare(sets, tmp_path / 'out', SETTINGS)
     assert manifest.classes == ('background', 'liver', 'spleen') and manifest.sets['target']['channel'] == 'CT'
     case = manifest.role('source', 'train')['cases'][0]
-    upright = volume.canonical(volume.read(case['image'])).array
-    label = volume.canonical(volume.read_labels(case['label'])).array
+    upright = volume.canonical(scan_file.read(case['image'])).array
+    label = volume.canonical(scan_file.read_labels(case['label'])).array
     low, high = np.percentile(upright, [2.5, 97.5])
     assert (case['low'], case['high']) == (pytest.approx(low), pytest.approx(high))
     assert (case['slices'], case['records'], case['dropped'], case['scan_size']) == (5, 4, 1, [20, 16])
@@ -111,7 +113,7 @@ def test_a_subject_in_two_roles(sets, tmp_path):
 def test_deterministic(sets, tmp_path, monkeypatch):
     """Twice the same, however many scans are read at the same time."""
     for name, workers in (('a', 1), ('b', 5)):
-        monkeypatch.setattr(preparation, 'WORKERS', workers)
+        monkeypatch.setattr(write_records, 'WORKERS', workers)
         prepare(sets, tmp_path / name, SETTINGS)
     assert _bytes(tmp_path / 'a') == _bytes(tmp_path / 'b') and len(_bytes(tmp_path / 'a')) == 5
     assert (tmp_path / 'a/manifest.json').read_bytes() == (tmp_path / 'b/manifest.json').read_bytes()
@@ -425,14 +427,14 @@ def test_only_the_targets_centre_is_kept(sets, tmp_path):
     for role in ('train', 'val', 'test'):
         assert (half.path('source', role)).read_bytes() == whole.path('source', role).read_bytes()
     case = half.role('target', 'train')['cases'][0]
-    upright = volume.canonical(volume.read(case['image']))
+    upright = volume.canonical(scan_file.read(case['image']))
     pictures = slices.to_stack(upright.array, 'axial')[:, 5:15, 4:12]  # of 20 rows and 16 columns
     window = intensity.window(*SETTINGS.window_hu)
     expected = slices.resize_linear(window.apply(pictures), SETTINGS.size)
     record = half.records('target', 'train')[1]
     assert record['case'] == 0
     np.testing.assert_allclose(record['image'][..., 0], expected[record['slice']], atol=1e-4)
-    label = slices.to_stack(volume.canonical(volume.read_labels(case['label'])).array, 'axial')[:, 5:15, 4:12]
+    label = slices.to_stack(volume.canonical(scan_file.read_labels(case['label'])).array, 'axial')[:, 5:15, 4:12]
     np.testing.assert_array_equal(record['label'] > 0, slices.resize_nearest(label, SETTINGS.size)[record['slice']] > 0)
 
 

@@ -19,10 +19,11 @@ import quick
 import tiny
 
 from synseg_jax import files
-from synseg_jax.data.records import Manifest
+from synseg_jax.devices import parallel, processes
 from synseg_jax.errors import InputError
-from synseg_jax.scans import Run
-from synseg_jax.training import loop, parallel, processes
+from synseg_jax.inference.model_folder import Run
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.training import loop
 from synseg_jax.training.checkpoint import Checkpoints
 
 BATCH, STEPS, SAVE, SIZE = 4, 20, 8, (16, 16)

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from synseg_jax.data.records import Manifest, Records, RecordWriter, decode, encode
 from synseg_jax.errors import InputError
+from synseg_jax.preparation.records import Manifest, Records, RecordWriter, decode, encode
 
 
 def _write(path, count=20):

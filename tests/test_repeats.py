@@ -6,11 +6,11 @@ import pytest
 import tiny
 
 from configs import variants
-from synseg_jax import compare, stages
-from synseg_jax.data.records import Manifest
-from synseg_jax.data.selection import select
-from synseg_jax.prepare import settings_of
-from synseg_jax.repeats import repeats
+from synseg_jax.batches.selection import select
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.preparation.settings import settings_of
+from synseg_jax.runs import comparison, stages
+from synseg_jax.runs.repeats import repeats
 
 SYSTEMS = {
     'plain': {},
@@ -60,10 +60,12 @@ def test_every_seed_of_training_is_raised_and_no_other(tmp_path):
 def test_main_is_told_the_seed(tmp_path, monkeypatch):
     """The last of two flags counts, so that a seed on the command line is raised as well."""
     lines = []
-    monkeypatch.setattr(compare.subprocess, 'Popen', lambda line: lines.append(line) or type('', (), {'wait': int})())
+    monkeypatch.setattr(
+        comparison.subprocess, 'Popen', lambda line: lines.append(line) or type('', (), {'wait': int})()
+    )
     argv = ['compare', '--table=x.py', '--table.seed=2', '--seeds=2']
     for repeat in repeats(_config(seed=2), tmp_path, 2):
-        assert compare.train('plain', repeat, argv) == (0, False)
+        assert comparison.train('plain', repeat, argv) == (0, False)
     assert [line[3:] for line in lines] == [
         ['--config=x.py', '--config.seed=2', "--config.run=('plain',)", f'--workdir={tmp_path}'],
         ['--config=x.py', '--config.seed=2', '--config.seed=3', '--config.systems.seeded.seed=6',
@@ -89,13 +91,13 @@ def test_every_seed_is_trained_once(tmp_path, monkeypatch):
             _results(repeat.workdir / system, (0.5,), fields=stages.fields(repeat.config, system))
         return int(asked[-1] == ('plain', 1)), False
 
-    monkeypatch.setattr(compare, 'train', train)
+    monkeypatch.setattr(comparison, 'train', train)
     systems = ('plain', 'atlases')
-    assert not compare.train_missing(repeats(_config(), tmp_path, 1), systems, ())
+    assert not comparison.train_missing(repeats(_config(), tmp_path, 1), systems, ())
     assert asked == [('plain', 0), ('atlases', 0)]
-    assert compare.train_missing(repeats(_config(), tmp_path, 3), systems, ()) == {'plain, seed 1': 1}
+    assert comparison.train_missing(repeats(_config(), tmp_path, 3), systems, ()) == {'plain, seed 1': 1}
     assert asked[2:] == [('plain', 1), ('plain', 2)]
-    compare.train_missing(repeats(_config(), tmp_path, 3), systems, ())
+    comparison.train_missing(repeats(_config(), tmp_path, 3), systems, ())
     assert asked[4:] == [('plain', 1)]
 
 
@@ -104,11 +106,11 @@ def test_rows_are_means_over_seeds(tmp_path):
     _results(tmp_path / 'plain', (0.2, 0.4))
     _results(tmp_path / 'seed1' / 'plain', (0.4, None), seed=1)
     _results(tmp_path / 'atlases', (0.5, 0.7), steps=0)
-    plain, atlases = compare.rows(_config(), tmp_path, seeds=3)
+    plain, atlases = comparison.rows(_config(), tmp_path, seeds=3)
     dice = {case: of['liver']['dice'] for case, of in plain.cases.items()}
     assert dice == {'c0': pytest.approx(0.3), 'c1': 0.4}
     assert plain.by_seed.keys() == {0, 1} and plain.by_seed[1]['c0']['liver']['dice'] == 0.4
     assert (plain.seconds, plain.memory_gib, plain.note) == (120.0, 2.0, '2 of 3 seeds have run')
     assert atlases.by_seed.keys() == {0, 1, 2} and atlases.by_seed[2] == atlases.by_seed[0] and not atlases.note
-    once, _ = compare.rows(_config(), tmp_path)
+    once, _ = comparison.rows(_config(), tmp_path)
     assert not once.by_seed and once.cases['c0']['liver']['dice'] == 0.2

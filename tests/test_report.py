@@ -10,9 +10,10 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from synseg_jax.evaluation import comparison, figures, report, statistics, wording
-from synseg_jax.evaluation.report import Report, Row
-from synseg_jax.results import mean_of
+from synseg_jax.evaluation import statistics
+from synseg_jax.reports import comparison, figures, report, wording
+from synseg_jax.reports.report import Report, Row
+from synseg_jax.runs.results import mean_of
 
 HOSTILE = '<script>alert("1")</script> | *x* $\\frac{$ & \'y\''
 VOID = {'meta', 'img', 'br'}
@@ -248,7 +249,7 @@ def test_words():
 def test_a_failed_write_leaves_the_old_report(example, tmp_path, monkeypatch):
     (tmp_path / 'report.html').write_text('old')
 
-    monkeypatch.setattr('synseg_jax.evaluation.page.render', lambda *_: 'half of a page, then \ud800')
+    monkeypatch.setattr('synseg_jax.reports.html_page.render', lambda *_: 'half of a page, then \ud800')
     with pytest.raises(UnicodeEncodeError):
         report.write(example, tmp_path)
     assert (tmp_path / 'report.html').read_text() == 'old'

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from synseg_jax.data.pipeline import Mix, Pool, batches
-from synseg_jax.training import parallel
-from synseg_jax.training.memory import GIB
-from synseg_jax.training.resident import Resident, resident_gib
+from synseg_jax.batches.device_cache import Resident, resident_gib
+from synseg_jax.batches.pipeline import Mix, Pool, batches
+from synseg_jax.devices import parallel
+from synseg_jax.devices.environment import GIB
 
 ARRAYS = ('a', 'b', 'label_a')
 

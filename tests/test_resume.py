@@ -13,10 +13,10 @@ import background
 import pytest
 import tiny
 
-from synseg_jax import experiment
-from synseg_jax.data import pipeline
+from synseg_jax.batches import pipeline
 from synseg_jax.errors import InputError
-from synseg_jax.evaluation import plots
+from synseg_jax.reports import training_curves
+from synseg_jax.runs import experiment
 from synseg_jax.training.checkpoint import Checkpoints
 
 STEPS = 20  # of batch 2, in epochs of 12: more than one
@@ -131,7 +131,7 @@ def test_a_run_that_is_killed_before_its_curves_are_drawn_draws_them(tiny_record
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(plots, 'curves', killed)
+        patch.setattr(training_curves, 'curves', killed)
         with pytest.raises(KeyboardInterrupt):
             _run(tiny_records, workdir)
     _run(tiny_records, workdir)

@@ -9,8 +9,9 @@ import pytest
 from dicom_files import write_rtstruct, write_series
 from skimage.draw import polygon2mask
 
-from synseg_jax.data import label_maps, rtstruct, volume
+from synseg_jax.dicom import rtstruct
 from synseg_jax.errors import InputError
+from synseg_jax.formats import label_maps, scan_file
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0, 0, 1]])
@@ -53,7 +54,7 @@ def test_contours_against_scikit_image(tmp_path, drawn, turned):
         affine[:3, :3] = np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ AFFINE[:3, :3] @ np.diag([1, 1, -1])
         folder = tmp_path / 'turned'
         path = write_rtstruct(tmp_path / 'turned.dcm', write_series(folder, np.zeros((40, 36, 4)), affine), contours)
-    scan = volume.read(folder)
+    scan = scan_file.read(folder)
     names = rtstruct.named(path)
     assert names == {1: 'Liver', 2: 'GTV 1', 3: 'GTV 2'}
     order = range(4)[::-1] if turned else range(4)  # slices are stacked along the normal of their axes
@@ -67,7 +68,7 @@ def test_contours_that_cross_themselves_and_the_border(tmp_path):
     rng, array = np.random.default_rng(0), np.zeros((20, 17, 4))
     files = write_series(tmp_path / 'ct', array, AFFINE)
     contours = {str(i): [(i % 4, rng.uniform(-6, 25, (rng.integers(3, 12), 2)))] for i in range(40)}
-    path, scan = write_rtstruct(tmp_path / 'rt.dcm', files, contours), volume.read(tmp_path / 'ct')
+    path, scan = write_rtstruct(tmp_path / 'rt.dcm', files, contours), scan_file.read(tmp_path / 'ct')
     for number, name in rtstruct.named(path).items():
         found = rtstruct.mask(path, number, tmp_path / 'ct', scan)
         np.testing.assert_array_equal(found, _masked(contours[name], array.shape))
@@ -91,7 +92,7 @@ def test_contours_of_classes_that_have_numbers(drawn):
     read = label_maps.read(path, folder, values, ('background', 'liver', 'tumour'))
     np.testing.assert_array_equal(read.array == 1, _masked(contours['Liver'], read.array.shape))
     np.testing.assert_array_equal(read.array == 2, _masked(contours['GTV 2'], read.array.shape))
-    assert label_maps.held(path, folder, volume.read(folder)) == ['GTV 1', 'GTV 2', 'Liver']
+    assert label_maps.held(path, folder, scan_file.read(folder)) == ['GTV 1', 'GTV 2', 'Liver']
 
 
 def test_a_contour_with_points_left_out(drawn):
@@ -101,21 +102,21 @@ def test_a_contour_with_points_left_out(drawn):
     contour.ContourData = contour.ContourData[:-3]
     read.save_as(path)
     with pytest.raises(InputError, match="rt.dcm: a contour of ROI 'Liver' with 16 points says that it has others"):
-        rtstruct.mask(path, 1, folder, volume.read(folder))
+        rtstruct.mask(path, 1, folder, scan_file.read(folder))
 
 
 def test_contours_of_another_series(tmp_path, drawn):
     folder, path, _ = drawn
     write_series(tmp_path / 'other', np.zeros((40, 36, 4)), AFFINE)
     with pytest.raises(InputError, match="rt.dcm: contours of ROI 'Liver' refer to 2 images that .*other lacks"):
-        rtstruct.mask(path, 1, tmp_path / 'other', volume.read(tmp_path / 'other'))
+        rtstruct.mask(path, 1, tmp_path / 'other', scan_file.read(tmp_path / 'other'))
     between = pydicom.dcmread(path)
     contour = between.ROIContourSequence[0].ContourSequence[0]
     points = np.reshape(np.array(contour.ContourData, float), (-1, 3)) + [0, 0, 2]
     contour.ContourData = [f'{v:.6g}' for v in points.ravel()]
     between.save_as(path)
     with pytest.raises(InputError, match="rt.dcm: contours of ROI 'Liver' lie beside the slices"):
-        rtstruct.mask(path, 1, folder, volume.read(folder))
+        rtstruct.mask(path, 1, folder, scan_file.read(folder))
 
 
 def _edited(path, change):
@@ -208,7 +209,7 @@ def test_a_file_without_any_class_that_is_asked_for(drawn, kind):
     _edited(path, NOTHING[kind][0])
     for read in (label_maps.read, label_maps.check):
         with pytest.raises(InputError, match='no closed contours named liver; it has Liver, GTV 1, GTV 2; name'):
-            read(path, folder, {'liver': 'liver'}, ('background', 'liver'), volume.read(folder))
+            read(path, folder, {'liver': 'liver'}, ('background', 'liver'), scan_file.read(folder))
 
 
 @pytest.mark.parametrize('number', ['nan', 'inf', '-inf', '1e300', '2e6'])
@@ -221,7 +222,7 @@ def test_points_that_are_no_numbers(drawn, number):
     _edited(path, change)
     for read in (label_maps.read, label_maps.check):
         with pytest.raises(InputError, match="rt.dcm: a contour of ROI 'Liver' has points that are not finite"):
-            read(path, folder, VALUES, tuple(VALUES), volume.read(folder))
+            read(path, folder, VALUES, tuple(VALUES), scan_file.read(folder))
 
 
 def test_a_file_without_rois(drawn):
@@ -231,7 +232,7 @@ def test_a_file_without_rois(drawn):
         read.StructureSetROISequence, read.ROIContourSequence = [], []
 
     _edited(path, change)
-    assert label_maps.held(path, folder, volume.read(folder)) == []
+    assert label_maps.held(path, folder, scan_file.read(folder)) == []
     with pytest.raises(InputError, match=r'rt.dcm: no contours are named liver, gtv\*; it has none; name them'):
         _read(path, folder)
 
@@ -241,15 +242,15 @@ def test_what_reading_refuses_is_found_before(tmp_path, drawn):
     folder, path, _ = drawn
     _edited(path, _shift(1, [0, 0, 2]))
     with pytest.raises(InputError, match="rt.dcm: contours of ROI 'GTV 1' lie beside the slices of"):
-        label_maps.check(path, folder, VALUES, tuple(VALUES), volume.grid(folder))
+        label_maps.check(path, folder, VALUES, tuple(VALUES), scan_file.grid(folder))
     write_series(tmp_path / 'other', np.zeros((40, 36, 4)), AFFINE)
     with pytest.raises(InputError, match="contours of ROI 'Liver' refer to 2 images that .*other lacks"):
-        label_maps.check(path, tmp_path / 'other', VALUES, tuple(VALUES), volume.grid(folder))
+        label_maps.check(path, tmp_path / 'other', VALUES, tuple(VALUES), scan_file.grid(folder))
 
 
 def test_rtstruct_files_as_users_have_them(shared):
     folder = shared / 'data/formats/rtstruct/two_slices'
-    scan = volume.read(folder)
+    scan = scan_file.read(folder)
     mask = rtstruct.mask(folder / 'rt.dcm', 1, folder, scan)
     outer, inner = pydicom.dcmread(folder / 'rt.dcm').ROIContourSequence[0].ContourSequence
     inverse, expected = np.linalg.inv(LPS @ scan.affine), np.zeros(scan.array.shape[:2], bool)
@@ -268,13 +269,13 @@ def test_rtstruct_files_as_users_have_them(shared):
     with pytest.raises(
         InputError, match="contours of ROI 'Lt Lung' refer to 80 images that .* lacks; bring the whole series"
     ):
-        rtstruct.mask(whole, 6, whole, volume.read(whole))
+        rtstruct.mask(whole, 6, whole, scan_file.read(whole))
 
 
 def test_copies_of_contours_are_no_holes(drawn, caplog):
     """A contour that comes twice would else leave nothing of itself."""
     image, path, _ = drawn
-    scan = volume.read(image)
+    scan = scan_file.read(image)
     expected = rtstruct.mask(path, 1, image, scan)
     read = pydicom.dcmread(path)
     read.ROIContourSequence = [*read.ROIContourSequence] * 2

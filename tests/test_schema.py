@@ -12,15 +12,18 @@ import pytest
 import tiny
 import weights
 
-from synseg_jax import compare, results, scans, schema
-from synseg_jax.atlases import LISTED, Listed
-from synseg_jax.data import roles, volume
-from synseg_jax.data.records import Manifest
-from synseg_jax.data.selection import Fold, cases_to_test, select
+from synseg_jax.batches.selection import Fold, cases_to_test, select
 from synseg_jax.errors import InputError
-from synseg_jax.export import export
-from synseg_jax.interop import importing
-from synseg_jax.interop.card import Card
+from synseg_jax.exchange import importing
+from synseg_jax.exchange.card import Card
+from synseg_jax.exchange.exporting import export
+from synseg_jax.files import schema
+from synseg_jax.imaging import volume
+from synseg_jax.inference import model_folder, trained_model
+from synseg_jax.inference.multi_atlas import LISTED, Listed
+from synseg_jax.preparation import split
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.runs import comparison, open_run, results, run_file
 
 THINNED = 6  # of the values, every sixth is tried at a place, and others at the next; 1 tries all
 DEEP = '@deep@'  # stands for lists within lists, more than Python's reader follows
@@ -127,28 +130,28 @@ def trained(tmp_path_factory):
     return folder, weights.workdir(folder, 'published')
 
 
-def applied(run: scans.Run) -> None:
+def applied(run: model_folder.Run) -> None:
     """Everything about a stage but its weights."""
     made = run.system
     assert made.choices and made.augmentation and made.size and made.optimizers.keys() == made.networks.keys()
     for domain in run.channels:
         run.frame(SCAN, domain, made.size, run.config.data.spacing_mm).images(run.config.context.slices)
-        assert scans.Trained(run, params={}).segments(domain)
+        assert trained_model.Trained(run, params={}).segments(domain)
 
 
 def test_stage_json(trained):
     folder, made = trained
-    assert check(made.run.folder / scans.STAGE, lambda: applied(scans.Run.load(made.run.folder))) > 200
+    assert check(made.run.folder / model_folder.STAGE, lambda: applied(model_folder.Run.load(made.run.folder))) > 200
 
 
 def test_run_json(trained, monkeypatch):
     folder, made = trained
-    monkeypatch.setattr(scans, 'Trained', lambda run: run)
-    path = folder / scans.RUN
+    monkeypatch.setattr(trained_model, 'Trained', lambda run: run)
+    path = folder / run_file.RUN
     content = json.loads(path.read_text())
     content['config'] = {name: content['config'][name] for name in ('chosen', 'systems', 'data')}
     path.write_text(json.dumps(content))
-    assert check(path, lambda: scans.find(folder, network='')) > 2
+    assert check(path, lambda: open_run.find(folder, network='')) > 2
 
 
 def test_card_json(trained, tmp_path):
@@ -184,13 +187,13 @@ def test_manifest_json(tiny_records, tmp_path):
             for role in entry['roles']:
                 for chosen in select([name], entry['domain'], sets, role, Fold(), manifest, context=1, spacing_mm=1.0):
                     assert chosen.key() and chosen.described
-        roles.recast(manifest, tiny_settings())
+        split.recast(manifest, tiny_settings())
 
     assert check(path, use) > 200
 
 
 def tiny_settings():
-    from synseg_jax.prepare import settings_of
+    from synseg_jax.preparation.settings import settings_of
 
     return settings_of(tiny.config())
 
@@ -213,8 +216,8 @@ def test_results_json(tmp_path):
         config.table = {'rows': {'x': row}, 'order': ('x',), 'sets': {}}
 
     def use():
-        for row in compare.rows(config, tmp_path):
-            assert compare.values(row, 'liver', 'dice') is not None and isinstance(row.note, str)
+        for row in comparison.rows(config, tmp_path):
+            assert comparison.values(row, 'liver', 'dice') is not None and isinstance(row.note, str)
 
     assert check(tmp_path / 'x' / results.RESULTS, use) > 15
 

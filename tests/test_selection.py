@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tiny
 
-from synseg_jax.data import slices
-from synseg_jax.data.records import Manifest
-from synseg_jax.data.selection import Chosen, Fold, cases_to_test, select
+from synseg_jax.batches.selection import Chosen, Fold, cases_to_test, select
 from synseg_jax.errors import InputError
+from synseg_jax.imaging import slices
+from synseg_jax.preparation.records import Manifest
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_a_set_of_the_other_domain_is_refused(manifest):
 
 def test_batches_of_neighbours(tiny_records):
     """The train step sees the slice in the middle, its neighbours beside it."""
-    from synseg_jax.data.pipeline import Pool, batches
+    from synseg_jax.batches.pipeline import Pool, batches
 
     manifest = Manifest.load(tiny_records)
     (scans,) = _select(manifest, (), context=1)

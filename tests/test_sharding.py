@@ -8,10 +8,11 @@ import pytest
 from test_step import CLASSES, SIZE, batch_of, drawn, host
 
 from configs import base
+from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
-from synseg_jax.training import parallel
+from synseg_jax.specification.resolve import configure
 from synseg_jax.training.state import LAYOUT
-from synseg_jax.training.system import System, configure
+from synseg_jax.training.system import System
 
 ROWS, STEPS = 8, 3
 

@@ -9,13 +9,13 @@ import time
 import pytest
 import tiny
 
-from synseg_jax.training import signals
-from synseg_jax.training.signals import Interrupted, Signals
+from synseg_jax.devices import signals
+from synseg_jax.devices.signals import Interrupted, Signals
 
 # The main thread is deep in C, without Python's lock, as where XLA compiles: no handler of Python runs there.
 BUSY = """
 import hashlib, os, signal, sys, threading
-from synseg_jax.training.signals import Signals
+from synseg_jax.devices.signals import Signals
 
 class Told:
     text = ''

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from synseg_jax import evaluate
-from synseg_jax.data import label_maps, slicer, volume
-from synseg_jax.data.layouts import read_dataset
-from synseg_jax.data.preparation import prepare
-from synseg_jax.data.repair import repair
-from synseg_jax.data.roles import Scans
-from synseg_jax.data.settings import Settings
-from synseg_jax.data.survey import survey
+from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError
+from synseg_jax.evaluation import folders
+from synseg_jax.formats import label_maps, scan_file, slicer
+from synseg_jax.preparation.checks.repair import repair
+from synseg_jax.preparation.checks.survey import survey
+from synseg_jax.preparation.settings import Settings
+from synseg_jax.preparation.split import Scans
+from synseg_jax.preparation.write_records import prepare
 
 SHAPE, SPACING, ORIGIN = (24, 22, 6), (3.0, 3.0, 5.0), (-10.0, 4.0, 7.0)
 BOX = (slice(6, 14), slice(5, 12), slice(1, 4))
@@ -61,10 +61,10 @@ VALUES = {'background': 0, 'liver': 1, 'lesion': 2}
 def test_a_box_lies_where_it_was_cut(tmp_path, turned):
     scan = image(tmp_path / 'p1.nrrd')
     drawn = save_box(tmp_path / 'p1.seg.nrrd', labels(), turned=turned)
-    assert volume.grid(drawn).array.shape == (8, 7, 3)
+    assert scan_file.grid(drawn).array.shape == (8, 7, 3)
     found = label_maps.read(drawn, scan, VALUES, tuple(VALUES))
     np.testing.assert_array_equal(found.array, labels())
-    np.testing.assert_allclose(found.affine, volume.read(scan).affine)
+    np.testing.assert_allclose(found.affine, scan_file.read(scan).affine)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_values_that_segments_contradict(tmp_path):
 def test_segments_that_nobody_names(tmp_path, caplog):
     scan = image(tmp_path / 'p1.nrrd')
     drawn = save(tmp_path / 'p1.seg.nrrd', labels(), {'Liver, right lobe': 1, 'lesion': 2})
-    assert label_maps.held(drawn, scan, volume.grid(scan)) == ['Liver, right lobe', 'lesion']
+    assert label_maps.held(drawn, scan, scan_file.grid(scan)) == ['Liver, right lobe', 'lesion']
     found = label_maps.read(drawn, scan, {'background': 0, 'liver': 'LIVER*'}, ('background', 'liver'))
     np.testing.assert_array_equal(found.array, labels() == 1)  # the others are left out, as contours are
     assert not caplog.messages
@@ -149,7 +149,7 @@ def test_segments_that_nobody_names(tmp_path, caplog):
 def test_segments_that_cannot_be_read(tmp_path, fields, message):
     scan = image(tmp_path / 'p1.nrrd')
     drawn = save(tmp_path / 'p1.seg.nrrd', labels(), {'liver': 1, 'lesion': 2}, **fields)
-    for read in (lambda: label_maps.grid(drawn, volume.grid(scan)), lambda: slicer.common_values([drawn])):
+    for read in (lambda: label_maps.grid(drawn, scan_file.grid(scan)), lambda: slicer.common_values([drawn])):
         with pytest.raises(InputError, match=f'p1.seg.nrrd: .*{message}'):
             read()
 
@@ -159,12 +159,12 @@ def test_they_are_measured(tmp_path):
     save(tmp_path / 'p/x.nrrd', np.array([0, 2, 1], np.uint8)[labels()])
     (tmp_path / 'p/dataset.json').write_text(json.dumps({'labels': {'background': 0, 'liver': 2, 'lesion': 1}}))
     save_box(tmp_path / 'r/x.seg.nrrd', labels(), named={'liver': 1, 'lesion': 2})
-    cases, _ = evaluate.evaluate_folder(tmp_path / 'p', tmp_path / 'r')
+    cases, _ = folders.evaluate_folder(tmp_path / 'p', tmp_path / 'r')
     assert {name: found['dice'] for name, found in cases['x'].items()} == {'lesion': 1, 'liver': 1}
     save(tmp_path / 'p/y.nrrd', labels())
     save_box(tmp_path / 'r/y.seg.nrrd', labels(), named={'liver': 2, 'lesion': 1})
     with pytest.raises(InputError, match='y.seg.nrrd: segment liver has value 2, in .*x.seg.nrrd 1; give it one value'):
-        evaluate.evaluate_folder(tmp_path / 'p', tmp_path / 'r')
+        folders.evaluate_folder(tmp_path / 'p', tmp_path / 'r')
 
 
 def test_a_pipe_is_no_segmentation(tmp_path):
@@ -172,4 +172,4 @@ def test_a_pipe_is_no_segmentation(tmp_path):
     os.mkfifo(tmp_path / 'p1.seg.nrrd')
     assert slicer.segments(tmp_path / 'p1.seg.nrrd') == {}
     with pytest.raises(InputError, match='p1.seg.nrrd: no such file'):
-        volume.read_labels(tmp_path / 'p1.seg.nrrd')
+        scan_file.read_labels(tmp_path / 'p1.seg.nrrd')

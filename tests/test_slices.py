@@ -5,8 +5,8 @@ import pytest
 import scipy.ndimage
 import skimage.transform
 
-from synseg_jax.data import slices
 from synseg_jax.errors import InputError
+from synseg_jax.imaging import slices
 
 RNG = np.random.default_rng(0)
 

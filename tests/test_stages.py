@@ -11,13 +11,14 @@ import tiny
 import untrained
 
 from configs import variants
-from synseg_jax import experiment, fitting, measuring, scans, stages, synthesis
-from synseg_jax.data.preparation import prepare
-from synseg_jax.data.records import Manifest
-from synseg_jax.data.roles import Scans
-from synseg_jax.data.selection import Fold
+from synseg_jax.batches.selection import Fold
 from synseg_jax.errors import InputError
-from synseg_jax.prepare import settings_of
+from synseg_jax.inference import model_folder, trained_model
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.preparation.settings import settings_of
+from synseg_jax.preparation.split import Scans
+from synseg_jax.preparation.write_records import prepare
+from synseg_jax.runs import experiment, open_run, stages, synthesis_stage, test_set, train_stage
 
 TRANSLATE = {'method': 'synseg_hc', 'sets': {'a': ('extra',), 'b': ('target',)}}  # the quickest to compile
 SEGMENT = {'context': {'slices': 1, 'spacing_mm': 4.0}}
@@ -112,7 +113,7 @@ def test_synthetic_records_are_the_generators_and_keep_the_labels(finished, reco
     entry = made.sets['synthesis']
     assert (entry['domain'], entry['of'], entry['channel']) == ('b', 'source', 'CT')
     assert [case['subject'] for case in entry['roles']['train']['cases']] == [f'source_mr_{i}' for i in range(4)]
-    translated = scans.find(workdir, 'half', 'g').networks
+    translated = open_run.find(workdir, 'half', 'g').networks
     for index in (0, 7, 23):
         real, fake = source.records('source', 'train')[index], made.records('synthesis', 'train')[index]
         assert np.array_equal(real['label'], fake['label']) and real['case'] == fake['case']
@@ -131,7 +132,7 @@ def test_a_set_that_is_killed_before_its_picture_is_drawn_draws_it(finished, rec
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(synthesis.figures, 'panel', killed)
+        patch.setattr(synthesis_stage.figures, 'panel', killed)
         with pytest.raises(KeyboardInterrupt):
             experiment.run(_config(records, run=('half',)), workdir, tiny.quiet())
     experiment.run(_config(records, run=('half',)), workdir, tiny.quiet())
@@ -156,27 +157,27 @@ def test_synthetic_scans_are_measured_whole(finished, records, tmp_path):
     """What was made of the source shows what the source shows: the target's cut is not made again."""
     manifest, seen = Manifest.load(_place(finished[0], 'half', 'synthesis') / 'records'), []
 
-    class Seeing(scans.Trained):
+    class Seeing(trained_model.Trained):
         def segment(self, scan, domain):
             seen.append(self.config.data.target_center)
             return super().segment(scan, domain)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scans, 'Trained', Seeing)
-        trained = Seeing(scans.Run.load(_place(finished[0], 'half', 'segment')))
+        patch.setattr(trained_model, 'Trained', Seeing)
+        trained = Seeing(model_folder.Run.load(_place(finished[0], 'half', 'segment')))
         trained.config.data.target_center = 0.5
         cases = manifest.role('synthesis', 'train')['cases'][:1]
-        found = measuring.measure(measuring.Tested(trained, 'synthesis', {'synthesis': manifest}, cases), tmp_path)
+        found = test_set.measure(test_set.Tested(trained, 'synthesis', {'synthesis': manifest}, cases), tmp_path)
     assert seen == [1.0] and trained.config.data.target_center == 0.5
     assert found['cases'].keys() == {cases[0]['id']}
 
 
 def test_predict_and_synthesize_find_their_stages(finished):
     workdir = finished[0]
-    assert scans.find(workdir, 'folded').run.folder.name.startswith('segment-')
-    assert scans.find(workdir, 'folded', 'g').run.folder.name.startswith('translate-')
+    assert open_run.find(workdir, 'folded').run.folder.name.startswith('segment-')
+    assert open_run.find(workdir, 'folded', 'g').run.folder.name.startswith('translate-')
     with pytest.raises(InputError, match="unknown system 'none'; known: folded, half, s_score"):
-        scans.find(workdir, 'none')
+        open_run.find(workdir, 'none')
 
 
 def test_again_nothing_is_trained_nor_measured(finished, records, monkeypatch):
@@ -186,13 +187,13 @@ def test_again_nothing_is_trained_nor_measured(finished, records, monkeypatch):
         raise AssertionError('a finished stage read a batch, or a measured scan was predicted')
         yield
 
-    monkeypatch.setattr(fitting.pipeline, 'batches', refuse)
-    monkeypatch.setattr(measuring, 'predict', refuse)
+    monkeypatch.setattr(train_stage.pipeline, 'batches', refuse)
+    monkeypatch.setattr(test_set, 'predict', refuse)
     assert experiment.run(_config(records), workdir, tiny.quiet())['systems'] == results['systems']
 
 
 def test_interrupted_measuring_goes_on_at_the_set_where_it_was(finished, records, tmp_path, monkeypatch):
-    workdir, begun, plain = shutil.copytree(finished[0], tmp_path / 'run', symlinks=True), [], measuring.predict
+    workdir, begun, plain = shutil.copytree(finished[0], tmp_path / 'run', symlinks=True), [], test_set.predict
     path = workdir / 'folded' / 'fold1' / 'measures.json'
     path.unlink()
 
@@ -202,7 +203,7 @@ def test_interrupted_measuring_goes_on_at_the_set_where_it_was(finished, records
             os.kill(os.getpid(), signal.SIGTERM)
         return plain(segmenter, files, output, *more)
 
-    monkeypatch.setattr(measuring, 'predict', predict)
+    monkeypatch.setattr(test_set, 'predict', predict)
     assert experiment.run(_config(records), workdir, tiny.quiet()) == {}
     assert json.loads(path.read_text())['sets'].keys() == {'synthesis'}
     assert experiment.run(_config(records), workdir, tiny.quiet())['systems'] == finished[1]['systems']
@@ -236,17 +237,17 @@ def test_a_new_system_joins_a_workdir_and_starts_from_named_weights(finished, re
     config = _config(records, {**SYSTEMS, 'joint': joint}, run=('joint',))
     stage = None
 
-    class Fit(fitting.Fit):
+    class Fit(train_stage.Fit):
         def run(self, console, signals):
             nonlocal stage
             if self.begin:
-                stage = self._first_state(fitting.parallel.mesh(1))
+                stage = self._first_state(train_stage.parallel.mesh(1))
             return super().run(console, signals)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment.fitting, 'Fit', Fit)
+        patch.setattr(experiment.train_stage, 'Fit', Fit)
         assert experiment.run(config, workdir, tiny.quiet())['systems'].keys() == {'joint'}
-    given = scans.Trained(scans.Run.load(_place(workdir, 'joint', 'translate'))).networks.params
+    given = trained_model.Trained(model_folder.Run.load(_place(workdir, 'joint', 'translate'))).networks.params
     for name in ('g_ab', 'd_b', 's_b'):
         taken = all(np.array_equal(x, y) for (_, x), (_, y) in zip(
             tiny.arrays(stage.params[name]), tiny.arrays(given[name]), strict=True))  # fmt: skip
@@ -264,7 +265,7 @@ def test_a_new_system_joins_a_workdir_and_starts_from_named_weights(finished, re
         ({'sets': {'b': ('source',)}}, 'sets.b: source is of domain a'),
         ({'sets': {'a': ('source:999',)}}, 'set source:999: give a share in percent, or at most the 24 slices'),
         ({'sets': {'a': ('source:x',)}}, 'set source:x: give a share'),
-        ({'do': 'trian'}, "unknown do of stage train 'trian'; known: atlases, reconstruct, synthesize, train"),
+        ({'do': 'trian'}, "systems.odd.do='trian': give 'train' or 'synthesize' or 'reconstruct' or 'atlases'"),
         ({'fold': {'set': 'source', 'of': 9}}, 'fold.of 9: source has 4 labelled subjects to deal'),
         ({'method': 'supervised', 'pays': {'seg': {'seg_b': 1.0}}}, 'data.target_labels=True lets them in'),
         ({'tests': ('none',)}, "unknown set \\(tests\\) 'none'"),
@@ -291,7 +292,7 @@ def test_steps_that_patience_spared_are_not_counted(tiny_records, tmp_path):
 
 
 def test_the_same_stage_at_two_lengths_is_refused(records, tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting.Fit, 'run', untrained.fit)
+    monkeypatch.setattr(train_stage.Fit, 'run', untrained.fit)
     short = {'method': 'supervised', 'train': {'steps': 3}}
     systems = {'one': {'method': 'supervised'}, 'two': short}
     with pytest.raises(InputError, match='systems one and two share stage .* but for its length .4 and 3 steps'):
@@ -318,7 +319,7 @@ def test_garbage_in_the_targets_labels_changes_no_network(finished, records, tmp
 
 def test_two_classes_are_ranked(tmp_path, monkeypatch):
     """A U-Net with one logit a pixel: AUC of every scan, and the ROC curve over all of them."""
-    monkeypatch.setattr(fitting.Fit, 'run', untrained.fit)
+    monkeypatch.setattr(train_stage.Fit, 'run', untrained.fit)
     changes = {'data__classes': ('background', 'liver')}
     records = tiny.write_records(tmp_path / 'sets', **changes)
     one = {'method': 'supervised', 'segmentor': {'architecture': 'unet', 'width': 4, 'levels': 2}}

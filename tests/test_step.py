@@ -15,11 +15,12 @@ import optax
 import pytest
 
 from configs import base
-from synseg_jax.methods import METHODS
-from synseg_jax.training import parallel
+from synseg_jax.devices import parallel
+from synseg_jax.objective.methods import METHODS
+from synseg_jax.objective.terms import TERMS, Choices, View
+from synseg_jax.specification.resolve import configure
 from synseg_jax.training.state import LAYOUT
-from synseg_jax.training.system import System, configure, trained_params
-from synseg_jax.training.terms import TERMS, Choices, View
+from synseg_jax.training.system import System, trained_params
 
 GOLDEN = Path(__file__).parent / 'data' / 'golden_step.json'
 ROWS, SIZE, CLASSES, RATE, B1, SEED = 2, 16, ('background', 'liver', 'spleen'), 1e-3, 0.5, 3

@@ -5,10 +5,10 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from synseg_jax.data import volume
-from synseg_jax.data.nifti import is_sheared
-from synseg_jax.data.straight import straighten
-from synseg_jax.data.volume import Volume
+from synseg_jax.formats import scan_file
+from synseg_jax.formats.nifti import is_sheared
+from synseg_jax.formats.straight import straighten
+from synseg_jax.imaging.volume import Volume
 
 SHAPE = (40, 44, 24)
 CENTRE, RADIUS = np.array([10.0, -20.0, 35.0]), 21.0
@@ -74,11 +74,11 @@ def test_itk_places_what_is_written(tmp_path):
     """With the shear it refuses the file rather than read it somewhere else; without, it agrees."""
     affine = sheared()
     labels = Volume(_ball(affine, SHAPE), affine)
-    volume.write(tmp_path / 'sheared.nii.gz', labels.array, labels, 'label')
+    scan_file.write(tmp_path / 'sheared.nii.gz', labels.array, labels, 'label')
     with pytest.raises(RuntimeError, match='orthonormal'):
         sitk.ReadImage(tmp_path / 'sheared.nii.gz')
     straight = straighten(labels, labels=True)
-    volume.write(tmp_path / 'straight.nii.gz', straight.array, straight, 'label')
+    scan_file.write(tmp_path / 'straight.nii.gz', straight.array, straight, 'label')
     image = sitk.ReadImage(tmp_path / 'straight.nii.gz')
     for index in ((0, 0, 0), tuple(length - 1 for length in straight.array.shape)):
         there = np.array([-1, -1, 1]) * image.TransformIndexToPhysicalPoint(index)

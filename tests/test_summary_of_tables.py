@@ -7,8 +7,8 @@ import pytest
 
 from configs import summary
 from synseg_jax.errors import InputError
-from synseg_jax.evaluation import comparison, report
-from synseg_jax.evaluation.report import Report, Row
+from synseg_jax.reports import comparison, report
+from synseg_jax.reports.report import Report, Row
 
 README = (Path(__file__).parents[1] / 'README.md').read_text(encoding='utf-8')
 

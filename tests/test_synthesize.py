@@ -10,11 +10,12 @@ import test_nnunet
 import tiny
 import untrained
 
-from synseg_jax import scans
-from synseg_jax.data import straight, volume
+from synseg_jax.datasets import nnunet_writer
 from synseg_jax.errors import InputError
-from synseg_jax.interop import nnunet
-from synseg_jax.synthesize import synthesize, translate
+from synseg_jax.formats import scan_file, straight
+from synseg_jax.imaging import volume
+from synseg_jax.inference import trained_model
+from synseg_jax.inference.synthesize_scans import synthesize, translate
 
 NAME = 'Dataset201_SyntheticCT'
 
@@ -32,7 +33,7 @@ def source(tmp_path):
 
 
 def labelled(folder):
-    return nnunet.labelled(folder, tiny.CLASSES)
+    return nnunet_writer.labelled(folder, tiny.CLASSES)
 
 
 def test_a_dataset_for_nnunet(trained, source, tmp_path):
@@ -45,7 +46,7 @@ def test_a_dataset_for_nnunet(trained, source, tmp_path):
         stored = nib.load(source / 'imagesTr' / f'{case}_0000.nii.gz')
         np.testing.assert_array_equal(image.affine, stored.affine)
         assert image.get_data_dtype() == np.int16 and image.shape == tiny.SHAPE
-        scan = volume.read(source / 'imagesTr' / f'{case}_0000.nii.gz')
+        scan = scan_file.read(source / 'imagesTr' / f'{case}_0000.nii.gz')
         values = np.asarray(image.dataobj)
         np.testing.assert_array_equal(values, trained.synthesize(scan, 'a'))
         assert -200 <= values.min() < values.max() <= 300 and values.std() > 1  # HU of the window
@@ -80,11 +81,11 @@ def test_real_scans_that_do_not_fit(trained, source, tmp_path):
 
 
 def test_scans_alone(trained, source, tmp_path):
-    files = volume.inputs(source)
+    files = scan_file.inputs(source)
     assert translate(trained, files, tmp_path / 'ct') == 2
     assert sorted(path.name for path in (tmp_path / 'ct').iterdir()) == ['mr_0.nii.gz', 'mr_1.nii.gz']
     for case, file in files.items():
-        scan = volume.read(file)
+        scan = scan_file.read(file)
         found = nib.load(tmp_path / 'ct' / f'{case}.nii.gz')
         np.testing.assert_array_equal(np.asarray(found.dataobj), trained.synthesize(scan, 'a'))
         np.testing.assert_array_equal(found.affine, nib.load(file).affine)
@@ -100,7 +101,7 @@ def test_a_tilted_gantry(trained, source, tmp_path):
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj), sheared), file)
     synthesize(trained, labelled(source), tmp_path / NAME, write=straight.write)
     test_nnunet.check(tmp_path / NAME)
-    translate(trained, volume.inputs(source), tmp_path / 'ct', write=straight.write)
+    translate(trained, scan_file.inputs(source), tmp_path / 'ct', write=straight.write)
     image = nib.load(tmp_path / NAME / 'imagesTr/mr_0_0000.nii.gz')
     label = nib.load(tmp_path / NAME / 'labelsTr/mr_0.nii.gz')
     alone = nib.load(tmp_path / 'ct/mr_0.nii.gz')
@@ -115,7 +116,7 @@ def test_a_tilted_gantry(trained, source, tmp_path):
 @pytest.mark.parametrize('alone', [False, True])
 @pytest.mark.parametrize('broken', ['truncated', 'vanished', 'not finite', '4-D', 'constant'])
 def test_a_broken_scan_is_named_and_the_others_are_written(trained, source, tmp_path, alone, broken):
-    cases, files = labelled(source), volume.inputs(source)
+    cases, files = labelled(source), scan_file.inputs(source)
     path = files['mr_1']
     if broken == 'truncated':
         path.write_bytes(path.read_bytes()[:2000])
@@ -138,7 +139,7 @@ def test_a_broken_scan_is_named_and_the_others_are_written(trained, source, tmp_
 
 @pytest.mark.parametrize('alone', [False, True])
 def test_nothing_is_written_where_all_scans_are_broken(trained, source, tmp_path, alone):
-    cases, files = labelled(source), volume.inputs(source)
+    cases, files = labelled(source), scan_file.inputs(source)
     for path in files.values():
         path.write_bytes(b'')
     before = sorted(tmp_path.iterdir())
@@ -162,7 +163,7 @@ def test_numbers_that_are_not_finite(source, tmp_path):
     translated = trained.networks.translate
     trained.networks.translate = lambda stack, domain: translated(stack, domain) * np.nan
     with pytest.raises(InputError, match='mr_0_0000.nii.gz: the networks find intensities that are NaN or infinite'):
-        translate(trained, volume.inputs(source), tmp_path / 'ct')
+        translate(trained, scan_file.inputs(source), tmp_path / 'ct')
     assert not (tmp_path / 'ct').exists()
 
 
@@ -182,14 +183,14 @@ def test_the_range_and_resolution_of_the_target(source, tmp_path, kind):
     (low, high), channel, dtype = RANGES[kind]
     plain = untrained.trained(tmp_path / 'run', data__target_center=0.5)
     run = replace(plain.run, channels={'a': channel, 'b': 'MR'}, typical={'a': (low, high), 'b': (0.0, 700.0)})
-    trained = scans.Trained(run, plain.networks.params)
-    with nnunet.writing(tmp_path / 'Dataset202_Back', channel, tiny.CLASSES) as raw:
+    trained = trained_model.Trained(run, plain.networks.params)
+    with nnunet_writer.writing(tmp_path / 'Dataset202_Back', channel, tiny.CLASSES) as raw:
         image, labels = tiny.scan(0, 'CT')
         scan = volume.Volume(image.astype(np.float32), tiny.AFFINE)
         raw.add('x', trained.synthesize(scan, 'b'), labels, scan)
         raw.describe('')
     files = {'x': tmp_path / 'x.nii.gz'}
-    volume.write(files['x'], scan.array, scan)
+    scan_file.write(files['x'], scan.array, scan)
     translate(trained, files, tmp_path / 'alone', 'b')
     for path in (tmp_path / 'Dataset202_Back' / 'imagesTr' / 'x_0000.nii.gz', tmp_path / 'alone' / 'x.nii.gz'):
         found = np.asarray(nib.load(path).dataobj)
@@ -223,15 +224,15 @@ def test_masked_generators_see_the_labels(source, tmp_path):
     """Whatever their values are; of scans alone too, and those without labels are refused."""
     masked = untrained.trained(tmp_path / 'run', method='cyclegan', masked=True)
     synthesize(masked, labelled(source), tmp_path / NAME)
-    translate(masked, volume.inputs(source), tmp_path / 'alone', labels=labelled(source))
-    for case, file in volume.inputs(source).items():
-        scan, labels = volume.read(file), np.asarray(nib.load(source / 'labelsTr' / f'{case}.nii.gz').dataobj)
+    translate(masked, scan_file.inputs(source), tmp_path / 'alone', labels=labelled(source))
+    for case, file in scan_file.inputs(source).items():
+        scan, labels = scan_file.read(file), np.asarray(nib.load(source / 'labelsTr' / f'{case}.nii.gz').dataobj)
         expected = masked.synthesize(scan, 'a', labels > 0)
         assert (expected != masked.synthesize(scan, 'a', labels == 7)).any()
         for place in (tmp_path / NAME / 'imagesTr' / f'{case}_0000.nii.gz', tmp_path / 'alone' / f'{case}.nii.gz'):
             np.testing.assert_array_equal(np.asarray(nib.load(place).dataobj), expected)
     with pytest.raises(InputError, match='masked generators see labels beside the image; give scans that have some'):
-        translate(masked, volume.inputs(source), tmp_path / 'none')
+        translate(masked, scan_file.inputs(source), tmp_path / 'none')
 
 
 def test_labels_that_nothing_names(source, tmp_path):

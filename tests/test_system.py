@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import tiny
 
-from synseg_jax.networks import device
+from synseg_jax.devices import parallel
+from synseg_jax.networks import backend
 from synseg_jax.networks.resnet import ResNet
-from synseg_jax.training import parallel
+from synseg_jax.specification.resolve import configure
 from synseg_jax.training.optimizers import in_game
-from synseg_jax.training.system import configure, system_of
+from synseg_jax.training.system import system_of
 
 
 def _system(**changes):
@@ -54,7 +55,7 @@ def test_networks_alike_are_traced_once_for_a_kind_of_device(monkeypatch):
     called, call = [], ResNet.__call__
 
     def counted(self, x, keys=None):
-        called.append(device.kind())
+        called.append(backend.kind())
         return call(self, x, keys)
 
     monkeypatch.setattr(ResNet, '__call__', counted)
@@ -65,7 +66,7 @@ def test_networks_alike_are_traced_once_for_a_kind_of_device(monkeypatch):
 
     for kind in ('cpu', 'gpu', 'cpu'):
         for name in ('g_ab', 'g_ba', 'g_ab'):
-            with device.assumed(kind):
+            with backend.assumed(kind):
                 jax.eval_shape(lambda params, x, name=name: made.apply[name](params, x), weights[name], image)
     assert called == ['cpu', 'gpu']
 

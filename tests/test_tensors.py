@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 
 from synseg_jax.errors import InputError
-from synseg_jax.interop.tensors import check_weights, read_tensors
+from synseg_jax.exchange.tensors import check_weights, read_tensors
 
 VALUES = np.arange(8, dtype=np.float32)
 

@@ -11,15 +11,18 @@ import pytest
 import tiny
 from rich.console import Console
 
-from synseg_jax import benchmark, experiment, prepare, verify
-from synseg_jax.command import start
-from synseg_jax.data.records import Manifest
-from synseg_jax.data.verification import Problem
+from synseg_jax.benchmarks import measurement
+from synseg_jax.cli.command import start
+from synseg_jax.cli.terminal import plain, say
+from synseg_jax.devices.signals import Signals
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import summary
-from synseg_jax.terminal import plain, say
-from synseg_jax.training.journal import Journal
-from synseg_jax.training.signals import Signals
+from synseg_jax.preparation import records_table
+from synseg_jax.preparation.checks import table
+from synseg_jax.preparation.checks.case import Problem
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.runs import experiment
+from synseg_jax.training.metrics_log import Journal
 
 NAMES = ('[/b]', '[red]', 'run [left]', ':bug:', '[link=x]', r'\[', 'x=1 2 "y"')
 
@@ -77,12 +80,12 @@ def test_tables(name, tiny_records):
         assert _printed(summary.table(systems, f'{name}, test scans')).count(name) >= 3
     manifest = Manifest.load(tiny_records)
     sets = {name: manifest.sets['source']}
-    text = _printed(prepare.table(replace(manifest, sets=sets, classes=(name,), folder=Path('records') / name)))
+    text = _printed(records_table.table(replace(manifest, sets=sets, classes=(name,), folder=Path('records') / name)))
     assert text.count(name) == 2 + len(sets[name]['roles'])
-    assert name in _printed(verify.table([], [Problem(name=name, role='train', text='', error=True)]))
+    assert name in _printed(table.table([], [Problem(name=name, role='train', text='', error=True)]))
     about = dict.fromkeys(('method', 'device', 'dtype'), name) | {'size': (1,), 'width': 1, 'batch': 1, 'devices': 1}
     about |= {'versions': {'jax': '1'}, 'parameters': {}, 'measured': {}}
-    assert _printed(benchmark._shown(about)).count(name) == 3
+    assert _printed(measurement.table(about)).count(name) == 3
 
 
 @pytest.mark.parametrize('name', NAMES)

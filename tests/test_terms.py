@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from synseg_jax.errors import InputError
-from synseg_jax.training import losses
-from synseg_jax.training.terms import TERMS, Choices, View
+from synseg_jax.objective import losses
+from synseg_jax.objective.terms import TERMS, Choices, View
 
 # Every network is one number: generators multiply, discriminators too, segmentors give that multiple of three slopes.
 SLOPES = np.asarray([1.0, -1.0, 0.5])

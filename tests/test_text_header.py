@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from synseg_jax.data import volume
 from synseg_jax.errors import InputError
+from synseg_jax.formats import scan_file
+from synseg_jax.imaging import volume
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ITK_FILES = ('.nrrd', '.nhdr', '.mha', '.mhd')
@@ -41,7 +42,7 @@ def test_itk_files_of_any_orientation(tmp_path, suffix, packed):
         path = tmp_path / f'{number}{suffix}'
         image = oblique(rng, (5, 4, 3), dtype)
         sitk.WriteImage(image, str(path), packed)
-        read, grid = volume.read(path), volume.grid(path)
+        read, grid = scan_file.read(path), scan_file.grid(path)
         assert grid.array.shape == (5, 4, 3)
         np.testing.assert_array_equal(read.affine, grid.affine)
         for index in np.ndindex(5, 4, 3):
@@ -77,7 +78,7 @@ def _itk_refusals(tmp_path):
 
 def test_itk_files_that_are_refused(tmp_path):
     for name, message in _itk_refusals(tmp_path).items():
-        for reader in (volume.read, volume.grid):
+        for reader in (scan_file.read, scan_file.grid):
             with pytest.raises(InputError, match=f'{name}: .*{message}'):
                 reader(tmp_path / name)
 
@@ -89,7 +90,7 @@ def test_numbers_in_digits(tmp_path):
         'space directions: (1,0,0) (0,1,0) (0,0,1)\nencoding: ascii\nspace origin: (0,0,0)\n\n'
         + ' '.join(str(i % 10) for i in range(24))
     )
-    read = volume.read(tmp_path / 'scan.nrrd')
+    read = scan_file.read(tmp_path / 'scan.nrrd')
     np.testing.assert_array_equal(read.array.ravel(order='F'), np.arange(24) % 10)
 
 
@@ -97,8 +98,8 @@ def test_a_flat_image_is_one_slice(tmp_path):
     image = sitk.GetImageFromArray(np.arange(12, dtype=np.int16).reshape(3, 4))
     image.SetSpacing((2.0, 3.0))
     sitk.WriteImage(image, str(tmp_path / 'flat.mha'))
-    read = volume.read(tmp_path / 'flat.mha')
-    assert read.array.shape == volume.grid(tmp_path / 'flat.mha').array.shape == (4, 3, 1)
+    read = scan_file.read(tmp_path / 'flat.mha')
+    assert read.array.shape == scan_file.grid(tmp_path / 'flat.mha').array.shape == (4, 3, 1)
     assert read.spacing_mm == (2, 3, 1) and read.array[3, 2, 0] == 11
 
 
@@ -155,7 +156,7 @@ VARIANTS = {
 def test_headers_as_itk_understands_them(tmp_path, suffix, name):
     path = tmp_path / f'scan{suffix}'
     path.write_bytes(VARIANTS[suffix][name])
-    read, image = volume.read(path), sitk.ReadImage(str(path))
+    read, image = scan_file.read(path), sitk.ReadImage(str(path))
     np.testing.assert_array_equal(read.array.ravel(order='F'), sitk.GetArrayFromImage(image).ravel())
     for index in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)):
         there = image.TransformIndexToPhysicalPoint([*index, 0][: image.GetDimension()])
@@ -170,7 +171,7 @@ def test_what_itk_does_not_read(tmp_path):
         'b.mha': meta('BinaryData = False', body=digits),
     }.items():
         (tmp_path / name).write_bytes(content)
-        np.testing.assert_array_equal(volume.read(tmp_path / name).array.ravel(order='F'), np.arange(24))
+        np.testing.assert_array_equal(scan_file.read(tmp_path / name).array.ravel(order='F'), np.arange(24))
 
 
 HEADERS = {  # what ITK crashes or hangs on, or reads as something else
@@ -241,7 +242,7 @@ def test_headers_that_cannot_be_right(tmp_path, suffix, name):
     path = tmp_path / f'scan{suffix}'
     path.write_bytes(HEADERS[suffix][name])
     with pytest.raises(InputError) as error:
-        volume.read(path)
+        scan_file.read(path)
     assert str(error.value).startswith(f'{path}: ') and '\n' not in str(error.value)
 
 
@@ -251,4 +252,4 @@ def test_names_that_are_not_utf_8(tmp_path):
     for name, content in {'scan.nrrd': nrrd(), 'scan.mha': meta()}.items():
         path = folder / os.fsdecode(b'\xfc' + name.encode())
         path.write_bytes(content)
-        np.testing.assert_array_equal(volume.read(path).array.ravel(order='F'), np.arange(24))
+        np.testing.assert_array_equal(scan_file.read(path).array.ravel(order='F'), np.arange(24))

@@ -3,27 +3,27 @@
 import numpy as np
 import pytest
 
-from synseg_jax.data import tiles
+from synseg_jax.imaging import sliding_window
 
 
 def test_shape_at():
-    assert tiles.shape_at((40, 100, 100), (5.0, 0.8, 0.8), 1.5) == (133, 53, 53)
-    assert tiles.shape_at((1, 1, 1), (0.1, 0.1, 0.1), 5.0) == (1, 1, 1)
+    assert sliding_window.shape_at((40, 100, 100), (5.0, 0.8, 0.8), 1.5) == (133, 53, 53)
+    assert sliding_window.shape_at((1, 1, 1), (0.1, 0.1, 0.1), 5.0) == (1, 1, 1)
 
 
 def test_middle():
     labels = np.zeros((9, 10, 11), np.uint8)
-    assert tiles.middle(labels) == (4, 5, 5)
+    assert sliding_window.middle(labels) == (4, 5, 5)
     labels[1, 2:5, 7] = 2
     labels[2, 9, 10] = 1
-    assert tiles.middle(labels) == (2, 6, 9)
+    assert sliding_window.middle(labels) == (2, 6, 9)
 
 
 @pytest.mark.parametrize('centre', [(3, 4, 5), (0, 0, 0), (5, 7, 9), (-9, 40, 3)])
 @pytest.mark.parametrize('size', [(2, 3, 4), (9, 8, 13)])
 def test_cut(centre, size):
     volume = 1 + np.arange(6 * 8 * 10).reshape(6, 8, 10)
-    box = tiles.cut(volume, centre, size)
+    box = sliding_window.cut(volume, centre, size)
     assert box.shape == size
     for place in np.ndindex(*size):
         at = tuple(c - n // 2 + p for c, n, p in zip(centre, size, place, strict=True))
@@ -33,13 +33,13 @@ def test_cut(centre, size):
 
 @pytest.mark.parametrize('length, window', [(8, 8), (9, 8), (12, 8), (13, 8), (40, 7), (5, 1)])
 def test_starts(length, window):
-    found = tiles.starts(length, window)
+    found = sliding_window.starts(length, window)
     assert found[0] == 0 and found[-1] == length - window and found == sorted(found)
     assert max(np.diff(found), default=0) <= max(1, window // 2)
 
 
 def test_weights():
-    found = tiles.weights((4, 5, 8))
+    found = sliding_window.weights((4, 5, 8))
     assert found.shape == (4, 5, 8) and found.dtype == np.float32 and found.min() > 0
     np.testing.assert_array_equal(found, found[::-1, ::-1, ::-1])
     assert found[:, 2].max() == 1 and found[1, 2, 3] / found[1, 0, 3] == pytest.approx(np.exp((2 / 0.625) ** 2 / 2))
@@ -55,7 +55,7 @@ def test_tiled(size):
         seen.append(parts.shape)
         return np.concatenate([2 * parts, parts[..., :1]], -1)
 
-    found = tiles.tiled(double, stack, window)
+    found = sliding_window.tiled(double, stack, window)
     assert set(seen) == {(3, *window, 2)} and found.shape == (3, *size, 3)
     np.testing.assert_allclose(found, np.concatenate([2 * stack, stack[..., :1]], -1), rtol=1e-5)
 
@@ -71,7 +71,7 @@ def test_tiles_are_seen_at_their_place(slices):
         return border
 
     rows = np.arange(8 * 4, dtype=np.float32).reshape(8, 4, 1)
-    found = tiles.tiled(first, np.broadcast_to(rows, (1, *slices, 8, 4, 1)), (*slices, 4, 4))[0]
+    found = sliding_window.tiled(first, np.broadcast_to(rows, (1, *slices, 8, 4, 1)), (*slices, 4, 4))[0]
     assert places == [0.0, 8.0, 16.0]
     assert (found[..., 0, :, :] == 1).all() and found[..., [2, 4], :, :].max() < 0.1
 
@@ -93,8 +93,8 @@ def test_the_window_about_the_middle_is_looked_at_anew():
         found[:, 1:, 2:5, 2:5] = 0, 1  # its middle at 2, 3, 3 of the window: half its size
         return found
 
-    found = tiles.about_middle(votes_of, volume, votes, window)
-    assert len(asked) == tiles.PASSES
+    found = sliding_window.about_middle(votes_of, volume, votes, window)
+    assert len(asked) == sliding_window.PASSES
     np.testing.assert_array_equal(asked[0], volume[4:8, 9:15, 1:7, 0])
     inside = np.argwhere(found[..., 1] == 1)
     np.testing.assert_array_equal(inside.min(0), [5, 11, 3])
@@ -104,10 +104,10 @@ def test_the_window_about_the_middle_is_looked_at_anew():
     at_the_rim = np.zeros_like(votes)
     at_the_rim[0, 0, 0, 1] = 1
     asked.clear()
-    tiles.about_middle(votes_of, volume, at_the_rim, window)
+    sliding_window.about_middle(votes_of, volume, at_the_rim, window)
     np.testing.assert_array_equal(asked[0][2:, 3:, 3:], volume[:2, :3, :3, 0])
     assert not asked[0][:2].any() and not asked[0][:, :3].any()  # 0 outside of the scan, as in records
 
     nothing = np.zeros_like(votes)
     nothing[..., 0] = 1
-    assert tiles.about_middle(votes_of, volume, nothing, window) is nothing
+    assert sliding_window.about_middle(votes_of, volume, nothing, window) is nothing

@@ -17,16 +17,17 @@ import SimpleITK as sitk
 import tiny
 import weights
 
-from synseg_jax.data import volume
 from synseg_jax.errors import InputError
-from synseg_jax.export import export
-from synseg_jax.interop.card import Card
-from synseg_jax.predict import predict
+from synseg_jax.exchange.card import Card
+from synseg_jax.exchange.exporting import export
+from synseg_jax.formats import scan_file
+from synseg_jax.imaging import volume
+from synseg_jax.inference.predict_scans import predict
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
 
-from synseg_jax.interop import torch_evaluator, torch_networks  # noqa: E402
-from synseg_jax.interop.torch_evaluator import Evaluator  # noqa: E402
+from synseg_jax.exchange import torch_evaluator, torch_networks  # noqa: E402
+from synseg_jax.exchange.torch_evaluator import Evaluator  # noqa: E402
 
 KINDS = [kind for kind in weights.STAGES if kind != 'generators']
 SHAPE = (40, 44, 9)  # larger than the window of volumes, so that they are seen in tiles
@@ -54,7 +55,7 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp('scans')
     for case, modality in (('mr_1', 'MR'), ('ct_1', 'CT')):
         image = tiny.scan(3, modality, SHAPE)[0].astype(np.float32)
-        volume.write(folder / f'{case}_0000.nii.gz', image, volume.Volume(image, tiny.AFFINE[[1, 0, 2, 3]]))
+        scan_file.write(folder / f'{case}_0000.nii.gz', image, volume.Volume(image, tiny.AFFINE[[1, 0, 2, 3]]))
     return folder
 
 
@@ -90,7 +91,7 @@ def load(card, name):
 def test_labels(both, kind, dataset, tmp_path):
     """Of both domains, on the scans' own grids, by neighbours, tiles, mirror images and pieces as in predict."""
     trained, folder = both(kind)
-    files, evaluator = volume.inputs(dataset), Evaluator(folder)
+    files, evaluator = scan_file.inputs(dataset), Evaluator(folder)
     assert len(files) == 2
     for domain, case in (('a', 'mr_1'), ('b', 'ct_1')):
         one = {case: files[case]}
@@ -98,7 +99,7 @@ def test_labels(both, kind, dataset, tmp_path):
         torch_evaluator.predict(evaluator, one, tmp_path / 'torch' / domain, domain)
         names = [f'{case}.nii.gz', 'dataset.json']
         assert sorted(path.name for path in (tmp_path / 'torch' / domain).iterdir()) == sorted(names)
-        ours, theirs = (volume.read_labels(tmp_path / made / domain / names[0]) for made in ('jax', 'torch'))
+        ours, theirs = (scan_file.read_labels(tmp_path / made / domain / names[0]) for made in ('jax', 'torch'))
         np.testing.assert_array_equal(theirs.affine, ours.affine)
         assert len(np.unique(ours.array)) > 1 and agree(theirs.array, ours.array)
         described = [json.loads((tmp_path / made / domain / names[1]).read_text()) for made in ('jax', 'torch')]
@@ -118,7 +119,7 @@ def test_translations(both, kind):
 @pytest.mark.parametrize('size', [(6, 9), (7, 8, 5), (1, 1)])
 def test_sizes_that_do_not_fit_a_u_net(size):
     """Their borders are continued and cut off as in JAX, on each axis alike; one pixel alone has a norm, too."""
-    from synseg_jax.interop.torch_weights import to_torch
+    from synseg_jax.exchange.torch_weights import to_torch
     from synseg_jax.networks import build
 
     fields = {'channels': 2, 'width': 2, 'levels': 2, 'extra': 2, 'norm': True, 'up_width': 2}
@@ -135,7 +136,7 @@ def test_sizes_that_do_not_fit_a_u_net(size):
 WITHOUT_JAX = """
 import runpy, sys
 sys.modules['jax'] = sys.modules['flax'] = None
-runpy.run_module('synseg_jax.interop.torch_evaluator', run_name='__main__', alter_sys=True)
+runpy.run_module('synseg_jax.exchange.torch_evaluator', run_name='__main__', alter_sys=True)
 """
 
 
@@ -148,10 +149,10 @@ def test_the_command_runs_without_jax(both, dataset, tmp_path):
     trained, folder = both('volumes')
     done = run(f'--export={folder}', f'--input={dataset}', f'--output={tmp_path}/labels')
     assert (done.returncode, done.stderr) == (0, '') and done.stdout == f'2 label maps in {tmp_path}/labels\n'
-    written = predict(trained, volume.inputs(dataset), tmp_path / 'jax')
+    written = predict(trained, scan_file.inputs(dataset), tmp_path / 'jax')
     for case, path in written.items():
-        found = volume.read_labels(tmp_path / 'labels' / f'{case}.nii.gz').array
-        assert agree(found, volume.read_labels(path).array)
+        found = scan_file.read_labels(tmp_path / 'labels' / f'{case}.nii.gz').array
+        assert agree(found, scan_file.read_labels(path).array)
 
 
 ALONE = """
@@ -165,7 +166,7 @@ class Others(MetaPathFinder):
 
 absent, lines = (json.loads(text) for text in sys.argv[1:])
 sys.meta_path.insert(0, Others())
-from synseg_jax.interop.torch_evaluator import main
+from synseg_jax.exchange.torch_evaluator import main
 print(json.dumps([main(line) for line in lines]))
 """
 
@@ -208,7 +209,7 @@ def test_the_command_runs_with_nothing_but_what_it_names(both, dataset, tmp_path
     (trained, folder), (_, pieces) = both('context'), both('residual')
     (tmp_path / 'series').mkdir()
     (tmp_path / 'series' / '1.dcm').write_bytes(bytes(128) + b'DICM')
-    first = next(iter(volume.inputs(dataset).values()))
+    first = next(iter(scan_file.inputs(dataset).values()))
     sitk.WriteImage(sitk.ReadImage(str(first)), str(tmp_path / 'scan.nrrd'))
     inputs = dataset, tmp_path / 'series', tmp_path / 'scan.nrrd'
     lines = [{'export': folder, 'input': path, 'output': tmp_path / 'labels'} for path in inputs]
@@ -218,11 +219,11 @@ def test_the_command_runs_with_nothing_but_what_it_names(both, dataset, tmp_path
         'error: DICOM cannot be read: the package pydicom is not installed; pip install pydicom',
         f'error: {pieces} asks for pieces of labels: the package scipy is not installed; pip install scipy',
     ]
-    again = volume.read_labels(tmp_path / 'labels' / 'scan.nii.gz').array
-    assert agree(again, volume.read_labels(tmp_path / 'labels' / f'{volume.name(first)[:-5]}.nii.gz').array)
-    for case, path in predict(trained, volume.inputs(dataset), tmp_path / 'jax').items():
-        found = volume.read_labels(tmp_path / 'labels' / f'{case}.nii.gz').array
-        assert len(np.unique(found)) > 1 and agree(found, volume.read_labels(path).array)
+    again = scan_file.read_labels(tmp_path / 'labels' / 'scan.nii.gz').array
+    assert agree(again, scan_file.read_labels(tmp_path / 'labels' / f'{scan_file.name(first)[:-5]}.nii.gz').array)
+    for case, path in predict(trained, scan_file.inputs(dataset), tmp_path / 'jax').items():
+        found = scan_file.read_labels(tmp_path / 'labels' / f'{case}.nii.gz').array
+        assert len(np.unique(found)) > 1 and agree(found, scan_file.read_labels(path).array)
 
 
 def test_the_command_answers_a_mistake_in_one_line(both, dataset, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 
 from synseg_jax.errors import InputError
-from synseg_jax.interop.torch_weights import from_torch, read_tensors, to_torch, torch_names
+from synseg_jax.exchange.torch_weights import from_torch, read_tensors, to_torch, torch_names
 from synseg_jax.networks import build
 
 NETWORKS = {

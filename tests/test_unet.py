@@ -14,13 +14,14 @@ from test_networks import count, traced
 from test_sharding import same
 from test_step import batch_of, drawn, host
 
+from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
+from synseg_jax.inference.run_networks import Networks
 from synseg_jax.networks import build
 from synseg_jax.networks.layers import dropout, halve, nearest
-from synseg_jax.training import parallel
-from synseg_jax.training.inference import Networks
+from synseg_jax.specification.resolve import configure
 from synseg_jax.training.state import LAYOUT
-from synseg_jax.training.system import System, configure
+from synseg_jax.training.system import System
 
 SMALL = {'architecture': 'unet', 'width': 2, 'levels': 2, 'extra': 2, 'dropout': 0.5}
 KEYS = jax.random.split(jax.random.key(5), 2)

@@ -10,10 +10,10 @@ import pytest
 import tiny
 import untrained
 
-from synseg_jax import experiment, scans
-from synseg_jax.data import pipeline
+from synseg_jax.batches import pipeline
+from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
-from synseg_jax.training import parallel
+from synseg_jax.runs import experiment, open_run
 from synseg_jax.training.checkpoint import Checkpoints
 
 SAVED = [4, 6]  # the steps of the checkpoints of a run that was stopped
@@ -56,13 +56,13 @@ def _best(workdir):
 
 def test_the_flag_is_named_without_it(stopped):
     with pytest.raises(InputError) as refused:
-        scans.find(stopped)
+        open_run.find(stopped)
     told = str(refused.value)
     assert told.startswith(f'{stopped}: synseg is unfinished, at step 6 of train-') and '--unfinished uses its' in told
 
 
 def test_the_best_so_far_is_used_and_told(stopped, caplog):
-    found = scans.find(stopped, unfinished=True)
+    found = open_run.find(stopped, unfinished=True)
     assert found.step == _best(stopped) == 4
     assert f'synseg is unfinished: uses step 4 of {found.run.folder}, its best so far' in caplog.text
 
@@ -87,7 +87,7 @@ def test_nothing_is_trained_yet(stopped, tmp_path):
         shutil.rmtree(gone)
         for unfinished in (False, True):
             with pytest.raises(InputError, match='run: synseg is not trained yet; run synseg_jax.main'):
-                scans.find(workdir, unfinished=unfinished)
+                open_run.find(workdir, unfinished=unfinished)
 
 
 def test_finished_and_trained_on(tiny_records, stopped, tmp_path, monkeypatch, caplog):
@@ -95,7 +95,7 @@ def test_finished_and_trained_on(tiny_records, stopped, tmp_path, monkeypatch, c
     workdir = shutil.copytree(stopped, tmp_path / 'run', symlinks=True)
     assert _run(tiny_records, workdir)['systems']
     for unfinished in (False, True):
-        assert scans.find(workdir, unfinished=unfinished).step in (4, 8)
+        assert open_run.find(workdir, unfinished=unfinished).step in (4, 8)
     assert 'unfinished' not in caplog.text and json.loads((workdir / 'run.json').read_text())['begun'] == {}
     finished = {path: path.read_bytes() for path in workdir.glob('stages/*/cost.json')}
     _stop_at(monkeypatch, 9)
@@ -103,7 +103,7 @@ def test_finished_and_trained_on(tiny_records, stopped, tmp_path, monkeypatch, c
     for path, content in finished.items():
         path.write_bytes(content)  # as a process leaves it that is killed
     with pytest.raises(InputError, match='run: synseg is unfinished, at step 10 of train-'):
-        scans.find(workdir)
+        open_run.find(workdir)
 
 
 def _workdir(folder, *methods, checkpoints=2):
@@ -124,11 +124,11 @@ def _workdir(folder, *methods, checkpoints=2):
 
 def test_the_last_stage_that_has_anything(tmp_path):
     workdir = _workdir(tmp_path / 'run', 'cyclegan', 'supervised', 'supervised')
-    assert scans.find(workdir, network='s', unfinished=True).run.folder.name.startswith('stage1')
-    assert scans.find(workdir, network='g', unfinished=True).run.folder.name.startswith('stage0')
-    assert scans.find(workdir, network='', stage='stage0', unfinished=True).run.folder.name.startswith('stage0')
+    assert open_run.find(workdir, network='s', unfinished=True).run.folder.name.startswith('stage1')
+    assert open_run.find(workdir, network='g', unfinished=True).run.folder.name.startswith('stage0')
+    assert open_run.find(workdir, network='', stage='stage0', unfinished=True).run.folder.name.startswith('stage0')
     with pytest.raises(InputError, match="unknown trained stage of synseg 'stage2'; known: stage0, stage1"):
-        scans.find(workdir, stage='stage2', unfinished=True)
+        open_run.find(workdir, stage='stage2', unfinished=True)
     early = _workdir(tmp_path / 'early', 'cyclegan', 'supervised', checkpoints=1)
     with pytest.raises(InputError, match='system synseg trains no segmentor yet; let synseg_jax.main train on'):
-        scans.find(early, unfinished=True)
+        open_run.find(early, unfinished=True)

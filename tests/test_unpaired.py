@@ -7,8 +7,8 @@ from scipy import stats
 from configs.tables import prostate
 from synseg_jax import compare
 from synseg_jax.errors import InputError
-from synseg_jax.evaluation import unpaired
-from synseg_jax.evaluation.comparison import Row
+from synseg_jax.reports import unpaired
+from synseg_jax.reports.comparison import Row
 
 SETS = ('synthetic CT', 'real CT')
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import tiny
 
-from synseg_jax.training import losses, validation
-from synseg_jax.training.inference import Networks
-from synseg_jax.training.system import System, configure
-from synseg_jax.training.terms import View
+from synseg_jax.inference.run_networks import Networks
+from synseg_jax.objective import losses
+from synseg_jax.objective.terms import View
+from synseg_jax.runs import validation
+from synseg_jax.specification.resolve import configure
+from synseg_jax.training.system import System
 
 LABEL = np.zeros((32, 32), np.uint8)
 LABEL[8:16, 8:16], LABEL[20:24, 4:8] = 1, 2

@@ -12,17 +12,18 @@ import SimpleITK as sitk
 import tiny
 from dicom_files import write_rtstruct, write_series
 
-from synseg_jax.data import label_maps, sides, volume
-from synseg_jax.data.layouts import read_dataset
-from synseg_jax.data.likeness import digest
-from synseg_jax.data.preparation import prepare
-from synseg_jax.data.repair import on_grid, repair
-from synseg_jax.data.roles import Scans
-from synseg_jax.data.settings import Settings
-from synseg_jax.data.survey import survey
-from synseg_jax.data.volume import Volume
+from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError
-from synseg_jax.verify import table
+from synseg_jax.formats import label_maps, scan_file
+from synseg_jax.imaging.volume import Volume
+from synseg_jax.preparation.checks import laterality
+from synseg_jax.preparation.checks.fingerprint import digest
+from synseg_jax.preparation.checks.repair import on_grid, repair
+from synseg_jax.preparation.checks.survey import survey
+from synseg_jax.preparation.checks.table import table
+from synseg_jax.preparation.settings import Settings
+from synseg_jax.preparation.split import Scans
+from synseg_jax.preparation.write_records import prepare
 
 SETTINGS = Settings(
     size=(8, 10), window_hu=(-200.0, 150.0), source_split=(0.5, 0.25, 0.25), target_split=(0.75, 0.0, 0.25)
@@ -486,8 +487,8 @@ def test_organs_in_the_middle_say_nothing():
     scans = [{name: rng.normal(0, 2, 3) for name in ('peripheral zone', 'central gland')} for _ in range(6)]
     other = [{name: rng.normal(0, 2, 3) for name in ('peripheral zone', 'central gland')} for _ in range(6)]
     for axis in range(3):
-        assert sides.misplaced(scans, axis) is None and not sides.strays(scans, axis)
-        assert sides.opposed(scans, other, axis) is None
+        assert laterality.misplaced(scans, axis) is None and not laterality.strays(scans, axis)
+        assert laterality.opposed(scans, other, axis) is None
 
 
 @pytest.mark.parametrize(
@@ -500,14 +501,14 @@ def test_organs_in_the_middle_say_nothing():
         ('left kidney', 'liver', (-1, -1, -1)),
         ('left ventricle', 'right ventricle', (-1, 0, 0)),
         ('left atrium', 'right ventricle', (0, 0, 0)),  # which lie one behind the other
-        ('left ventricle', sides.BODY, (0, 0, 0)),
-        ('spleen', sides.BODY, (-1, 0, 0)),
+        ('left ventricle', laterality.BODY, (0, 0, 0)),
+        ('spleen', laterality.BODY, (-1, 0, 0)),
         ('deliverer', 'spleen', (0, 0, 0)),
     ],
 )
 def test_known_sides(first, second, known):
-    assert known == (*(sides.expected(first, second, axis) for axis in range(3)),)
-    assert known == (*(-sides.expected(second, first, axis) for axis in range(3)),)
+    assert known == (*(laterality.expected(first, second, axis) for axis in range(3)),)
+    assert known == (*(-laterality.expected(second, first, axis) for axis in range(3)),)
 
 
 def _kidneys(exchanged, count=4):
@@ -525,13 +526,13 @@ def _kidneys(exchanged, count=4):
 
 def test_exchanged_kidneys_are_no_mirror_image():
     for axis in range(3):
-        assert sides.misplaced(_kidneys(False), axis) is None
-        assert sides.opposed(_kidneys(False), _kidneys(False, 6), axis) is None
-    words, every = sides.misplaced(_kidneys(True), 0)
+        assert laterality.misplaced(_kidneys(False), axis) is None
+        assert laterality.opposed(_kidneys(False), _kidneys(False, 6), axis) is None
+    words, every = laterality.misplaced(_kidneys(True), 0)
     assert 'left kidney 1' in words and 'mm right of right kidney' in words and not every
-    told = sides.opposed(_kidneys(False), _kidneys(True), 0)
+    told = laterality.opposed(_kidneys(False), _kidneys(True), 0)
     assert 'mm left of right kidney' in told[0] and 'mm right of right kidney' in told[1] and not told[2]
-    assert sides.misplaced(_kidneys(True), 1) is None
+    assert laterality.misplaced(_kidneys(True), 1) is None
 
 
 def test_exchanged_values_are_a_question(sets):
@@ -577,10 +578,10 @@ def test_a_download_that_is_mirrored(shared):
     chaos = {'liver': 1, 'right kidney': 2, 'left kidney': 3, 'spleen': 4}
     found = []
     for name, values in (('btcv_label_3', btcv), ('chaos_label_2', chaos)):
-        label = volume.read_labels(folder / f'{name}.nii.gz')
+        label = scan_file.read_labels(folder / f'{name}.nii.gz')
         index = {organ: np.argwhere(label.array == value).mean(0) for organ, value in values.items()}
         places = {organ: label.affine[:3, :3] @ mean + label.affine[:3, 3] for organ, mean in index.items()}
-        found.append([sides.misplaced([places], axis) for axis in range(3)])
+        found.append([laterality.misplaced([places], axis) for axis in range(3)])
     assert found == [[None, ('left kidney 40 mm in front of stomach', True), None], [None] * 3]
 
 
@@ -664,7 +665,7 @@ def test_repaired_sets_are_sound(sets, tmp_path):
         'm2.nii.gz: brought onto the grid of its scan by nearest neighbour, 1.404 ml of organs became 1.404' in said[0]
     )
     assert 'not repaired: ' in said[1] and 'c0.nii.gz: 100% of it lies beside its scan' in said[1]
-    new = volume.read_labels(tmp_path / 'out/source/labelsTr/m2.nii.gz')
+    new = scan_file.read_labels(tmp_path / 'out/source/labelsTr/m2.nii.gz')
     np.testing.assert_array_equal(new.array, label)
     np.testing.assert_allclose(new.affine, AFFINE)
     assert (tmp_path / 'out/source/imagesTr/m2_0000.nii.gz').resolve() == mr / 'imagesTr/m2_0000.nii.gz'
@@ -700,7 +701,7 @@ def test_series_contours_and_detached_headers_are_written_too(tmp_path):
     for before, dataset in zip(checked, map(read_dataset, (tmp_path / 'out/one', tmp_path / 'out/two')), strict=True):
         (case,) = dataset.cases
         assert case.id == before.case.id and dataset.channel == 'CT'
-        scan, old = volume.read(case.image), volume.read(before.case.image)
+        scan, old = scan_file.read(case.image), scan_file.read(before.case.image)
         np.testing.assert_array_equal(scan.array, old.array)
         np.testing.assert_allclose(scan.affine, old.affine, atol=1e-5)
         after = label_maps.read(case.label, case.image, dataset.labels, ('background', 'liver', 'spleen'))

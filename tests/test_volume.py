@@ -13,8 +13,9 @@ import pytest
 from dicom_files import write_series
 from nibabel.orientations import aff2axcodes, inv_ornt_aff
 
-from synseg_jax.data import memory_limit, volume
 from synseg_jax.errors import InputError
+from synseg_jax.formats import scan_file
+from synseg_jax.imaging import memory_limit, volume
 
 SHAPE = (3, 4, 5)
 ORIENTATIONS = [
@@ -60,7 +61,7 @@ def _raw(shape=SHAPE, dtype=np.int16):
     'orientation', ORIENTATIONS, ids=lambda o: ''.join(f'{int(a)}{"+" if f > 0 else "-"}' for a, f in o)
 )
 def test_round_trip(tmp_path, orientation, degrees):
-    stored = volume.read(_save(tmp_path / 'scan.nii', _raw(), _affine(orientation, degrees)))
+    stored = scan_file.read(_save(tmp_path / 'scan.nii', _raw(), _affine(orientation, degrees)))
     upright = volume.canonical(stored)
     assert aff2axcodes(upright.affine) == ('L', 'P', 'S')
     # each voxel keeps its place in the patient
@@ -69,7 +70,7 @@ def test_round_trip(tmp_path, orientation, degrees):
     origin = np.argwhere(stored.array == value)[0]
     np.testing.assert_allclose(upright.affine @ [*index, 1], stored.affine @ [*origin, 1], atol=1e-9)
     back = volume.restore(upright.array.astype(np.uint8), stored)
-    volume.write(tmp_path / 'out.nii.gz', back, stored)
+    scan_file.write(tmp_path / 'out.nii.gz', back, stored)
     written = nib.load(tmp_path / 'out.nii.gz')
     assert written.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(written.dataobj), _raw())
@@ -94,8 +95,8 @@ def test_write_keeps_the_grid_and_drops_names(tmp_path):
     image.header.set_slope_inter(2, -1)
     image.header.extensions.append(nib.nifti1.Nifti1Extension('comment', b'Jane Doe'))
     nib.save(image, tmp_path / 'scan.nii.gz')
-    like = volume.read(tmp_path / 'scan.nii.gz')
-    volume.write(tmp_path / 'out.nii', np.full(SHAPE, 0.25, np.float32), like, intent='label')
+    like = scan_file.read(tmp_path / 'scan.nii.gz')
+    scan_file.write(tmp_path / 'out.nii', np.full(SHAPE, 0.25, np.float32), like, intent='label')
     out = nib.load(tmp_path / 'out.nii')
     for name in ('qform_code', 'sform_code', 'xyzt_units', 'quatern_b', 'srow_x', 'pixdim'):
         np.testing.assert_array_equal(out.header[name], like.header[name])
@@ -107,8 +108,8 @@ def test_write_keeps_the_grid_and_drops_names(tmp_path):
 
 def test_write_without_a_header(tmp_path):
     like = volume.Volume(_raw(), _affine(ORIENTATIONS[0], (12, -7, 20)))
-    volume.write(tmp_path / 'a.nii.gz', _raw(), like)
-    np.testing.assert_allclose(volume.read(tmp_path / 'a.nii.gz').affine, like.affine, atol=1e-5)
+    scan_file.write(tmp_path / 'a.nii.gz', _raw(), like)
+    np.testing.assert_allclose(scan_file.read(tmp_path / 'a.nii.gz').affine, like.affine, atol=1e-5)
     assert (tmp_path / 'a.nii.gz').read_bytes()[4:8] == bytes(4)  # no time of day: same scan, same bytes
 
 
@@ -118,7 +119,7 @@ def test_dtypes_and_byte_orders(tmp_path, dtype, cls):
     header = cls.header_class(endianness=dtype[0])
     header.set_data_dtype(dtype)
     nib.save(cls(_raw().astype(dtype), np.diag([-2.0, 2, 3, 1]), header), tmp_path / 'scan.nii')
-    read = volume.read(tmp_path / 'scan.nii')
+    read = scan_file.read(tmp_path / 'scan.nii')
     assert read.array.dtype == np.float32 and read.spacing_mm == (2, 2, 3)
     np.testing.assert_array_equal(read.array, _raw())
 
@@ -128,16 +129,16 @@ def test_scaled_int16(tmp_path):
     content = bytearray(gzip.decompress(path.read_bytes()))
     content[112:120] = struct.pack('<ff', 1.5, -1024)
     path.write_bytes(gzip.compress(content))
-    np.testing.assert_allclose(volume.read(path).array, _raw() * 1.5 - 1024)
+    np.testing.assert_allclose(scan_file.read(path).array, _raw() * 1.5 - 1024)
 
 
 def test_trailing_singleton_and_flat_scans(tmp_path):
-    assert volume.read(_save(tmp_path / 'a.nii', _raw((*SHAPE, 1)))).array.shape == SHAPE
-    assert volume.read(_save(tmp_path / 'b.nii', _raw((3, 4)))).array.shape == (3, 4, 1)
+    assert scan_file.read(_save(tmp_path / 'a.nii', _raw((*SHAPE, 1)))).array.shape == SHAPE
+    assert scan_file.read(_save(tmp_path / 'b.nii', _raw((3, 4)))).array.shape == (3, 4, 1)
 
 
 def test_labels_snap(tmp_path):
-    labels = volume.read_labels(_save(tmp_path / 'l.nii', _raw(dtype=np.float64) * 10 + 1e-4))
+    labels = scan_file.read_labels(_save(tmp_path / 'l.nii', _raw(dtype=np.float64) * 10 + 1e-4))
     np.testing.assert_array_equal(labels.array, _raw() * 10)
     assert labels.array.dtype == np.uint16
 
@@ -147,7 +148,7 @@ def test_labels_refused(tmp_path, value, message):
     array = _raw(dtype=np.float32)
     array[1, 1, 1] = value
     with pytest.raises(InputError, match=message):
-        volume.read_labels(_save(tmp_path / 'l.nii.gz', array))
+        scan_file.read_labels(_save(tmp_path / 'l.nii.gz', array))
 
 
 def _rgb(path):
@@ -218,7 +219,7 @@ def test_bad_files_give_one_line_naming_them(tmp_path, kind):
     make, message = BAD[kind]
     make(tmp_path / 'scan.nii.gz')
     with pytest.raises(InputError, match=message) as error:
-        volume.read(tmp_path / 'scan.nii.gz')
+        scan_file.read(tmp_path / 'scan.nii.gz')
     assert 'scan.nii.gz' in str(error.value) and '\n' not in str(error.value)
 
 
@@ -229,7 +230,7 @@ def test_what_follows_the_voxels_is_never_unpacked(tmp_path):
     (tmp_path / 'garbage.nii.gz').write_bytes(gzip.compress(path.read_bytes()) + b'garbage')
     tracemalloc.start()
     for name in ('bomb.nii.gz', 'garbage.nii.gz'):
-        np.testing.assert_array_equal(volume.read(tmp_path / name).array, _raw())
+        np.testing.assert_array_equal(scan_file.read(tmp_path / name).array, _raw())
     assert tracemalloc.get_traced_memory()[1] < 2_000_000
     tracemalloc.stop()
 
@@ -240,7 +241,7 @@ def test_disagreeing_forms_are_said(tmp_path, caplog):
     image.set_sform(image.affine, code=1)
     nib.save(image, tmp_path / 'scan.nii')
     with caplog.at_level('WARNING', logger='absl'):
-        assert volume.read(tmp_path / 'scan.nii').affine[0, 0] == -2
+        assert scan_file.read(tmp_path / 'scan.nii').affine[0, 0] == -2
     assert 'disagree by up to 8 mm' in caplog.text
 
 
@@ -248,15 +249,22 @@ def test_files_as_users_have_them(shared):
     folder = shared / 'data/formats'
     for name in ('example4d', 'example_nifti2'):
         with pytest.raises(InputError, match='4 dimensions'):
-            volume.read(folder / f'nifti/{name}.nii.gz')
+            scan_file.read(folder / f'nifti/{name}.nii.gz')
     for name in ('CT_AVM', 'MR_Gd', 'chris_PD'):
-        stored = volume.read(folder / f'nifti/{name}.nii.gz')
+        stored = scan_file.read(folder / f'nifti/{name}.nii.gz')
         upright = volume.canonical(stored)
         assert aff2axcodes(upright.affine) == ('L', 'P', 'S')
         np.testing.assert_array_equal(volume.restore(upright.array, stored), stored.array)
-    assert volume.read(folder / 'nifti/CT_AVM.nii.gz').array.max() == pytest.approx(563.2, abs=0.1)  # uint8 with slope
-    assert set(np.unique(volume.read_labels(folder / 'raw_labels/cardiac_label_1.nii.gz').array)) == {0, 200, 500, 600}
-    assert volume.read_labels(folder / 'raw_labels/btcv_label_3.nii.gz').array.max() == 13
+    assert scan_file.read(folder / 'nifti/CT_AVM.nii.gz').array.max() == pytest.approx(
+        563.2, abs=0.1
+    )  # uint8 with slope
+    assert set(np.unique(scan_file.read_labels(folder / 'raw_labels/cardiac_label_1.nii.gz').array)) == {
+        0,
+        200,
+        500,
+        600,
+    }
+    assert scan_file.read_labels(folder / 'raw_labels/btcv_label_3.nii.gz').array.max() == 13
 
 
 @pytest.mark.parametrize('number', [errno.EIO, errno.EACCES, errno.ESTALE, errno.ENOTCONN])
@@ -267,7 +275,7 @@ def test_what_keeps_a_file_from_being_read_is_no_damage(tmp_path, monkeypatch, n
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(gzip.GzipFile, 'read', fail)
-    for reader in (volume.read, volume.grid, volume.read_labels):
+    for reader in (scan_file.read, scan_file.grid, scan_file.read_labels):
         with pytest.raises(InputError, match=f'^{path}: cannot be read: {os.strerror(number)}; ') as error:
             reader(path)
         assert 'damaged' not in str(error.value) and 'replace' not in str(error.value)
@@ -287,23 +295,23 @@ def test_scans_that_memory_does_not_hold(tmp_path, monkeypatch, suffix):
     else:
         head = b'NDims = 3\nDimSize = 1024 1024 512\nElementType = MET_SHORT\nCompressedData = True\n'
         path.write_bytes(head + b'CompressedDataSize = 1048576\nElementDataFile = LOCAL\n' + os.urandom(2**20))
-    assert volume.grid(path).array.shape == (1024, 1024, 512)
+    assert scan_file.grid(path).array.shape == (1024, 1024, 512)
     monkeypatch.setattr(memory_limit, 'available', lambda: 1.5 * 2**30)
     with pytest.raises(InputError, match=f'^{path}: reading it takes 3.00 GiB of memory, 1.50 GiB are free; .*_GIB=N'):
-        volume.read(path)
+        scan_file.read(path)
     monkeypatch.setenv('SYNSEG_MAX_SCAN_GIB', '2')
     with pytest.raises(InputError, match=f'^{path}: reading it takes .*, SYNSEG_MAX_SCAN_GIB allows 2;'):
-        volume.read(path)
+        scan_file.read(path)
     monkeypatch.setenv('SYNSEG_MAX_SCAN_GIB', 'much')
     with pytest.raises(InputError, match='SYNSEG_MAX_SCAN_GIB=much: give a number of GiB'):
-        volume.read(path)
+        scan_file.read(path)
 
 
 def test_a_series_that_memory_does_not_hold(tmp_path, monkeypatch):
     write_series(tmp_path / 'ct', np.zeros((24, 20, 4)), np.diag([-1.0, -1.0, 2.0, 1.0]))
     monkeypatch.setattr(memory_limit, 'available', lambda: 1e3)
     with pytest.raises(InputError, match='ct: reading it takes 0.00 GiB of memory'):
-        volume.read(tmp_path / 'ct')
+        scan_file.read(tmp_path / 'ct')
 
 
 def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch):
@@ -312,23 +320,23 @@ def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise MemoryError('Unable to allocate 9 GiB')
 
-    monkeypatch.setattr(volume, '_require_finite', fail)
+    monkeypatch.setattr(scan_file, '_require_finite', fail)
     with pytest.raises(InputError, match=f'^{path}: too large for the memory that is free .*9 GiB'):
-        volume.read(path)
+        scan_file.read(path)
 
 
 def test_no_link_is_followed_in_writing(tmp_path):
     (tmp_path / 'precious').write_text('kept')
     for name in ('out.nii.gz', '.out.nii.gz.partial'):
         (tmp_path / name).symlink_to(tmp_path / 'precious')
-    volume.write(tmp_path / 'out.nii.gz', _raw(), volume.Volume(_raw(), np.eye(4)))
+    scan_file.write(tmp_path / 'out.nii.gz', _raw(), volume.Volume(_raw(), np.eye(4)))
     assert (tmp_path / 'precious').read_text() == 'kept' and not (tmp_path / 'out.nii.gz').is_symlink()
 
 
 def test_names_that_are_not_utf_8(tmp_path):
     path = _save(tmp_path / 'scan.nii.gz', _raw())
     odd = path.rename(tmp_path / os.fsdecode(b'M\xfcller.nii.gz'))
-    np.testing.assert_array_equal(volume.read(odd).array, _raw())
+    np.testing.assert_array_equal(scan_file.read(odd).array, _raw())
 
 
 @pytest.mark.parametrize('suffix', ['.nii.gz', '.nrrd', '.mha', '.dcm'])
@@ -337,6 +345,6 @@ def test_pipes_and_devices_are_no_scans(tmp_path, suffix, kind):
     """They would be waited for, or never end."""
     path = tmp_path / f'scan{suffix}'
     os.mkfifo(path) if kind == 'pipe' else path.symlink_to('/dev/zero')
-    for reader in (volume.read, volume.grid):
+    for reader in (scan_file.read, scan_file.grid):
         with pytest.raises(InputError, match=f'scan{suffix}: no such file'):
             reader(path)

@@ -8,13 +8,14 @@ import pytest
 import tiny
 import untrained
 
-from synseg_jax import experiment, fitting, scans
-from synseg_jax.data import volume
-from synseg_jax.data.records import Manifest
-from synseg_jax.data.selection import Fold, select
-from synseg_jax.data.tiles import about_middle
+from synseg_jax.batches.selection import Fold, select
 from synseg_jax.errors import InputError
-from synseg_jax.prepare import settings_of
+from synseg_jax.formats import scan_file
+from synseg_jax.imaging.sliding_window import about_middle
+from synseg_jax.inference import model_folder, trained_model
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.preparation.settings import settings_of
+from synseg_jax.runs import experiment, open_run, train_stage
 
 SIZE, SPACING = (8, 16, 16), 4.5
 UNET = {'architecture': 'unet', 'width': 2, 'levels': 1, 'extra': 0, 'dropout': 0.0, 'up_width': 3}
@@ -59,7 +60,7 @@ def test_records(records):
     assert [case['records'] for case in cases] == [1] * len(cases) and cases[0]['dropped'] == 0
     record = manifest.records('source', 'train')[0]
     assert record['image'].shape == (*SIZE, 1) and record['label'].shape == SIZE
-    scan, labels = volume.read(cases[0]['image']), volume.read_labels(cases[0]['label'])
+    scan, labels = scan_file.read(cases[0]['image']), scan_file.read_labels(cases[0]['label'])
     marked = np.nonzero(record['label'])
     for axis, length in enumerate(SIZE):  # the box is about the middle of what is labelled
         assert abs(marked[axis].min() + marked[axis].max() + 1 - length) <= 1
@@ -80,9 +81,9 @@ def test_wrong_sizes():
 @pytest.fixture(scope='module')
 def finished(records, tmp_path_factory):
     """A workdir and its results; of the stages the last, which has all terms, is trained."""
-    workdir, train = tmp_path_factory.mktemp('volumes_run'), fitting.Fit.run
+    workdir, train = tmp_path_factory.mktemp('volumes_run'), train_stage.Fit.run
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting.Fit, 'run', lambda fit, *told: (train if fit.begin else untrained.fit)(fit, *told))
+        patch.setattr(train_stage.Fit, 'run', lambda fit, *told: (train if fit.begin else untrained.fit)(fit, *told))
         return workdir, experiment.run(config(records), workdir, tiny.quiet())
 
 
@@ -98,7 +99,7 @@ def test_a_stage_begins_with_the_weights_of_several(finished, records):
     """Each network's from the stage that trained it; two steps have moved them a little."""
     workdir, _ = finished
     params = {
-        name: scans.Trained(scans.Run.load((workdir / 'joint' / name).resolve())).networks.params
+        name: trained_model.Trained(model_folder.Run.load((workdir / 'joint' / name).resolve())).networks.params
         for name in ('segment', 'translate', 'joint')
     }
     assert params['joint'].keys() == params['segment'].keys() | params['translate'].keys()
@@ -116,7 +117,7 @@ def test_made_sets(finished, records):
     assert found['made_b'] == ['b', 'source', 'a', 'CT']
     assert found['back_b'] == ['b', 'target', 'b', 'CT']
     assert found['made_a'] == ['a', 'target', 'b', 'MR']
-    trained = scans.Trained(scans.Run.load((workdir / 'joint' / 'translate').resolve()))
+    trained = trained_model.Trained(model_folder.Run.load((workdir / 'joint' / 'translate').resolve()))
     for name, manifest in sets.items():
         record = manifest.records(name, 'train')[0]
         assert record['image'].shape == (*SIZE, 1) and 'label' in record
@@ -139,26 +140,26 @@ def test_a_part_of_a_set_is_the_same_scans_in_what_is_made_of_it(finished, recor
 
 def test_predictions_lie_on_the_scans_own_grid(finished, records):
     workdir, _ = finished
-    trained = scans.find(workdir, 'joint')
+    trained = open_run.find(workdir, 'joint')
     case = Manifest.load(records).role('target', 'test')['cases'][0]
-    scan = volume.read(case['image'])
+    scan = scan_file.read(case['image'])
     labels, fake = trained.segment(scan, 'b'), trained.synthesize(scan, 'b')
     assert labels.shape == fake.shape == scan.array.shape and fake.dtype == np.int16
     assert labels.max() < len(tiny.CLASSES)
-    written = volume.read_labels(workdir / 'joint' / 'predictions' / 'target' / f'{case["id"]}.nii.gz')
+    written = scan_file.read_labels(workdir / 'joint' / 'predictions' / 'target' / f'{case["id"]}.nii.gz')
     np.testing.assert_array_equal(written.array, labels)
     probability = trained.probability(scan, 'b', 1)
     assert probability.shape == scan.array.shape and 0 <= probability.min() <= probability.max() <= 1
 
 
 def test_the_window_about_what_was_found_is_looked_at_anew(finished, records):
-    trained = scans.find(finished[0], 'joint')
+    trained = open_run.find(finished[0], 'joint')
     case = Manifest.load(records).role('target', 'test')['cases'][0]
-    frame, votes = trained._votes(volume.read(case['image']), 'b')
+    frame, votes = trained._votes(scan_file.read(case['image']), 'b')
     images = frame.images()
     assert images.shape[1:4] != SIZE
     trained.config.predict.window = 'middle'
-    scan = volume.read(case['image'])
+    scan = scan_file.read(case['image'])
     expected = about_middle(lambda box: trained.networks.votes(box, 'b'), images[0], votes[0], SIZE)[None]
     found = trained.probability(scan, 'b', 1)
     np.testing.assert_array_equal(found, frame.place(frame.values(expected[..., 1])))

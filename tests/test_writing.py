@@ -15,17 +15,19 @@ import tiny
 import untrained
 import weights
 
-from synseg_jax.data import preparation, volume
-from synseg_jax.data.preparation import prepare
-from synseg_jax.data.repair import repair
-from synseg_jax.data.roles import Scans
-from synseg_jax.data.survey import survey
-from synseg_jax.export import export
-from synseg_jax.import_weights import import_weights
-from synseg_jax.interop import nnunet
-from synseg_jax.predict import predict
-from synseg_jax.prepare import settings_of
-from synseg_jax.synthesize import synthesize, translate
+from synseg_jax.datasets import nnunet_writer
+from synseg_jax.exchange.exporting import export
+from synseg_jax.formats import scan_file
+from synseg_jax.imaging import volume
+from synseg_jax.inference.predict_scans import predict
+from synseg_jax.inference.synthesize_scans import synthesize, translate
+from synseg_jax.preparation import write_records
+from synseg_jax.preparation.checks.repair import repair
+from synseg_jax.preparation.checks.survey import survey
+from synseg_jax.preparation.settings import settings_of
+from synseg_jax.preparation.split import Scans
+from synseg_jax.preparation.write_records import prepare
+from synseg_jax.runs.import_stage import import_weights
 
 
 @contextmanager
@@ -48,20 +50,20 @@ def given(tmp_path_factory):
     export(published, folder / 'weights')
     sets = [Scans('source', mr, 'a'), Scans('target', ct, 'b')]
     beside = tiny.write_dataset(folder / 'beside', 'MR', 1)
-    label = volume.read_labels(beside / 'labelsTr' / 'mr_0.nii.gz')
+    label = scan_file.read_labels(beside / 'labelsTr' / 'mr_0.nii.gz')
     smaller = volume.Volume(label.array[:-1], label.affine)
-    volume.write(beside / 'labelsTr' / 'mr_0.nii.gz', smaller.array, smaller)
+    scan_file.write(beside / 'labelsTr' / 'mr_0.nii.gz', smaller.array, smaller)
     settings = settings_of(tiny.config())
     checked, _ = survey([Scans('source', beside, 'a', 'train')], settings)
     scan = mr / 'imagesTr' / 'mr_0_0000.nii.gz'
-    trained.segment(volume.read(scan), 'a'), trained.synthesize(volume.read(scan), 'a')
+    trained.segment(scan_file.read(scan), 'a'), trained.synthesize(scan_file.read(scan), 'a')
     return SimpleNamespace(**locals())
 
 
 # What commands do, by the size that files may have until the disk is full.
 COMMANDS = {
     'prepare': (4000, lambda of, out: prepare(of.sets, out, of.settings, progress=False)),
-    'synthesize': (100, lambda of, out: synthesize(of.trained, nnunet.labelled(of.scan, tiny.CLASSES), out)),
+    'synthesize': (100, lambda of, out: synthesize(of.trained, nnunet_writer.labelled(of.scan, tiny.CLASSES), out)),
     'translate': (100, lambda of, out: translate(of.trained, {'x': of.scan}, out)),
     'export': (4000, lambda of, out: export(of.published, out)),
     'export for PyTorch': (4000, lambda of, out: export(of.published, out, 'pth')),
@@ -132,7 +134,7 @@ def test_links_are_replaced_and_not_followed(given, tmp_path):
     predict(given.trained, {'x': given.scan}, out, 'a', extras=['volumes'])
     assert secret.read_text() == 'of the user'
     assert [(out / name).is_symlink() for name in planted] == [name not in names for name in planted]
-    assert volume.read_labels(out / 'x.nii.gz').array.shape == tiny.SHAPE
+    assert scan_file.read_labels(out / 'x.nii.gz').array.shape == tiny.SHAPE
 
 
 def test_a_link_to_records_is_replaced_and_what_it_links_to_stays(given, tmp_path):
@@ -147,7 +149,7 @@ def test_a_link_to_records_is_replaced_and_what_it_links_to_stays(given, tmp_pat
 
 def test_two_prepare_at_once(given, tmp_path, monkeypatch, capsys):
     """One writes, the other waits and finds the records made."""
-    write, written, found, both = preparation._write, [], [], threading.Barrier(2)
+    write, written, found, both = write_records._write, [], [], threading.Barrier(2)
 
     def slow(*arguments):
         with suppress(threading.BrokenBarrierError):
@@ -158,7 +160,7 @@ def test_two_prepare_at_once(given, tmp_path, monkeypatch, capsys):
     def run():
         found.append(prepare(given.sets, tmp_path / 'out', given.settings))
 
-    monkeypatch.setattr(preparation, '_write', slow)
+    monkeypatch.setattr(write_records, '_write', slow)
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
         thread.start()

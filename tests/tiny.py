@@ -18,12 +18,13 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from configs import base
-from synseg_jax.data.preparation import prepare
-from synseg_jax.data.roles import Scans
-from synseg_jax.prepare import settings_of
-from synseg_jax.training import parallel
+from synseg_jax.devices import parallel
+from synseg_jax.preparation.settings import settings_of
+from synseg_jax.preparation.split import Scans
+from synseg_jax.preparation.write_records import prepare
+from synseg_jax.specification.resolve import configure
 from synseg_jax.training.state import LAYOUT
-from synseg_jax.training.system import System, configure
+from synseg_jax.training.system import System
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ('background', 'liver', 'spleen')

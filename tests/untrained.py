@@ -7,24 +7,24 @@ from pathlib import Path
 import jax
 import tiny
 
-from synseg_jax import scans
-from synseg_jax.training import parallel
+from synseg_jax.devices import parallel
+from synseg_jax.inference import model_folder, trained_model
+from synseg_jax.specification.resolve import configure
 from synseg_jax.training.checkpoint import Checkpoints
-from synseg_jax.training.system import configure
 
 CHANNELS = {'a': 'MR', 'b': 'CT'}
 TYPICAL = {'a': (0.0, 700.0), 'b': (-200.0, 300.0)}
 
 
-def run(folder: Path, **changes) -> scans.Run:
+def run(folder: Path, **changes) -> model_folder.Run:
     """A stage of the tiny configuration with fields changed, written `predict__flips='lr'`."""
-    return scans.Run(folder, configure(tiny.config(**changes), 'synseg'), tiny.CLASSES, CHANNELS, TYPICAL)
+    return model_folder.Run(folder, configure(tiny.config(**changes), 'synseg'), tiny.CLASSES, CHANNELS, TYPICAL)
 
 
-def trained(folder: Path, **changes) -> scans.Trained:
+def trained(folder: Path, **changes) -> trained_model.Trained:
     """The same, with weights drawn anew."""
     made = run(folder, **changes)
-    return scans.Trained(made, made.system.first_state(parallel.mesh(1)).params)
+    return trained_model.Trained(made, made.system.first_state(parallel.mesh(1)).params)
 
 
 def workdir(folder: Path, **changes) -> Path:
@@ -38,13 +38,13 @@ def workdir(folder: Path, **changes) -> Path:
     return folder
 
 
-def fit(self, console, signals) -> tuple[scans.Trained, dict]:
+def fit(self, console, signals) -> tuple[trained_model.Trained, dict]:
     """Stands in for `fitting.Fit.run` where what training makes is not what is tested: the first weights, kept."""
     stage = self._describe()
     if not self.done:
         _keep(self.system, stage.folder)
         self._cost(time.monotonic(), self.plan.steps, finished=True)
-    return scans.Trained(stage), self._cost_so_far()
+    return trained_model.Trained(stage), self._cost_so_far()
 
 
 def _keep(system, folder):

@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import tiny
 
-from synseg_jax import scans
-from synseg_jax.training import parallel
+from synseg_jax.devices import parallel
+from synseg_jax.inference import model_folder, trained_model
+from synseg_jax.runs import open_run
+from synseg_jax.specification.resolve import configure
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.state import LAYOUT
-from synseg_jax.training.system import configure
 
 UNET = {'architecture': 'unet', 'width': 3, 'levels': 2, 'extra': 2, 'dropout': 0.5, 'norm': True, 'up_width': 2}
 STRIDED = {**UNET, 'extra': 0, 'strided': True, 'norm': False, 'up_width': 3, 'dropout': 0.0}
@@ -33,7 +34,7 @@ STAGES = {
 }  # fmt: skip
 
 
-def workdir(folder: Path, *kinds: str, seed: int = 6) -> scans.Trained:
+def workdir(folder: Path, *kinds: str, seed: int = 6) -> trained_model.Trained:
     """A workdir with a stage for each kind, and the last of them as it is read there."""
     folders = []
     for kind in kinds:
@@ -42,13 +43,13 @@ def workdir(folder: Path, *kinds: str, seed: int = 6) -> scans.Trained:
         own = configure(config, 'synseg')
         classes = tiny.CLASSES[:2] if own.loss.segmentation == 'binary_cross_entropy' else tiny.CLASSES
         typical = {'a': (0.0, 700.0), 'b': (-200.0, 300.0)}
-        run = scans.Run(folder / folders[-1], own, classes, {'a': 'MR', 'b': 'CT'}, typical)
+        run = model_folder.Run(folder / folders[-1], own, classes, {'a': 'MR', 'b': 'CT'}, typical)
         run.folder.mkdir(parents=True)
         run.save()
         save(run, seed)
     described = {'config': json.loads(config.to_json_best_effort()), 'systems': {'synseg': folders}}
     (folder / 'run.json').write_text(json.dumps(described))
-    return scans.find(folder, network='')
+    return open_run.find(folder, network='')
 
 
 def configured(kind: str):
@@ -60,7 +61,7 @@ def configured(kind: str):
     return config
 
 
-def save(run: scans.Run, seed: int) -> None:
+def save(run: model_folder.Run, seed: int) -> None:
     """Two checkpoints: random weights with the higher score, then zeros."""
     over, random = parallel.mesh(1), np.random.default_rng(seed)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), run.system.abstract_state(over))

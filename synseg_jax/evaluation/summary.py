@@ -6,9 +6,9 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from synseg_jax.cli.terminal import plain
 from synseg_jax.evaluation import patches
 from synseg_jax.evaluation.metrics import MEASURES
-from synseg_jax.terminal import plain
 
 NOT_ORGANS = ('background', 'body')
 OF_LESIONS = ('lesions', 'false_lesions', *patches.MEASURES)

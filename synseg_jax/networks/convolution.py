@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from synseg_jax.networks import device
+from synseg_jax.networks import backend
 
 FEW = 8  # a GPU's matrix unit takes channels by eights
 
@@ -18,7 +18,7 @@ def convolve(
     """`x` correlated with `kernel`; zero padding: one width for both ends of every axis, or (low, high) per axis."""
     rank = x.ndim - 2
     pads = [(padding, padding)] * rank if isinstance(padding, int) else list(padding)
-    return _form(device.kind(), rank, stride, kernel.shape)(x, kernel, stride, pads)
+    return _form(backend.kind(), rank, stride, kernel.shape)(x, kernel, stride, pads)
 
 
 def _form(kind, rank, stride, shape) -> Callable:

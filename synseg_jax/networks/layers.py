@@ -10,7 +10,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float, Key, Shaped
 
 from synseg_jax.errors import InputError
-from synseg_jax.networks import device
+from synseg_jax.networks import backend
 from synseg_jax.networks.convolution import convolve
 
 init_weights = nn.initializers.normal(0.02)  # N(0, 0.02), as the published CycleGAN initialises
@@ -25,7 +25,7 @@ def reflect(x: Float[Array, 'b *space c'], width: int) -> Float[Array, 'b *padde
     """`x` mirrored about its border samples, `width` samples beyond each end."""
     if any(size <= width for size in x.shape[1:-1]):
         raise InputError(f'images of {x.shape[1:-1]} are too small: reflect padding of {width} needs larger axes')
-    return (reflect_by_index if device.kind() == 'gpu' else reflect_by_axis)(x, width)
+    return (reflect_by_index if backend.kind() == 'gpu' else reflect_by_axis)(x, width)
 
 
 def reflect_by_axis(x, width):

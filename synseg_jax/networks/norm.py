@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from synseg_jax.networks import device
+from synseg_jax.networks import backend
 
 NEAR = 31  # neighbours at most that are summed first: of 32 XLA makes another kind of sum
 
@@ -52,7 +52,7 @@ def _sums(*values):
     took 3.14 ms with gradients on an H200, this way 2.89.
     """
     row, count = values[0].shape[-2], _space(values[0])[1]
-    near = row if device.kind() == 'cpu' else max(n for n in range(1, NEAR + 1) if count % n == 0)
+    near = row if backend.kind() == 'cpu' else max(n for n in range(1, NEAR + 1) if count % n == 0)
     shape = (len(values[0]), count // near, near, values[0].shape[-1])
     values = tuple(value.reshape(shape) for value in values)
     zeros = tuple(jnp.zeros((), value.dtype) for value in values)

@@ -10,7 +10,7 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from synseg_jax import disk
+from synseg_jax.files import disk
 
 EVERY_SECONDS = 20.0  # between writes for whoever looks on
 

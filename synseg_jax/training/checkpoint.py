@@ -17,9 +17,10 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
-from synseg_jax import disk, files
+from synseg_jax import files
+from synseg_jax.devices import parallel, processes
 from synseg_jax.errors import InputError
-from synseg_jax.training import parallel, processes
+from synseg_jax.files import disk
 from synseg_jax.training.early_stop import EarlyStop
 from synseg_jax.training.state import State
 

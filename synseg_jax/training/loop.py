@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import jax
 from jax.sharding import Mesh
 
+from synseg_jax.devices import parallel, processes
+from synseg_jax.devices.signals import Interrupted, Signals
 from synseg_jax.errors import InputError
-from synseg_jax.training import parallel, processes
 from synseg_jax.training.checkpoint import Checkpoints
-from synseg_jax.training.journal import Journal
-from synseg_jax.training.signals import Interrupted, Signals
+from synseg_jax.training.metrics_log import Journal
 from synseg_jax.training.state import State
 
 IN_FLIGHT = 2  # steps dispatched ahead of the one whose end is awaited

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from synseg_jax.training.parallel import REPLICATED, SHARDED
+from synseg_jax.devices.parallel import REPLICATED, SHARDED
 
 
 @flax.struct.dataclass

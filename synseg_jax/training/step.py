@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from synseg_jax.devices import parallel
 from synseg_jax.errors import known
-from synseg_jax.methods import ORDERS, Method
-from synseg_jax.training import parallel
+from synseg_jax.objective.methods import ORDERS, Method
+from synseg_jax.objective.terms import TERMS, Choices, View
 from synseg_jax.training.state import LAYOUT, State
-from synseg_jax.training.terms import TERMS, Choices, View
 
 
 def make_step(

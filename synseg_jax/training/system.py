@@ -12,68 +12,37 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from synseg_jax.data.augment import Augmentation, augmenter
-from synseg_jax.errors import InputError, known
-from synseg_jax.methods import OWNER, Method, method
-from synseg_jax.networks import build, device, dtype
+from synseg_jax.batches.augment import Augmentation, augmenter
+from synseg_jax.devices import parallel
+from synseg_jax.errors import InputError
+from synseg_jax.networks import backend, build, dtype
 from synseg_jax.networks.unet import Head, Shared
-from synseg_jax.training import parallel
-from synseg_jax.training.history import PerRow
-from synseg_jax.training.losses import two_classes
+from synseg_jax.objective.losses import two_classes
+from synseg_jax.objective.methods import OWNER, Method, method
+from synseg_jax.objective.terms import TERMS, Choices, View
+from synseg_jax.specification.check import declaration, flat
+from synseg_jax.training.image_pool import PerRow
 from synseg_jax.training.optimizers import constant_then_linear, in_game, optimizer
 from synseg_jax.training.state import LAYOUT, State, create, initial_params
 from synseg_jax.training.step import make_step
-from synseg_jax.training.terms import TERMS, Choices, View
 
-# What a configuration says of data, other stages and results, and of training what no network or step is made of.
-APART = 'data_dir run chosen do by start sets tests tested oracle lesions lesion_patch_mm'.split()
-APART += 'fold transductive atlases predict phantom table'.split()
-PACE = 'mixed balanced patience workers resident_gib log_every save_every keep'.split()
 KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # the configuration's name for a player's nets
-
-
-def configure(config: ConfigDict, system: str, stage: str = '') -> ConfigDict:
-    """The configuration of one stage of a system, its only one unless named: all fields, changed by its own."""
-    changed = config.copy_and_resolve_references()
-    _update(changed, changed.systems[known('system', system, changed.systems)], f'systems.{system}')
-    stages = changed.stages
-    if not stage and len(stages) > 1:
-        raise InputError(f'system {system} has the stages {", ".join(stages)}; name one')
-    stage = stage or next(iter(stages))
-    changes = stages[known(f'stage of system {system}', stage, stages)]
-    with changed.unlocked():
-        del changed['systems'], changed['stages']
-    _update(changed, changes, f'systems.{system}.stages.{stage}')
-    return changed
-
-
-def _update(config, changes, where):
-    if not isinstance(changes, ConfigDict):
-        raise InputError(f'config.{where}={changes!r}: give the fields in which it differs, e.g. {{}}')
-    for field, value in changes.items():
-        known(f'field of {where}', field, config)
-        group = isinstance(config[field], ConfigDict) and field != 'stages'
-        if group and not (isinstance(value, ConfigDict) and 'architecture' in value):
-            _update(config[field], value, f'{where}.{field}')
-        else:
-            _set(config, field, value, where)
-
-
-def _set(config, field, value, where):
-    """Sets a field; InputError for a value of another type."""
-    try:
-        config[field] = value
-    except TypeError as error:
-        raise InputError(f'config.{where}.{field}={value!r}: not of the type of {config[field]!r}') from error
 
 
 def system_of(config: ConfigDict, classes: tuple[str, ...]) -> 'System':
     """The system of a stage's configuration; those of one make share one, on whatever data: it is compiled once."""
-    own = config.copy_and_resolve_references().unlock()
-    for fields, within in ((APART, own), (PACE, own.train)):
-        for field in set(fields) & set(within):
-            del within[field]
+    own = {}
+    for name, value in flat(config.copy_and_resolve_references().to_dict()):
+        if value == {} or (one := declaration(name)) and one.compiled:
+            _put(own, name, value)
     return _shared(FrozenConfigDict(own), classes)
+
+
+def _put(tree, name, value):
+    *groups, last = name.split('.')
+    for group in groups:
+        tree = tree.setdefault(group, {})
+    tree[last] = value
 
 
 @lru_cache(maxsize=8)
@@ -136,7 +105,7 @@ class System:
             if keys is not None:
                 own = zlib.crc32(name.encode())
                 keys = jax.vmap(lambda key: jax.random.fold_in(key, own))(keys)
-            return _apply(self.networks[name], device.kind(), params, images, keys)
+            return _apply(self.networks[name], backend.kind(), params, images, keys)
 
         return {name: partial(run, name=name) for name in self.networks}
 

@@ -1,0 +1,50 @@
+"""Records held in the memory of every device: a batch is taken there, by the places of its rows."""
+
+from collections.abc import Collection, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from synseg_jax.batches.pipeline import Mix, Pool
+from synseg_jax.devices import parallel
+from synseg_jax.devices.environment import GIB
+
+
+def resident_gib(pools: Mapping[str, Pool | Mix], arrays: Collection[str]) -> float:
+    """What the records of all pools take, held once."""
+    first = {domain: next(iter(pool.records()), {}) for domain, pool in pools.items()}
+    sizes = (np.asarray(first[a[-1]].get(_kind(a), ())).nbytes * pools[a[-1]].recorded for a in arrays)
+    return sum(sizes) / GIB
+
+
+class Resident:
+    """The images (float32 in [0, 1]) and labels of all pools, each record once, whole on every device of the mesh."""
+
+    def __init__(self, pools: Mapping[str, Pool | Mix], arrays: Collection[str], over: Mesh):
+        self.over = over
+        held = {}
+        for domain, pool in pools.items():
+            wanted = [name for name in sorted(arrays) if name[-1] == domain]
+            for place, record in enumerate(pool.records()):
+                for name in wanted:
+                    one = record[_kind(name)]
+                    held.setdefault(name, np.empty((pool.recorded, *one.shape), one.dtype))[place] = one
+        self.held = parallel.place(held, over, parallel.REPLICATED)
+        inputs = (parallel.REPLICATED, parallel.SHARDED)
+        self._take = jax.jit(parallel.shard(_taken, over, inputs, parallel.SHARDED))
+
+    def batch(self, places: Mapping[str, Int[np.ndarray, ' rows']]) -> dict[str, Array]:
+        """This process's rows of a global batch, laid out over the mesh: labels as int32."""
+        return self._take(self.held, parallel.place(dict(places), self.over, parallel.SHARDED))
+
+
+def _kind(array):
+    return 'label' if array.startswith('label') else 'image'
+
+
+def _taken(held, places):
+    rows = {name: of.at[places[name[-1]]].get(mode='promise_in_bounds') for name, of in held.items()}
+    return {name: row.astype(jnp.int32) if name.startswith('label') else row for name, row in rows.items()}

@@ -1,1 +1,0 @@
-"""Scans to records to batches."""

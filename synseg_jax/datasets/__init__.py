@@ -1,0 +1,1 @@
+"""Folders of scans as lists of cases, and their writers."""

@@ -1,0 +1,118 @@
+"""Raw datasets as nnU-Net v2 reads them: DatasetNNN_Name, labels 0 to K, and one file ending."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer, Shaped, UInt8
+
+import synseg_jax
+from synseg_jax.datasets import class_names
+from synseg_jax.datasets.cases import Case, Dataset
+from synseg_jax.datasets.dataset_json import JSON
+from synseg_jax.datasets.layouts import read_dataset
+from synseg_jax.errors import InputError, warn
+from synseg_jax.files import atomic_folder, write_json
+from synseg_jax.formats import label_maps, scan_file
+from synseg_jax.formats.label_maps import Values
+from synseg_jax.imaging.volume import Volume
+
+NAME = re.compile(r'Dataset\d{3}_[\w.+-]+')
+ENDING = '.nii.gz'
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """A raw dataset in the making; labels are indices into `classes`, the background first."""
+
+    folder: Path
+    channel: str  # as nnU-Net knows it: 'CT' is normalised as CT, every other name by its own mean and deviation
+    classes: Sequence[str]
+    write: Callable = scan_file.write  # as that does
+    kinds: dict[str, str] = field(default_factory=dict)  # of every case: synthetic or real
+
+    def add(
+        self, case: str, image: Shaped[np.ndarray, 'x y z'], labels: Integer[np.ndarray, 'x y z'], like: Volume
+    ) -> None:
+        """A synthetic scan and its labels, both written with the grid and header of `like`."""
+        self.write(self._image(case), image, like)
+        self._label(case, labels, like, 'synthetic')
+
+    def add_real(self, case: Case, scan: Volume, labels: Integer[np.ndarray, 'x y z']) -> None:
+        """A scan with its values as they are, but for what its header says in words, and its labels."""
+        whole = np.rint(scan.array)
+        fits = np.array_equal(whole, scan.array) and np.abs(whole).max(initial=0) < 2**15
+        self.write(self._image(case.id), whole.astype(np.int16) if fits else scan.array, scan)
+        self._label(case.id, labels, scan, 'real')
+
+    def describe(self, text: str) -> None:
+        """Writes dataset.json."""
+        labels = {name if index else 'background': index for index, name in enumerate(self.classes)}
+        content = {'channel_names': {'0': self.channel}, 'labels': labels, 'numTraining': len(self.kinds)}
+        told = {kind: sorted(case for case, own in self.kinds.items() if own == kind) for kind in ('synthetic', 'real')}
+        about = {'description': text, 'generator': f'synseg_jax {synseg_jax.__version__}', **told}
+        write_json(self.folder / JSON, {**content, 'file_ending': ENDING, **about})
+
+    def _image(self, case) -> Path:
+        return self.folder / 'imagesTr' / f'{case}_0000{ENDING}'
+
+    def _label(self, case, labels, like, kind) -> None:
+        self.write(self.folder / 'labelsTr' / f'{case}{ENDING}', labels, like, intent='label')
+        self.kinds[case] = kind
+
+
+@contextmanager
+def writing(output: Path, channel: str, classes: Sequence[str], write: Callable = scan_file.write) -> Iterator[Raw]:
+    """A dataset to add cases to and to describe, which becomes `output` if all goes well and disappears otherwise.
+
+    InputError unless `output` is named as nnU-Net finds it, and holds nothing yet.
+    """
+    if not NAME.fullmatch(output.name):
+        raise InputError(f"{output}: nnU-Net's folders are named DatasetNNN_Name; write to e.g. Dataset201_SyntheticCT")
+    check_free(output)
+    with atomic_folder(output.absolute()) as folder:
+        for part in ('imagesTr', 'labelsTr'):
+            (folder / part).mkdir()
+        yield Raw(folder, channel, classes, write)
+
+
+def labelled(path: str | Path, classes: Sequence[str], channel: str = '', labels: Values | None = None) -> Dataset:
+    """The labelled cases of a dataset, or those of them that a folder or file in it names; its test cases aside.
+
+    `channel` is its channel where it says none; `labels` take the place of what it says.  They have the names of
+    `classes`.  InputError where there are none, or where classes are not labelled: they would
+    be taught as background.
+    """
+    path = Path(path)
+    near = (path, *path.absolute().parents[:2])
+    place = next((folder for folder in near if (folder / JSON).is_file()), path)
+    dataset = read_dataset(place, labels=labels, unsaid=channel)
+    dataset = replace(dataset, labels=class_names.spelt(dataset.labels, classes))
+    meant, cases = {path.resolve(), path.parent.resolve() / path.name}, dataset.cases
+    if dataset.folder not in meant:
+        cases = [case for case in (*cases, *dataset.test_cases) if meant & {case.image, case.image.parent}]
+    cases = tuple(case for case in cases if case.label is not None)
+    if not cases:
+        raise InputError(f'{path}: no labels for its scans, which a dataset for nnU-Net needs; expected labelsTr/')
+    if not dataset.labels:
+        raise InputError(f'{dataset.named_in}: no classes; name them, e.g. --labels=liver:6,kidneys:2+3')
+    if absent := [name for name in classes[1:] if name not in dataset.labels]:
+        raise InputError(f'{dataset.named_in}: no label {", ".join(absent)}, which the system knows; label it')
+    if extra := [name for name in dataset.labels if name not in (*classes, 'background')]:
+        warn('%s: labels %s become %s', dataset.named_in, ', '.join(extra), classes[0])
+    return replace(dataset, cases=cases, test_cases=())
+
+
+def read(dataset: Dataset, case: Case, classes: Sequence[str]) -> tuple[Volume, UInt8[np.ndarray, 'x y z']]:
+    """A labelled case: its scan, and labels as indices into `classes`."""
+    scan = scan_file.read(case.image)
+    return scan, label_maps.read(case.label, case.image, dataset.labels, classes, scan).array
+
+
+def check_free(output: Path) -> None:
+    """InputError where something is that a new folder would replace."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f'{output}: exists and is not empty; remove it or choose another --output')

@@ -1,0 +1,176 @@
+"""The frames of one DICOM file, as its header places them in the patient."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from jaxtyping import Float
+
+from synseg_jax.errors import InputError
+from synseg_jax.imaging.voxel_bytes import MAX_VOXELS
+
+MAX_FRAMES = 2**14
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One frame: its file and number there, and how it lies in the patient (LPS mm)."""
+
+    file: Path
+    frame: int
+    rows: Float[np.ndarray, '3']  # direction in which columns are counted, along a row
+    columns: Float[np.ndarray, '3']
+    origin: Float[np.ndarray, '3']  # centre of the first pixel
+    spacing: tuple[float, float]  # between rows, between columns
+    shape: tuple[int, int]
+    scale: tuple[float, float]
+    uid: str
+    modality: str
+    photometric: str
+    thickness: float  # 0 where it is unknown
+    distance: float  # of slices by the header, 0 where it is unknown
+    instance: int | None
+    remarks: tuple[str, ...]  # what is to be told of its pixels
+
+    @property
+    def normal(self) -> Float[np.ndarray, '3']:
+        return np.cross(self.rows, self.columns)
+
+
+def frames_of(file: Path, read: pydicom.Dataset) -> list[Slice]:
+    """The frames of one file by its header; InputError where they are no grey values or lie nowhere."""
+    _check_pixels(file, read)
+    count = _number(read, 'NumberOfFrames')
+    size = (count, int(read.Rows), int(read.Columns))
+    if min(size) < 1 or count > MAX_FRAMES or np.prod(size) > MAX_VOXELS:
+        raise InputError(f'{file}: claims {" x ".join(map(str, size))} pixels; replace the file')
+    groups = read.get('PerFrameFunctionalGroupsSequence')
+    if count > 1 and not groups:
+        raise InputError(f'{file}: no positions of its {count} frames; convert it to single-frame files')
+    if groups and len(groups) != count:
+        raise InputError(f'{file}: {count} frames, {len(groups)} of them described; replace the file')
+    shared = (read.get('SharedFunctionalGroupsSequence') or [pydicom.Dataset()])[0]
+    return [_frame(_Fields(file, read, (own, shared)), i) for i, own in enumerate(groups or [shared])]
+
+
+def _check_pixels(file, read) -> None:
+    """Refuses what is not one plane of grey values per frame."""
+    if _number(read, 'SamplesPerPixel') != 1 or read.get('PhotometricInterpretation') == 'PALETTE COLOR':
+        raise InputError(f'{file}: holds colour (RGB), not one intensity per voxel; convert it to a grey-value scan')
+    if 'MOSAIC' in str(read.get('ImageType')):
+        raise InputError(f'{file}: a Siemens mosaic, slices tiled into one plane; convert it to NIfTI with dcm2niix')
+    if read.get('ModalityLUTSequence'):
+        raise InputError(f'{file}: has a ModalityLUTSequence instead of RescaleSlope; convert its values by that table')
+
+
+def _number(read, tag) -> int:
+    """A number of a header, 1 where it is left out."""
+    return int(read.get(tag) or 1)
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """What a file says of one frame: in its own group, in the group that all frames share, or of the whole file."""
+
+    file: Path
+    header: pydicom.Dataset
+    groups: tuple[pydicom.Dataset, pydicom.Dataset]
+
+    def get(self, sequence: str, field: str):
+        for group in self.groups:
+            items = group.get(sequence)
+            if items and field in items[0]:
+                return items[0].get(field)
+        return self.header.get(field)
+
+    def numbers(self, sequence: str, field: str, count: int) -> Float[np.ndarray, 'count']:
+        """InputError where they are missing or are others."""
+        value = self.get(sequence, field)
+        if value is None or value == '':
+            raise InputError(f'{self.file}: {self._missing(field)}; repair the header or leave the file out')
+        try:
+            numbers = np.atleast_1d(np.array(value, float))
+        except (TypeError, ValueError):
+            numbers = np.array([])
+        if len(numbers) != count or not np.isfinite(numbers).all():
+            told = ' '.join(str(value).split())
+            raise InputError(f'{self.file}: {field} is {told}, not {count} finite numbers; repair the header')
+        return numbers
+
+    def number(self, sequence: str, field: str, default: float) -> float:
+        """InputError where it is another; the default where it is missing."""
+        value = self.get(sequence, field)
+        return default if value is None or value == '' else float(self.numbers(sequence, field, 1)[0])
+
+    def length(self, field: str) -> float:
+        """In mm; 0 where it is missing or makes no sense, for places tell as much."""
+        try:
+            return abs(self.number('PixelMeasuresSequence', field, 0.0))
+        except InputError:
+            return 0.0
+
+    def _missing(self, field) -> str:
+        detector = field == 'PixelSpacing' and 'ImagerPixelSpacing' in self.header
+        return f'{field} is missing' + (' (its ImagerPixelSpacing is that of the detector)' if detector else '')
+
+
+def _frame(fields, number) -> Slice:
+    read = fields.header
+    rows, columns = _directions(fields)
+    spacing, scale = _spacing(fields), _scale(fields)
+    thickness = fields.length('SliceThickness')
+    return Slice(
+        file=fields.file,
+        frame=number,
+        rows=rows,
+        columns=columns,
+        origin=fields.numbers('PlanePositionSequence', 'ImagePositionPatient', 3),
+        spacing=spacing,
+        shape=(int(read.Rows), int(read.Columns)),
+        scale=scale,
+        uid=str(read.get('SOPInstanceUID', '')),
+        modality=str(read.get('Modality') or ''),
+        photometric=str(read.get('PhotometricInterpretation') or ''),
+        thickness=thickness,
+        distance=fields.length('SpacingBetweenSlices') or thickness,
+        instance=_instance(read),
+        remarks=_remarks(read),
+    )
+
+
+def _instance(read) -> int | None:
+    """The number of a slice, None where it is left out or none."""
+    said = str(read.get('InstanceNumber', ''))
+    return int(said) if said.isdecimal() else None
+
+
+def _directions(fields) -> Float[np.ndarray, '2 3']:
+    directions = fields.numbers('PlaneOrientationSequence', 'ImageOrientationPatient', 6).reshape(2, 3)
+    if np.abs(directions @ directions.T - np.eye(2)).max() > 0.01:
+        raise InputError(f'{fields.file}: its row and column do not stand at right angles; repair the header')
+    return directions
+
+
+def _spacing(fields) -> tuple[float, float]:
+    rows, columns = fields.numbers('PixelMeasuresSequence', 'PixelSpacing', 2).tolist()
+    if min(rows, columns) <= 0:
+        raise InputError(f'{fields.file}: PixelSpacing of {rows:g} x {columns:g} mm; repair the header')
+    return rows, columns
+
+
+def _scale(fields) -> tuple[float, float]:
+    slope = fields.number('PixelValueTransformationSequence', 'RescaleSlope', 1.0)
+    if slope == 0:
+        raise InputError(f'{fields.file}: RescaleSlope is 0; repair the header')
+    return slope, fields.number('PixelValueTransformationSequence', 'RescaleIntercept', 0.0)
+
+
+def _remarks(read) -> tuple[str, ...]:
+    remarks = []
+    if read.get('PhotometricInterpretation') == 'MONOCHROME1':
+        remarks.append('MONOCHROME1, meant to be shown inverted; its values are read as they are stored')
+    high, stored = read.get('HighBit'), read.get('BitsStored')
+    if None not in (high, stored) and high != stored - 1:
+        remarks.append(f'HighBit {high} does not fit BitsStored {stored}; the lowest {stored} bits are read')
+    return tuple(remarks)

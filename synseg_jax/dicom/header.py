@@ -1,0 +1,69 @@
+"""The header of one DICOM file, and whether an image belongs to it."""
+
+from pathlib import Path
+
+import pydicom
+from pydicom import config
+from pydicom.dataelem import RawDataElement
+from pydicom.uid import UID
+
+from synseg_jax.dicom.pixels import UNDEFINED, guarded, reason
+from synseg_jax.errors import InputError
+
+TAGS = (  # all that is asked of a header, and decoded with it
+    'SOPClassUID SOPInstanceUID SeriesInstanceUID Modality ImageType Rows Columns NumberOfFrames SamplesPerPixel '
+    'PhotometricInterpretation BitsStored HighBit PixelSpacing ImageOrientationPatient ImagePositionPatient '
+    'SliceThickness SpacingBetweenSlices RescaleSlope RescaleIntercept PerFrameFunctionalGroupsSequence '
+    'SharedFunctionalGroupsSequence'
+).split()
+SPARED = 'SeriesNumber SeriesDescription InstanceNumber'.split()  # a scan is read without them, too
+NO_SCANS = 'SEG RTDOSE RTSTRUCT RTPLAN RTRECORD PR KO SR DOC REG'.split()  # modalities of what lies beside scans
+IMAGES = ('Image Storage', 'Map Storage', 'Volume Storage')  # in the names of the SOP classes of images
+BEHIND_SIZE = 0x0029  # the group behind that of rows and columns
+
+
+def header(path: Path) -> pydicom.Dataset:
+    """What one file says without its pixels; InputError where it is damaged."""
+    with guarded(path):
+        found = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        if not len(found) or any(map(_cut_short, map(found.get_item, found.keys()))):
+            raise InputError(f'{path}: truncated or no DICOM; replace the file')
+        for tag in SPARED + TAGS:
+            _decode(path, found, tag)
+        return found
+
+
+def holds_image(path: Path, found: pydicom.Dataset) -> bool:
+    """Whether a file is a slice or several; InputError where it should be and lacks its rows and columns."""
+    if found.get('Modality') in NO_SCANS:
+        return False
+    if 'Rows' in found and 'Columns' in found:
+        return True
+    if _other_object(found):
+        return False
+    missing = ' and '.join(tag for tag in ('Rows', 'Columns') if tag not in found)
+    raise InputError(f'{path}: {missing} missing, an image cut short? Replace the file, or remove it if it is no image')
+
+
+def _decode(path, found, tag) -> None:
+    """Decodes a value here, where errors are expected; one that is not needed and makes no sense is left out."""
+    try:
+        found.get(tag)
+    except Exception as error:  # pydicom raises whatever its parsing meets
+        if tag not in SPARED:
+            raise InputError(f'{path}: {tag} makes no sense ({reason(error)}); repair the header') from error
+        del found[tag]
+
+
+def _cut_short(item) -> bool:
+    """Whether an element holds less than it says, which pydicom lets pass."""
+    return isinstance(item, RawDataElement) and len(item.value or b'') < item.length < UNDEFINED
+
+
+def _other_object(found) -> bool:
+    """Whether it is none by its SOP class: one of the standard's, or a private one whose whole header has no bits."""
+    said = found.get('SOPClassUID') or found.file_meta.get('MediaStorageSOPClassUID', '')
+    uid = UID(str(said), validation_mode=config.IGNORE)
+    if uid.is_private:
+        return uid.is_valid and 'BitsAllocated' not in found and max(found.keys()).group >= BEHIND_SIZE
+    return uid.name != uid and not any(word in uid.name for word in IMAGES)

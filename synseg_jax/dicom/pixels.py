@@ -1,0 +1,158 @@
+"""The stored pixels of one DICOM file: plain ones and run lengths read by pydicom, other codecs by SimpleITK."""
+
+import re
+import tempfile
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from jaxtyping import Real
+from pydicom import encaps
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
+
+from synseg_jax.errors import InputError, shortened, warn
+from synseg_jax.files.capture_warnings import overheard
+
+RLE_RATIO = 64  # two bytes make 128 at most
+PIECE = b'\xfe\xff\x00\xe0'  # begins each of those that packed pixels come in
+PADDED = 'non-conformant padding'  # what pydicom calls run lengths that make more pixels than there should be
+PIXELS = (  # what decoding takes
+    'SOPClassUID Rows Columns SamplesPerPixel BitsAllocated BitsStored HighBit PixelRepresentation'
+).split()
+UNDEFINED = 2**32 - 1  # the length of an element that is found out by reading
+PREAMBLE, GROUP_LENGTH = 132, 12  # bytes in front of the meta information, and of the element with its length
+BEHIND = (0x7FE1, 0xFFFA, 0xFFFC)  # groups of what may rightly follow the pixels: private, signatures, padding
+
+
+def read(file: Path) -> Real[np.ndarray, 'frames rows columns']:
+    """The stored values of every frame, before rescaling; InputError where the file is damaged."""
+    with guarded(file) as said:
+        found = pydicom.dcmread(file, force=True)
+        syntax = _syntax(file, found)
+        if syntax.is_encapsulated:
+            _check_pieces(file, found)
+            if syntax != RLELossless:
+                return _significant(found, _decoded(found))
+            _check_claim(file, found)
+        else:
+            _check_rest(file, found, _inflated(file, found) if syntax.is_deflated else file.stat().st_size)
+        stored = found.pixel_array
+        if odd := [line for line in said if PADDED in line]:
+            warn('%s: %s; are its pixels right?', file, odd[0])
+        return _significant(found, stored.reshape(-1, *stored.shape[-2:]))
+
+
+@contextmanager
+def guarded(file: Path) -> Iterator[list[str]]:
+    """Makes an InputError of whatever pydicom's parsing meets; what it logs is kept, what it warns of passed over."""
+    with warnings.catch_warnings(), overheard('pydicom') as said:
+        warnings.simplefilter('ignore')
+        try:
+            yield said
+        except InputError:
+            raise
+        except MemoryError as error:
+            raise InputError(f'{file}: takes more memory than there is; read it on a larger machine') from error
+        except Exception as error:  # pydicom raises whatever its parsing meets
+            if isinstance(error, OSError) and error.errno:  # the disk's, not the content's
+                raise InputError(
+                    f'{file}: cannot be read ({error.strerror}); check the disk and permissions'
+                ) from error
+            raise InputError(f'{file}: damaged or no DICOM ({reason(error)}); replace the file') from error
+
+
+def _syntax(file, found) -> UID:
+    """The transfer syntax; little endian where there is no meta information, as in bare data sets."""
+    if 'TransferSyntaxUID' in found.file_meta:
+        return found.file_meta.TransferSyntaxUID
+    pixels = found.get_item('PixelData')
+    if len(found.file_meta) or found.preamble or pixels is not None and pixels.length == UNDEFINED:
+        raise InputError(f'{file}: damaged, its TransferSyntaxUID is missing; replace the file')
+    found.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    return found.file_meta.TransferSyntaxUID
+
+
+def _significant(found, stored) -> Real[np.ndarray, 'frames rows columns']:
+    """The lowest BitsStored bits, which alone are the value, with its sign; overlays may lie in those above."""
+    if stored.dtype.kind == 'f':
+        return stored
+    if not 0 < found.BitsStored <= found.BitsAllocated:
+        raise ValueError(f'{found.BitsStored} bits stored in {found.BitsAllocated}')
+    signed = stored.astype(f'{"i" if found.PixelRepresentation else "u"}{stored.itemsize}', copy=False)
+    unused = max(8 * stored.itemsize - found.BitsStored, 0)
+    return signed << unused >> unused if unused else signed
+
+
+def reason(error: Exception) -> str:
+    """The last line of a message of ITK or pydicom, which says what is wrong; pydicom quotes whatever it met."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return shortened(re.sub(r'^.*\(0x[0-9a-f]+\):\s*', '', lines[-1]), 200) if lines else 'no reason given'
+
+
+def _promised(found) -> int:
+    """Bytes of unpacked pixels by the header."""
+    return found.Rows * found.Columns * int(found.get('NumberOfFrames') or 1) * found.BitsAllocated // 8
+
+
+def _check_pieces(file, found) -> None:
+    """Refuses packed pixels whose pieces do not fill their element: bytes were lost, or came in between."""
+    packed, at = found.PixelData, 0
+    while packed[at : at + 4] == PIECE and at + 8 <= len(packed):
+        at += 8 + int.from_bytes(packed[at + 4 : at + 8], 'little')
+    if at != len(packed):
+        raise InputError(f'{file}: damaged, its packed pixels are not in one piece; replace the file')
+
+
+def _check_claim(file, found) -> None:
+    """Refuses what run lengths of this file's size cannot hold."""
+    if _promised(found) > RLE_RATIO * file.stat().st_size:
+        raise InputError(f'{file}: truncated, its header promises {_promised(found)} bytes of pixels; replace the file')
+
+
+def _inflated(file, found) -> int:
+    """Bytes of a deflated data set; InputError where more follows its stream, or its end is missing."""
+    begin = (PREAMBLE if found.preamble else 0) + GROUP_LENGTH + found.file_meta.FileMetaInformationGroupLength
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    length = len(stream.decompress(file.read_bytes()[begin:]))
+    if not stream.eof or len(stream.unused_data) > 1:  # which makes its length even
+        raise InputError(f'{file}: damaged, its deflated data do not end with the file; replace the file')
+    return length
+
+
+def _check_rest(file, found, size) -> None:
+    """Says where more lies behind the pixels than the header promises: a wrong size, or bytes that have moved.
+
+    `size` is that of what the pixels lie in.
+    """
+    pixels = found.get_item('PixelData')
+    if pixels is None or any(tag.group in BEHIND for tag in found.keys()):
+        return
+    promised = _promised(found)
+    if size > pixels.value_tell + promised + promised % 2:
+        warn('%s: more follows the %d bytes of pixels that its header promises; is it right?', file, promised)
+
+
+def _decoded(found) -> Real[np.ndarray, 'frames rows columns']:
+    """The values of codecs that SimpleITK knows, frame by frame and without what rescales or inverts them."""
+    frames = encaps.generate_frames(found.PixelData, number_of_frames=int(found.get('NumberOfFrames') or 1))
+    with tempfile.TemporaryDirectory() as folder:
+        return np.concatenate([_frame(found, packed, Path(folder) / 'frame.dcm') for packed in frames])
+
+
+def _frame(found, packed, path) -> Real[np.ndarray, '1 rows columns']:
+    one = pydicom.Dataset()
+    for tag in PIXELS:
+        setattr(one, tag, found.get(tag))
+    one.PhotometricInterpretation = 'MONOCHROME2'  # for SimpleITK inverts MONOCHROME1
+    one.PixelData = encaps.encapsulate([packed])
+    one['PixelData'].VR = 'OB'
+    one.SOPInstanceUID, one.file_meta = UID('1.2.3'), FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = found.file_meta.TransferSyntaxUID
+    one.save_as(path, enforce_file_format=True)
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))

@@ -1,0 +1,130 @@
+"""The networks of a trained stage for other programs: tensors under PyTorch's names, and a card that explains them."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import synseg_jax
+from synseg_jax.errors import InputError, known
+from synseg_jax.exchange import onnx, stablehlo
+from synseg_jax.exchange.card import PUBLISHED, Card, sha256
+from synseg_jax.exchange.tensors import write_tensors
+from synseg_jax.exchange.torch_evaluator import Evaluator
+from synseg_jax.exchange.torch_weights import to_torch
+from synseg_jax.files import atomic_folder
+from synseg_jax.imaging import intensity
+from synseg_jax.inference import trained_model
+from synseg_jax.networks import ARCHITECTURES
+from synseg_jax.networks.unet import Head, Shared
+
+FORMATS = {'safetensors': ('.safetensors',), 'pth': ('.pth',), 'both': ('.safetensors', '.pth')}
+OF_TRAINING = {'parent', 'name', 'dtype', 'param_dtype', 'remat'}  # fields of networks that others need not know
+PACKAGES = ('jax', 'flax', 'numpy', 'safetensors')
+
+
+def export(
+    trained: trained_model.Trained, output: Path, form: str = 'safetensors', functions: Collection[str] = ()
+) -> Card:
+    """The card of the folder `output`, which appears whole or not at all; InputError where there is something.
+
+    `functions` are kinds of functions to write beside the tensors: 'stablehlo', 'onnx'.
+    """
+    suffixes = FORMATS[known('format', form, FORMATS)]
+    write = [WRITE[known('kind of function', kind, WRITE)] for kind in functions]
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise InputError(f'{output}: exists and is not empty; choose another --output')
+    with atomic_folder(output) as folder:
+        networks = {}
+        for name in trained.networks.system.networks:
+            tensors = to_torch(trained.networks.system.networks[name], trained.networks.params[name])
+            files = [folder / f'latest_net_{PUBLISHED[name]}{suffix}' for suffix in suffixes]
+            for file in files:
+                write_tensors(file, tensors)
+            networks[name] = {**network(trained, name), 'files': {file.name: sha256(file) for file in files}}
+        card = Card(folder=folder, networks=networks, **described(trained))
+        card.save()
+        written = {name: of for one in write for name, of in one(trained, card).items()}
+        replace(card, functions=written).save()
+    return Card.load(output)
+
+
+def described(trained: trained_model.Trained) -> dict:
+    """The fields of a stage's card, but for its networks and functions."""
+    config, system = trained.config, trained.networks.system
+    generators = {'a': 'g_ab', 'b': 'g_ba'}
+    return {
+        'method': system.method.name,
+        'pays': {player: dict(bill) for player, bill in system.method.pays.items()},
+        'classes': trained.run.classes,
+        'size': system.size,
+        'spacing_mm': config.data.spacing_mm,
+        'slice_axis': config.data.slice_axis,
+        'context': config.context.to_dict(),
+        'masked': config.masked,
+        'predict': {**config.predict.to_dict(), 'lesions': [n for n in config.lesions if n in trained.run.classes]},
+        'dtype': config.dtype,
+        'domains': {domain: _domain(trained.run, domain) for domain in trained.run.channels},
+        'segments': {d: _chain(system, d) for d in trained.run.channels if trained.segments(d)},
+        'translates': {d: name for d, name in generators.items() if name in system.networks},
+        'packages': {'synseg_jax': synseg_jax.__version__} | {package: version(package) for package in PACKAGES},
+    }
+
+
+def network(trained: trained_model.Trained, name: str) -> dict:
+    """What a card says of one network, but for its files."""
+    system = trained.networks.system
+    module, beyond = system.networks[name], name.startswith(('s_shared', 's_head'))
+    kinds = {**ARCHITECTURES, 'shared': Shared, 'head': Head}
+    fields = {field: getattr(module, field) for field in module.__dataclass_fields__ if field not in OF_TRAINING}
+    return {
+        'published': PUBLISHED[name],
+        'sees': 'features' if beyond else name[2],
+        'makes': _makes(name, system.method.twins),
+        'channels': trained.config.segmentor.width if beyond else system.channels,
+        'fields': {'architecture': next(kind for kind in kinds if kinds[kind] is type(module)), **fields},
+    }
+
+
+def _stablehlo(trained, card) -> dict:
+    """Writes the stage's functions as StableHLO; what a card says of them."""
+    written, channels = {}, trained.networks.system.channels
+    for name, function in stablehlo.functions(trained.networks).items():
+        file = card.folder / f'{name}.stablehlo'
+        file.write_bytes(stablehlo.serialized(function, card.size, channels))
+        written[file.name] = {'takes': ['any', *card.size, channels], 'sha256': sha256(file)}
+    return written
+
+
+def _onnx(trained, card) -> dict:
+    """The same as ONNX, of the tensors that lie in the card's folder."""
+    written, channels, evaluator = {}, trained.networks.system.channels, Evaluator(card.folder)
+    for does, domains in (('segment', card.segments), ('translate', card.translates)):
+        for domain in domains:
+            file = card.folder / f'{does}_{domain}.onnx'
+            onnx.write(file, evaluator.function(does, domain), channels, card.size)
+            written[file.name] = {'takes': ['any', channels, *card.size], 'sha256': sha256(file)}
+    return written
+
+
+WRITE = {'stablehlo': _stablehlo, 'onnx': _onnx}
+
+
+def _domain(run, domain) -> dict:
+    data, channel = run.config.data, run.channels[domain]
+    field = 'window_hu' if intensity.is_ct(channel) else 'percentiles'
+    typical = {'typical': run.typical[domain]} if domain in run.typical else {}
+    return {'channel': channel, field: data[field], **typical, 'center': data.target_center if domain == 'b' else 1.0}
+
+
+def _makes(name, twins) -> str:
+    if name[0] == 'g':
+        return name[3]
+    if name[0] == 'd':
+        return 'whether it is real'
+    return 'features' if name == 's_shared' or twins and not name.startswith('s_head') else 'logits'
+
+
+def _chain(system, domain) -> list[str]:
+    name = system.segmentor(domain)
+    return [name, 's_shared', f's_head_{name[-1]}'] if system.method.twins else [name]

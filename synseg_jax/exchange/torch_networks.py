@@ -1,0 +1,239 @@
+"""The networks in PyTorch, channels first, named like the tensors of an export; one code for 2-D and 3-D.
+
+A ResNet is the published code's list of layers, a U-Net has an attribute for each of its layers.  Nothing is trained
+here, so there is no dropout.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from synseg_jax.errors import InputError, known
+from synseg_jax.imaging.arrays import Float
+
+
+def nearest(x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b c *space2']:
+    """`x` at twice the size, every sample repeated."""
+    return functional.interpolate(x, scale_factor=2, mode='nearest')
+
+
+class InstanceNorm(nn.Module):
+    """Zero mean and unit (biased) variance per sample and channel; PyTorch's own refuses a single pixel."""
+
+    def forward(self, x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b c *space']:
+        variance, mean = torch.var_mean(x, tuple(range(2, x.ndim)), correction=0, keepdim=True)
+        return (x - mean) * torch.rsqrt(variance + 1e-5)
+
+
+class Larger2d(nn.Conv2d):
+    """A convolution of the image at twice the size."""
+
+    def forward(self, x: Float[Tensor, 'b c h w']) -> Float[Tensor, 'b d h2 w2']:
+        return super().forward(nearest(x))
+
+
+class Larger3d(nn.Conv3d):
+    """A convolution of the volume at twice the size."""
+
+    def forward(self, x: Float[Tensor, 'b c d h w']) -> Float[Tensor, 'b k d2 h2 w2']:
+        return super().forward(nearest(x))
+
+
+CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+LARGER = {2: Larger2d, 3: Larger3d}
+REFLECT = {2: nn.ReflectionPad2d, 3: nn.ReflectionPad3d}
+HALVE = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+
+
+class ResidualBlock(nn.Module):
+    """x + norm(conv(relu(norm(conv(x))))), 3-wide convolutions padded by reflection."""
+
+    def __init__(self, rank: int, features: int):
+        super().__init__()
+        first, second = ((REFLECT[rank](1), CONV[rank](features, features, 3), InstanceNorm()) for _ in range(2))
+        self.conv_block = nn.Sequential(*first, nn.ReLU(), *second)
+
+    def forward(self, x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b c *space']:
+        return x + self.conv_block(x)
+
+
+class ResNet(nn.Module):
+    """The generator and segmentor of the published code; fields as those of synseg_jax.networks.resnet."""
+
+    def __init__(
+        self, rank: int, seen: int, channels: int, width: int, blocks: int, tanh: bool = False, resize: bool = False
+    ):
+        super().__init__()
+
+        def smaller(features):
+            return CONV[rank](features, 2 * features, 3, stride=2, padding=1), InstanceNorm(), nn.ReLU()
+
+        def larger(features):
+            kind, options = (LARGER, {}) if resize else (TRANSPOSED, {'stride': 2, 'output_padding': 1})
+            return kind[rank](features, features // 2, 3, padding=1, **options), InstanceNorm(), nn.ReLU()
+
+        layers = [REFLECT[rank](3), CONV[rank](seen, width, 7), InstanceNorm(), nn.ReLU()]
+        layers += [*smaller(width), *smaller(2 * width)]
+        layers += [ResidualBlock(rank, 4 * width) for _ in range(blocks)]
+        layers += [*larger(4 * width), *larger(2 * width)]
+        layers += [REFLECT[rank](3), CONV[rank](width, channels, 7)] if channels else []
+        self.model = nn.Sequential(*layers, *([nn.Tanh()] if tanh else []))
+
+    def forward(self, x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b k *space']:
+        if any(size % 4 or size < 8 for size in x.shape[2:]):
+            raise InputError(f'images of {tuple(x.shape[2:])}: a ResNet needs multiples of 4, at least 8')
+        return self.model(x)
+
+
+class Block(nn.Module):
+    """relu(conv(relu(conv(x)))), 3-wide with zero padding; `norm` after both convolutions, `residual` adds x."""
+
+    def __init__(self, rank: int, seen: int, features: int, residual: bool, norm: bool):
+        super().__init__()
+        self.conv1 = CONV[rank](seen, features, 3, padding=1)
+        self.conv2 = CONV[rank](features, features, 3, padding=1)
+        self.norm, self.residual = InstanceNorm() if norm else nn.Identity(), residual
+        self.short = CONV[rank](seen, features, 1) if residual and seen != features else nn.Identity()
+
+    def forward(self, x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b d *space']:
+        y = self.norm(self.conv2(functional.relu(self.norm(self.conv1(x)))))
+        return functional.relu(y + self.short(x) if self.residual else y)
+
+
+class UNet(nn.Module):
+    """The U-Nets and Res-U-Nets; fields as those of synseg_jax.networks.unet."""
+
+    def __init__(
+        self,
+        rank: int,
+        seen: int,
+        channels: int,
+        width: int,
+        levels: int,
+        extra: int,
+        residual: bool = False,
+        norm: bool = False,
+        strided: bool = False,
+        up_width: int = 2,
+        tanh: bool = False,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        del dropout  # of training
+        conv, kind = CONV[rank], (residual, norm)
+        self.rank, self.levels, self.tanh = rank, levels, tanh
+        self.before = (up_width - 1) // 2
+        self.after = up_width - 1 - self.before
+        self.norm = InstanceNorm() if norm else nn.Identity()
+        self.halve = HALVE[rank](2)
+        for level in range(levels + 1):
+            features = width * 2**level
+            self.add_module(f'down{level}', Block(rank, seen, features, *kind))
+            if level == levels:
+                break
+            seen = 2 * features if strided else features
+            if strided:
+                self.add_module(f'smaller{level}', conv(features, seen, 3, stride=2, padding=1))
+            self.add_module(f'up{level}', conv(2 * features, features, up_width))
+            self.add_module(f'join{level}', Block(rank, 2 * features, features, *kind))
+        self.strided = strided
+        self.extra = conv(width, extra, 3, padding=1) if extra else None
+        self.head = conv(extra or width, channels, 1) if channels else None
+
+    def forward(self, x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b k *space']:
+        size, skips = x.shape[2:], []
+        x = extended(x, 2**self.levels)
+        for level in range(self.levels):
+            skips.append(self._layer('down', level)(x))
+            x = self._smaller(skips[-1], level)
+        x = self._layer('down', self.levels)(x)
+        for level in reversed(range(self.levels)):
+            x = self._layer('join', level)(torch.cat([skips[level], self._larger(x, level)], 1))
+        x = central(x, size)
+        x = x if self.extra is None else functional.relu(self.extra(x))
+        x = x if self.head is None else self.head(x)
+        return torch.tanh(x) if self.tanh else x
+
+    def _layer(self, name, level):
+        return getattr(self, f'{name}{level}')
+
+    def _smaller(self, x, level):
+        if not self.strided:
+            return self.halve(x)
+        return functional.relu(self.norm(self._layer('smaller', level)(x)))
+
+    def _larger(self, x, level):
+        padded = functional.pad(nearest(x), (self.before, self.after) * self.rank)
+        return functional.relu(self.norm(self._layer('up', level)(padded)))
+
+
+class Shared(nn.Module):
+    """The layer that twins share: a 3-wide convolution to as many features, with ReLU."""
+
+    def __init__(self, rank: int, seen: int):
+        super().__init__()
+        self.conv = CONV[rank](seen, seen, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b c *space']:
+        return functional.relu(self.conv(x))
+
+
+class Head(nn.Module):
+    """Logits out of features, pixel by pixel."""
+
+    def __init__(self, rank: int, seen: int, channels: int):
+        super().__init__()
+        self.conv = CONV[rank](seen, channels, 1)
+
+    def forward(self, x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b k *space']:
+        return self.conv(x)
+
+
+class Segment(nn.Sequential):
+    """Class probabilities of images in [0, 1], by networks one after another; one logit a pixel means two classes."""
+
+    def forward(self, x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b k *space']:
+        logits = super().forward(2 * x - 1)
+        return torch.softmax(torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits, 1)
+
+
+class Translate(nn.Sequential):
+    """Images in [0, 1] as a generator makes them of images in [0, 1]."""
+
+    def forward(self, x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b c *space']:
+        return (super().forward(2 * x - 1) + 1) / 2
+
+
+def extended(x: Float[Tensor, 'b c *space'], unit: int) -> Float[Tensor, 'b c *space2']:
+    """`x` with every spatial axis a multiple of `unit` long, its border samples repeated at both ends."""
+    missing = [-length % unit for length in reversed(x.shape[2:])]  # PyTorch pads the last axis first
+    return functional.pad(x, [part for more in missing for part in (more // 2, more - more // 2)], mode='replicate')
+
+
+def central(x: Float[Tensor, 'b c *space'], size: torch.Size) -> Float[Tensor, 'b c *size']:
+    """The middle of `x`, `size` samples long."""
+    first = [(length - wanted) // 2 for length, wanted in zip(x.shape[2:], size, strict=True)]
+    return x[..., *(slice(at, at + wanted) for at, wanted in zip(first, size, strict=True))]
+
+
+NETWORKS = {'resnet': ResNet, 'unet': UNet, 'res_unet': UNet, 'shared': Shared, 'head': Head}
+
+
+def build(rank: int, seen: int, fields: Mapping[str, Any]) -> nn.Module:
+    """The network that the card describes, for images of `seen` channels, with random weights.
+
+    InputError for fields that an architecture has not, or needs.
+    """
+    fields = dict(fields)
+    architecture = known('architecture', fields.pop('architecture', ''), NETWORKS)
+    takes = dict(list(inspect.signature(NETWORKS[architecture]).parameters.items())[2:])
+    for name in fields:
+        known(f'field of {architecture}', name, takes)
+    if missing := [name for name, of in takes.items() if of.default is of.empty and name not in fields]:
+        raise InputError(f'{architecture} lacks its field {missing[0]}')
+    return NETWORKS[architecture](rank, seen, **fields)

@@ -1,0 +1,183 @@
+"""What the JSON files of trained stages hold: run.json of a workdir, stage.json of a stage, and parts of card.json.
+
+Of a stage's configuration these are the fields that its networks are built from and applied with.
+"""
+
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from synseg_jax.files.schema import Check, between, inside
+
+Count = Annotated[int, between(0, 2**16)]
+Some = Annotated[int, between(1, 2**16)]
+Share = Annotated[float, between(1e-3, 1)]
+Range = Annotated[tuple[float, float], Check('that rise', lambda pair: pair[0] < pair[1])]
+Percentiles = Annotated[Range, Check('from 0 to 100', lambda pair: 0 <= pair[0] and pair[1] <= 100)]
+Length = Annotated[float, Check('(mm), 0 or from 0.01 to 1000', lambda mm: mm == 0 or 0.01 <= mm <= 1000)]
+Size = Annotated[tuple[Annotated[int, between(1, 2**14)], ...], Check('of 2 or 3', lambda size: len(size) in (2, 3))]
+Classes = Annotated[tuple[str, ...], Check('of 1 to 256', lambda names: 1 <= len(names) <= 256)]
+Axis = Literal['axial', 'coronal', 'sagittal']
+Inside = Annotated[str, Check('that may not leave this folder', inside)]
+
+
+class Fields(TypedDict):
+    """A network's architecture, and the fields that it has of these."""
+
+    architecture: Literal['resnet', 'patchgan', 'unet', 'res_unet', 'shared', 'head']
+    channels: NotRequired[Count]
+    width: NotRequired[Annotated[int, between(1, 2**12)]]
+    blocks: NotRequired[Annotated[int, between(0, 256)]]
+    layers: NotRequired[Annotated[int, between(1, 8)]]
+    levels: NotRequired[Annotated[int, between(0, 8)]]
+    extra: NotRequired[Annotated[int, between(0, 2**12)]]
+    up_width: NotRequired[Annotated[int, between(1, 16)]]
+    dropout: NotRequired[Annotated[float, between(0, 0.999)]]
+    residual: NotRequired[bool]
+    norm: NotRequired[bool]
+    strided: NotRequired[bool]
+    tanh: NotRequired[bool]
+    resize: NotRequired[bool]
+
+
+class Context(TypedDict):
+    """The slices on each side of the middle one, and their distance."""
+
+    slices: Annotated[int, between(0, 64)]
+    spacing_mm: Length
+
+
+class Predict(TypedDict):
+    """How labels come out of probabilities; `later` fields are absent from files of earlier versions."""
+
+    batch: Some
+    resample: Literal['nearest', 'linear']
+    flips: NotRequired[Literal['', 'lr']]
+    components: NotRequired[Literal['', 'largest']]
+    window: NotRequired[Literal['tiles', 'middle']]
+
+
+class Data(TypedDict):
+    """What networks look at."""
+
+    size: Size
+    spacing_mm: Length
+    slice_axis: Axis
+    window_hu: Range
+    percentiles: Percentiles
+    target_center: Share
+    classes: NotRequired[list[str]]
+    same_patients: NotRequired[list[str]]
+    source_split: NotRequired[list[float]]
+    target_split: NotRequired[list[float]]
+
+
+class Loss(TypedDict):
+    """The losses by name, and the weights of the classes."""
+
+    adversarial: str
+    cycle: str
+    segmentation: str
+    class_weights: list[float]
+    by_weight: bool
+
+
+class Augment(TypedDict):
+    """How much images change in training; `window`, unless empty, is the size that networks are trained on."""
+
+    window: Size | Annotated[tuple[int, ...], Check('of none', lambda size: not size)]
+    crop: float
+    shift: float
+    rotate: float
+    scale: float
+    flip: str
+    brightness: float
+    contrast: float
+    gamma: float
+
+
+class Train(TypedDict):
+    """How long training lasts, as far as it shows in checkpoints."""
+
+    batch: Some
+    save_every: Annotated[int, between(1, 2**40)]
+
+
+class Atlases(TypedDict):
+    """The voxels in which atlases are registered."""
+
+    spacing_mm: Annotated[float, Check('(mm), from 0.01 to 1000', lambda mm: 0.01 <= mm <= 1000)]
+
+
+class Optimizer(TypedDict):
+    """The rule, and its numbers."""
+
+    rule: str
+    b1: float
+    b2: float
+    eps: float
+    clip_norm: float
+
+
+class Config(TypedDict):
+    """The configuration of a stage."""
+
+    do: str
+    method: str
+    pays: dict[str, dict[str, float | None]]
+    masked: bool
+    seed: int
+    dtype: str
+    param_dtype: str
+    remat: bool
+    history: Count
+    average: float
+    lesions: list[str]
+    generator: Fields
+    segmentor: Fields
+    discriminator: Fields
+    optimizer: Optimizer
+    context: Context
+    predict: Predict
+    data: Data
+    loss: Loss
+    augment: Augment
+    train: Train
+    atlases: Atlases
+
+
+class Channels(TypedDict):
+    """The modality of each domain that was trained on."""
+
+    a: NotRequired[str]
+    b: NotRequired[str]
+
+
+class Typical(TypedDict):
+    """What 0 and 1 stand for in the synthetic scans of each domain."""
+
+    a: NotRequired[Range]
+    b: NotRequired[Range]
+
+
+class StageFile(TypedDict):
+    """stage.json."""
+
+    config: Config
+    classes: Classes
+    channels: Channels
+    typical: Typical
+
+
+class Systems(TypedDict):
+    """Of the configuration of a workdir: the systems by name, and the one that is used unless another is named."""
+
+    chosen: str
+    systems: dict[str, dict[str, Any]]
+
+
+class RunFile(TypedDict):
+    """run.json: the configuration, the records' request, and the folders of each system's stages, trained or begun."""
+
+    config: Systems
+    records: NotRequired[str]
+    systems: dict[str, list[Inside]]
+    begun: NotRequired[dict[str, list[Inside]]]

@@ -1,0 +1,1 @@
+"""Arrays of one scan: intensities, slices, grids; no files, no JAX."""

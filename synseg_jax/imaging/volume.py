@@ -1,0 +1,43 @@
+"""Scans on disk and in memory: an array with the affine that places it in the patient.
+
+Every scan is opened here: NIfTI, NRRD and MetaImage files, and DICOM series as folders.
+"""
+
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+
+from synseg_jax.imaging.arrays import Float, Shaped
+
+LPS = axcodes2ornt(('L', 'P', 'S'))
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A scan: voxels, where they lie (voxel index -> RAS mm, 4x4 float64), and the NIfTI header they came with."""
+
+    array: Shaped[np.ndarray, 'x y z']
+    affine: Float[np.ndarray, '4 4']
+    header: nib.Nifti1Header | None = None
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance of neighbouring voxels along each array axis."""
+        return tuple(float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+
+def canonical(volume: Volume) -> Volume:
+    """The same voxels with axes right->left, anterior->posterior, inferior->superior; nothing is resampled."""
+    order = ornt_transform(io_orientation(volume.affine), LPS)
+    affine = volume.affine @ inv_ornt_aff(order, volume.array.shape)
+    return Volume(apply_orientation(volume.array, order), affine)
+
+
+def restore(array: Shaped[np.ndarray, 'x y z *channels'], like: Volume) -> Shaped[np.ndarray, 'i j k *channels']:
+    """`array`, given in the canonical axes of `like`, in the stored axes of `like`."""
+    restored = apply_orientation(array, ornt_transform(LPS, io_orientation(like.affine)))
+    if restored.shape[:3] != like.array.shape:
+        raise ValueError(f'an array of shape {array.shape} does not restore to {like.array.shape}')
+    return restored

@@ -1,0 +1,1 @@
+"""Trained networks and atlases on whole scans."""

@@ -1,0 +1,1 @@
+"""Random people, scanned as CT or MR: data with known truth."""

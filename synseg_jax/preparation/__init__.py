@@ -1,0 +1,1 @@
+"""Scans to records: settings, splits, extraction."""

@@ -1,0 +1,177 @@
+"""What is wrong with scans and their labels: by headers alone before records are written, by voxels in `verify`."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from synseg_jax.datasets import class_names
+from synseg_jax.datasets.cases import Case
+from synseg_jax.errors import InputError
+from synseg_jax.files.capture_warnings import overheard
+from synseg_jax.formats import label_maps, scan_file
+from synseg_jax.formats.grid import check_grid
+from synseg_jax.formats.label_maps import several
+from synseg_jax.imaging import intensity, modality, volume
+from synseg_jax.imaging.volume import Volume
+from synseg_jax.preparation.checks.fingerprint import digest
+from synseg_jax.preparation.settings import Settings
+from synseg_jax.preparation.split import Role
+
+WORKERS = min(4, os.cpu_count() or 1)  # scans at the same time
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A line that names a file or folder and the remedy; with an error, training would be wrong."""
+
+    text: str
+    name: str = ''  # of the set, if it is one's
+    role: str = ''
+    error: bool = True
+    heard: bool = False  # logged by whoever read the file
+
+
+@dataclass
+class Checked:
+    """One case and what is known of it."""
+
+    role: Role
+    case: Case
+    problems: list[Problem] = field(default_factory=list)
+    snapped: bool = False
+    beside: bool = False  # whether the label lies on another grid
+    held: list[int | str] = field(default_factory=list)  # in a label that nothing names, see `label_maps.held`
+    modality: str = ''  # by DICOM header
+    digest: str = ''
+    body: Float[np.ndarray, '3'] | None = None  # its middle, RAS mm
+    centres: dict[str, Float[np.ndarray, '3']] | None = None  # of every class in the label, RAS mm; None if not read
+    unused: str = ''  # what is odd about the window
+    unlike: str = ''  # what is odd about the values for the modality
+
+    def add(self, text: str, error: bool = True, heard: bool = False) -> None:
+        """Keeps a problem, once."""
+        if all(problem.text != text for problem in self.problems):
+            self.problems.append(Problem(text, self.role.name, self.role.role, error, heard))
+
+    def tried(self, function: Callable, *arguments):
+        """What `function` returns, or None where it refuses; what it refuses or warns of is kept."""
+        with overheard() as said:
+            try:
+                return function(*arguments)
+            except InputError as error:
+                self.add(str(error))
+            except Exception as error:
+                error.add_note(f'while checking {self.case.image}')
+                raise
+            finally:
+                for line in said:
+                    self.add(line, error=False, heard=True)
+
+
+def require_sound(roles: Sequence[Role]) -> None:
+    """InputError that tells all that headers and labels say is wrong, a line each.
+
+    Labels without classes stay unopened, and the voxels of scans.
+    """
+    checked = [Checked(role, case) for role in roles for case in role.cases]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(_check_opened, checked))
+    lines = [problem.text for one in checked for problem in one.problems if problem.error]
+    if len(lines) == 1:
+        raise InputError(lines[0])
+    if lines:
+        raise InputError(f'{len(lines)} problems; synseg_jax.verify tells more, and mends grids:', *lines)
+
+
+def _check_opened(checked) -> None:
+    """What `require_sound` looks at of one case."""
+    case, role = checked.case, checked.role
+    stored = check_headers(checked, role.classes is not None)
+    if stored is not None:
+        checked.tried(label_maps.check, case.label, case.image, role.dataset.labels, role.classes, stored)
+
+
+def check_headers(checked: Checked, labels: bool) -> Volume | None:
+    """Whether the scan is readable as far as its header tells and, if asked, its label lies on the same grid.
+
+    Returns the label's own grid.
+    """
+    case, label = checked.case, None
+    image = checked.tried(scan_file.grid, case.image)
+    if labels and case.label is not None:
+        label = checked.tried(label_maps.grid, case.label, image)
+        if image is not None and label is not None:
+            snapped = checked.tried(_snapped, image, label, str(case.label))
+            checked.snapped, checked.beside = bool(snapped), snapped is None
+    return label
+
+
+def check_voxels(checked: Checked, settings: Settings) -> None:
+    """Whether scan and label can be read and show what they should; keeps what tells this scan from others."""
+    case, scan = checked.case, checked.tried(scan_file.read, checked.case.image)
+    if scan is not None:
+        _check_contrast(checked, scan, settings)
+        keep_scan(checked, scan)
+    grid = None if case.label is None else checked.tried(label_maps.grid, case.label, scan)
+    if grid is not None and checked.role.dataset.labels:
+        _check_label(checked, grid)
+    elif grid is not None:  # of classes without names, and yet to be whole
+        checked.held = checked.tried(label_maps.held, case.label, case.image, grid) or []
+
+
+def classes_of(role: Role) -> tuple[str, ...]:
+    """The classes of a role, or those that its set names where its labels are not read, the background first."""
+    if role.classes is not None:
+        return role.classes
+    labels = role.dataset.labels
+    names = class_names.apart(labels)
+    return names if names and 0 in several(labels[names[0]]) else ('background', *names)
+
+
+def _snapped(image: Volume, label: Volume, name: str) -> bool:
+    """Whether two grids that count as one differ by more than rounding; InputError where they are two."""
+    one, other = (volume.canonical(grid) for grid in (image, label))
+    check_grid(one, other, name)
+    return not np.allclose(one.affine, other.affine, rtol=1e-6, atol=1e-6)
+
+
+def _check_contrast(checked, scan, settings) -> None:
+    channel, name = checked.role.dataset.channel, str(checked.case.image)
+    found = checked.tried(intensity.for_channel, channel, scan.array, settings.window_hu, settings.percentiles, name)
+    if found is not None:
+        checked.unused = intensity.unused(found, scan.array) or ''
+        checked.unlike = modality.unlike(channel, scan.array)
+
+
+def keep_scan(checked: Checked, scan: Volume) -> None:
+    """Keeps the modality of a scan that was just read and, unless it is constant, what tells it from others."""
+    checked.modality = scan_file.tagged(checked.case.image)
+    if scan.array.min() < scan.array.max():
+        checked.digest = digest(volume.canonical(scan).array)
+        checked.body = _centre(scan.array > scan.array.mean(), scan.affine)
+
+
+def _check_label(checked, grid: Volume) -> None:
+    """Values and organs of a label on its own grid, which need not be its image's: that is a problem of headers."""
+    case, names = checked.case, classes_of(checked.role)
+    label = checked.tried(label_maps.read, case.label, case.image, checked.role.dataset.labels, names, grid)
+    if label is not None:
+        keep_label(checked, label)
+        if not checked.centres:
+            checked.add(f'{case.label}: no organ in it; leave the scan out, unless there is none to see', error=False)
+
+
+def keep_label(checked: Checked, label: Volume) -> None:
+    """Keeps where the organs of a label lie, which are indices into `classes_of` its role."""
+    masks = ((name, label.array == index) for index, name in enumerate(classes_of(checked.role)) if index)
+    checked.centres = {name: _centre(mask, label.affine) for name, mask in masks if mask.any()}
+
+
+def _centre(mask: Bool[np.ndarray, 'x y z'], affine) -> Float[np.ndarray, '3']:
+    """The mean place of a mask's voxels."""
+    index = [np.average(np.arange(n), weights=mask.sum(tuple({0, 1, 2} - {i}))) for i, n in enumerate(mask.shape)]
+    return affine[:3, :3] @ index + affine[:3, 3]

@@ -1,0 +1,155 @@
+"""Copies of sets in which every label lies on the grid of its scan; the originals are never touched."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+from scipy import ndimage
+
+from synseg_jax.dicom import series
+from synseg_jax.errors import InputError
+from synseg_jax.files import atomic_folder, write_json
+from synseg_jax.formats import label_maps, scan_file, slicer
+from synseg_jax.formats.grid import check_grid
+from synseg_jax.formats.label_maps import several
+from synseg_jax.imaging import volume
+from synseg_jax.imaging.volume import Volume
+from synseg_jax.preparation.checks.case import Checked, classes_of
+
+INSIDE = 0.5  # share of a label that must lie on its scan, or else its affine is wrong and resampling would lose it
+WHOLE = ('.nii', '.nii.gz', '.nrrd', '.mha')  # files that need no other beside them
+
+
+def repair(checked: Sequence[Checked], output: str | Path) -> list[str]:
+    """Writes an nnU-Net raw folder for every set into `output`; what was repaired, and what could not be, in words.
+
+    Scans are links.  What is wrong with voxels, values or whole sets stays as it is.  `output` appears whole or not
+    at all; InputError where it exists.
+    """
+    output = Path(output).absolute()
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f'{output}: exists; choose another --output')
+    said = []
+    with atomic_folder(output) as folder:
+        for one in checked:
+            said += _write(one, folder / one.role.name)
+        for role in {one.role.name: one.role for one in checked}.values():
+            _describe(role, folder / role.name)
+            said.append(
+                f'{output / role.name}: written, with {len([o for o in checked if o.role.name == role.name])} scans'
+            )
+    return said
+
+
+def on_grid(label: Volume, image: Volume, name: str = 'the label map') -> Shaped[np.ndarray, 'x y z']:
+    """The values of a label at the voxels of a scan, by nearest neighbour; 0 where the label does not reach.
+
+    InputError where most of what is labelled lies beside the scan.
+    """
+    inside = _inside(label, image)
+    if inside < INSIDE:
+        raise InputError(
+            f'{name}: {1 - inside:.0%} of it lies beside its scan, so its affine is wrong; give it that of the scan if '
+            'their voxels match, else draw it anew'
+        )
+    move = np.linalg.inv(label.affine) @ image.affine
+    return ndimage.affine_transform(label.array, move, output_shape=image.array.shape, order=0, mode='grid-constant')
+
+
+def _inside(label, image) -> float:
+    """The share of labelled voxels whose middle lies in a voxel of the scan."""
+    index = np.argwhere(label.array)
+    move = np.linalg.inv(image.affine) @ label.affine
+    moved = index @ move[:3, :3].T + move[:3, 3]
+    held = ((moved > -0.5) & (moved < np.array(image.array.shape) - 0.5)).all(1)
+    return float(held.mean()) if len(index) else 1.0
+
+
+def _write(one, folder) -> list[str]:
+    """Writes one case and says what became of its label."""
+    case, part = one.case, 'Ts' if one.case in one.role.dataset.test_cases else 'Tr'
+    images, labels = folder / f'images{part}', folder / f'labels{part}'
+    for path in (images, labels):
+        path.mkdir(parents=True, exist_ok=True)
+    _place(case.image, images, f'{case.id}_0000')
+    if case.label is None:
+        return []
+    try:
+        array, line = _repaired(one)
+    except InputError as error:
+        array, line = None, f'not repaired: {error}'
+    if array is None:
+        _place(case.label, labels, case.id)
+    else:
+        scan_file.write(labels / f'{case.id}.nii.gz', array, scan_file.grid(case.image), 'label')
+    return [line] if line else []
+
+
+def _repaired(one) -> tuple[Shaped[np.ndarray, 'x y z'] | None, str]:
+    """A label on the grid of its scan, and what was done to it; None and nothing for one that can stay."""
+    case, image = one.case, scan_file.grid(one.case.image)
+    stored = label_maps.grid(case.label, image)
+    if stored is image or slicer.is_segmentation(case.label):
+        return _mapped(one, image), f'{case.label}: written as a label map'
+    try:
+        check_grid(volume.canonical(image), volume.canonical(stored), str(case.label))
+        return None, ''
+    except InputError:
+        label = scan_file.read_labels(case.label)
+        array = on_grid(label, image, str(case.label))
+        sizes = [np.count_nonzero(a) * abs(np.linalg.det(v.affine)) for a, v in ((label.array, label), (array, image))]
+        change = f'{sizes[0] / 1000:.4g} ml of organs became {sizes[1] / 1000:.4g}'
+        return array, f'{case.label}: brought onto the grid of its scan by nearest neighbour, {change}'
+
+
+def _mapped(one, image) -> Shaped[np.ndarray, 'x y z']:
+    """What contours or PNG draw, with the numbers of `_numbers`."""
+    case, dataset, names = one.case, one.role.dataset, _names(one.role)
+    label = label_maps.read(case.label, case.image, dataset.labels, names, image)
+    values = np.array([_numbers(one.role)[name] for name in names])
+    return values.astype(np.min_scalar_type(values.max()))[label.array]
+
+
+def _names(role) -> tuple[str, ...]:
+    return classes_of(replace(role, classes=None))  # every role of a set the same
+
+
+def _numbers(role) -> dict[str, int]:
+    """The value of every class in what is written: its first one, or its place where contours have none."""
+    labels = role.dataset.labels
+    numbers = {name: [one for one in several(labels.get(name, 0)) if isinstance(one, int)] for name in _names(role)}
+    plain = all(numbers.values())
+    return {name: own[0] if plain else place for place, (name, own) in enumerate(numbers.items())}
+
+
+def _describe(role, folder) -> None:
+    labels = role.dataset.labels
+    contours = any(isinstance(one, str) for value in labels.values() for one in several(value))
+    content = {
+        'channel_names': {'0': role.dataset.channel},
+        'labels': _numbers(role) if contours else labels,
+        'numTraining': len(list((folder / 'imagesTr').glob('*'))),
+        'file_ending': '.nii.gz',
+    }
+    write_json(folder / 'dataset.json', content)
+
+
+def _place(path, folder, name) -> None:
+    """Links a scan or label under another name: one of many files as a folder, one of two as a copy."""
+    kind = scan_file.kind(path)
+    if kind in WHOLE:
+        (folder / f'{name}{kind}').symlink_to(path)
+        return
+    if kind not in ('/', '.dcm'):
+        scan = scan_file.read(path)
+        scan_file.write(folder / f'{name}.nii.gz', scan.array, scan)
+        return
+    (folder / name).mkdir()
+    try:
+        files = series.files(path)
+    except InputError:  # damaged, or no series but contours or pictures
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+    for file in files:
+        (folder / name / file.name).symlink_to(file)

@@ -1,0 +1,175 @@
+"""One scan to records: upright and normalised slices, resized or cut, the empty ones left out; or one volume of it."""
+
+import numpy as np
+from scipy import ndimage
+
+from synseg_jax.datasets.cases import Case
+from synseg_jax.formats import label_maps, scan_file
+from synseg_jax.imaging import intensity, modality, slices, sliding_window, volume
+from synseg_jax.preparation.checks.case import Checked, keep_label, keep_scan
+from synseg_jax.preparation.records import encode
+from synseg_jax.preparation.settings import Settings
+from synseg_jax.preparation.split import Role
+
+VISIBLE = 0.1  # normalised intensity above which a pixel counts as foreground
+PIECE = 32  # slices resized at a time, which bounds the memory of a long scan
+
+
+def records_of(index: int, case: Case, role: Role, settings: Settings) -> tuple[list[bytes], dict, list[str], Checked]:
+    """The records of one case, its description for the manifest, what is odd about it, and what tells it from others.
+
+    Errors name the case.
+    """
+    seen = Checked(role, case)
+    try:
+        return (*_sliced(index, seen, settings), seen)
+    except Exception as error:
+        error.add_note(f'while preparing {case.image}')
+        raise
+
+
+def _sliced(index, seen, settings):
+    case, role = seen.case, seen.role
+    stored = scan_file.read(case.image)
+    upright = volume.canonical(stored)
+    normalisation = intensity.for_channel(
+        role.dataset.channel, stored.array, settings.window_hu, settings.percentiles, str(case.image)
+    )
+    stack = _central(slices.to_stack(upright.array, settings.slice_axis), role, settings)
+    keep_scan(seen, upright)
+    labels = None if role.classes is None else _label_stack(seen, stored, settings)
+    spacing_mm = slices.stack_spacing(upright.spacing_mm, settings.slice_axis)
+    make = _boxed if len(settings.size) == 3 else _pictures
+    records, kept, odd = make(index, stack, labels, normalisation, spacing_mm, role, settings)
+    unlike = modality.unlike(role.dataset.channel, stored.array)
+    odd, unlike = (f'{case.image.name}: {note}' if note else '' for note in (odd, unlike))
+    notes = [unlike, odd, intensity.unused(normalisation, stored.array)]
+    description = _description(case, stored, upright, stack, normalisation, kept, settings)
+    return records, description, [note for note in notes if note]
+
+
+def _boxed(index, stack, labels, normalisation, spacing_mm, role, settings) -> tuple[list[bytes], list[int], str]:
+    """The record of a volume: the box about the middle of what is labelled or, without labels, of the scan."""
+    shape = sliding_window.shape_at(stack.shape, spacing_mm, settings.spacing_mm)
+    image = slices.resize_linear(normalisation.apply(stack)[None], shape)[0]
+    whole = None if labels is None else slices.resize_nearest(labels[None], shape)[0]
+    centre = sliding_window.middle(np.zeros(shape, bool) if whole is None else whole)
+    labels = None if whole is None else sliding_window.cut(whole, centre, settings.size)
+    record = encode(sliding_window.cut(image, centre, settings.size)[..., None], labels, index, 0)
+    return [record], [0], _beyond(whole, labels, settings)
+
+
+def _pictures(index, stack, labels, normalisation, spacing_mm, role, settings) -> tuple[list[bytes], list[int], str]:
+    """The records of slices, resized or, at data.spacing_mm, cut; their numbers, and what is odd about them."""
+    shape = settings.size
+    if settings.spacing_mm:
+        shape = sliding_window.shape_at(stack.shape[1:], spacing_mm[1:], settings.spacing_mm)
+    whole = None if labels is None else slices.resize_nearest(labels, shape)
+    cut = np.asarray
+    if settings.spacing_mm:
+        cut = _cutter(_middle(index, stack, whole, normalisation, shape, settings), shape, settings)
+    labels = None if whole is None else cut(whole)
+    margin = settings.source_margin if role.domain == 'a' else settings.target_margin
+    near = None if labels is None else _near_labels(labels, margin)
+    records, kept = [], []
+    for first in range(0, len(stack), PIECE):
+        images = cut(slices.resize_linear(normalisation.apply(stack[first : first + PIECE]), shape))
+        for number, image in enumerate(images, first):
+            if (near is None or near[number]) and np.mean(image > VISIBLE) >= settings.foreground_share:
+                kept.append(number)
+                records.append(encode(image[..., None], None if labels is None else labels[number], index, number))
+    return records, kept, _beyond(whole, labels, settings) if records else _all_dropped(near, settings)
+
+
+def _middle(index, stack, labels, normalisation, shape, settings) -> tuple[int, ...]:
+    """Where slices, `shape` pixels large at data.spacing_mm, are cut, as data.cut_about says."""
+    if labels is not None and labels.any():
+        return sliding_window.middle((_largest(labels) if settings.cut_about == 'lesion' else labels).any(0))
+    if settings.cut_about == 'labels':
+        return tuple(length // 2 for length in shape)
+    pieces = (normalisation.apply(stack[first : first + PIECE]) for first in range(0, len(stack), PIECE))
+    seen = sum((piece > VISIBLE).sum(0) for piece in pieces)
+    middle = _half_body(seen > len(stack) / 2, right=index % 2 == 0)
+    return tuple(int(at * new / old) for at, new, old in zip(middle, shape, seen.shape, strict=True))
+
+
+def _largest(mask) -> np.ndarray:
+    """The largest of the pieces that hang together by faces, edges or corners, of a mask that is not empty."""
+    pieces, _ = ndimage.label(mask, np.ones((3,) * mask.ndim, bool))
+    return pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
+
+
+def _half_body(visible, right: bool) -> tuple[float, float]:
+    """The middle of the patient's right or left half: of the largest piece of what most slices show.
+
+    Not of a lung, which no threshold tells from the rest in every modality.
+    """
+    body = _largest(visible) if visible.any() else np.ones_like(visible)
+    columns = np.flatnonzero(body.any(0))
+    share = 0.25 if right else 0.75  # columns run from the patient's right to the left
+    return sliding_window.middle(body)[0], columns[0] + share * (columns[-1] + 1 - columns[0])
+
+
+def _cutter(middle, shape, settings):
+    """A function that cuts all pictures of a scan at one place, inside of them as the tiles of a whole scan are."""
+    centre = sliding_window.held(middle, settings.size, shape)
+    return lambda pictures: np.stack([sliding_window.cut(picture, centre, settings.size) for picture in pictures])
+
+
+def _beyond(whole, labels, settings) -> str:
+    """A warning, where labels lie outside what was cut."""
+    there = 0 if whole is None else np.count_nonzero(whole)
+    lost = there - np.count_nonzero(labels) if there else 0
+    if not lost:
+        return ''
+    share = f'{lost / there:.1%}' if lost >= 0.001 * there else 'less than 0.1%'
+    size = 'x'.join(map(str, settings.size))
+    return f'{share} of what is labelled lies outside of {size} at {settings.spacing_mm:g} mm; raise data.size'
+
+
+def _near_labels(labels, margin) -> np.ndarray | None:
+    """Which slices lie within `margin` of one with an organ; None, for all of them, if the margin is negative."""
+    if margin < 0:
+        return None
+    labelled = labels.any((1, 2))
+    return np.array([labelled[max(0, i - margin) : i + margin + 1].any() for i in range(len(labels))])
+
+
+def _all_dropped(kept, settings) -> str:
+    if kept is None or kept.any():
+        return f'every slice has less than {settings.foreground_share:.0%} foreground and is dropped'
+    return 'no slice has a labelled organ, so data.source_margin or target_margin drops all'
+
+
+def _label_stack(seen, image, settings) -> np.ndarray:
+    """Class indices of a case as upright slices."""
+    case, role = seen.case, seen.role
+    upright = volume.canonical(label_maps.read(case.label, case.image, role.dataset.labels, role.classes, image))
+    keep_label(seen, upright)
+    return _central(slices.to_stack(upright.array, settings.slice_axis), role, settings)
+
+
+def _central(stack, role, settings) -> np.ndarray:
+    """The part of the pictures that is kept."""
+    share = settings.target_center if role.domain == 'b' else 1.0
+    return stack[:, *slices.centre(stack.shape[1:3], share)]
+
+
+def _description(case, stored, upright, stack, normalisation, kept, settings) -> dict:
+    return {
+        'id': case.id,
+        'subject': case.subject,
+        'image': str(case.image),
+        'label': case.label and str(case.label),
+        'shape': list(stored.array.shape),
+        'affine': stored.affine.tolist(),
+        'spacing_mm': list(stored.spacing_mm),
+        'slice_mm': slices.stack_spacing(upright.spacing_mm, settings.slice_axis)[0],
+        'low': normalisation.low,
+        'high': normalisation.high,
+        'scan_size': list(stack.shape[1:3]),
+        'slices': len(stack),
+        'kept': kept,
+        'records': len(kept),
+        'dropped': 0 if len(settings.size) == 3 else len(stack) - len(kept),
+    }

@@ -1,0 +1,175 @@
+"""Which scans train, validate and test, and how their labels become classes; every check that needs no voxels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from synseg_jax.datasets import class_names
+from synseg_jax.datasets.cases import ROLES, Case, Dataset, split
+from synseg_jax.datasets.layouts import read_dataset
+from synseg_jax.errors import InputError, known, warn
+from synseg_jax.formats.label_maps import Values, several
+from synseg_jax.imaging import intensity, slices
+from synseg_jax.preparation.records import MANIFEST, Manifest
+from synseg_jax.preparation.settings import Settings
+
+
+@dataclass(frozen=True)
+class Scans:
+    """A folder to prepare; without a role its cases are split by subject.
+
+    `channel` and `labels` take the place of what the folder says.
+    """
+
+    name: str
+    folder: Path
+    domain: str
+    role: str | None = None
+    channel: str = ''
+    labels: Values | None = None
+
+
+@dataclass(frozen=True)
+class Role:
+    """The cases of one set and role, and the classes of their labels (None: labels stay unopened)."""
+
+    name: str
+    role: str
+    domain: str
+    dataset: Dataset
+    cases: Sequence[Case]
+    classes: tuple[str, ...] | None
+
+    @property
+    def file(self) -> str:
+        return f'{self.name}.{self.role}.array_record'
+
+
+def plan(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], tuple[str, ...]]:
+    """Which case goes where, and the classes; InputError for folders or settings that will not do."""
+    known('slice_axis', settings.slice_axis, slices.VIEWS)
+    if len(settings.size) not in (2, 3) or min(settings.size) < 1:
+        raise InputError(f'data.size {settings.size}: give rows and columns, e.g. (256, 256), or slices before them')
+    if settings.spacing_mm < 0 or len(settings.size) == 3 and not settings.spacing_mm:
+        raise InputError(
+            f'data.spacing_mm {settings.spacing_mm:g} with data.size {settings.size}: volumes, three numbers, need the '
+            'side of their voxels in mm; of slices it may be 0, and they are resized'
+        )
+    intensity.window(*settings.window_hu)
+    datasets = {s.name: read_dataset(s.folder, settings.subject, s.channel, s.labels) for s in sets}
+    if len(datasets) < len(sets):
+        raise InputError(f'sets {", ".join(scans.name for scans in sets)}: each name may occur once; rename one')
+    classes = tuple(settings.classes) or _classes_of(sets, datasets)
+    if len(classes) > 256 or len(set(classes)) < len(classes):
+        raise InputError(f'data.classes {classes}: at most 256 different names, the background first')
+    roles = []
+    for scans in sets:
+        dataset = _spelt(datasets[scans.name], classes)
+        for role, cases in _cast(scans, dataset, settings).items():
+            opened = _labels_opened(scans, role, cases, settings)
+            read = _checked(classes, dataset, bool(settings.classes)) if opened else None
+            roles.append(Role(scans.name, role, scans.domain, dataset, cases, read))
+    _check_subjects([role for role in roles if role.name not in settings.same_patients])
+    return roles, classes
+
+
+def recast(manifest: Manifest, settings: Settings) -> list[Role]:
+    """The roles that a folder of records was made of, to be prepared anew as other settings say."""
+    roles = []
+    for name, entry in manifest.sets.items():
+        for role, content in entry['roles'].items():
+            cases = [
+                Case(case['id'], case['subject'], Path(case['image']), case['label'] and Path(case['label']))
+                for case in content['cases']
+            ]
+            dataset = _spelt(_recalled(manifest, entry, cases), manifest.classes)
+            opened = _labels_opened(Scans(name, dataset.folder, entry['domain']), role, cases, settings)
+            read = _checked(manifest.classes, dataset, chosen=True) if opened else None
+            roles.append(Role(name, role, entry['domain'], dataset, cases, read))
+    return roles
+
+
+def _recalled(manifest, entry, cases) -> Dataset:
+    """A set as the manifest of its records remembers it."""
+    named_in = str(manifest.folder / MANIFEST)
+    return Dataset(cases[0].image.parent, (entry['channel'],), entry['labels'], tuple(cases), named_in=named_in)
+
+
+def _spelt(dataset, classes) -> Dataset:
+    """The same with its labels under the names of the classes."""
+    return replace(dataset, labels=class_names.spelt(dataset.labels, classes))
+
+
+def _classes_of(sets, datasets):
+    """Label names of the source, or of the first folder of domain a, ordered by their values."""
+    chosen = min(sets, key=lambda scans: (scans.name != 'source', scans.domain))
+    dataset = datasets[chosen.name]
+    if not dataset.labels:
+        raise InputError(f'{dataset.named_in}: no classes; name them, --labels={chosen.name}=background:0,liver:1')
+    return class_names.apart(dataset.labels)
+
+
+def _cast(scans, dataset, settings) -> dict[str, list[Case]]:
+    """The cases of each role that has any; those of imagesTs are always test cases of a split folder."""
+    if scans.role:
+        roles = {known('role', scans.role, ROLES): [*dataset.cases, *dataset.test_cases]}
+    else:
+        shares = settings.source_split if scans.domain == 'a' else settings.target_split
+        roles = split(dataset.cases, shares, settings.seed) if dataset.cases else {}
+        if dataset.test_cases:
+            roles['test'] = [*roles.get('test', ()), *dataset.test_cases]
+    for role, cases in roles.items():
+        ids = [case.id for case in cases]
+        if len(set(ids)) < len(ids):
+            twice = next(i for i in ids if ids.count(i) > 1)
+            raise InputError(f'{dataset.folder}: case {twice} is in imagesTr and imagesTs ({role}); keep one')
+    return {role: roles[role] for role in ROLES if roles.get(role)}
+
+
+def _labels_opened(scans, role, cases, settings) -> bool:
+    """Whether the records of these cases carry labels; InputError where some of the needed ones are missing."""
+    if scans.domain == 'b' and not settings.target_labels:
+        return False
+    missing = [case for case in cases if case.label is None]
+    needed = scans.name == 'source' and role != 'test'
+    if missing and (needed or len(missing) < len(cases)):
+        first, count = missing[0], f'{len(missing)} of {len(cases)} in {role}'
+        place = f'expected {first.expected}' if first.expected else 'add them, or leave it out'
+        raise InputError(f'no labels for the {scans.name} scan {first.image} ({count}); {place}')
+    return not missing
+
+
+def _checked(classes, dataset, chosen: bool) -> tuple[str, ...]:
+    """The classes, all of which the labels must know; others become background only if it was `chosen`."""
+    path = dataset.named_in
+    extra = [name for name in dataset.labels if name not in classes]
+    absent = [name for name in classes if name not in dataset.labels]
+    if absent:
+        has, near = ', '.join(dataset.labels) or 'none', class_names.alike(absent[0], extra)
+        raise InputError(f'{path}: no label {", ".join(absent)}; it has {has}{near}; set data.classes or --labels')
+    if extra and not chosen:
+        raise InputError(f'{path}: labels {", ".join(extra)} are not among the classes; name data.classes explicitly')
+    if 0 not in several(dataset.labels[classes[0]]):
+        raise InputError(
+            f'data.classes: the first, {classes[0]}, has value {dataset.labels[classes[0]]} in {path}, not 0'
+        )
+    if extra:
+        warn('%s: labels %s become %s', path, ', '.join(extra), classes[0])
+    return tuple(classes)
+
+
+def _check_subjects(roles) -> None:
+    """InputError for a subject in two roles of a domain; between domains the name may be chance, so only a warning."""
+    seen = {}
+    for role in roles:
+        for case in role.cases:
+            seen.setdefault(case.subject, []).append(role)
+    for subject, places in seen.items():
+        for place in places:
+            clash = [p for p in places if p.role != place.role]
+            words = f'{subject} is in {place.role} of {place.name}' + ''.join(f', {p.role} of {p.name}' for p in clash)
+            if any(p.domain == place.domain for p in clash):
+                raise InputError(f'subject {words}; put it in one role, or tell subjects apart with data.subject')
+    across = sum(len({p.role for p in places}) > 1 for places in seen.values())
+    if across:
+        warn('%d subject names occur in different roles of source and target; are they the same people?', across)

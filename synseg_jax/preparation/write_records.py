@@ -1,0 +1,206 @@
+"""Scans to a folder of records with a manifest: the same bytes for the same request, whole or not at all."""
+
+import collections
+import hashlib
+import importlib.metadata
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import synseg_jax
+from synseg_jax.errors import InputError, warn
+from synseg_jax.files import atomic_folder, exclusive_lock
+from synseg_jax.formats import outputs, scan_file
+from synseg_jax.preparation.checks import across
+from synseg_jax.preparation.checks.case import require_sound
+from synseg_jax.preparation.extraction import records_of
+from synseg_jax.preparation.records import FORMAT, MANIFEST, Manifest, RecordWriter
+from synseg_jax.preparation.settings import READING, Settings
+from synseg_jax.preparation.split import Scans, plan, recast
+
+WORKERS = min(4, os.cpu_count() or 1)  # scans at the same time, a quarter of a GiB for 100 slices of 512x512 each
+
+
+def prepare(
+    sets: Sequence[Scans], output: str | Path, settings: Settings, overwrite: bool = False, progress: bool = True
+) -> Manifest:
+    """The manifest of the records in `output`, which are written unless they are there already.
+
+    The same request gives the same bytes.  `output` appears whole or not at all.  Raises InputError for a
+    scan, label or setting that will not do (all that headers tell at once), and where `output` holds something else and
+    `overwrite` is False.
+    """
+    roles, classes = plan(sets, settings)
+    return _prepare(roles, classes, output, settings, overwrite, progress)
+
+
+def prepare_again(
+    manifest: Manifest, output: str | Path, settings: Settings, sets: Sequence[str] = (), progress: bool = True
+) -> Manifest:
+    """Other records of the same scans in the same roles, as `settings` say; of `sets` alone, if any are named."""
+    roles = [role for role in recast(manifest, settings) if not sets or role.name in sets]
+    return _prepare(roles, manifest.classes, output, settings, True, progress)
+
+
+def _prepare(roles, classes, output, settings, overwrite, progress) -> Manifest:
+    output = Path(output).absolute()
+    outputs.check_whole(
+        output, [path for role in roles for case in role.cases for path in (case.image, case.label) if path]
+    )
+    say = cache(lambda: print(f'another command prepares {output}; waiting for it', flush=True))  # once
+    with exclusive_lock(output.with_name(f'.{output.name}.lock'), say):  # whoever waited finds the records made
+        return _prepare_alone(roles, classes, output, settings, overwrite, progress)
+
+
+def _prepare_alone(roles, classes, output, settings, overwrite, progress) -> Manifest:
+    request = _request(roles, settings)
+    existing = _existing(output, request, overwrite)
+    if existing:
+        if progress:
+            print(f'{output} is up to date')
+        return existing
+    require_sound(roles)
+    with atomic_folder(output, replace=True) as folder:
+        manifest = Manifest(
+            folder=folder,
+            classes=classes,
+            **{field: getattr(settings, field) for field in READING},
+            seed=settings.seed,
+            sets=_write(roles, folder, settings, progress),
+            packages=packages(),
+            request=request,
+            version=synseg_jax.__version__,
+            settings=asdict(settings),
+        )
+        manifest.save()
+    return Manifest.load(output)
+
+
+def packages() -> dict[str, str]:
+    """The versions of the packages that records are written with."""
+    return {p: importlib.metadata.version(p) for p in ('numpy', 'nibabel', 'array_record', 'safetensors')}
+
+
+def _request(roles, settings) -> str:
+    """A digest of everything that the records depend on: settings, and names, sizes and times of the files read."""
+    entries = []
+    for role in roles:
+        read = [case.image for case in role.cases]
+        read += [case.label for case in role.cases] if role.classes is not None else []
+        stats = [(str(path), *scan_file.stamp(path)) for path in read]
+        named = [(case.id, case.subject, str(case.label)) for case in role.cases]
+        entries.append([role.file, role.domain, role.dataset.channel_names, role.dataset.labels, stats, named])
+    content = [FORMAT, synseg_jax.__version__, asdict(settings), entries]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _existing(output, request, overwrite) -> Manifest | None:
+    """The manifest in `output` if it answers the request; InputError if something else must not be lost."""
+    if not output.exists() or output.is_dir() and not any(output.iterdir()):
+        return None
+    if not (output / MANIFEST).is_file():
+        raise InputError(f'{output}: exists and holds no records; choose another --output')
+    try:
+        manifest = Manifest.load(output)
+        if manifest.request == request and all(
+            (output / role['file']).stat().st_size == role['bytes']
+            for entry in manifest.sets.values()
+            for role in entry['roles'].values()
+        ):
+            return manifest
+    except (InputError, FileNotFoundError, KeyError):
+        pass  # a damaged folder of records is one that does not answer the request
+    if foreign := sorted(path.name for path in output.iterdir() if not _is_record(path)):
+        raise InputError(f'{output}: holds {foreign[0]}, which is no record; move it, or choose another --output')
+    if not overwrite:
+        raise InputError(f'{output}: holds other records; pass --overwrite to replace them, or choose another --output')
+    return None
+
+
+def _is_record(path) -> bool:
+    return path.name == MANIFEST or path.suffix == '.array_record'
+
+
+def _write(roles, folder, settings, progress) -> dict:
+    """Writes every role's record file; the manifest's `sets`."""
+    entries, notes, seen = {}, {}, []
+    with _progress(sum(len(role.cases) for role in roles), progress) as advance:
+        for role in roles:
+            described = []
+            with RecordWriter(folder / role.file) as writer:
+                for records, description, note, checked in _in_order(role, settings):
+                    seen.append(checked)
+                    for record in records:
+                        writer.write(record)
+                    described.append(description)
+                    notes.setdefault(role.name, []).extend(note)
+                    advance(len(records) + description['dropped'])
+            if not writer.count:
+                remedy = 'lower data.foreground_share or widen data.source_margin'
+                raise InputError(f'{role.name}: no slice of {role.role} is left; {remedy}')
+            entry = entries.setdefault(
+                role.name,
+                {'domain': role.domain, 'channel': role.dataset.channel, 'labels': role.dataset.labels, 'roles': {}},
+            )
+            entry['roles'][role.role] = role_entry(folder / role.file, role.classes is not None, described)
+    for name, lines in notes.items():
+        if lines:
+            more = f' (and {len(lines) - 1} more scans)' if len(lines) > 1 else ''
+            warn('%s: %s%s', name, lines[0], more)
+    for problem in across.problems(seen, settings.same_patients):
+        if problem.error:
+            warn('%s', problem.text)
+    return entries
+
+
+def role_entry(path: Path, labelled: bool, cases: list[dict]) -> dict:
+    """What a manifest says of the record file of one role."""
+    with path.open('rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    count = sum(case['records'] for case in cases)
+    size = path.stat().st_size
+    return {'file': path.name, 'records': count, 'bytes': size, 'sha256': digest, 'labelled': labelled, 'cases': cases}
+
+
+def _in_order(role, settings) -> Iterable:
+    """Results of the role's cases in their order, a few of them under way at the same time."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        waiting = collections.deque()
+        try:
+            for index, case in enumerate(role.cases):
+                waiting.append(pool.submit(records_of, index, case, role, settings))
+                if len(waiting) > WORKERS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _progress(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """A function to call with each scan's number of slices: a bar on a terminal, else a line now and then."""
+    start = last = time.monotonic()
+    scans = count = 0
+    columns = (TextColumn('prepare'), BarColumn(), MofNCompleteColumn(), TextColumn('scans'), TimeRemainingColumn())
+    with Progress(*columns, disable=not (wanted and sys.stdout.isatty()), transient=True) as bar:
+        task = bar.add_task('prepare', total=total)
+
+        def advance(number: int) -> None:
+            nonlocal scans, count, last
+            scans, count, now = scans + 1, count + number, time.monotonic()
+            bar.advance(task)
+            if wanted and (scans == total or bar.disable and now - last > 10):
+                print(f'{scans} of {total} scans, {count} slices, {count / (now - start):.0f} slices/s', flush=True)
+                last = now
+
+        yield advance

@@ -1,0 +1,214 @@
+"""Pictures of scans: panels of images and contours on slices; and the colours and style of all pictures.
+
+Every class keeps one colour in all pictures of scans.  The colours are Okabe and Ito's seven, which colour-blind
+readers can tell apart, then some of Paul Tol's muted ones for long lists of organs.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float, Integer, Shaped
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from synseg_jax.evaluation.metrics import LOWER_IS_BETTER
+from synseg_jax.evaluation.summary import Case, organ_means
+from synseg_jax.files import atomic_file
+from synseg_jax.imaging.colours import colour
+
+STYLE = {
+    'font.size': 8,
+    'axes.titlesize': 8,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.linewidth': 0.6,
+    'legend.frameon': False,
+}
+DPI = 200
+LARGEST = 4096  # dots of a picture of scans along either side
+SLENDER = 8.0  # height to width of a slice, or width to height, beyond which it is drawn less slender than it is
+COLUMN_IN = 1.3  # width of a picture in a panel
+PNG_LEVEL = 3  # a file is a tenth larger than at Pillow's 6 and written in a third of the time
+
+
+Picture = np.ndarray | tuple[np.ndarray, np.ndarray]  # grey in [0, 1], or with labels to lay over it
+
+
+class Scan(NamedTuple):
+    """One slice to outline, drawn as it lies: rows down, columns to the right."""
+
+    title: str
+    image: Float[np.ndarray, 'h w']  # [0, 1]
+    reference: Integer[np.ndarray, 'h w'] | None
+    prediction: Integer[np.ndarray, 'h w']
+    spacing_mm: tuple[float, float] = (1.0, 1.0)
+
+
+def save(figure: Figure, path: str | Path, dpi: float = DPI, fit: bool = True) -> None:
+    """Writes a picture, whole or not at all; `fit` cuts it to what is drawn."""
+    size = {'bbox_inches': 'tight', 'pad_inches': 0.05} if fit else {}
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, **size, pil_kwargs={'compress_level': PNG_LEVEL})
+
+
+def telling_slice(labels: Integer[np.ndarray, '*space'], axis: int = -1) -> int:
+    """Index along `axis` of the slice with the most classes and, among those, the most labelled voxels."""
+    slices = np.moveaxis(np.asarray(labels), axis, 0)
+    return max(range(len(slices)), key=lambda i: (np.unique(slices[i]).size, np.count_nonzero(slices[i]), -i))
+
+
+def telling_cases(cases: Mapping[str, Case], measure: str = 'dice') -> dict[str, str]:
+    """`{'best': case, 'median': case, 'worst': case}` by a measure's mean over organs.
+
+    Of an even number the median is the better of the two in the middle.  One case is the best, two are the best and
+    the worst; cases without the measure do not count.
+    """
+    means = organ_means(cases, measure)
+    ranked = sorted(means, key=means.__getitem__, reverse=measure not in LOWER_IS_BETTER)
+    places = {'best': 0, 'median': (len(ranked) - 1) // 2, 'worst': len(ranked) - 1}
+    told = ('best', 'worst', 'median')[: len(ranked)]
+    return {name: ranked[at] for name, at in places.items() if name in told}
+
+
+def in_planes(row: Mapping[str, Picture]) -> list[dict[str, Picture]]:
+    """A row of pictures as it is; one of volumes `[d, h, w]`, axial slices, as three: their middles in three planes."""
+    first = next(iter(row.values()))
+    if (first[0] if isinstance(first, tuple) else first).ndim == 2:
+        return [dict(row)]
+
+    def cut(volume):
+        d, h, w = (length // 2 for length in volume.shape)
+        return volume[d], volume[::-1, h], volume[::-1, :, w]
+
+    found = {t: list(zip(*map(cut, v), strict=True)) if isinstance(v, tuple) else cut(v) for t, v in row.items()}
+    return [{title: pictures[plane] for title, pictures in found.items()} for plane in range(3)]
+
+
+def panel(
+    path: str | Path,
+    rows: Sequence[Mapping[str, Picture]],
+    classes: Sequence[str],
+    *,
+    gap_before: str | None = None,
+) -> None:
+    """Draws a grid of slices: one example per row, one column per title, all rows with the titles of the first.
+
+    A picture is a grey image `[h, w]` in [0, 1] or a pair of an image and a label map that is laid over it in colour.
+    `gap_before` names the column that begins a second group, such as the path b -> a beside the path a -> b.
+    """
+    titles = list(rows[0])
+    if any(list(row) != titles for row in rows):
+        raise ValueError('the rows of a panel have different titles')
+    canvas, middles, width = _mosaic(rows, titles, gap_before)
+    height, wide = (length / width for length in canvas.shape[:2])
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(COLUMN_IN * wide, COLUMN_IN * height + 0.5), layout='constrained')
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        shown = _draw(axes, canvas[..., 0], canvas[..., 1].astype(int))
+        for title, x in zip(titles, middles, strict=True):
+            axes.text(x, -0.03 * width, title.replace(' of ', '\nof '), ha='center', va='bottom')
+        _class_legend(figure, sorted(shown), classes)
+        save(figure, path, min(_dots_an_inch(figure), 4 * width / COLUMN_IN))  # 4 dots for a pixel show it
+
+
+def overlays(path: str | Path, scans: Sequence[Scan], classes: Sequence[str], *, per_row: int = 4) -> None:
+    """Outlines the organs on slices: the reference as a pale broad band, the prediction as a thin line over it.
+
+    Where no scan has a reference, the lines need no explanation.
+    """
+    per_row = min(per_row, len(scans))
+    n_rows = -(-len(scans) // per_row)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(
+            figsize=(2.4 * per_row, 2.4 * n_rows * max(map(_height_to_width, scans)) + 0.6), layout='constrained'
+        )
+        grid = figure.subplots(n_rows, per_row, squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        shown = set()
+        for axes, scan in zip(grid.flat, scans, strict=False):
+            aspect = _height_to_width(scan) * scan.image.shape[1] / scan.image.shape[0]
+            axes.imshow(scan.image, cmap='gray', vmin=0, vmax=1, aspect=aspect)
+            axes.set_title(scan.title)
+            if scan.reference is not None:
+                shown |= _outline(axes, scan.reference, linewidths=3.2, alpha=0.5)
+            shown |= _outline(axes, scan.prediction, linewidths=0.9)
+        strokes = [
+            Line2D([], [], color='0.4', linewidth=3.2, alpha=0.5, label='reference'),
+            Line2D([], [], color='0.2', linewidth=0.9, label='prediction'),
+        ]
+        compared = any(scan.reference is not None for scan in scans)
+        _class_legend(figure, sorted(shown), classes, strokes if compared else ())
+        save(figure, path, _dots_an_inch(figure))
+
+
+def _mosaic(rows, titles, gap_before) -> tuple[np.ndarray, list[float], int]:
+    """Grey and label of every pixel, NaN and 0 where there is no picture; the columns' middles; a column's width.
+
+    One picture on one pair of axes: a pair for each takes many times as long.
+    """
+    pairs = [[p if isinstance(p, tuple) else (p, np.zeros_like(p)) for p in map(row.get, titles)] for row in rows]
+    tiles = [[_less_slender(np.stack(pair, -1)) for pair in row] for row in pairs]
+    width = max(tile.shape[1] for row in tiles for tile in row)
+    gap = max(1, round(0.02 * width))
+    lefts = np.arange(len(titles)) * (width + gap)
+    if gap_before:
+        lefts[titles.index(gap_before) :] += max(2, round(0.12 * width))
+    tops = np.cumsum([0, *(row[0].shape[0] + gap for row in tiles)])
+    canvas = np.full((tops[-1] - gap, lefts[-1] + width, 2), (np.nan, 0), np.float32)
+    for top, row in zip(tops, tiles, strict=False):
+        for left, tile in zip(lefts, row, strict=True):
+            left += (width - tile.shape[1]) // 2
+            canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    return canvas, [left + (width - 1) / 2 for left in lefts], width
+
+
+def _draw(axes, image, labels) -> set[int]:
+    """Draws an image with labels over it, and returns the labels seen."""
+    axes.imshow(image, cmap='gray', vmin=0, vmax=1)
+    present = set(np.unique(labels).tolist()) - {0}
+    if present:
+        colours = ListedColormap([colour(label) for label in range(1, max(present) + 1)])
+        over = np.ma.masked_equal(labels, 0)
+        axes.imshow(over, cmap=colours, vmin=0.5, vmax=max(present) + 0.5, alpha=0.65, interpolation='nearest')
+    return present
+
+
+def _outline(axes, labels, **style) -> set[int]:
+    present, counts = np.unique(np.asarray(labels)[np.asarray(labels) > 0], return_counts=True)
+    for label in present[np.argsort(-counts)].tolist():  # the smallest last: what borders on the body shows its own
+        # a frame of outside closes the contours of organs that the slice cuts off
+        mask = np.pad(np.asarray(labels) == label, 1).astype(np.float32)
+        rows, columns = (np.arange(-1, n - 1) for n in mask.shape)
+        axes.contour(columns, rows, mask, levels=[0.5], colors=[colour(label)], **style)
+    return set(present.tolist())
+
+
+def _height_to_width(scan: Scan) -> float:
+    """Of a slice in mm, as far as a picture can show it."""
+    height, width = np.multiply(scan.image.shape, scan.spacing_mm)
+    return float(np.clip(height / width, 1 / SLENDER, SLENDER))
+
+
+def _dots_an_inch(figure) -> float:
+    """As many as keep a picture within its largest size."""
+    return min(DPI, LARGEST / (max(figure.get_size_inches()) + 0.1))
+
+
+def _less_slender(tile: Shaped[np.ndarray, 'h w *k']) -> Shaped[np.ndarray, 'h2 w2 *k']:
+    """A picture with its rows or columns repeated until it is no more slender than can be shown."""
+    times = np.ceil(np.array([tile.shape[1] / tile.shape[0], tile.shape[0] / tile.shape[1]]) / SLENDER).astype(int)
+    return tile.repeat(times[0], 0).repeat(times[1], 1)
+
+
+def _class_legend(figure: Figure, labels: list[int], classes: Sequence[str], more: Sequence = ()) -> None:
+    handles = [*more, *(Patch(color=colour(label), label=classes[label]) for label in labels)]
+    if handles:
+        wide = max(2, int(figure.get_figwidth() // 1.05))
+        figure.legend(handles=handles, loc='outside lower center', ncols=min(len(handles), wide), handlelength=1.2)

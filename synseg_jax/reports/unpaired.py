@@ -1,0 +1,39 @@
+"""Is one system as good on one set of scans as on another, such as synthetic and real ones: unpaired tests."""
+
+from collections.abc import Iterator, Sequence
+
+from synseg_jax.evaluation.statistics import MIN_SIDE, RankSum, holm, rank_sum
+from synseg_jax.reports import wording
+from synseg_jax.reports.comparison import Row, values
+
+
+def notes(rows: Sequence[Row], sets: Sequence[str], organ: str, measures: Sequence[str]) -> Iterator[str]:
+    """A line for each measure on how every system that has run on both of the two `sets` fares on them.
+
+    `sets` are the words that the rows have for them; p is corrected over the systems of a measure.  Nothing without
+    `sets`, or where no system has run on both.
+    """
+    for measure in measures if sets else ():
+        tests = {name: rank_sum(*sides) for name, sides in _systems(rows, sets, organ, measure)}
+        if not tests:
+            continue
+        corrected = holm([test.p for test in tests.values()])
+        told = [_told(name, test, p) for (name, test), p in zip(tests.items(), corrected, strict=True)]
+        yield (
+            f'{sets[0]} against {sets[1]}, {wording.heading(measure)} of {organ}, two-sided Mann-Whitney U test of '
+            f'cases that are not pairs, from {MIN_SIDE} of each on (Holm p: over these systems): {"; ".join(told)}. '
+            'A large p does not show that they are equal.'
+        )
+
+
+def _systems(rows, sets, organ, measure) -> Iterator[tuple[str, list]]:
+    """(name, its values on both sets) of the systems that have run on both."""
+    for name in dict.fromkeys(row.name for row in rows):
+        own = {row.set: values(row, organ, measure).values() for row in rows if row.name == name and row.cases}
+        if own.keys() >= set(sets):
+            yield name, [own[of] for of in sets]
+
+
+def _told(name: str, test: RankSum, p_holm: float | None) -> str:
+    p, corrected = wording.probability(test.p), wording.probability(p_holm)
+    return f'{name} p {p}, Holm p {corrected} ({test.first} and {test.second} cases)'

@@ -1,0 +1,1 @@
+"""Systems, stages and their results in a workdir."""

@@ -1,0 +1,22 @@
+"""The stage that trains nothing: labelled scans of domain b, listed as atlases."""
+
+from pathlib import Path
+
+from synseg_jax.errors import InputError
+from synseg_jax.files import write_json
+from synseg_jax.inference.multi_atlas import LISTED, Atlases
+from synseg_jax.runs.stages import Stage
+
+
+def gather(stage: Stage, folder: Path) -> Atlases:
+    """The labelled scans that a stage reads in domain b, listed in its folder; InputError where there are none."""
+    read = [scans for role in ('train', 'val') for scans in stage.scans('b', role)]
+    if not read or not all(scans.labelled for scans in read):
+        raise InputError(f'stage {stage.name}: atlases are labelled scans; name such sets in sets.b')
+    cases = [{name: case[name] for name in ('id', 'image', 'label')} for scans in read for case in scans.described]
+    folder.mkdir(parents=True, exist_ok=True)
+    run = stage.described(folder)
+    run.save()
+    labels = stage.manifest.sets[read[0].set]['labels']
+    write_json(folder / LISTED, {'cases': cases, 'labels': labels})
+    return Atlases(run)

@@ -1,0 +1,295 @@
+"""A configuration's systems from data to results, stage by stage: what `main` runs."""
+
+import json
+import os
+import time
+from collections import ChainMap
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from synseg_jax.batches.selection import Fold
+from synseg_jax.cli.terminal import say
+from synseg_jax.devices import environment, parallel, processes
+from synseg_jax.devices.signals import Interrupted, Signals
+from synseg_jax.errors import InputError, known
+from synseg_jax.evaluation import summary
+from synseg_jax.files import disk, write_json
+from synseg_jax.inference.model_folder import Run
+from synseg_jax.inference.trained_model import Trained
+from synseg_jax.phantom import dataset
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.preparation.settings import READING, settings_of
+from synseg_jax.preparation.split import Scans
+from synseg_jax.preparation.write_records import prepare, prepare_again
+from synseg_jax.runs import atlas_stage, results, run_file, stages, train_stage
+from synseg_jax.runs.agreement import settled
+from synseg_jax.runs.stages import Done, Stage, flat
+from synseg_jax.runs.synthesis_stage import synthesize
+from synseg_jax.specification.check import affects, check, check_complete
+from synseg_jax.specification.resolve import configure
+from synseg_jax.specification.stage import KINDS
+from synseg_jax.training.system import System
+
+
+def run(config: ConfigDict, workdir: Path, console: Console | None = None, named: Collection[str] = ()) -> dict:
+    """The results of the systems that the configuration runs, also in results.json; see the README for its form.
+
+    The fields `named`, such as data.size, are what somebody set beside the configuration: records may contradict
+    neither.
+    """
+    console = Console(quiet=True) if not processes.is_first() else console or Console()
+    _compilation_cache()
+    began = time.monotonic()
+    disk.check_path(workdir)
+    names = _check(config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with Signals(partial(say, console), processes.others()) as signals:
+        try:
+            signals.idle = True  # whatever is made before and after training is made anew, or is whole
+            experiment = Experiment(config, workdir, console, signals, named)
+            say(console, f'{jax.device_count()} {jax.devices()[0].platform} device(s), results in {workdir}')
+            found = {name: experiment.system(name) for name in names}
+            signals.idle = False
+        except Interrupted as interrupted:
+            say(console, f'stopped by {interrupted}')
+            return {}
+    told = {
+        'systems': {name: of['sets'] for name, of in found.items()},
+        'seconds': round(time.monotonic() - began, 1),
+        'steps': sum(of['steps'] for of in found.values()),
+        'peak_memory_gib': round(environment.peak_memory_gib(), 3),
+        'versions': environment.versions(),
+    }
+    if processes.is_first():
+        write_json(workdir / 'results.json', told)
+    for set_name in sorted({name for of in found.values() for name in of['sets']}):
+        measured = {name: of['sets'][set_name] for name, of in found.items() if set_name in of['sets']}
+        console.print(summary.table(measured, f'{set_name}, test scans'))
+    say(console, f'results: {workdir / "results.json"}')
+    return told
+
+
+class Experiment:
+    """The systems of one configuration in one workdir."""
+
+    def __init__(
+        self, config: ConfigDict, workdir: Path, console: Console, signals: Signals, named: Collection[str] = ()
+    ):
+        self.given = self.config = config
+        self.workdir, self.console, self.signals = workdir, console, signals
+        self.lengths: dict = {}
+        with stages.alone(workdir, self._say, signals):
+            _check_unchanged(config, workdir)
+            self.manifest = self._data()
+            if config.data_dir:
+                self.config, told = settled(config, self.manifest, named)
+                if told:
+                    self._say(told)
+            self._check_records()
+            for name in config.run or config.systems:
+                self._check_system(name)  # what is wrong with a later one is said before the first is trained
+            self._remember()
+
+    def system(self, name: str) -> dict:
+        """What a system achieves over all its folds: every case's measures, their summary, and what it took."""
+        pooled = results.pool([self._fold(name, fold) for fold in stages.folds(self.config, name)])
+        pooled['fields'] = stages.fields(self.given, name)
+        if processes.is_first():
+            write_json(self.workdir / name / 'results.json', pooled)
+        return pooled
+
+    def _fold(self, name, fold) -> dict:
+        """Every stage of one fold of a system, then what the last of them achieves."""
+        title = f'{name} {fold.index + 1}/{fold.of}' if fold.of else name
+        folder = self.workdir / name / (f'fold{fold.index + 1}' if fold.of else '')
+        made, earlier, costs, fitted = {}, {}, [], []
+        for one in stages.names(self.config, name):
+            stage = self._stage(name, one, fold, made, earlier)
+            place = self._place(stage.key())
+            with stages.alone(place, self._say, self.signals):
+                if stage.does == 'atlases':
+                    with processes.first_then_others(place.name):
+                        fitted.append((stage, atlas_stage.gather(stage, place)))
+                    costs.append({'stage': place.name, 'steps': 0, 'seconds': 0.0, 'peak_memory_gib': 0.0})
+                elif stage.does in stages.MAKES:
+                    by = Trained(Run.load(self._place(stage.before(stage.config.by))))
+                    with processes.first_then_others(place.name):
+                        made[one] = synthesize(stage, by, place, self.signals.leave)
+                else:
+                    begin = [self._place(stage.before(start)) for start in stage.config.start.stages]
+                    fit = train_stage.Fit(stage, place, title if one == 'train' else f'{title}, {one}', begin)
+                    stages.check_lengths(self.lengths, place.name, fit.plan.steps, name)
+                    if not (fold.index or fit.done):
+                        self._remember(begun={name: [*_folders(costs), f'stages/{place.name}']})
+                    trained, cost = fit.run(self.console, self.signals)
+                    fitted.append((stage, trained))
+                    costs.append({'stage': place.name, **cost})
+            earlier[one] = Done(place.name, fit.plan.steps if stage.does == 'train' else 0)
+            if processes.is_first():
+                _point(folder / one, place)
+        if not fold.index:
+            self._remember({name: _folders(costs)})
+        sets = ChainMap(made, fitted[-1][0].sets)
+        return results.evaluate(fitted, sets, costs, fold, folder, self._pause)
+
+    def _say(self, text: str) -> None:
+        say(self.console, text)
+
+    def _pause(self) -> None:
+        """Interrupted if a signal came; several processes, which measure together, go on to the end of a set."""
+        if jax.process_count() == 1:
+            self.signals.leave()
+
+    def _place(self, key) -> Path:
+        return self.workdir / 'stages' / key
+
+    def _stage(self, system, name, fold, made, earlier) -> Stage:
+        config = configure(self.config, system, name)
+        manifest = self._records(config)
+        sets = ChainMap(dict(made), dict.fromkeys(manifest.sets, manifest))
+        stage = Stage(name, config, manifest, sets, Fold() if config.do in stages.MAKES else fold, dict(earlier))
+        read = [scans.manifest for domain in 'ab' for scans in stage.scans(domain)]
+        if len({(of.size, of.spacing_mm) for of in read}) > 1:
+            raise InputError(f'stage {name} of {system} reads sets of different sizes or spacings; make one anew')
+        with config.unlocked():
+            for field in READING:
+                config.data[field] = getattr(read[-1] if read else manifest, field)
+        return stage
+
+    def _records(self, config) -> Manifest:
+        """The records that were given or, if a system's data fields differ, others of the same scans."""
+        changed = {f: v for f, v in config.data.items() if v != self.config.data[f]}
+        if not changed:
+            return self.manifest
+        output = self.workdir / f'records-{stages.digest(changed, self.manifest.request)}'
+        with stages.alone(self.workdir / 'stages', self._say, self.signals):
+            with processes.first_then_others(output.name):
+                return prepare_again(self.manifest, output, settings_of(config), progress=self.console.is_terminal)
+
+    def _data(self) -> Manifest:
+        """The records to train on: the folder that was given, or those of the phantom, made now."""
+        config = self.config
+        if config.data_dir:
+            return Manifest.load(config.data_dir)
+        with processes.first_then_others('the phantom'):
+            return self._phantom()
+
+    def _phantom(self) -> Manifest:
+        """The records of the phantom, made unless they are there."""
+        config, sets = self.config, []
+        for number, (name, wanted) in enumerate(config.phantom.sets.items(), 1):
+            fields = wanted.to_dict()
+            modality, domain, role = (fields.pop(key) for key in ('modality', 'domain', 'role'))
+            folder = self.workdir / 'phantom' / f'Dataset{number:03d}_{name.capitalize()}{modality}'
+            self._say(f'phantom: {wanted.subjects} {modality} scans in {folder}')
+            dataset.write_dataset(folder, modality, seed=config.phantom.seed, region=config.phantom.region, **fields)
+            sets.append(Scans(name, folder, domain, role or None))
+        return prepare(sets, self.workdir / 'records', settings_of(config), progress=self.console.is_terminal)
+
+    def _check_system(self, name) -> None:
+        """InputError for what is wrong with the first stage of a system, or with the fields of a later one."""
+        known_sets, tests, first = set(self.manifest.sets), set(), None
+        for one in stages.names(self.config, name):
+            config = configure(self.config, name, one)
+            tests.update(config.tests)
+            for text in (*config.sets.a, *config.sets.b):
+                known(f'set ({name}, {one})', text.partition(':')[0], known_sets)
+            if config.do in stages.MAKES:
+                known_sets.add(one)
+            if config.do != 'train':
+                continue
+            System(config, self.manifest.classes).step(1, parallel.mesh(config.train.devices))
+            if first is None:
+                first = train_stage.Fit(
+                    self._stage(name, one, stages.folds(self.config, name)[0], {}, {}), self.workdir
+                )
+        for tested in sorted(tests):
+            known('set (tests)', tested, known_sets)
+
+    def _check_records(self) -> None:
+        """InputError if the workdir was begun with other records."""
+        described = run_file.read(self.workdir)
+        if described.get('records', self.manifest.request) != self.manifest.request:
+            raise InputError(
+                f'{self.workdir} was begun with other records than {self.manifest.folder}; use another --workdir'
+            )
+
+    def _remember(self, finished=None, begun=None) -> None:
+        """Writes run.json: configuration, records, the stages of systems finished so far and of those in training."""
+        if processes.is_first():
+            content = {'config': json.loads(self.given.to_json_best_effort()), 'records': self.manifest.request}
+            run_file.update(self.workdir, content, finished or {}, begun or {})
+
+
+def _folders(costs) -> list[str]:
+    """The folders, in the workdir, of the stages that have run."""
+    return [f'stages/{cost["stage"]}' for cost in costs]
+
+
+def _point(link: Path, folder: Path) -> None:
+    """A link to a stage's folder from that of a system, for people."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.is_symlink():
+        link.unlink()
+    if not link.exists():  # a copied workdir has folders in place of links
+        link.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
+
+
+def _check(config) -> tuple[str, ...]:
+    """The systems to run; InputError for what can be known to be wrong before anything is read or written."""
+    check_complete(config)
+    check(config)
+    settings_of(config)
+    known('system (config.chosen)', config.chosen, config.systems)
+    names = tuple(config.run or config.systems)
+    for name in names:
+        known('system (config.run)', name, config.systems)
+        for stage in stages.names(config, name):
+            own = configure(config, name, stage)
+            known(f'do of stage {stage}', own.do, KINDS)
+            if own.tested:
+                known(f'stage (tested of {name})', own.tested, stages.names(config, name))
+            system = System(own, ('background', 'organ'))
+            parallel.rows_per_device(own.train.batch, parallel.mesh(own.train.devices))
+            _ = system.networks, system.optimizers, system.augmentation, system.choices
+            if own.train.decay_steps > own.train.steps > 0:
+                raise InputError('train.decay_steps is larger than train.steps; lower it')
+    return names
+
+
+def _compilation_cache() -> None:
+    """Keeps compiled programs between runs, where JAX_COMPILATION_CACHE_DIR or the user's cache folder says."""
+    home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    if jax.config.jax_compilation_cache_dir is None and os.path.isabs(home):
+        jax.config.update('jax_compilation_cache_dir', str(Path(home) / 'synseg_jax'))
+
+
+def _check_unchanged(config: ConfigDict, workdir: Path) -> None:
+    """InputError if the workdir was begun with a configuration that trains something else."""
+    described = run_file.read(workdir)
+    if not described:
+        return
+    old, new = flat(described['config']), flat(json.loads(config.to_json_best_effort()))
+    for field in sorted(old | new):
+        if old.get(field) != new.get(field) and not _free(field, config, described['config']):
+            raise InputError(
+                f'{workdir} was begun with {field}={old.get(field)!r}, now {new.get(field)!r}; '
+                'use another --workdir, or remove this one to start again'
+            )
+
+
+def _free(field, config, old) -> bool:
+    """Whether a field may change: of all systems, of one of them, or of one stage of one; or its system is new."""
+    if config.data_dir and field.startswith('data.'):
+        return True  # what its records were made with counts, not what the configuration says
+    if field.startswith('systems.'):
+        _, system, *rest = field.split('.')
+        if system not in old['systems'] or system not in config.systems:
+            return True
+        field = '.'.join(rest[2:] if rest[:1] == ['stages'] else rest)
+    return affects(field) in ('length', 'speed', 'measures', 'display')

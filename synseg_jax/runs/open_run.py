@@ -1,0 +1,66 @@
+"""The trained stage that a workdir offers for a task."""
+
+from pathlib import Path
+
+from synseg_jax.errors import InputError, known, warn
+from synseg_jax.files import schema
+from synseg_jax.files.stage_schema import RunFile
+from synseg_jax.inference.model_folder import CHECKPOINTS, DAMAGED, STAGE, Run, content_of
+from synseg_jax.inference.trained_model import Segmenter, Trained
+from synseg_jax.runs.run_file import RUN
+from synseg_jax.training.checkpoint import Checkpoints
+
+UNFINISHED = 'Use the best checkpoint so far of a system that is not trained to its end.'  # the flag --unfinished
+
+
+def find(
+    workdir: str | Path, system: str = '', network: str = 's', stage: str = '', unfinished: bool = False
+) -> 'Segmenter':
+    """The last stage of a system of the workdir, its chosen one unless named, that trained a network of this kind.
+
+    `network` is the first letter of its name, '' for any; `stage` a stage by name, not the last one.  Of a system that
+    is still in training, the best checkpoint so far if `unfinished`, else InputError.
+    """
+    workdir = Path(workdir)
+    content = schema.conform(content_of(workdir / RUN), RunFile, str(workdir / RUN), DAMAGED)
+    system = known('system', system or content['config']['chosen'], content['config']['systems'])
+    begun = [folder for folder in content.get('begun', {}).get(system, ()) if _saved(workdir / folder)]
+    folders = begun or content['systems'].get(system)
+    if not folders:
+        raise InputError(f'{workdir}: {system} is not trained yet; run synseg_jax.main')
+    if begun and not unfinished:
+        place = workdir / begun[-1]
+        raise InputError(
+            f'{workdir}: {system} is unfinished, at step {_saved(place)[-1]} of {place.name}; --unfinished uses its '
+            'best checkpoint so far, synseg_jax.main trains on'
+        )
+    by_name = {Path(folder).name.rpartition('-')[0]: folder for folder in folders}
+    named = [by_name[known(f'trained stage of {system}', stage, by_name)]] if stage else folders
+    found = _last([workdir / folder for folder in named], system, network, bool(begun))
+    if begun and isinstance(found, Trained):
+        warn('%s is unfinished: uses step %d of %s, its best so far', system, found.step, found.run.folder)
+    return found
+
+
+def _last(folders, system, network, begun) -> 'Segmenter':
+    """The last of a system's stages with a network of this kind."""
+    for run in map(Run.load, reversed(folders)):
+        if run.config.do == 'atlases':
+            if network == 's':
+                from synseg_jax.inference.multi_atlas import Atlases  # which is built on this file
+
+                return Atlases(run)
+        elif any(name.startswith(network) for name in run.system.networks):
+            return Trained(run)
+    kind = {'s': 'segmentor', 'g': 'generator', '': 'network'}[network]
+    remedy = ' yet; let synseg_jax.main train on' if begun else '; choose another --system'
+    raise InputError(f'system {system} trains no {kind}{remedy}')
+
+
+def _saved(folder: Path) -> list[int]:
+    """The steps of a stage's checkpoints; 0 of atlases, which have none."""
+    if not (folder / STAGE).is_file():
+        return []
+    if not (folder / CHECKPOINTS).is_dir():
+        return [0] if Run.load(folder).config.do == 'atlases' else []
+    return Checkpoints(folder / CHECKPOINTS, alone=True).steps()

@@ -1,0 +1,28 @@
+"""run.json, what a workdir says of itself: its configuration, its records, and the stages of its systems."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from synseg_jax.files import exclusive_lock, schema, write_json
+from synseg_jax.files.stage_schema import RunFile
+
+RUN = 'run.json'
+Stages = Mapping[str, Sequence[str]]  # the folders of a system's stages in the workdir
+
+
+def read(workdir: Path) -> dict:
+    """The content of run.json; empty where there is none, InputError where it is damaged."""
+    path = workdir / RUN
+    if not path.is_file():
+        return {}
+    return schema.load(path, RunFile, 'remove it, or use another --workdir')
+
+
+def update(workdir: Path, content: Mapping, finished: Stages, begun: Stages) -> None:
+    """Writes `content`, and the stages of all systems that are finished so far or in training."""
+    with exclusive_lock(workdir / f'.{RUN}.lock'):  # other processes may train other systems here
+        before, systems = read(workdir), {}
+        for field, new, others in (('systems', finished, begun), ('begun', begun, finished)):
+            kept = {name: of for name, of in before.get(field, {}).items() if name not in others}
+            systems[field] = {**kept, **new}
+        write_json(workdir / RUN, {**content, **systems})

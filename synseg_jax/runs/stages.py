@@ -1,0 +1,157 @@
+"""A system as a list of stages, each in a folder named by a digest of all that its result depends on.
+
+Two systems, or two folds of one, that share a stage share its folder; a stage that is done is not done again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from synseg_jax import files
+from synseg_jax.batches.selection import Chosen, Fold, select
+from synseg_jax.devices import processes
+from synseg_jax.devices.signals import Signals
+from synseg_jax.errors import InputError, known
+from synseg_jax.inference.model_folder import Run
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.specification.check import affects
+from synseg_jax.specification.resolve import configure
+from synseg_jax.specification.stage import KINDS
+
+MAKES = ('synthesize', 'reconstruct')  # what makes a set
+
+
+class Done(NamedTuple):
+    """A stage that has run: the name of its folder, and the steps that it trained, which may grow."""
+
+    folder: str
+    steps: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a system: its configuration, the scans it reads by domain, and the folders it builds on."""
+
+    name: str
+    config: ConfigDict
+    manifest: Manifest  # of the records that are given: the set of all sets it knows but those that stages made
+    sets: Mapping[str, Manifest]
+    fold: Fold = Fold()
+    earlier: Mapping[str, Done] = field(default_factory=dict)
+
+    @property
+    def does(self) -> str:
+        return known(f'do of stage {self.name}', self.config.do, KINDS)
+
+    def scans(self, domain: str, role: str = 'train') -> list[Chosen]:
+        """The scans of a role that it reads in a domain."""
+        context = self.config.context
+        options = {'context': context.slices, 'spacing_mm': context.spacing_mm, 'seed': self.config.data.seed}
+        transductive = self.config.transductive and domain == 'b' and self.does == 'train'
+        return select(
+            self.config.sets[domain], domain, self.sets, role, self.fold, self.manifest, transductive, **options
+        )
+
+    def described(self, folder: Path) -> Run:
+        """What stage.json in its folder says of it."""
+        manifests = {id(manifest): manifest for manifest in self.sets.values()}.values()
+        return Run.of(folder, self.config, self.manifest.classes, manifests)
+
+    def before(self, name: str) -> str:
+        """The name of an earlier stage's folder."""
+        return self.earlier[known(f'earlier stage of {self.name}', name, self.earlier)].folder
+
+    def key(self) -> str:
+        """The name of its folder: its own name and a digest of its fields, its scans and the stages it builds on."""
+        fields = {k: v for k, v in flat(json.loads(self.config.to_json_best_effort())).items()
+                  if affects(k) == 'result'}  # fmt: skip
+        roles = ('train', 'val', 'test') if self.does in MAKES else ('train', 'val')
+        read = {d: [scans.key() for r in roles for scans in self.scans(d, r)] for d in 'ab'}
+        built_on = [
+            (self.before(name), self.earlier[name].steps)
+            for name in (self.config.by, *self.config.start.stages)
+            if name
+        ]
+        return f'{self.name}-{digest(fields, read, built_on, self.manifest.classes)}'
+
+
+def names(config: ConfigDict, system: str) -> list[str]:
+    """The stages of a system, each after those that it builds on; InputError for stages that wait for one another."""
+    own = config.systems[known('system', system, config.systems)]
+    all_stages = own.stages if 'stages' in own else config.stages
+    needs = {}
+    for name in all_stages:
+        stage = configure(config, system, name)
+        read = (text.partition(':')[0] for domain in 'ab' for text in stage.sets[domain])
+        wanted = dict.fromkeys((stage.by, *stage.start.stages, *read))  # no set: its order changes from run to run
+        needs[name] = [other for other in wanted if other in all_stages]
+    try:
+        return list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        raise InputError(f'system {system}: stages {", ".join(error.args[1])} wait for one another') from None
+
+
+def folds(config: ConfigDict, system: str) -> list[Fold]:
+    """The folds over which a system is trained anew; one that holds nobody out where there are none."""
+    first = configure(config, system, names(config, system)[0])
+    fold = first.fold
+    return [Fold(fold.set, fold.of, i, first.data.seed, fold.strata) for i in range(max(1, fold.of))]
+
+
+@contextmanager
+def alone(folder: Path, say: Callable[[str], None], signals: Signals) -> Iterator[None]:
+    """Holds a folder against other runs, waiting while one is at work there; the kernel lets go when we end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        with processes.first_then_others(f'holding {folder}'):
+            if processes.is_first():
+                held.enter_context(_held(folder, say, signals))
+        yield
+
+
+def _held(folder, say, signals):
+    told = []
+
+    def waiting():
+        if not told:
+            say(f'another run is at work in {folder}; waiting for it')
+            told.append(True)
+        signals.leave()
+
+    return files.exclusive_lock(folder / '.lock', waiting)
+
+
+def digest(*content) -> str:
+    """Ten characters that stand for nested lists, mappings, names and numbers."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def fields(config: ConfigDict, system: str) -> str:
+    """Stands for every field of a system's stages but those that decide what is run and shown."""
+    own = {name: flat(json.loads(configure(config, system, name).to_json_best_effort()))
+           for name in names(config, system)}  # fmt: skip
+    return digest({s: {k: v for k, v in of.items() if affects(k) not in ('display', 'speed')} for s, of in own.items()})
+
+
+def check_lengths(lengths: dict[str, tuple[int, str]], folder: str, steps: int, system: str) -> None:
+    """InputError if another system trains the same stage for longer or shorter; `lengths` remembers."""
+    known_steps, other = lengths.setdefault(folder, (steps, system))
+    if known_steps != steps:
+        raise InputError(
+            f'systems {other} and {system} share stage {folder} but for its length ({known_steps} and {steps} steps); '
+            'give the stage another name in one of them'
+        )
+
+
+def flat(tree, prefix=''):
+    """{'train.batch': 4, ...} of a nested configuration."""
+    if not isinstance(tree, dict) or not tree:
+        return {prefix: tree}
+    return {k: v for name, value in tree.items() for k, v in flat(value, f'{prefix}.{name}'.lstrip('.')).items()}

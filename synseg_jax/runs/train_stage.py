@@ -1,0 +1,242 @@
+"""Training one stage: its records, validation and pictures around the loop, and what it took."""
+
+import time
+from collections import ChainMap
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from synseg_jax.batches import pipeline
+from synseg_jax.batches.device_cache import Resident, resident_gib
+from synseg_jax.cli.terminal import say
+from synseg_jax.devices import parallel, processes
+from synseg_jax.devices.environment import peak_memory_gib
+from synseg_jax.devices.signals import Interrupted, Signals
+from synseg_jax.errors import InputError, known
+from synseg_jax.files import read_json, write_json
+from synseg_jax.inference.model_folder import Run
+from synseg_jax.inference.run_networks import Networks
+from synseg_jax.inference.trained_model import Trained
+from synseg_jax.reports import figures, training_curves
+from synseg_jax.runs import validation
+from synseg_jax.runs.stages import Stage
+from synseg_jax.training import loop
+from synseg_jax.training.checkpoint import Checkpoints
+from synseg_jax.training.metrics_log import Journal, Silence
+from synseg_jax.training.system import system_of, trained_params
+
+SHOWN = 4  # examples in a picture
+COST = 'cost.json'  # what a stage took, over all the times it was resumed
+
+
+class Fit:
+    """The training of a stage in its folder, from the weights of the stages in `begin`, if any, later ones first."""
+
+    def __init__(self, stage: Stage, folder: Path, title: str = '', begin: Sequence[Path] = ()):
+        self.stage, self.config, self.folder, self.title, self.begin = stage, stage.config, folder, title, begin
+        self.system = system_of(stage.config, stage.manifest.classes)
+        self.pools = {domain: self._pool(domain) for domain in self.system.domains}
+        train = self.config.train
+        self.per_epoch = pipeline.epoch_steps(self.pools, train.batch)
+        steps = self.system.steps(self.per_epoch)
+        self.plan = loop.Plan(steps, self.per_epoch, train.batch, train.log_every, train.save_every, train.patience)
+
+    @property
+    def done(self) -> bool:
+        """Whether the stage has been trained to its last step."""
+        cost = self._cost_so_far()
+        return cost['finished'] and cost['steps'] == self.plan.steps
+
+    def run(self, console: Console, signals: Signals) -> tuple[Trained, dict]:
+        """The best weights of the stage, trained to its last step, and what that took."""
+        began, train = time.monotonic(), self.config.train
+        described = self._describe()
+        if self.done:
+            say(console, f'done: {self.plan.steps} steps in {self.folder}', self.title)
+            return Trained(described), self._cost_so_far()
+        over = parallel.mesh(train.devices)
+        unit = 'pairs' if len(self.pools) > 1 else 'images'
+        journal = (Journal if processes.is_first() else Silence)(self.folder, self.title, unit, console)
+        journal.say(
+            f'{self.system.method.name}: {", ".join(self.system.networks)}; batch {train.batch} = '
+            f'{over.size} x {parallel.rows_per_device(train.batch, over)}'
+        )
+        keep = self.plan.steps if self._tried_by_oracle() else train.keep
+        checkpoints = Checkpoints(self.folder / 'checkpoints', keep, journal.say)
+        validate = Validation(self, journal, signals)
+        step = self.system.step(self.per_epoch, over)
+        try:
+            state = self._first_state(over)
+            batches = self._batches(over, journal)
+            state = loop.train(
+                state, step, batches, self.plan, over, checkpoints, journal, signals, validate, validate.loss
+            )
+            signals.idle = True
+        except (Exception, Interrupted) as error:
+            self._break_off(journal, checkpoints, began)
+            if isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' in str(error):
+                raise InputError(
+                    'out of memory: lower train.batch, train.resident_gib, data.size, or the width of the networks'
+                ) from error
+            raise
+        journal.end()
+        best = checkpoints.best(state)
+        checkpoints.close()
+        if journal.logged():
+            training_curves.curves(self.folder / 'curves.png', self.folder / 'metrics.csv')
+        cost = self._cost(began, int(state.step), finished=True)  # last: what is finished is not drawn again
+        journal.say(f'uses the weights of step {int(best.step)}')
+        return Trained(described, parallel.here(trained_params(best))), cost
+
+    def _break_off(self, journal, checkpoints, began) -> None:
+        """Ends what can be ended; that a full disk, say, holds this up as well need not be told."""
+        ends = [journal.end, lambda: self._cost(began, max(checkpoints.steps(), default=0), finished=False)]
+        if jax.process_count() == 1:  # others, which may be gone, would be waited for
+            ends.append(checkpoints.close)
+        for end in ends:
+            with suppress(OSError, InputError):
+                end()
+
+    def _tried_by_oracle(self) -> bool:
+        """Whether all of its checkpoints may be tried on test scans."""
+        segments = self.system.segmentor('a') or self.system.segmentor('b')
+        return bool(self.config.oracle and segments and self.config.tested in ('', self.stage.name))
+
+    def _describe(self) -> Run:
+        described = self.stage.described(self.folder)
+        if processes.is_first():
+            described.save()
+        return described
+
+    def _pool(self, domain) -> pipeline.Pool | pipeline.Mix:
+        """The training records of a domain, with labels if the system's terms read them."""
+        read, folder, name = self.stage.scans(domain), self.stage.manifest.folder, self.system.method.name
+        if not read:
+            raise InputError(f'{folder}: no set of domain {domain} to train on, and {name} reads it')
+        for scans in read:
+            if f'label_{domain}' in self.system.arrays and scans.role == 'test' and not self.stage.fold.of:
+                raise InputError(
+                    f'transductive: {name} would train on the labels of the test scans of {scans.set}; leave subjects '
+                    'out in turn with fold.set and fold.of'
+                )
+            if f'label_{domain}' in self.system.arrays and not scans.labelled:
+                paid = ', '.join(t for t in self.system.method.terms() if t.startswith('seg'))
+                remedy = 'data.target_labels=True lets them in' if domain == 'b' else 'give a labelled folder'
+                raise InputError(f'{folder}: set {scans.set} has no labels, and {paid} reads them; {remedy}')
+        if not self.config.train.mixed:
+            return self._opened(read)
+        made = [scans for scans in read if 'of' in scans.manifest.sets[scans.set]]
+        real = [scans for scans in read if scans not in made]
+        if not (made and real):
+            missing = 'real' if made else 'synthetic'
+            raise InputError(f'train.mixed: sets.{domain} names no {missing} scans to mix; add some')
+        return pipeline.Mix([self._opened(real), self._opened(made)])
+
+    def _opened(self, read) -> pipeline.Pool:
+        opened = [scans.open() for scans in read]
+        return pipeline.Pool(opened, [count for part in opened for count in part.scans], self.config.train.balanced)
+
+    def _batches(self, over, journal):
+        """`batches(k)` reads the global batches from k on, or takes them from records that the devices hold."""
+        train, pools, ready = self.config.train, self.pools, partial(parallel.place, over=over, spec=parallel.SHARDED)
+        reading = {'workers': train.workers, 'arrays': self.system.arrays}
+        gib = resident_gib(pools, self.system.arrays)
+        if 0 < train.resident_gib < gib:
+            journal.say(f'reads {gib:.3g} GiB of records as it goes: more than the {train.resident_gib:g} GiB allowed')
+        if 0 < gib <= train.resident_gib:
+            journal.say(f'{gib:.3g} GiB of records in the memory of every device')
+            ready, reading = Resident(pools, self.system.arrays, over).batch, {'threads': 0}
+            pools = {domain: pool.places() for domain, pool in pools.items()}
+        return lambda first: pipeline.batches(
+            pools, train.batch, self.config.seed, first, self.plan.steps, process=jax.process_index(),
+            processes=jax.process_count(), ready=ready, **reading,
+        )  # fmt: skip
+
+    def _first_state(self, over):
+        """Fresh weights, or those of the stages that this one begins with."""
+        state = self.system.first_state(over)
+        if not self.begin:
+            return state
+        given = dict(ChainMap(*(Trained(Run.load(folder)).networks.params for folder in reversed(self.begin))))
+        names = self.config.start.networks or sorted(given.keys() & state.params.keys())
+        params = {**state.params, **{name: given[known('network of start.networks', name, given)] for name in names}}
+        shapes = (jax.tree.map(np.shape, tree) for tree in (params, state.params))
+        if next(shapes) != next(shapes):
+            raise InputError(
+                f'start.stages {", ".join(self.config.start.stages)}: {", ".join(names)} are of another size or kind'
+            )
+        params = parallel.place(params, over, parallel.REPLICATED)
+        averaged = jax.tree.map(np.copy, params) if state.average else {}
+        return state.replace(params=params, average=parallel.place(averaged, over, parallel.REPLICATED))
+
+    def _cost_so_far(self) -> dict:
+        """What earlier sessions took, as far as they could tell; a power cut may have emptied the file."""
+        nothing = {'seconds': 0.0, 'steps': 0, 'finished': False}
+        try:
+            found = read_json(self.folder / COST)
+            return found if all(type(found[name]) is type(value) for name, value in nothing.items()) else nothing
+        except (FileNotFoundError, InputError, TypeError, KeyError):
+            return nothing
+
+    def _cost(self, began, trained, finished) -> dict:
+        """Seconds, steps (planned, and trained so far) and memory, kept beside the stage."""
+        cost = {'seconds': round(self._cost_so_far()['seconds'] + time.monotonic() - began, 1)}
+        cost |= {'steps': self.plan.steps, 'trained': trained}
+        cost |= {'peak_memory_gib': round(peak_memory_gib(), 3), 'finished': finished}
+        if processes.is_first():
+            write_json(self.folder / COST, cost)
+        return cost
+
+
+class Validation:
+    """What is looked at while training: held-out subjects, and before every checkpoint a picture of both paths."""
+
+    def __init__(self, fit: Fit, journal: Journal, signals: Signals):
+        self.fit, self.journal, self.signals = fit, journal, signals
+        held_out = {domain: fit.stage.scans(domain, 'val') for domain in 'ab'}
+        self.held_out = {domain: read[0].open() for domain, read in held_out.items() if read}
+        self.pictured = {
+            domain: _examples(self.held_out.get(domain) or fit.pools[domain].sources[0])
+            for domain in fit.system.domains
+        }
+        self.networks = Networks(fit.system, {}, fit.config.predict.batch)
+        self.counted, _ = validation.checks(fit.system, validation.labelled(self.held_out))
+        self.loss = self._loss if self.counted else None
+        if fit.plan.patience and not self.counted:
+            journal.say('no labelled validation scans, so no early stopping (train.patience)')
+
+    def __call__(self, state) -> dict[str, float]:
+        """The scores of the held-out subjects."""
+        self.networks.params = parallel.here(trained_params(state))
+        if processes.is_first() and not self.signals.asked:
+            rows = validation.both_paths(self.networks, self.pictured)
+            second = 'real b' if self.fit.system.domains == ('a', 'b') else None
+            path = self.fit.folder / 'panel.png'
+            figures.panel(path, rows, self.fit.system.classes, gap_before=second)
+            self.journal.picture(int(state.step), 'both paths', path)
+        measured = validation.measure(self.networks, self.held_out, self._asked)
+        scores = validation.score(processes.gathered(measured, self.fit.folder, 'validation'), self.counted)
+        if scores.get('change', 1.0) < validation.UNCHANGED:
+            self.journal.say(
+                'translation changes next to nothing: it has collapsed to identity; raise adv or lower cyc'
+            )
+        return scores
+
+    def _loss(self, state) -> float:
+        """The segmentation loss of the held-out subjects."""
+        self.networks.params = parallel.here(trained_params(state))
+        measured = validation.losses(self.networks, self.held_out, self._asked)
+        return validation.mean_loss(processes.gathered(measured, self.fit.folder, 'held_out_loss'))
+
+    def _asked(self) -> bool:
+        return bool(self.signals.asked)
+
+
+def _examples(records):
+    """A few records spread over all."""
+    return [records[int(i)] for i in np.linspace(0, len(records) - 1, SHOWN + 2)[1:-1]]

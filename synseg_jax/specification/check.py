@@ -1,0 +1,175 @@
+"""A configuration against its declared fields: every mistake in it, each in one line."""
+
+import difflib
+import inspect
+import math
+import numbers
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from ml_collections import ConfigDict
+
+from synseg_jax.errors import InputError
+from synseg_jax.specification.experiment import Experiment, PhantomSet
+from synseg_jax.specification.field import Range, Rule, leaves
+
+FREE = ('table',)  # groups that commands other than main read
+LISTED = 'docs/configuration.md lists them'
+
+
+class Declared(typing.NamedTuple):
+    """A field as it is declared."""
+
+    kind: object  # its type
+    text: str
+    allowed: Range | tuple | None
+    affects: str
+    compiled: bool
+    default: object
+
+
+@cache
+def declared() -> dict[str, Declared]:
+    """Every field by its dotted name, such as train.batch."""
+    found, members = {}, [(f'phantom.sets.*.{name}', *rest) for name, *rest in leaves(PhantomSet())]
+    for name, one, value in (*leaves(Experiment()), *members):
+        found[name] = Declared(
+            one.type, *(one.metadata[key] for key in ('text', 'allowed', 'affects', 'compiled')), value
+        )
+    return found
+
+
+def declaration(name: str) -> Declared | None:
+    """Of a field or of a term's weight, as pays.gen.idt_b is in pays.gen; None where there is no such field."""
+    own = declared_name(name)
+    weights = declared().get(own.rpartition('.')[0])
+    within = weights if weights and weights.kind == Mapping[str, float] else None
+    return declared().get(own, within)
+
+
+def declared_name(name: str) -> str:
+    """The name that a field is declared by: those of systems, stages and sets of the phantom have one for all."""
+    parts = own_name(name).split('.')
+    if parts[:2] == ['phantom', 'sets'] and len(parts) > 2:
+        parts[2] = '*'
+    return '.'.join(parts)
+
+
+def check(config: ConfigDict) -> None:
+    """InputError for every field, of all systems and of each, that is unknown or holds a value that will not do."""
+    tree = config.copy_and_resolve_references().to_dict()
+    if problems := [line for name, value in flat(tree) if (line := _problem(name, value))]:
+        raise InputError(*problems)
+
+
+def affects(name: str) -> str:
+    """What a field affects, see field.AFFECTS; display for those of a table."""
+    found = declaration(name)
+    return found.affects if found else 'display'
+
+
+def own_name(name: str) -> str:
+    """A field that a system or a stage of it changes, under the name that it has for all."""
+    parts = name.split('.')
+    for group in ('systems', 'stages'):
+        parts = parts[2:] if parts[:1] == [group] else parts
+    return '.'.join(parts)
+
+
+def flat(tree: Mapping, prefix: str = '') -> Iterator[tuple[str, object]]:
+    """(dotted name, value) of all that is no mapping, and of empty ones."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f'{prefix}{name}.')
+        else:
+            yield f'{prefix}{name}', value
+
+
+def _problem(name: str, value: object) -> str:
+    """What is wrong with a field, in one line; '' if nothing is."""
+    own = own_name(name)
+    if not own:
+        return '' if isinstance(value, Mapping) else f'config.{name}={value!r}: give the fields that differ, e.g. {{}}'
+    if own.partition('.')[0] in (*FREE, 'systems', 'stages'):
+        return ''
+    if isinstance(value, Mapping):
+        return '' if _is_group(own) else _unknown(name, own)
+    one = declaration(name)
+    if one is None:
+        return _unknown(name, own)
+    unset = one.default is None or own.startswith('pays.')  # the architecture's own value, the method's own weight
+    if value is None and unset or _holds(one, value):
+        return ''
+    return f'config.{name}={value!r}: give {told(one)}'
+
+
+def _unknown(name: str, own: str) -> str:
+    """The line for a field that nobody declares, with the one that is spelt most like it."""
+    group, _, last = declared_name(own).rpartition('.')
+    siblings = {full.removeprefix(f'{group}.' if group else '').partition('.')[0] for full in declared()
+                if full.startswith(f'{group}.' if group else '')}  # fmt: skip
+    alike = difflib.get_close_matches(last, siblings, 1)
+    return f'config.{name}: no such field; ' + (f'is {alike[0]} meant?' if alike else LISTED)
+
+
+def _is_group(own: str) -> bool:
+    return any(full.startswith(f'{declared_name(own)}.') for full in declared()) or declaration(own) is not None
+
+
+def _holds(one: Declared, value: object) -> bool:
+    """Whether a value is of the type of a field, and one that it may have."""
+    kind = value_type(one.kind)
+    if not fits(value, kind):
+        return False
+    values = value if isinstance(value, tuple | list) else (value,)
+    if isinstance(one.allowed, tuple):
+        return value in one.allowed
+    if isinstance(one.allowed, Rule):
+        return one.allowed.holds(value)
+    if isinstance(one.allowed, Range):
+        return all(map(one.allowed.holds, values))
+    return all(math.isfinite(number) for number in values if isinstance(number, float))
+
+
+def told(one: Declared) -> str:
+    """What to give."""
+    if isinstance(one.allowed, tuple):
+        return ' or '.join(map(repr, one.allowed))
+    if one.allowed is not None:
+        return str(one.allowed)
+    kind = value_type(one.kind)
+    if typing.get_origin(kind) is tuple and typing.get_args(kind)[0] is str:
+        return "names, ('name', 'another')"
+    return {bool: 'True or False', str: 'a text', float: 'a finite number'}.get(kind) or inspect.formatannotation(kind)
+
+
+def value_type(kind: object) -> object:
+    """The type of the values of a field: of an optional one, or of what is in a mapping, that alone."""
+    if typing.get_origin(kind) is Mapping:
+        return typing.get_args(kind)[1]
+    if isinstance(kind, types.UnionType):
+        return next(part for part in typing.get_args(kind) if part is not type(None))
+    return kind
+
+
+def fits(value: object, kind: object) -> bool:
+    """Whether a value is of a simple type or a tuple of them; a whole number does where a float is asked for."""
+    parts = typing.get_args(kind)
+    if parts:
+        if not isinstance(value, tuple | list):
+            return False
+        kinds = [parts[0]] * len(value) if parts[1:] == (...,) else parts
+        return len(value) == len(kinds) and all(map(fits, value, kinds))
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, {int: numbers.Integral, float: numbers.Real}.get(kind, kind))
+
+
+def check_complete(config: ConfigDict) -> None:
+    """InputError for fields that are missing; a configuration that scans are prepared with may have `data` alone."""
+    given = dict(flat(config.to_dict()))
+    optional = ('phantom.sets', 'pays', 'generator', 'segmentor', 'discriminator')
+    if missing := sorted(name for name in declared() if name not in given and not name.startswith(optional)):
+        raise InputError(f'the configuration has no {", ".join(missing)}; configs/base.py has all fields')
