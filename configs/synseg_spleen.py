@@ -33,7 +33,7 @@ def get_config(data: str = '') -> ConfigDict:
         'half_cycle': {'method': 'synseg_hc', **held},
         'cyclegan_seg': variants.two_stages(translate=held, segment=short),
         'target_labels': {**variants.target_labels(folds=19 if data else 4), **long},
-        'target_labels_all': {**variants.target_labels(), **long},
+        'target_labels_all': {**variants.target_labels(), **long, 'transductive': False},  # it reads their labels
         'ssnet': {**variants.other_cohort(), **long},
         'multi_atlas': variants.multi_atlas(folds=19 if data else 8),
         's_score_cyclegan': variants.s_score({'method': 'cyclegan', **held}, long),
