@@ -125,7 +125,7 @@ def jobs(name: str, folder: Path) -> Iterator[Job]:
         config = small(module, folder)
         for system in config.run if table else sorted(set(config.systems) - seen):
             seen.add(system)
-            yield Job(name, table, system, _alone(config, system), folder / 'run')
+            yield Job(name, table, system, _alone(config, system), folder / ('run' if table else 'others'))
     for system in TRANSDUCTIVE.get(name, ()):
         config = small(configuration, folder)
         config.transductive = True
