@@ -37,7 +37,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from synseg_jax.benchmarks.measurement import CLASSES, PARTS, described, measure, memory_table, numbers, table
@@ -46,8 +45,8 @@ from synseg_jax.errors import known
 from synseg_jax.files import write_json
 from synseg_jax.formats import outputs
 from synseg_jax.runs.stages import names
-from synseg_jax.specification.check import check_complete
-from synseg_jax.specification.resolve import configure
+from synseg_jax.specification.experiment import Experiment
+from synseg_jax.specification.parse import changed, parse
 from synseg_jax.training.system import System
 
 FIELDS = {  # of a configuration, by the flag that sets them
@@ -103,27 +102,23 @@ def benchmark(options: Options) -> None:
 
 def systems(options: Options) -> dict[str, System]:
     """The stages of a system that the flags name, by name."""
-    config = options.config or _synseg()
-    check_complete(config)
-    with config.unlocked():
-        for flag, fields in FIELDS.items():
-            for field in fields if getattr(options, flag) is not None else ():
-                config.update_from_flattened_dict({field: getattr(options, flag)})
-        if options.size:
-            config.data.size = (options.size,) * len(config.data.size)
+    config = parse(options.config) if options.config else _synseg()
+    given = {flag: getattr(options, flag) for flag in FIELDS}
+    fields = {field: given[flag] for flag, names in FIELDS.items() for field in names if given[flag] is not None}
+    if options.size:
+        fields['data.size'] = (options.size,) * len(config.data.size)
+    config = changed(config, fields)
     chosen = known('system', options.system or config.chosen, config.systems)
     stages = names(config, chosen)
     wanted = [known(f'stage of {chosen}', stage, stages) for stage in options.stage or stages[-1:]]
-    classes = tuple(config.data.classes) or tuple(map(str, range(CLASSES)))
-    return {stage: System(configure(config, chosen, stage), classes) for stage in wanted}
+    classes = config.data.classes or tuple(map(str, range(CLASSES)))
+    return {stage: System(config.stage(chosen, stage), classes) for stage in wanted}
 
 
-def _synseg() -> ConfigDict:
+def _synseg() -> Experiment:
     from configs import base
 
-    config = base.get_config('records')
-    config.history = 0
-    return config
+    return changed(parse(base.get_config('records')), {'history': 0})
 
 
 if __name__ == '__main__':

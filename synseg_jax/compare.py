@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from synseg_jax.cli import command
@@ -31,9 +30,11 @@ from synseg_jax.errors import InputError, known
 from synseg_jax.formats import outputs
 from synseg_jax.reports import report, unpaired
 from synseg_jax.reports.comparison import Report
-from synseg_jax.runs.comparison import in_order, measures, pictures, rows, stored, train_missing
+from synseg_jax.runs.comparison import measures, pictures, rows, stored, train_missing
 from synseg_jax.runs.repeats import repeats
 from synseg_jax.runs.results import RESULTS, Results
+from synseg_jax.specification.parse import parse
+from synseg_jax.specification.table import Table
 
 FLAGS = (
     config_flag('table', required=True),
@@ -43,13 +44,13 @@ FLAGS = (
 )
 
 
-def unpaired_sets(table: ConfigDict) -> tuple[str, ...]:
+def unpaired_sets(table: Table) -> tuple[str, ...]:
     """The words for the two sets on which each system is tested against itself; none where a table asks for no test."""
-    names = tuple(table.get('unpaired', ()))
+    names = table.unpaired
     if len(set(names)) not in (0, 2) or len(names) > 2:
         raise InputError(f'table.unpaired {names}: name two of the sets of its rows, or none')
     shown = {row.set for row in table.rows.values()}
-    return tuple(dict(table.sets).get(known('set (table.unpaired)', name, shown), name) for name in names)
+    return tuple(table.sets.get(known('set (table.unpaired)', name, shown), name) for name in names)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,10 +60,10 @@ def main(argv: Sequence[str]) -> int:
 
 def train_and_report(options: Options) -> None:
     """Trains the rows that have not run and writes the report."""
-    config = options.table
-    if 'table' not in config:
+    config = parse(options.table)
+    if not config.table.rows:
         raise InputError('--table names a configuration without a table; configs/tables/ has those with one')
-    systems = list(dict.fromkeys(row.system for row in in_order(config.table)))
+    systems = list(dict.fromkeys(row.system for row in config.table.in_order()))
     chosen = [] if options.rows == ['none'] else [known('row', name, systems) for name in options.rows or systems]
     workdir, compared = Path(options.workdir or Path('runs/tables') / config.table.runs), unpaired_sets(config.table)
     outputs.check(workdir, [config.data_dir] if config.data_dir else [], flag='workdir')
@@ -75,7 +76,7 @@ def train_and_report(options: Options) -> None:
     notes = [*unpaired.notes(made, compared, table.organs[0], table.measures)]
     notes += [f'{name} stopped with exit code {code}; run it again to see why' for name, code in failed.items()]
     written = Report(
-        table.title, table.source, tuple(table.organs), measures(config), table.reference, made, notes,
+        table.title, table.source, table.organs, measures(config), table.reference, made, notes,
         versions(), sum(times), pictures(config, made, workdir, folder),
     )  # fmt: skip
     report.write(written, folder)

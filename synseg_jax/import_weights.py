@@ -23,7 +23,7 @@ from synseg_jax.cli.options import Flag, Options, config_flag
 from synseg_jax.errors import InputError
 from synseg_jax.formats import outputs
 from synseg_jax.runs.import_stage import import_weights
-from synseg_jax.specification.check import check_complete
+from synseg_jax.specification.parse import parse
 
 FLAGS = (
     config_flag(example='configs/base.py', required=True, data=('weights',)),
@@ -44,11 +44,11 @@ def main(argv: Sequence[str]) -> int:
 
 def make_workdir(options: Options) -> None:
     """Import the weights that the flags name, and print their networks."""
-    check_complete(options.config)
+    config = parse(options.config)
     typical = _range(options.typical)
     outputs.check(Path(options.workdir), [options.weights], flag='workdir')
     run = import_weights(
-        options.config,
+        config,
         Path(options.weights),
         Path(options.workdir),
         options.system or '',

@@ -22,6 +22,7 @@ from synseg_jax.cli import command
 from synseg_jax.cli.options import Flag, Options, config_flag
 from synseg_jax.errors import InputError
 from synseg_jax.formats import outputs
+from synseg_jax.specification.parse import parse
 
 DETERMINISTIC_XLA = '--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0'
 FLAGS = (
@@ -46,8 +47,8 @@ def train(options: Options) -> None:
     if options.config is None:
         raise InputError('--config is missing, e.g. --config=configs/quickstart.py')
     workdir = Path(options.workdir or Path('runs') / options.config_file.stem)
-    records = options.config.get('data_dir')
-    outputs.check(workdir, [records] if records else [], flag='workdir')
+    config = parse(options.config)
+    outputs.check(workdir, [config.data_dir] if config.data_dir else [], flag='workdir')
     with command.xla_flags(DETERMINISTIC_XLA if options.deterministic else ''):
         from synseg_jax.devices import processes
         from synseg_jax.runs.experiment import run  # JAX starts once the flags are right
@@ -55,7 +56,7 @@ def train(options: Options) -> None:
         if options.coordinator or options.distributed:
             processes.join(options.coordinator, options.processes, options.process, options.init_timeout_s)
         with processes.together():
-            run(options.config, workdir, named=options.overrides)
+            run(config, workdir, named=options.overrides)
 
 
 if __name__ == '__main__':

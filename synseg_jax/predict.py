@@ -58,9 +58,9 @@ def segment(options: Options) -> None:
     files, output = given.scans(options.input, channel), Path(options.output)
     extras = [name for name in ('probabilities', 'volumes', 'overlays', 'dicom_seg') if getattr(options, name)]
     _check_output(options, files.values(), extras)
-    for field in ('flips', 'components'):
-        if (value := getattr(options, field)) is not None:
-            trained.config.predict[field] = value
+    wanted = {f'predict.{field}': getattr(options, field) for field in ('flips', 'components')}
+    if fields := {field: value for field, value in wanted.items() if value is not None}:
+        trained = trained.with_fields(fields)
     check_flips(trained)
     write = straight.writer(options.straighten)
     written = predict(trained, files, output, options.domain, given.reader(channel), extras, write)

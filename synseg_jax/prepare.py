@@ -30,8 +30,8 @@ from synseg_jax.cli.options import Flag, Options, config_flag
 from synseg_jax.formats import outputs
 from synseg_jax.preparation.records_table import table
 from synseg_jax.preparation.sets import SETS, given
-from synseg_jax.preparation.settings import settings_of
 from synseg_jax.preparation.write_records import prepare
+from synseg_jax.specification.parse import parse_data
 
 FLAGS = (
     config_flag(required=True, data=('output',)),
@@ -50,7 +50,7 @@ def write_records(options: Options) -> None:
     """Prepare the scans that the flags name, and print the table of what was written."""
     sets = given(options)
     outputs.check(Path(options.output), [scans.folder for scans in sets])
-    manifest = prepare(sets, options.output, settings_of(options.config), options.overwrite)
+    manifest = prepare(sets, options.output, parse_data(options.config), options.overwrite)
     Console().print(table(manifest))
 
 

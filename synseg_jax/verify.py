@@ -29,7 +29,7 @@ from synseg_jax.preparation.checks.repair import repair
 from synseg_jax.preparation.checks.survey import survey
 from synseg_jax.preparation.checks.table import table
 from synseg_jax.preparation.sets import SETS, given
-from synseg_jax.preparation.settings import settings_of
+from synseg_jax.specification.parse import parse_data
 
 FLAGS = (
     config_flag(required=True, data=('source', 'target', 'set')),
@@ -54,7 +54,7 @@ def check(options: Options) -> int:
     console = Console()
     with console.status('') as status:
         checked, problems = survey(
-            sets, settings_of(options.config), lambda done, of: status.update(f'{done} of {of} scans')
+            sets, parse_data(options.config), lambda done, of: status.update(f'{done} of {of} scans')
         )
     console.print(table(checked, problems))
     for problem in sorted(problems, key=lambda problem: not problem.error):

@@ -1,7 +1,6 @@
 """Every command explains itself, and answers a mistake in one line that names it, with exit code 2 and no debris."""
 
 import importlib.machinery
-import json
 import logging
 import os
 import re
@@ -20,7 +19,6 @@ from synseg_jax.cli.command import LARGE_PAGES, quieten_xla, start, with_large_p
 from synseg_jax.cli.spelling import CONFIGURATIONS
 from synseg_jax.inference import model_folder
 from synseg_jax.runs import experiment
-from synseg_jax.specification.resolve import configure
 
 COMMANDS = sorted(
     path.stem for path in (tiny.ROOT / 'synseg_jax').glob('*.py') if "__name__ == '__main__'" in path.read_text()
@@ -179,11 +177,10 @@ def places(tiny_records, tmp_path_factory):
     (folder / 'bad' / 'bad.py').write_text('def get_config(data=:\n')
     unlabelled = tiny.write_dataset(folder / 'unlabelled', 'CT', 2, labelled=False)
     (folder / 'run').mkdir()
-    config = configure(tiny.config(tiny_records), 'synseg')
+    config = tiny.configure(tiny.config(tiny_records), 'synseg')
     (folder / 'run' / 'stage').mkdir()
     model_folder.Run(folder / 'run' / 'stage', config, tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 1.0)}).save()
-    described = {'config': {'systems': {'synseg': {}}, 'chosen': 'synseg'}, 'systems': {'synseg': ['stage']}}
-    (folder / 'run' / 'run.json').write_text(json.dumps(described))
+    tiny.write_run_json(folder / 'run', systems={'synseg': ['stage']})
     named = {'records': tiny_records, 'mr': tiny_records.parent / 'Dataset_MR', 'unlabelled': unlabelled}
     return {'folder': folder, 'run': folder / 'run', **named}
 

@@ -20,13 +20,13 @@ from synseg_jax.errors import InputError
 from synseg_jax.formats import scan_file
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.sets import described
-from synseg_jax.preparation.settings import Settings
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
+from synseg_jax.specification.data import Data
 
 SHAPE = (12, 10, 4)
 # (columns, rows) of a slice as the viewer sees it, all of it kept
-SETTINGS = Settings(
+SETTINGS = Data(
     size=(10, 12), percentiles=(0.0, 100.0), window_hu=(-1000.0, 1000.0), foreground_share=0.0, target_labels=True,
     source_split=(1.0, 0.0, 0.0), target_split=(1.0, 0.0, 0.0),
 )  # fmt: skip

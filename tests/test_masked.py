@@ -17,7 +17,7 @@ from synseg_jax.imaging.intensity import Normalisation
 from synseg_jax.imaging.slices import fitted, with_mask
 from synseg_jax.inference import model_folder, trained_model
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.runs import experiment, train_stage
+from synseg_jax.runs import train_stage
 
 LABELS = {'data': {'target_labels': True}}
 STAGES = {
@@ -43,7 +43,7 @@ def finished(tiny_records, tmp_path_factory):
     config.systems, config.chosen = {'masked': {'stages': STAGES}, 'kept': kept}, 'masked'
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_stage.Fit, 'run', untrained.fit)
-        experiment.run(config, workdir, tiny.quiet())
+        tiny.run(config, workdir, tiny.quiet())
     return workdir, trained_model.Trained(model_folder.Run.load((workdir / 'masked' / 'translate').resolve()))
 
 
@@ -139,5 +139,5 @@ def test_a_tested_stage_that_is_not_there(tiny_records, tmp_path):
     config = tiny.config(tiny_records)
     config.systems, config.chosen = {'kept': {'stages': KEPT, 'tested': 'judge'}}, 'kept'
     with pytest.raises(InputError, match='stage.*judge'):
-        experiment.run(config, tmp_path, tiny.quiet())
+        tiny.run(config, tmp_path, tiny.quiet())
     assert not (tmp_path / 'stages').exists()

@@ -12,12 +12,11 @@ from jax.ad_checkpoint import print_saved_residuals
 from synseg_jax.benchmarks import memory_estimate
 from synseg_jax.devices import parallel
 from synseg_jax.objective.terms import TERMS, View
-from synseg_jax.specification.resolve import configure
 from synseg_jax.training.system import System
 
 
 def _system(**changes) -> System:
-    return System(configure(tiny.config(**changes), 'synseg'), tiny.CLASSES)
+    return System(tiny.configure(tiny.config(**changes), 'synseg'), tiny.CLASSES)
 
 
 def test_it_counts_what_jax_says_it_saves(capsys):

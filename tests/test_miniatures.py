@@ -15,10 +15,10 @@ from ml_collections import ConfigDict
 from synseg_jax.inference import trained_model
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.preparation.settings import READING
 from synseg_jax.preparation.split import plan, recast
 from synseg_jax.preparation.write_records import packages, prepare
 from synseg_jax.runs import experiment, oracle_selection, results, train_stage
+from synseg_jax.specification.data import IMAGE_FIELDS
 
 # (configuration, system): scans that are tested of each set, over all folds; of others see OF_ALL.
 TESTED = {
@@ -52,7 +52,7 @@ def _manifest(folder, roles, classes, settings) -> Manifest:
             'file': role.file, 'records': sum(case['records'] for case in described), 'sha256': role.file,
             'labelled': role.classes is not None, 'cases': described,
         }  # fmt: skip
-    fields = {field: getattr(settings, field) for field in READING}
+    fields = {field: getattr(settings, field) for field in IMAGE_FIELDS}
     return Manifest(folder=folder, classes=classes, seed=0, sets=sets, packages=packages(), request=str(settings),
                     version='', settings=vars(settings), **fields)  # fmt: skip
 
@@ -100,7 +100,7 @@ def untrained(monkeypatch):
     """
     monkeypatch.setattr(jaxtyping.config, 'jaxtyping_disable', True)
     monkeypatch.setattr(Manifest, 'load', cache(Manifest.load))
-    monkeypatch.setattr(experiment.Experiment, '_remember', lambda *_, **__: None)
+    monkeypatch.setattr(experiment.Workspace, '_remember', lambda *_, **__: None)
     monkeypatch.setattr(Manifest, 'records', lambda self, name, role: ())
     monkeypatch.setattr(train_stage.Fit, 'run', lambda fit, *_: (Untrained(fit), COST | {'steps': fit.plan.steps}))
     monkeypatch.setattr(experiment, 'synthesize', _made)

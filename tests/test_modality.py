@@ -11,11 +11,11 @@ from dicom_files import write_series
 from synseg_jax.datasets import given
 from synseg_jax.imaging import intensity, modality
 from synseg_jax.preparation.checks.survey import survey
-from synseg_jax.preparation.settings import Settings
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
+from synseg_jax.specification.data import Data
 
-SETTINGS = Settings(
+SETTINGS = Data(
     size=(22, 24), source_split=(1.0, 0.0, 0.0), target_split=(1.0, 0.0, 0.0), foreground_share=0.0,
     window_hu=(-200.0, 300.0),
 )  # fmt: skip

@@ -10,9 +10,9 @@ import untrained
 
 from synseg_jax.errors import InputError
 from synseg_jax.formats import outputs
-from synseg_jax.preparation.settings import settings_of
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
+from synseg_jax.specification.parse import parse_data
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_records_are_not_made_of_scans_among_them(tmp_path):
     (tmp_path / 'Dataset_MR').rename(moved)
     sets = [Scans('source', moved, 'a'), Scans('target', tmp_path / 'Dataset_CT', 'b')]
     with pytest.raises(InputError, match=r'--output=.*records: holds the input .*records/Dataset_MR/imagesTr/mr_'):
-        prepare(sets, records, settings_of(tiny.config(data__seed=3)), overwrite=True, progress=False)
+        prepare(sets, records, parse_data(tiny.config(data__seed=3)), overwrite=True, progress=False)
     assert len(list((moved / 'imagesTr').iterdir())) == tiny.SUBJECTS['MR']
 
 
@@ -157,6 +157,6 @@ def test_records_are_not_replaced_with_what_is_no_record_among_them(tmp_path):
     (records / 'notes.txt').write_text('of the user')
     sets = [Scans('source', tmp_path / 'Dataset_MR', 'a'), Scans('target', tmp_path / 'Dataset_CT', 'b')]
     with pytest.raises(InputError, match='records: holds notes.txt, which is no record; move it, or choose another'):
-        prepare(sets, records, settings_of(tiny.config(data__seed=3)), overwrite=True, progress=False)
+        prepare(sets, records, parse_data(tiny.config(data__seed=3)), overwrite=True, progress=False)
     assert (records / 'notes.txt').read_text() == 'of the user'
-    prepare(sets, records, settings_of(tiny.config()), progress=False)  # up to date, and nothing is replaced
+    prepare(sets, records, parse_data(tiny.config()), progress=False)  # up to date, and nothing is replaced

@@ -17,6 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 
+from synseg_jax import __version__ as version
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
 from synseg_jax.formats import scan_file, straight
@@ -25,8 +26,7 @@ from synseg_jax.inference import model_folder, postprocess, trained_model
 from synseg_jax.inference.predict_scans import predict
 from synseg_jax.inference.scan_outputs import EXTRAS, spread
 from synseg_jax.reports import figures
-from synseg_jax.runs import open_run
-from synseg_jax.specification.resolve import configure
+from synseg_jax.runs import open_run, run_file
 
 SHAPE = (20, 26, 5)
 ORIENTATIONS = [
@@ -47,7 +47,9 @@ def trained(tmp_path_factory):
             config = tiny.config(predict__resample=resample)
             typical = {'a': (0.0, 700.0), 'b': (-200.0, 300.0)}
             workdir = tmp_path_factory.mktemp('run')
-            run = model_folder.Run(workdir, configure(config, 'synseg'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, typical)
+            run = model_folder.Run(
+                workdir, tiny.configure(config, 'synseg'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, typical
+            )
             made[resample] = trained_model.Trained(run, params)
         return made[resample]
 
@@ -393,7 +395,7 @@ def test_a_system_without_the_network(tmp_path):
 
 
 def _run(folder, **changes):
-    config = configure(tiny.config(**changes), 'synseg')
+    config = tiny.configure(tiny.config(**changes), 'synseg')
     return model_folder.Run(folder, config, tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 9.5), 'b': (1.0, 2.0)})
 
 
@@ -611,9 +613,7 @@ def test_the_command(tmp_path):
     each = [f'probabilities/{name}/{{}}.nii.gz' for name in tiny.CLASSES] + ['overlays/{}.png', '{}.nii.gz']
     expected = {text.format(case) for text in each for case in ('ct_0', 'ct_1')}
     assert files == expected | {'dataset.json', 'volumes.csv'}
-    trained = open_run.find(workdir)
-    trained.config.predict.flips = 'lr'
-    trained.config.predict.components = 'largest'
+    trained = open_run.find(workdir).with_fields({'predict.flips': 'lr', 'predict.components': 'largest'})
     written = predict(trained, scan_file.inputs(source), tmp_path / 'again')
     for case, path in written.items():
         assert path.read_bytes() == (tmp_path / 'out' / f'{case}.nii.gz').read_bytes()
@@ -624,7 +624,7 @@ def test_flags_that_do_not_fit(tmp_path):
     source = tiny.write_dataset(tmp_path / 'set', 'CT', 1)
     flags = (f'--workdir={workdir}', f'--input={source}', f'--output={tmp_path / "out"}')
     for flag, said in {
-        '--flips=ud': "predict.flips 'ud': give '' or 'lr'",
+        '--flips=ud': "predict.flips='ud': give '' or 'lr'",
         '--dicom_seg': 'is no DICOM series',
     }.items():
         done = tiny.command('predict', *flags, flag)
@@ -633,21 +633,37 @@ def test_flags_that_do_not_fit(tmp_path):
         assert not [path for path in (tmp_path / 'out').rglob('*') if path.is_file()]
 
 
-def test_a_stage_of_an_earlier_version(tmp_path):
-    """Fields of predict that it does not have are as they were: nothing."""
+@pytest.mark.parametrize('found', [None, 1, 3, '2'])
+def test_workdirs_of_another_version_are_refused_in_one_line(tmp_path, found):
+    run = _run(tmp_path)
+    run.save()
+    content = {**json.loads((tmp_path / 'stage.json').read_text()), 'format': found}
+    run_json = {'format': found, 'config': {'systems': {'x': {}}, 'chosen': 'x'}, 'systems': {'x': ['.']}}
+    if found is None:
+        del content['format'], run_json['format']
+    (tmp_path / 'stage.json').write_text(json.dumps(content))
+    (tmp_path / 'run.json').write_text(json.dumps(run_json))
+    told = rf'json: written by another version of synseg_jax, in format {found or 1!r}; this version, {version}, reads'
+    for load in (model_folder.Run.load, open_run.find, run_file.read):
+        with pytest.raises(InputError, match=told) as refused:
+            load(tmp_path)
+        assert '\n' not in str(refused.value)
+
+
+def test_a_stage_that_lacks_a_field(tmp_path):
     _run(tmp_path).save()
     content = json.loads((tmp_path / 'stage.json').read_text())
-    content['config']['predict'] = {'batch': 3, 'resample': 'linear'}
+    del content['config']['predict']['components']
     (tmp_path / 'stage.json').write_text(json.dumps(content))
-    found = model_folder.Run.load(tmp_path).config.predict
-    assert found.to_dict() == {'batch': 3, 'resample': 'linear', 'flips': '', 'components': '', 'window': 'tiles'}
+    with pytest.raises(InputError, match='stage.json: config.predict.components: missing; copy the workdir again'):
+        model_folder.Run.load(tmp_path)
 
 
 def test_a_run_round_trips(tmp_path):
     made = _run(tmp_path)
     made.save()
     read = model_folder.Run.load(tmp_path)
-    assert read.config.to_json_best_effort() == made.config.to_json_best_effort()
+    assert read.config == made.config
     assert (read.classes, read.channels, read.typical) == (made.classes, made.channels, made.typical)
 
 
@@ -662,7 +678,7 @@ def test_no_run(tmp_path):
         open_run.find(tmp_path)
 
 
-@pytest.mark.parametrize('field, said', [('optimizer.rule', 'unknown optimizer'), ('dtype', 'unknown dtype')])
+@pytest.mark.parametrize('field, said', [('optimizer.rule', "'adam' or 'sgd'"), ('dtype', "'bfloat16' or")])
 def test_a_stage_that_describes_no_networks_is_named(tmp_path, field, said):
     _run(tmp_path).save()
     content = json.loads((tmp_path / 'stage.json').read_text())
@@ -672,7 +688,7 @@ def test_a_stage_that_describes_no_networks_is_named(tmp_path, field, said):
         place = place[group]
     place[name] = 'x'
     (tmp_path / 'stage.json').write_text(json.dumps(content))
-    with pytest.raises(InputError, match=f"stage.json: {said} 'x'; known: .+; copy the workdir again"):
+    with pytest.raises(InputError, match=f"stage.json: config.{field}='x': give {said}.*; copy the workdir again"):
         _ = model_folder.Run.load(tmp_path).system
 
 
@@ -689,7 +705,8 @@ def test_the_last_stage_with_the_network_is_found(tmp_path):
     for name, method in (('one', 'synseg'), ('two', 'cyclegan'), ('three', 'supervised')):
         (tmp_path / name).mkdir()
         _run(tmp_path / name, method=method).save()
-    stages = {'config': {'systems': {'x': {}, 'y': {}}, 'chosen': 'x'}, 'systems': {'x': ['one', 'two', 'three']}}
+    config = {'systems': {'x': {}, 'y': {}}, 'chosen': 'x'}
+    stages = {'format': model_folder.FORMAT, 'config': config, 'systems': {'x': ['one', 'two', 'three']}}
     (tmp_path / 'run.json').write_text(json.dumps(stages))
     for network, folder in (('g', 'two'), ('s', 'three')):
         with pytest.raises(InputError, match=rf'{folder}/checkpoints: no readable checkpoint; train first'):

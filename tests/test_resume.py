@@ -26,7 +26,7 @@ SAVE = 4
 def _run(records, workdir, **changes):
     """(results, what the user was told)."""
     console = tiny.quiet()
-    results = experiment.run(tiny.config(records, train__save_every=SAVE, **changes), workdir, console)
+    results = tiny.run(tiny.config(records, train__save_every=SAVE, **changes), workdir, console)
     return results, console.file.getvalue()
 
 
@@ -225,7 +225,7 @@ def test_a_finished_run_only_evaluates(tiny_records, straight, tmp_path, monkeyp
     ],
 )
 def test_what_may_change(tiny_records, straight, field, value):
-    experiment._check_unchanged(tiny.config(tiny_records, train__save_every=SAVE, **{field: value}), straight)
+    experiment._check_unchanged(tiny.parsed(tiny_records, train__save_every=SAVE, **{field: value}), straight)
 
 
 @pytest.mark.parametrize(

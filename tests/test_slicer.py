@@ -13,13 +13,13 @@ from synseg_jax.evaluation import folders
 from synseg_jax.formats import label_maps, scan_file, slicer
 from synseg_jax.preparation.checks.repair import repair
 from synseg_jax.preparation.checks.survey import survey
-from synseg_jax.preparation.settings import Settings
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
+from synseg_jax.specification.data import Data
 
 SHAPE, SPACING, ORIGIN = (24, 22, 6), (3.0, 3.0, 5.0), (-10.0, 4.0, 7.0)
 BOX = (slice(6, 14), slice(5, 12), slice(1, 4))
-SETTINGS = Settings(size=(22, 24), source_split=(1.0, 0.0, 0.0), target_split=(1.0, 0.0, 0.0), foreground_share=0.0)
+SETTINGS = Data(size=(22, 24), source_split=(1.0, 0.0, 0.0), target_split=(1.0, 0.0, 0.0), foreground_share=0.0)
 
 
 def labels():

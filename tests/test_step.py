@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 
 from configs import base
 from synseg_jax.devices import parallel
 from synseg_jax.objective.methods import METHODS
 from synseg_jax.objective.terms import TERMS, Choices, View
-from synseg_jax.specification.resolve import configure
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System, trained_params
 
@@ -46,7 +46,7 @@ def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False, segmentor=
         config.segmentor = dict(segmentor)
     if free:
         config.pays.gen.seg_fake_b = 0.0
-    system = System(configure(config, 'synseg'), CLASSES)
+    system = System(tiny.configure(config, 'synseg'), CLASSES)
     over = parallel.mesh(1)
     shapes = system.abstract_state(over)
     return system, system.step(1, over), lambda: parallel.place(drawn(shapes), over, LAYOUT)

@@ -9,13 +9,12 @@ import tiny
 from synseg_jax.devices import parallel
 from synseg_jax.networks import backend
 from synseg_jax.networks.resnet import ResNet
-from synseg_jax.specification.resolve import configure
 from synseg_jax.training.optimizers import in_game
 from synseg_jax.training.system import system_of
 
 
 def _system(**changes):
-    return system_of(configure(tiny.config(**changes), 'synseg'), tiny.CLASSES)
+    return system_of(tiny.configure(tiny.config(**changes), 'synseg'), tiny.CLASSES)
 
 
 @pytest.mark.parametrize(

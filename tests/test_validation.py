@@ -10,7 +10,6 @@ from synseg_jax.inference.run_networks import Networks
 from synseg_jax.objective import losses
 from synseg_jax.objective.terms import View
 from synseg_jax.runs import validation
-from synseg_jax.specification.resolve import configure
 from synseg_jax.training.system import System
 
 LABEL = np.zeros((32, 32), np.uint8)
@@ -23,7 +22,7 @@ class Known(Networks):
     """Networks that know the labels in one domain and see organ 1 everywhere in the other."""
 
     def __init__(self, knows, classes=tiny.CLASSES, **changes):
-        super().__init__(System(configure(tiny.config(**changes), 'synseg'), classes), {})
+        super().__init__(System(tiny.configure(tiny.config(**changes), 'synseg'), classes), {})
         self.knows, self.asked = knows, []
 
     def votes(self, stack, domain):

@@ -140,4 +140,4 @@ def _check(flag, line):
             raise InputError(f'--{flag.name}.{field}: its value is missing; write --{flag.name}.{field}=VALUE')
         if text and ',' in text and value == (text,):
             raise InputError(unquoted(f'{flag.name}.{field}', text))
-    check.check(config)
+    check.check(config.copy_and_resolve_references().to_dict())

@@ -12,8 +12,6 @@ from synseg_jax.files import write_csv, write_json
 from synseg_jax.files.batch import Batch, reading
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import volume
-from synseg_jax.imaging.network_grid import RESAMPLE
-from synseg_jax.imaging.sliding_window import WINDOWS
 from synseg_jax.inference import model_folder, postprocess, trained_model
 from synseg_jax.inference.scan_outputs import EXTRAS, Segmented, check_dicom
 
@@ -73,13 +71,6 @@ def predict(
 
 def _check(trained, domain) -> None:
     """InputError for what would be wrong with every scan."""
-    config = trained.config.predict
-    if config.components not in ('', 'largest'):
-        raise InputError(f"predict.components {config.components!r}: give '' or 'largest'")
-    if config.flips not in trained_model.FLIPS:
-        raise InputError(f"predict.flips {config.flips!r}: give '' or 'lr'")
-    known('predict.window', config.window, WINDOWS)
-    known('predict.resample', config.resample, RESAMPLE)
     if not trained.segments(domain):
         raise InputError(f'{trained.run.folder.name} segments no scans of domain {domain}; choose another --domain')
 

@@ -1,13 +1,12 @@
 """Trained networks on whole scans: labels on a scan's own grid, and synthetic scans in the other modality."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
-from ml_collections import ConfigDict
 
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError, known
@@ -17,6 +16,8 @@ from synseg_jax.imaging.sliding_window import WINDOWS, about_middle
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference.model_folder import CHECKPOINTS, Run
 from synseg_jax.inference.run_networks import Networks
+from synseg_jax.specification.parse import replaced
+from synseg_jax.specification.stage import Stage
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.system import trained_params
 
@@ -44,11 +45,12 @@ class Segmenter(Protocol):
     """A stage that segments whole scans: trained networks, or atlases."""
 
     run: Run
-    config: ConfigDict
+    config: Stage
     arrays: Collection[str]  # of a batch, that it learnt from
     translates: bool  # whether it makes scans of domain b out of those of a
 
     def segments(self, domain: str) -> bool: ...
+    def with_fields(self, fields: Mapping[str, object]) -> 'Segmenter': ...
     def uncut(self) -> 'Segmenter': ...
     def segment(self, scan: Volume, domain: str) -> np.ndarray: ...
     def probability(self, scan: Volume, domain: str, label: int) -> np.ndarray: ...
@@ -57,10 +59,10 @@ class Segmenter(Protocol):
 class Trained:
     """A trained stage, applied to scans."""
 
-    def __init__(self, run: Run, params=None):
-        """The best checkpoint of the stage, unless `params` are given."""
+    def __init__(self, run: Run, params=None, step: int | None = None):
+        """The best checkpoint of the stage, unless `params` are given, those of `step`."""
         self.run, self.config, system = run, run.config, run.system
-        self.step: int | None = None  # of the checkpoint
+        self.step = step  # of the checkpoint
         if params is None:
             like = system.abstract_state(parallel.own_device())
             best = Checkpoints(run.folder / CHECKPOINTS, alone=True).best(like)
@@ -97,11 +99,13 @@ class Trained:
         state = Checkpoints(self.run.folder / CHECKPOINTS, alone=True).at(step, like)
         self.networks.params, self._seen = _with_finite_weights(trained_params(state), self.run), ((), None, None)
 
+    def with_fields(self, fields: Mapping[str, object]) -> 'Trained':
+        """The same networks, applied as other values of these fields say; InputError for those that may not be."""
+        return Trained(replace(self.run, config=replaced(self.config, fields)), self.networks.params, self.step)
+
     def uncut(self) -> 'Trained':
         """The same networks, for scans of the target that show no more than those of the source."""
-        config = self.config.copy_and_resolve_references()
-        config.data.target_center = 1.0
-        return Trained(replace(self.run, config=config), self.networks.params)
+        return self.with_fields({'data.target_center': 1.0})
 
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
         """Class indices on the scan's own grid and axes; the scan is of the modality of `domain`."""

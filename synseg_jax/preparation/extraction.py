@@ -8,14 +8,14 @@ from synseg_jax.formats import label_maps, scan_file
 from synseg_jax.imaging import intensity, modality, slices, sliding_window, volume
 from synseg_jax.preparation.checks.case import Checked, keep_label, keep_scan
 from synseg_jax.preparation.records import encode
-from synseg_jax.preparation.settings import Settings
 from synseg_jax.preparation.split import Role
+from synseg_jax.specification.data import Data
 
 VISIBLE = 0.1  # normalised intensity above which a pixel counts as foreground
 PIECE = 32  # slices resized at a time, which bounds the memory of a long scan
 
 
-def records_of(index: int, case: Case, role: Role, settings: Settings) -> tuple[list[bytes], dict, list[str], Checked]:
+def records_of(index: int, case: Case, role: Role, settings: Data) -> tuple[list[bytes], dict, list[str], Checked]:
     """The records of one case, its description for the manifest, what is odd about it, and what tells it from others.
 
     Errors name the case.

@@ -11,7 +11,7 @@ from synseg_jax.errors import InputError, known, warn
 from synseg_jax.formats.label_maps import Values, several
 from synseg_jax.imaging import intensity, slices
 from synseg_jax.preparation.records import MANIFEST, Manifest
-from synseg_jax.preparation.settings import Settings
+from synseg_jax.specification.data import Data
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Role:
         return f'{self.name}.{self.role}.array_record'
 
 
-def plan(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], tuple[str, ...]]:
+def plan(sets: Sequence[Scans], settings: Data) -> tuple[list[Role], tuple[str, ...]]:
     """Which case goes where, and the classes; InputError for folders or settings that will not do."""
     known('slice_axis', settings.slice_axis, slices.VIEWS)
     if len(settings.size) not in (2, 3) or min(settings.size) < 1:
@@ -73,7 +73,7 @@ def plan(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], tuple[s
     return roles, classes
 
 
-def recast(manifest: Manifest, settings: Settings) -> list[Role]:
+def recast(manifest: Manifest, settings: Data) -> list[Role]:
     """The roles that a folder of records was made of, to be prepared anew as other settings say."""
     roles = []
     for name, entry in manifest.sets.items():

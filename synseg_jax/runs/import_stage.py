@@ -1,6 +1,5 @@
 """A workdir out of weights: of our own export, or of the published PyTorch code."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import jax
 import numpy as np
 from jaxtyping import PyTree
-from ml_collections import ConfigDict
 
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
@@ -17,18 +15,18 @@ from synseg_jax.exchange.card import CARD, PUBLISHED, Card, sha256
 from synseg_jax.exchange.tensors import read_tensors
 from synseg_jax.exchange.torch_weights import fields, from_torch
 from synseg_jax.files import atomic_folder, write_json
-from synseg_jax.inference.model_folder import Run
+from synseg_jax.inference.model_folder import FORMAT, Run
 from synseg_jax.objective.methods import OWNER
 from synseg_jax.runs import stages
 from synseg_jax.runs.run_file import RUN
-from synseg_jax.specification.resolve import configure
+from synseg_jax.specification.experiment import Experiment
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import KIND
 
 
 def import_weights(
-    config: ConfigDict,
+    config: Experiment,
     weights: Path,
     workdir: Path,
     system: str = '',
@@ -46,7 +44,7 @@ def import_weights(
     if workdir.exists():
         raise InputError(f'{workdir}: exists; choose another --workdir')
     system = system or config.chosen
-    own = configure(config, system, stage)
+    own = config.stage(system, stage)
     if own.do != 'train':
         raise InputError(f'stage {stage} of {system} trains nothing; choose another --stage')
     if (weights / CARD).is_file():
@@ -56,16 +54,15 @@ def import_weights(
         files = importing.found(weights, epoch)
         run = importing.without_card(own, files, channels, typical)
     params = read(run, files, weights)
-    own.data_dir = ''
-    stage = stage or next(iter(config.systems[system].get('stages', config.stages)))
+    stage = stage or next(iter(config.stages(system)))
     place = f'stages/{stage}-{stages.digest([sha256(files[name]) for name in sorted(files)])}'
     with atomic_folder(workdir) as folder:
         run = replace(run, folder=folder / place)
         run.folder.mkdir(parents=True)
         run.save()
         save(run, params)
-        described = json.loads(config.to_json_best_effort()) | {'chosen': system, 'data_dir': ''}
-        write_json(folder / RUN, {'config': described, 'systems': {system: [place]}})
+        described = {**config.given, 'chosen': system, 'data_dir': ''}
+        write_json(folder / RUN, {'format': FORMAT, 'config': described, 'systems': {system: [place]}})
     return replace(run, folder=workdir / place)
 
 

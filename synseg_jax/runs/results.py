@@ -93,7 +93,7 @@ def evaluate(
     stage, trained = _tested(fitted)
     path = folder / MEASURES
     before = _before(path)
-    weights = [trained.run.folder.name, [cost['steps'] for cost in costs], stage.config.predict.to_dict()]
+    weights = [trained.run.folder.name, [cost['steps'] for cost in costs], vars(stage.config.predict)]
     weights += [list(stage.config.lesions), stage.config.lesion_patch_mm] if stage.config.lesions else []
     measured = {}
     for name in stage.config.tests or _targets(stage):

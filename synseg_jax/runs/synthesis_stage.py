@@ -12,10 +12,10 @@ from synseg_jax.files import atomic_folder
 from synseg_jax.imaging.slices import fitted, with_mask
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.preparation.records import Manifest, RecordWriter, encode
-from synseg_jax.preparation.settings import READING
 from synseg_jax.preparation.write_records import packages, role_entry
 from synseg_jax.reports import figures
 from synseg_jax.runs.stages import Stage
+from synseg_jax.specification.data import IMAGE_FIELDS
 
 SHOWN = 6  # pairs in the picture
 RECORDS = 'records'
@@ -54,7 +54,7 @@ def synthesize(stage: Stage, trained: Trained, folder: Path, stop: Callable[[], 
                         rows = [records[i] for i in range(first[index], first[index + 1])]
                         pictures.append(maker.write(writer, rows, number))
             made['roles'][scans.role] = role_entry(path, scans.labelled, cases)
-        fields = {field: getattr(maker.source, field) for field in READING} | {'size': maker.size}
+        fields = {field: getattr(maker.source, field) for field in IMAGE_FIELDS} | {'size': maker.size}
         manifest = Manifest(
             folder=partial, classes=maker.source.classes, seed=maker.source.seed, sets={stage.name: made},
             packages=packages(), request=folder.name, version=synseg_jax.__version__, **fields,

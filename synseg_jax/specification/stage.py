@@ -17,6 +17,7 @@ from synseg_jax.specification.field import (
     group,
 )
 
+BATCH = Range(1, 2**16, whole=True)
 KINDS = ('train', 'synthesize', 'reconstruct', 'atlases')
 
 
@@ -57,16 +58,18 @@ class Network:
     """An architecture and the fields that it is given; those that are None are its own defaults."""
 
     architecture: str = field('resnet', 'the kind of network', ('resnet', 'unet', 'res_unet', 'patchgan'))
-    width: int | None = field(None, 'features at full resolution', POSITIVE_COUNT)
-    blocks: int | None = field(None, 'resnet: residual blocks', COUNT)
+    width: int | None = field(None, 'features at full resolution', Range(1, 2**12, whole=True))
+    blocks: int | None = field(None, 'resnet: residual blocks', Range(0, 256, whole=True))
     resize: bool | None = field(None, 'resnet: upsample by resizing, not by transposed convolution')
-    layers: int | None = field(None, 'patchgan: convolutions of stride 2', COUNT)
-    levels: int | None = field(None, 'unet: steps down', POSITIVE_COUNT)
-    extra: int | None = field(None, 'unet: features of a further convolution before the head; 0: none', COUNT)
+    layers: int | None = field(None, 'patchgan: convolutions of stride 2', Range(1, 8, whole=True))
+    levels: int | None = field(None, 'unet: steps down', Range(1, 8, whole=True))
+    extra: int | None = field(
+        None, 'unet: features of a further convolution before the head; 0: none', Range(0, 2**12, whole=True)
+    )
     dropout: float | None = field(None, 'unet: share dropped at the two deepest levels', BELOW_ONE)
     norm: bool | None = field(None, 'unet: instance norm after each convolution')
     strided: bool | None = field(None, 'unet: step down by strided convolution, not by max pool')
-    up_width: int | None = field(None, 'unet: width of the convolution after each step up', POSITIVE_COUNT)
+    up_width: int | None = field(None, 'unet: width of the convolution after each step up', Range(1, 16, whole=True))
     residual: bool | None = field(None, 'unet: residual blocks')
     tanh: bool | None = field(None, 'end in tanh')
 
@@ -117,7 +120,7 @@ class Augment:
 class Train:
     """`epochs` at constant rate, then `decay_epochs` linearly to 0; an epoch is the larger domain once."""
 
-    batch: int = field(1, 'rows of a global batch, over all devices', POSITIVE_COUNT)
+    batch: int = field(1, 'rows of a global batch, over all devices', BATCH)
     epochs: int = field(100, 'at constant rate', COUNT, 'length')
     decay_epochs: int = field(0, 'then linearly to 0', COUNT)
     steps: int = field(0, 'if not 0: this many steps in place of the epochs', COUNT, 'length')
@@ -134,7 +137,7 @@ class Train:
     devices: int = field(0, '0: all that are visible', COUNT, 'speed')
     log_every: int = field(50, 'steps', POSITIVE_COUNT, 'display')
     save_every: int = field(
-        1000, 'steps between checkpoints, each of which is validated', POSITIVE_COUNT, compiled=False
+        1000, 'steps between checkpoints, each of which is validated', Range(1, 2**40, whole=True), compiled=False
     )
     keep: int = field(2, 'latest checkpoints kept beside the best', POSITIVE_COUNT, 'display')
 
@@ -143,14 +146,14 @@ class Train:
 class Atlases:
     """Multi-atlas segmentation."""
 
-    spacing_mm: float = field(3.0, 'voxels in which atlases are registered', POSITIVE, compiled=False)
+    spacing_mm: float = field(3.0, 'voxels in which atlases are registered', Range(0.01, 1000), compiled=False)
 
 
 @dataclass(frozen=True)
 class Predict:
     """Segmenting whole scans."""
 
-    batch: int = field(8, 'slices or windows at once', POSITIVE_COUNT, 'speed')
+    batch: int = field(8, 'slices or windows at once', BATCH, 'speed')
     resample: str = field('nearest', "labels to the scan's grid by the nearest vote, or by votes interpolated",
                           ('nearest', 'linear'), 'measures')  # fmt: skip
     flips: str = field('', "'lr': mean of the votes on the scan and its mirror image", ('', 'lr'), 'measures')
@@ -208,7 +211,7 @@ class Stage:
     optimizer: Optimizer = group(Optimizer, 'optimizers')
     warmup: int = field(0, 'steps over which the learning rates rise', COUNT)
     average: float = field(0.0, 'decay of a moving average of the weights, used for results; 0: none', BELOW_ONE)
-    history: int = field(50, 'past fakes that discriminators are shown; 0: none', COUNT)
+    history: int = field(50, 'past fakes that discriminators are shown; 0: none', Range(0, 2**16, whole=True))
     data: Data = group(Data, 'scans to records')
     augment: Augment = group(Augment, 'augmentation')
     train: Train = group(Train, 'length and pace of training')

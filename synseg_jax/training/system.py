@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
-from ml_collections import ConfigDict, FrozenConfigDict
 
 from synseg_jax.batches.augment import Augmentation, augmenter
 from synseg_jax.devices import parallel
@@ -20,7 +19,8 @@ from synseg_jax.networks.unet import Head, Shared
 from synseg_jax.objective.losses import two_classes
 from synseg_jax.objective.methods import OWNER, Method, method
 from synseg_jax.objective.terms import TERMS, Choices, View
-from synseg_jax.specification.check import declaration, flat
+from synseg_jax.specification.parse import compiled
+from synseg_jax.specification.stage import Stage
 from synseg_jax.training.image_pool import PerRow
 from synseg_jax.training.optimizers import constant_then_linear, in_game, optimizer
 from synseg_jax.training.state import LAYOUT, State, create, initial_params
@@ -29,20 +29,9 @@ from synseg_jax.training.step import make_step
 KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # the configuration's name for a player's nets
 
 
-def system_of(config: ConfigDict, classes: tuple[str, ...]) -> 'System':
-    """The system of a stage's configuration; those of one make share one, on whatever data: it is compiled once."""
-    own = {}
-    for name, value in flat(config.copy_and_resolve_references().to_dict()):
-        if value == {} or (one := declaration(name)) and one.compiled:
-            _put(own, name, value)
-    return _shared(FrozenConfigDict(own), classes)
-
-
-def _put(tree, name, value):
-    *groups, last = name.split('.')
-    for group in groups:
-        tree = tree.setdefault(group, {})
-    tree[last] = value
+def system_of(config: Stage, classes: tuple[str, ...]) -> 'System':
+    """The system of a stage; stages that differ in what is not compiled share one, which is compiled once."""
+    return _shared(compiled(config), classes)
 
 
 @lru_cache(maxsize=8)
@@ -60,7 +49,7 @@ def _apply(network, kind, params, images, keys):
 class System:
     """What is trained: a method's networks, for images and `classes` labels."""
 
-    config: ConfigDict | FrozenConfigDict
+    config: Stage
     classes: tuple[str, ...]
 
     @property
@@ -70,8 +59,7 @@ class System:
 
     @cached_property
     def method(self) -> Method:
-        pays = {player: {t: w for t, w in bill.items() if w is not None} for player, bill in self.config.pays.items()}
-        return method(self.config.method).pay(pays)
+        return method(self.config.method).pay(vars(self.config.pays))
 
     @cached_property
     def networks(self) -> dict[str, nn.Module]:
@@ -82,7 +70,7 @@ class System:
         outputs = {'gen': {'channels': self.channels, **whole}, 'dis': types, 'seg': {'channels': logits, **whole}}
         ends = {'s_shared': Shared(**types), **{f's_head_{d}': Head(self._logits(), **types) for d in 'ab'}}
         return {
-            name: ends.get(name) or build(**self.config[KIND[player]].to_dict(), **outputs[player])
+            name: ends.get(name) or build(**getattr(self.config, KIND[player]).given(), **outputs[player])
             for player, names in self.method.networks(TERMS).items()
             for name in names
         }
@@ -129,13 +117,13 @@ class System:
 
     @cached_property
     def optimizers(self):
-        settings = in_game(dict(self.config.optimizer), 'dis' in self.method.pays)
+        settings = in_game(vars(self.config.optimizer), 'dis' in self.method.pays)
         return {name: optimizer(**settings) for name in self.networks}
 
     @property
     def size(self) -> tuple[int, ...]:
         """Rows and columns of the images that the networks are trained on."""
-        return tuple(self.config.augment.window or self.config.data.size)
+        return self.config.augment.window or self.config.data.size
 
     @property
     def shown(self) -> tuple[int, ...]:
@@ -171,18 +159,18 @@ class System:
             constant, decay, unit = train.epochs, train.decay_epochs, steps_per_epoch
         return {
             name: constant_then_linear(
-                self.config.rate[KIND[OWNER[name[0]]]], constant, decay, unit, self.config.warmup
+                getattr(self.config.rate, KIND[OWNER[name[0]]]), constant, decay, unit, self.config.warmup
             )
             for name in self.networks
         }
 
     @cached_property
     def augmentation(self) -> Augmentation:
-        return Augmentation(**{**self.config.augment, 'window': tuple(self.config.augment.window)})
+        return Augmentation(**vars(self.config.augment))
 
     @cached_property
     def choices(self) -> Choices:
-        return Choices(**{**self.config.loss, 'class_weights': tuple(self.config.loss.class_weights)})
+        return Choices(**vars(self.config.loss))
 
     @cached_property
     def step(self) -> Callable[[int, Mesh], Callable[[State, Mapping], tuple[State, dict]]]:

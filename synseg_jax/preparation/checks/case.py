@@ -18,8 +18,8 @@ from synseg_jax.formats.label_maps import several
 from synseg_jax.imaging import intensity, modality, volume
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.preparation.checks.fingerprint import digest
-from synseg_jax.preparation.settings import Settings
 from synseg_jax.preparation.split import Role
+from synseg_jax.specification.data import Data
 
 WORKERS = min(4, os.cpu_count() or 1)  # scans at the same time
 
@@ -110,7 +110,7 @@ def check_headers(checked: Checked, labels: bool) -> Volume | None:
     return label
 
 
-def check_voxels(checked: Checked, settings: Settings) -> None:
+def check_voxels(checked: Checked, settings: Data) -> None:
     """Whether scan and label can be read and show what they should; keeps what tells this scan from others."""
     case, scan = checked.case, checked.tried(scan_file.read, checked.case.image)
     if scan is not None:

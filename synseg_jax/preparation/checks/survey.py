@@ -11,12 +11,12 @@ from synseg_jax.errors import InputError
 from synseg_jax.files.capture_warnings import overheard
 from synseg_jax.preparation.checks import across
 from synseg_jax.preparation.checks.case import WORKERS, Checked, Problem, check_headers, check_voxels
-from synseg_jax.preparation.settings import Settings
 from synseg_jax.preparation.split import Role, Scans, plan
+from synseg_jax.specification.data import Data
 
 
 def survey(
-    sets: Sequence[Scans], settings: Settings, advance: Callable[[int, int], None] = lambda done, of: None
+    sets: Sequence[Scans], settings: Data, advance: Callable[[int, int], None] = lambda done, of: None
 ) -> tuple[list[Checked], list[Problem]]:
     """Every case, with what was found out about it, and every problem; `advance` hears how many of how many are done.
 
@@ -46,7 +46,7 @@ def _once(problems) -> list[Problem]:
     return found
 
 
-def planned(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], list[Problem]]:
+def planned(sets: Sequence[Scans], settings: Data) -> tuple[list[Role], list[Problem]]:
     """As `roles.plan`, but a set that will not do is a problem, and its cases are checked as one role without a name.
 
     Subjects in two roles are left to `comparison`, which tells all of them.
