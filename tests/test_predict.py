@@ -185,12 +185,6 @@ def test_neighbours_reach_the_network(tmp_path):
     assert [bool((one[..., i] != other[..., i]).any()) for i in range(SHAPE[2])] == [True, True, True, False, False]
 
 
-def test_unknown_resampling(trained, tmp_path):
-    system = trained_model.Trained(_run(tmp_path, predict__resample='cubic'), tiny.first_state().params)
-    with pytest.raises(InputError, match="unknown predict.resample 'cubic'; known: linear, nearest"):
-        system.segment(volume.Volume(_scan(), _affine()), 'b')
-
-
 def test_inputs(tmp_path):
     files = [_save(tmp_path / 'set' / 'imagesTr' / f'{c}_0000.nii.gz', np.zeros((2, 2, 2), np.int16)) for c in 'xy']
     (tmp_path / 'set' / 'imagesTr' / 'notes.txt').touch()
@@ -351,9 +345,6 @@ def test_extras_that_fail_leave_the_labels(trained, tmp_path, monkeypatch):
 
 
 def test_what_is_wrong_for_all_scans_is_said_once(trained, tmp_path):
-    system = trained_model.Trained(_run(tmp_path, predict__resample='cubic'), tiny.first_state().params)
-    with pytest.raises(InputError, match="unknown predict.resample 'cubic'; known: linear, nearest"):
-        predict(system, _three(tmp_path / 'ct'), tmp_path / 'out')
     system = trained_model.Trained(_run(tmp_path, method='cyclegan'), {})
     with pytest.raises(InputError, match='segments no scans of domain b; choose another --domain'):
         predict(system, _three(tmp_path / 'ct'), tmp_path / 'out')
@@ -440,16 +431,15 @@ def test_one_scan_after_another(tmp_path):
     for scan, expected in ((one, first), (other, second), (one, first)):
         np.testing.assert_array_equal(trained.segment(scan, 'b'), expected)
     before = trained.probability(one, 'b', 1)
-    trained.config.predict.flips = 'lr'
-    assert (trained.probability(one, 'b', 1) != before).any()
+    assert (trained.with_fields({'predict.flips': 'lr'}).probability(one, 'b', 1) != before).any()
 
 
-@pytest.mark.parametrize('field, wrong', [('flips', 'ud'), ('components', 'two'), ('window', 'all')])
-def test_unknown_fields(tmp_path, field, wrong):
-    trained = untrained.trained(tmp_path, **ALONE, **{f'predict__{field}': wrong})
-    path = _save(tmp_path / 'x.nii', _scan())
-    with pytest.raises(InputError, match=f"predict.{field} '{wrong}'(: give '' or '|; known: middle, tiles)"):
-        predict(trained, {'x': path}, tmp_path / 'out')
+@pytest.mark.parametrize(
+    'field, wrong', [('flips', 'ud'), ('components', 'two'), ('window', 'all'), ('resample', 'cubic')]
+)
+def test_values_of_fields_that_do_not_exist_are_refused(tmp_path, field, wrong):
+    with pytest.raises(InputError, match=f"^config.predict.{field}='{wrong}': give '"):
+        untrained.trained(tmp_path, **ALONE).with_fields({f'predict.{field}': wrong})
 
 
 def test_a_tilted_gantry(trained, tmp_path):

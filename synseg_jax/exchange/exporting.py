@@ -114,7 +114,12 @@ def _domain(run, domain) -> dict:
     data, channel = run.config.data, run.channels[domain]
     field = 'window_hu' if intensity.is_ct(channel) else 'percentiles'
     typical = {'typical': run.typical[domain]} if domain in run.typical else {}
-    return {'channel': channel, field: data[field], **typical, 'center': data.target_center if domain == 'b' else 1.0}
+    return {
+        'channel': channel,
+        field: getattr(data, field),
+        **typical,
+        'center': data.target_center if domain == 'b' else 1.0,
+    }
 
 
 def _makes(name, twins) -> str:

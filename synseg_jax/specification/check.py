@@ -92,7 +92,7 @@ def _problem(name: str, value: object) -> str:
     one = declaration(name)
     if one is None:
         return _unknown(name, own)
-    unset = one.default is None or own.startswith('pays.')  # the architecture's own value, the method's own weight
+    unset = types.NoneType in typing.get_args(one.kind) or own.startswith('pays.')  # the network's, the method's own
     if value is None and unset or _holds(one, value):
         return ''
     return f'config.{name}={value!r}: give {told(one)}'
