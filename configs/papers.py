@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from synseg_jax.objective import names
 from synseg_jax.phantom.dataset import REGIONS
 from synseg_jax.runs import stages
 from synseg_jax.specification.resolve import configure
@@ -265,7 +266,7 @@ def _terms():
 
 
 def _channels(system, name) -> int:
-    inner = system.method.twins and name.startswith(('s_shared', 's_head'))
+    inner = system.method.twins and names.sees_features(name)
     return system.config.segmentor.width if inner else system.channels
 
 

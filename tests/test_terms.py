@@ -114,7 +114,7 @@ def test_choices_decide_the_loss():
     logits = view.s_b(view.fake_b)
     weights = jnp.asarray([1.0, 2.0, 3.0])
     assert value('adv_b', adversarial='log_likelihood') == losses.log_likelihood(view.d_b(view.fake_b), True)
-    assert value('seg_fake_b', segmentation='dice') == losses.soft_dice(logits, view.label_a)
+    assert value('seg_fake_b', segmentation='dice') == losses.soft_dice(logits, view.label_a, jnp.ones(3))
     for by_weight in (False, True):
         expected = losses.cross_entropy(logits, view.label_a, weights, by_weight)
         assert value('seg_fake_b', class_weights=(1.0, 2.0, 3.0), by_weight=by_weight) == expected
@@ -148,15 +148,21 @@ def test_networks_get_the_keys_of_the_rows():
 
 
 KNOWN = {
-    'adversarial': 'log_likelihood, lsgan',
-    'cycle': 'l1, l2, ssim',
-    'segmentation': 'binary_cross_entropy, cross_entropy, dice',
+    'adversarial': losses.ADVERSARIAL,
+    'cycle': losses.CYCLE,
+    'segmentation': losses.SEGMENTATION,
 }
 
 
 def test_unknown_names():
     for field, known in KNOWN.items():
-        with pytest.raises(InputError, match=f"unknown {field} loss 'l3'; known: {known}"):
+        with pytest.raises(InputError, match=rf"unknown config\.loss\.{field} 'l3'; known: {', '.join(sorted(known))}"):
             Choices(**{field: 'l3'})
     with pytest.raises(AttributeError, match='neither a network nor an array of the batch: s_c'):
         View(NETWORKS, PARAMS, BATCH).s_c  # noqa: B018
+    with pytest.raises(AttributeError, match='neither a network nor an array of the batch: g_ab'):
+        View({}, {}, BATCH).fake_b  # noqa: B018
+
+
+def test_every_term_is_explained():
+    assert [name for name, term in TERMS.items() if not term.value.__doc__] == []

@@ -11,7 +11,7 @@ from synseg_jax.exchange.card import PUBLISHED, Card
 from synseg_jax.exchange.tensors import SUFFIXES
 from synseg_jax.imaging import intensity
 from synseg_jax.inference.model_folder import Run
-from synseg_jax.objective.methods import OWNER
+from synseg_jax.objective import names
 from synseg_jax.objective.terms import TERMS
 from synseg_jax.training.system import KIND, System
 
@@ -58,12 +58,13 @@ def with_card(config: ConfigDict, card: Card) -> Run:
     config.context.update({name: value for name, value in card.context.items() if name in config.context})
     config.lesions = tuple(card.predict['lesions'])
     config.predict.update({name: value for name, value in card.predict.items() if name in config.predict})
-    for player, bill in config.pays.items():
-        config.pays[player] = {term: float(card.pays.get(player, {}).get(term, 0)) for term in bill}
+    for player, weights in config.pays.items():
+        given = {term: card.pays.get(player, {}).get(term, 0.0) for term in weights}
+        config.pays[player] = {term: tuple(w) if isinstance(w, list) else float(w) for term, w in given.items()}
     for name, of in card.networks.items():
-        if not name.startswith(('s_shared', 's_head')):
-            config[KIND[OWNER[name[0]]]] = ConfigDict({f: v for f, v in of['fields'].items() if f != 'channels'})
-    one_logit = any(card.networks[names[-1]]['fields'].get('channels') == 1 for names in card.segments.values())
+        if not names.sees_features(name):
+            config[KIND[names.player(name)]] = ConfigDict({f: v for f, v in of['fields'].items() if f != 'channels'})
+    one_logit = any(card.networks[chain[-1]]['fields'].get('channels') == 1 for chain in card.segments.values())
     if one_logit or config.loss.segmentation == 'binary_cross_entropy':
         config.loss.segmentation = 'binary_cross_entropy' if one_logit else 'cross_entropy'
     channels = {domain: of['channel'] for domain, of in card.domains.items()}

@@ -122,7 +122,7 @@ class Config(TypedDict):
 
     do: str
     method: str
-    pays: dict[str, dict[str, float | None]]
+    pays: dict[str, dict[str, float | list[str | float] | None]]
     masked: bool
     seed: int
     dtype: str

@@ -101,10 +101,7 @@ def cross_entropy(
     by_weight: bool = False,
     total: Total = whole,
 ) -> Scalar:
-    """sum w[label] * -log softmax(logits)[label] / number of pixels, or / sum w[label] if `by_weight`.
-
-    Pixels with a negative label are unlabelled: they count in neither sum.  0 if no pixel is labelled.
-    """
+    """sum w[label] * -log softmax(logits)[label] / number of labelled pixels, or / sum w[label] if `by_weight`."""
     labelled = labels >= 0
     labels = jnp.where(labelled, labels, 0)
     values = optax.softmax_cross_entropy_with_integer_labels(_wide(logits), labels)
@@ -125,22 +122,33 @@ def binary_cross_entropy(
     by_weight: bool = False,
     total: Total = whole,
 ) -> Scalar:
-    """`cross_entropy` of two classes with one logit a pixel: sigmoid(logits) is the probability of label 1."""
+    """`cross_entropy` of two classes with one logit per pixel: sigmoid(logits) is the probability of label 1."""
     return cross_entropy(two_classes(logits), labels, class_weights, by_weight, total)
 
 
-def soft_dice(logits: Float[Array, 'b *s k'], labels: Integer[Array, 'b *s'], total: Total = whole) -> Scalar:
-    """1 - mean over the classes 1.. of (2 sum p g + 2e) / (sum p^2 + sum g^2 + e), sums over batch and pixels, e 1e-7.
+def soft_dice(
+    logits: Float[Array, 'b *s k'],
+    labels: Integer[Array, 'b *s'],
+    class_weights: Float[Array, 'k'],
+    by_weight: bool = False,
+    total: Total = whole,
+) -> Scalar:
+    """mean over the classes 1.. of w (1 - dice), or the mean weighted by w if `by_weight`; class 0 is left out.
 
-    p = softmax(logits), g the one-hot labels; class 0, the background, is left out.  Published in SynSeg-Net's code.
+    dice = (2 sum p g + 2e) / (sum p^2 + sum g^2 + e), sums over batch and labelled pixels, p = softmax(logits), g the
+    one-hot labels, e 1e-7: the form of the published code of SynSeg-Net (Huo et al., 2019).
     """
-    p = jax.nn.softmax(_wide(logits), axis=-1)[..., 1:]
+    p = jax.nn.softmax(_wide(logits), axis=-1)[..., 1:] * (labels >= 0)[..., None]
     g = jax.nn.one_hot(labels, logits.shape[-1], dtype=p.dtype)[..., 1:]
     axes = tuple(range(p.ndim - 1))
     overlap, sizes = total((p * g).sum(axes)), total((p * p).sum(axes) + g.sum(axes))
-    return 1 - (2 * (overlap + 1e-7) / (sizes + 1e-7)).mean()
+    weights = class_weights.astype(p.dtype)[1:]
+    count = weights.sum() if by_weight else weights.size
+    return weights.sum() / count - (weights * (2 * (overlap + 1e-7) / (sizes + 1e-7))).sum() / count
 
 
 ADVERSARIAL = {'lsgan': lsgan, 'log_likelihood': log_likelihood}
 CYCLE = {'l1': l1, 'l2': l2, 'ssim': ssim}
+# All of one signature.  Pixels with a negative label are unlabelled and count in no sum.
 SEGMENTATION = {'cross_entropy': cross_entropy, 'binary_cross_entropy': binary_cross_entropy, 'dice': soft_dice}
+ONE_LOGIT = {'binary_cross_entropy'}  # of two classes, where the others take one logit per class

@@ -44,8 +44,8 @@ def declared() -> dict[str, Declared]:
 def declaration(name: str) -> Declared | None:
     """Of a field or of a term's weight, as pays.gen.idt_b is in pays.gen; None where there is no such field."""
     own = declared_name(name)
-    weights = declared().get(own.rpartition('.')[0])
-    within = weights if weights and weights.kind == Mapping[str, float] else None
+    group = declared().get(own.rpartition('.')[0])
+    within = group if group and typing.get_origin(group.kind) is Mapping else None
     return declared().get(own, within)
 
 

@@ -17,8 +17,9 @@ from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
 from synseg_jax.networks import backend, build, dtype
 from synseg_jax.networks.unet import Head, Shared
-from synseg_jax.objective.losses import two_classes
-from synseg_jax.objective.methods import OWNER, Method, method
+from synseg_jax.objective import names, weights
+from synseg_jax.objective.losses import ONE_LOGIT, two_classes
+from synseg_jax.objective.methods import Method, method
 from synseg_jax.objective.terms import TERMS, Choices, View
 from synseg_jax.specification.check import declaration, flat
 from synseg_jax.training.image_pool import PerRow
@@ -70,28 +71,30 @@ class System:
 
     @cached_property
     def method(self) -> Method:
-        pays = {player: {t: w for t, w in bill.items() if w is not None} for player, bill in self.config.pays.items()}
-        return method(self.config.method).pay(pays)
+        pays = {player: dict(own) for player, own in self.config.pays.items()}
+        return method(self.config.method).pay(weights.weights(pays))
 
     @cached_property
     def networks(self) -> dict[str, nn.Module]:
-        """The networks that the method's terms run, by name."""
+        """The networks that the method's terms use, by name."""
         types = {'dtype': dtype(self.config.dtype), 'param_dtype': dtype(self.config.param_dtype)}
         whole = types | ({'remat': True} if self.config.remat else {})
         logits = 0 if self.method.twins else self._logits()
         outputs = {'gen': {'channels': self.channels, **whole}, 'dis': types, 'seg': {'channels': logits, **whole}}
-        ends = {'s_shared': Shared(**types), **{f's_head_{d}': Head(self._logits(), **types) for d in 'ab'}}
+        ends = {names.SHARED: Shared(**types), **{names.head(d): Head(self._logits(), **types) for d in names.DOMAINS}}
         return {
             name: ends.get(name) or build(**self.config[KIND[player]].to_dict(), **outputs[player])
-            for player, names in self.method.networks(TERMS).items()
-            for name in names
+            for player, own in self.method.networks(TERMS).items()
+            for name in own
         }
 
     def _logits(self):
-        if self.config.loss.segmentation != 'binary_cross_entropy':
+        if self.config.loss.segmentation not in ONE_LOGIT:
             return len(self.classes)
         if len(self.classes) != 2:
-            raise InputError(f'loss.segmentation binary_cross_entropy is for 2 classes, not {len(self.classes)}')
+            raise InputError(
+                f'loss.segmentation {self.config.loss.segmentation} is for 2 classes, not {len(self.classes)}'
+            )
         return 1
 
     @cached_property
@@ -116,16 +119,20 @@ class System:
         def probabilities(logits):
             return jax.nn.softmax(two_classes(logits) if logits.shape[-1] == 1 else logits)
 
-        return {d: self._looking(lambda view, x, d=d: probabilities(view.segment(d, x))) for d in 'ab'}
+        return {d: self._looking(lambda view, x, d=d: probabilities(view.segment(d, x))) for d in names.DOMAINS}
 
     @cached_property
     def translations(self) -> dict[str, Callable[..., Float[Array, 'b *space c']]]:
         """`translations[generator](params, images)` are images in [0, 1] of the other domain."""
-        names = [name for name in self.networks if name.startswith('g_')]
-        return {name: self._looking(lambda view, x, name=name: (getattr(view, name)(x) + 1) / 2) for name in names}
+        generators = filter(names.is_generator, self.networks)
+        return {name: self._looking(lambda view, x, name=name: (getattr(view, name)(x) + 1) / 2) for name in generators}
 
     def _looking(self, function):
-        return jax.jit(lambda params, images: function(View(self.apply, params, {}), 2 * images - 1))
+        return jax.jit(lambda params, images: function(self.view(params), 2 * images - 1))
+
+    def view(self, params: Mapping[str, PyTree], batch: Mapping[str, Array] | None = None, **more) -> View:
+        """The forward pass of the networks on a batch of images in [-1, 1], with the losses of the configuration."""
+        return View(self.apply, params, batch or {}, self.choices, **more)
 
     @cached_property
     def optimizers(self):
@@ -145,17 +152,17 @@ class System:
     @property
     def domains(self) -> tuple[str, ...]:
         """The domains whose images the method reads."""
-        return tuple(sorted({array[-1] for term in self.method.terms() for array in TERMS[term].arrays}))
+        return tuple(sorted(set(map(names.domain, self.arrays))))
 
     @property
     def arrays(self) -> set[str]:
         """The arrays of a batch that the method reads."""
         read = {array for term in self.method.terms() for array in TERMS[term].arrays}
-        return read | {f'label_{domain}' for domain in read & {'a', 'b'}} if self.config.masked else read
+        return read | {names.label(domain) for domain in read & {*names.DOMAINS}} if self.config.masked else read
 
     def segmentor(self, domain: str) -> str | None:
         """The network that segments images of a domain: its own, else the other domain's, else none."""
-        return next((name for name in (f's_{domain}', 's_a', 's_b') if name in self.networks), None)
+        return next((name for name in map(names.segmentor, (domain, 'a', 'b')) if name in self.networks), None)
 
     def steps(self, steps_per_epoch: int) -> int:
         """The length of training."""
@@ -171,7 +178,7 @@ class System:
             constant, decay, unit = train.epochs, train.decay_epochs, steps_per_epoch
         return {
             name: constant_then_linear(
-                self.config.rate[KIND[OWNER[name[0]]]], constant, decay, unit, self.config.warmup
+                self.config.rate[KIND[names.player(name)]], constant, decay, unit, self.config.warmup
             )
             for name in self.networks
         }
@@ -190,32 +197,32 @@ class System:
         return cache(self._step)
 
     def _step(self, steps_per_epoch, over):
-        weights = self.choices.class_weights
-        if weights and len(weights) != len(self.classes):
+        given = self.choices.class_weights
+        if given and len(given) != len(self.classes):
             listed = ', '.join(self.classes)
-            raise InputError(f'loss.class_weights has {len(weights)} weights for {len(self.classes)} classes: {listed}')
+            raise InputError(f'loss.class_weights has {len(given)} weights for {len(self.classes)} classes: {listed}')
         change = augmenter(self.augmentation)
         kind = dtype(self.config.dtype)
         wide = jnp.promote_types(kind, jnp.float32)
 
         def ready(keys, batch):
             """What the networks see: augmented, in [-1, 1]."""
-            batch = {k: v if k.startswith('label') else v.astype(wide) for k, v in batch.items()}
+            batch = {k: v if names.is_label(k) else v.astype(wide) for k, v in batch.items()}
             batch = change(keys, batch) if change else batch
             if self.config.masked:
-                marked = {k: (batch[f'label_{k}'] > 0)[..., None].astype(wide) for k in batch if len(k) == 1}
+                images = [k for k in batch if not names.is_label(k)]
+                marked = {k: (batch[names.label(k)] > 0)[..., None].astype(wide) for k in images}
                 batch |= {k: jnp.concatenate([batch[k], mask], -1) for k, mask in marked.items()}
-            return {k: v if k.startswith('label') else 2 * v - 1 for k, v in batch.items()}
+            return {k: v if names.is_label(k) else 2 * v - 1 for k, v in batch.items()}
 
         return make_step(
             self.method,
-            self.apply,
+            self.view,
             self.optimizers,
             self.rates(steps_per_epoch),
             PerRow(self.config.history, self.config.train.batch).exchange,
             over,
             self.config.seed,
-            self.choices,
             ready,
             self.config.average,
             self.config.order,
@@ -256,10 +263,10 @@ class System:
         images = dict.fromkeys(self.networks, image)
         if self.method.twins:
             features = jnp.zeros((*image.shape[:-1], self.config.segmentor.width), kind)
-            images |= {name: features for name in images if name.startswith(('s_shared', 's_head'))}
+            images |= {name: features for name in images if names.sees_features(name)}
         params = initial_params(self.networks, images, jax.random.key(self.config.seed))
         rows = jnp.zeros((batch, *self.size, self.channels), kind)
-        judged = [name[-1] for name in self.networks if name.startswith('d_')]
+        judged = map(names.domain, filter(names.is_discriminator, self.networks))
         past = {domain: PerRow(self.config.history, batch).empty(rows) for domain in judged}
         return create(params, self.optimizers, past, bool(self.config.average))
 
