@@ -102,10 +102,18 @@ def cross_entropy(
     total: Total = whole,
 ) -> Scalar:
     """sum w[label] * -log softmax(logits)[label] / number of labelled pixels, or / sum w[label] if `by_weight`."""
+    return _over_pixels(_surprise(logits, labels), labels, class_weights, by_weight, total)
+
+
+def _surprise(logits, labels):
+    """-log softmax(logits)[label] of every pixel, of unlabelled ones that of label 0."""
+    return optax.softmax_cross_entropy_with_integer_labels(_wide(logits), jnp.where(labels >= 0, labels, 0))
+
+
+def _over_pixels(values, labels, class_weights, by_weight, total):
+    """sum w[label] * values / number of labelled pixels, or / sum w[label] if `by_weight`; 0 if none is labelled."""
     labelled = labels >= 0
-    labels = jnp.where(labelled, labels, 0)
-    values = optax.softmax_cross_entropy_with_integer_labels(_wide(logits), labels)
-    weights = class_weights.astype(values.dtype)[labels] * labelled
+    weights = class_weights.astype(values.dtype)[jnp.where(labelled, labels, 0)] * labelled
     count = weights.sum() if by_weight else labelled.sum(dtype=values.dtype)
     return total((weights * values).sum()) / jnp.maximum(total(count), 1e-7)
 
