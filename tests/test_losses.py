@@ -172,6 +172,18 @@ def test_soft_dice_with_weights_is_the_mean_over_classes():
     assert losses.soft_dice(logits, labels, WEIGHTS) == pytest.approx((2 * one + 4 * two) / 2, rel=1e-6)
 
 
+def test_focal_by_hand():
+    """Lin et al.: pixels that are right already hardly count; gamma 0 is cross entropy."""
+    logits, labels = logits_of([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]]), jnp.asarray([0, 2])
+    expected = (0.5**2 * np.log(2) - 4 * 0.25**2 * np.log(0.75)) / 2
+    assert losses.focal(logits, labels, WEIGHTS) == pytest.approx(expected, rel=1e-5)
+    assert losses.focal(logits, labels, WEIGHTS, gamma=0.0) == losses.cross_entropy(logits, labels, WEIGHTS)
+    both = losses.focal(logits, labels, WEIGHTS) + losses.soft_dice(logits, labels, WEIGHTS)
+    assert losses.SEGMENTATION['focal_dice'](logits, labels, WEIGHTS) == both
+    sure, slope = jax.value_and_grad(losses.focal)(jnp.asarray([[1e4, 0.0, 0.0]]), jnp.asarray([0]), WEIGHTS)
+    assert sure == 0 and not slope.any()
+
+
 RANDOM = np.random.RandomState(1)
 IMAGES, OTHERS = RANDOM.normal(size=(2, 4, 3, 2, 1))
 LOGITS, LABELS = RANDOM.normal(size=(4, 3, 2, 3)), RANDOM.randint(-1, 3, (4, 3, 2))
@@ -197,6 +209,7 @@ LOSSES = {
         (LOGITS, LABELS),
     ),
     'dice': (functools.partial(losses.soft_dice, class_weights=WEIGHTS), (LOGITS, LABELS)),
+    'focal and dice': (functools.partial(losses.focal_dice, class_weights=WEIGHTS), (LOGITS, LABELS)),
 }
 every_loss = pytest.mark.parametrize('loss, arrays', LOSSES.values(), ids=LOSSES)
 

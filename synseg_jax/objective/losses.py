@@ -155,8 +155,38 @@ def soft_dice(
     return weights.sum() / count - (weights * (2 * (overlap + 1e-7) / (sizes + 1e-7))).sum() / count
 
 
+def focal(
+    logits: Float[Array, '*bs k'],
+    labels: Integer[Array, '*bs'],
+    class_weights: Float[Array, 'k'],
+    by_weight: bool = False,
+    total: Total = whole,
+    gamma: float = 2.0,
+) -> Scalar:
+    """`cross_entropy` whose pixels also weigh (1 - p)^gamma, p the probability of their label (Lin et al., 2017)."""
+    values = _surprise(logits, labels)
+    return _over_pixels((-jnp.expm1(-values)) ** gamma * values, labels, class_weights, by_weight, total)
+
+
+def focal_dice(
+    logits: Float[Array, 'b *s k'],
+    labels: Integer[Array, 'b *s'],
+    class_weights: Float[Array, 'k'],
+    by_weight: bool = False,
+    total: Total = whole,
+) -> Scalar:
+    """`focal` with gamma 2 plus `soft_dice`."""
+    arguments = logits, labels, class_weights, by_weight, total
+    return focal(*arguments) + soft_dice(*arguments)
+
+
 ADVERSARIAL = {'lsgan': lsgan, 'log_likelihood': log_likelihood}
 CYCLE = {'l1': l1, 'l2': l2, 'ssim': ssim}
 # All of one signature.  Pixels with a negative label are unlabelled and count in no sum.
-SEGMENTATION = {'cross_entropy': cross_entropy, 'binary_cross_entropy': binary_cross_entropy, 'dice': soft_dice}
+SEGMENTATION = {
+    'cross_entropy': cross_entropy,
+    'binary_cross_entropy': binary_cross_entropy,
+    'dice': soft_dice,
+    'focal_dice': focal_dice,
+}
 ONE_LOGIT = {'binary_cross_entropy'}  # of two classes, where the others take one logit per class
