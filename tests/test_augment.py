@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from synseg_jax.batches.augment import Augmentation, augmenter
+from synseg_jax.batches.augment import augmenter
 from synseg_jax.errors import InputError
+from synseg_jax.specification.stage import Augment
 
 SIZE = (16, 12)
 EVERYTHING = {'rotate': 25.0, 'shift': 0.15, 'scale': 0.2, 'crop': 0.8, 'flip': 'rc'}
@@ -35,7 +36,7 @@ def random_images(rows):
 
 
 def changed(batch, seed=0, **fields):
-    apply = augmenter(Augmentation(**fields))
+    apply = augmenter(Augment(**fields))
     return jax.jit(apply)(keys_of(len(batch['a']), seed), batch)
 
 
@@ -46,7 +47,7 @@ def places(batch):
 
 
 def test_off_is_nothing():
-    assert augmenter(Augmentation()) is None
+    assert augmenter(Augment()) is None
 
 
 def test_no_change_is_the_identity():
@@ -145,7 +146,7 @@ def test_every_row_and_domain_has_a_key_of_its_own():
 
 def test_a_row_does_not_see_the_others():
     batch, keys = random_images(4), keys_of(4)
-    apply = jax.jit(augmenter(Augmentation(**EVERYTHING, **SHADES)))
+    apply = jax.jit(augmenter(Augment(**EVERYTHING, **SHADES)))
     whole = apply(keys, batch)
     order = jnp.asarray([2, 0, 3, 1])
     shuffled = apply(keys[order], {name: array[order] for name, array in batch.items()})
@@ -185,11 +186,3 @@ def test_window():
     assert changed(batch, window=SIZE)['a'].shape == batch['a'].shape
     with pytest.raises(InputError, match=r'augment.window \(17, 4\) is larger than the images'):
         changed(batch, window=(17, 4))
-
-
-def test_impossible_fields():
-    for crop in (0.0, 1.5):
-        with pytest.raises(InputError, match=f'augment.crop {crop}: give a share'):
-            Augmentation(crop=crop)
-    with pytest.raises(InputError, match="augment.flip 'x'"):
-        Augmentation(flip='x')

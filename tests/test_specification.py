@@ -33,6 +33,7 @@ BAD = {
     'generator.width': (0, -4),
     'segmentor.blocks': (-1,),
     'augment.crop': (0.0, 1.5),
+    'augment.flip': ('x',),
     'augment.window': ((0, 3),),
     'train.batch': (0, -1, 1.5, True, 'x'),
     'train.steps': (-1,),

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from synseg_jax.batches.augment import Augmentation, augmenter
+from synseg_jax.batches.augment import augmenter
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
 from synseg_jax.networks import backend, build, dtype
@@ -22,6 +22,7 @@ from synseg_jax.objective.losses import ONE_LOGIT, two_classes
 from synseg_jax.objective.methods import Method, method
 from synseg_jax.objective.terms import TERMS, Choices, View
 from synseg_jax.specification.check import declaration, flat
+from synseg_jax.specification.stage import Augment
 from synseg_jax.training.image_pool import PerRow
 from synseg_jax.training.optimizers import constant_then_linear, in_game, optimizer
 from synseg_jax.training.state import LAYOUT, State, create, initial_params
@@ -184,8 +185,8 @@ class System:
         }
 
     @cached_property
-    def augmentation(self) -> Augmentation:
-        return Augmentation(**{**self.config.augment, 'window': tuple(self.config.augment.window)})
+    def augmentation(self) -> Augment:
+        return Augment(**{**self.config.augment, 'window': tuple(self.config.augment.window)})
 
     @cached_property
     def choices(self) -> Choices:
