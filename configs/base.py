@@ -105,6 +105,7 @@ def get_config(data: str = '') -> ConfigDict:
     # Augmentation, see synseg_jax/batches/augment.py.
     c.augment = ConfigDict({'window': (), 'crop': 1.0, 'shift': 0.0, 'rotate': 0.0, 'scale': 0.0, 'flip': ''})
     c.augment.update({'brightness': 0.0, 'contrast': 0.0, 'gamma': 1.0})
+    c.augment.fourier = 0.0  # share of low frequencies whose amplitudes the source takes from a target image (FDA)
 
     # Training: `epochs` at constant rate, then `decay_epochs` linearly to 0; one epoch = the larger domain once.
     c.train = ConfigDict()

@@ -174,6 +174,25 @@ def test_intensity_does_not_move_geometry(fields):
         assert abs(found['a'] - batch['a']).max() <= 0.4 + 1e-6
 
 
+def test_low_frequencies_of_the_target():
+    """FDA: the source takes the amplitudes of low frequencies, keeps all phases and the amplitudes of the others."""
+    waves = np.cos(2 * np.pi * np.arange(SIZE[0]) / SIZE[0])[:, None, None] * np.ones((*SIZE, 1))
+    fine = np.cos(2 * np.pi * 6 * np.arange(SIZE[0]) / SIZE[0])[:, None, None]
+    source, target = 0.3 + 0.1 * waves + 0.05 * fine, 0.5 - 0.2 * waves + 0.2 * fine
+    batch = {'a': source, 'b': target, 'label_a': np.ones(SIZE)}
+    batch = {
+        name: jnp.asarray(array, jnp.int32 if 'label' in name else jnp.float32)[None] for name, array in batch.items()
+    }
+    found = changed(batch, fourier=0.1)  # up to 1 period
+    np.testing.assert_allclose(found['a'][0], 0.5 + 0.2 * waves + 0.05 * fine, atol=1e-5)
+    np.testing.assert_array_equal(found['b'], batch['b'])
+    np.testing.assert_array_equal(found['label_a'], batch['label_a'])
+    np.testing.assert_allclose(changed(batch, fourier=0.05)['a'][0], 0.5 + 0.1 * waves + 0.05 * fine, atol=1e-5)
+    shown = changed(random_images(4), fourier=0.2, window=(8, 8), **SHADES)
+    assert shown['a'].shape == (4, 8, 8, 1) and 0 <= shown['a'].min() and shown['a'].max() <= 1
+    assert 'b' not in changed({'a': batch['a']}, fourier=0.1)
+
+
 def test_window():
     batch = coordinates(16)
     found = changed(batch, window=(8, 4))

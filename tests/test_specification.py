@@ -34,6 +34,7 @@ BAD = {
     'segmentor.blocks': (-1,),
     'augment.crop': (0.0, 1.5),
     'augment.flip': ('x',),
+    'augment.fourier': (-0.1, 0.6),
     'augment.window': ((0, 3),),
     'train.batch': (0, -1, 1.5, True, 'x'),
     'train.steps': (-1,),

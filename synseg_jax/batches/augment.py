@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Int, Key
 
@@ -73,9 +74,24 @@ def cut(key: Key[Array, ''], image: Image, label: Label, other: Other, amounts: 
     return image, label if label is None else jax.lax.dynamic_slice(label, first, window)
 
 
+def fourier(key: Key[Array, ''], image: Image, label: Label, other: Other, amounts: Augment) -> Changed:
+    """Amplitudes of low spatial frequencies of the other domain's image (FDA: Yang & Soatto, CVPR 2020).
+
+    Low are frequencies of at most `fourier` times the shortest side, in periods per side along every axis; phases stay.
+    """
+    if not amounts.fourier or other is None:
+        return image, label
+    axes, size = tuple(range(image.ndim - 1)), image.shape[:-1]
+    own, wanted = jnp.fft.fftn(image, axes=axes), jnp.abs(jnp.fft.fftn(other, axes=axes))
+    periods = np.meshgrid(*(np.abs(np.fft.fftfreq(side, 1 / side)) for side in size), indexing='ij')
+    low = (np.max(periods, axis=0) <= int(amounts.fourier * min(size)))[..., None]
+    mixed = jnp.where(low, wanted, jnp.abs(own)) * jnp.exp(1j * jnp.angle(own))
+    return jnp.clip(jnp.fft.ifftn(mixed, axes=axes).real.astype(image.dtype), 0, 1), label
+
+
 # Of each domain, in order: functions of (key, image, label or None, the other domain's image of the same row or None,
 # amounts).  A new one goes last, so that the random numbers of those before it stay.
-AUGMENTATIONS = {'a': (move, shade, cut), 'b': (move, shade, cut)}
+AUGMENTATIONS = {'a': (move, shade, cut, fourier), 'b': (move, shade, cut)}
 
 
 def _coordinates(key, size, amounts, dtype):

@@ -126,6 +126,9 @@ class Augment:
     brightness: float = field(0.0, 'largest additive change of intensities', NOT_NEGATIVE)
     contrast: float = field(0.0, 'largest relative change of contrast', NOT_NEGATIVE)
     gamma: float = field(1.0, 'largest exponent, g or 1/g', POSITIVE)
+    fourier: float = field(
+        0.0, 'share of the frequencies whose amplitudes the source takes from a target image (FDA)', Range(high=0.5)
+    )
 
 
 @dataclass(frozen=True)

@@ -152,13 +152,14 @@ class System:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The domains whose images the method reads."""
+        """The domains whose images the method and its augmentation read."""
         return tuple(sorted(set(map(names.domain, self.arrays))))
 
     @property
     def arrays(self) -> set[str]:
-        """The arrays of a batch that the method reads."""
+        """The arrays of a batch that the method and its augmentation read."""
         read = {array for term in self.method.terms() for array in TERMS[term].arrays}
+        read |= {'b'} if self.augmentation.fourier and 'a' in read else set()
         return read | {names.label(domain) for domain in read & {*names.DOMAINS}} if self.config.masked else read
 
     def segmentor(self, domain: str) -> str | None:
