@@ -40,6 +40,12 @@ class ResNet(nn.Module):
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
+    @property
+    def encoder(self) -> tuple[str, ...]:
+        """Layers at growing depth: both stride-2 convolutions, the first and the middle residual block."""
+        blocks = (f'block{i}' for i in (0, self.blocks // 2)) if self.blocks else ()
+        return tuple(dict.fromkeys(('down1', 'down2', *blocks)))
+
     @nn.compact
     def __call__(self, x: Shaped[Array, 'b *space c'], keys=None) -> Shaped[Array, 'b *space k']:
         if any(size % 4 for size in x.shape[1:-1]):

@@ -80,6 +80,11 @@ class UNet(nn.Module):
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
+    @property
+    def encoder(self) -> tuple[str, ...]:
+        """Layers at growing depth: the blocks on the way down."""
+        return tuple(f'down{level}' for level in range(self.levels + 1))
+
     @nn.compact
     def __call__(
         self, x: Shaped[Array, 'b *space c'], keys: Key[Array, 'b'] | None = None
