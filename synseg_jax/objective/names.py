@@ -4,9 +4,15 @@ Domain a is the labelled source modality, b the unlabelled target.
 """
 
 DOMAINS = ('a', 'b')
-OWNER = {'g': 'gen', 'd': 'dis', 's': 'seg'}  # the player that a network belongs to, by the first letter of its name
+OWNER = {
+    'g': 'gen',
+    'h': 'gen',
+    'd': 'dis',
+    's': 'seg',
+}  # whose networks these are, by their first letter
 PLAYERS = tuple(dict.fromkeys(OWNER.values()))  # in the order in which they are updated
 SHARED = 's_shared'  # the layer that both segmentors share
+PATCHES = 'h_ab'  # makes vectors of patches out of the features of g_ab's encoder
 
 
 def player(network: str) -> str:
