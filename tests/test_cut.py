@@ -29,16 +29,16 @@ def test_patches_that_are_alike_cost_nothing():
 def test_places_are_drawn_for_each_image_and_layer():
     numbers = jnp.broadcast_to(jnp.arange(400.0).reshape(20, 20, 1), (2, 20, 20, 1))
     keys = jax.random.split(jax.random.key(0), 2)
-    found = patches.sampled({'deep': numbers, 'image': numbers, 'small': numbers[:, :3, :3]}, keys)
+    found, again = patches.sampled(*[{'deep': numbers, 'image': numbers, 'small': numbers[:, :3, :3]}] * 2, keys=keys)
+    np.testing.assert_array_equal(found['deep'], again['deep'])
     assert found['image'].shape == (2, 256, 1) and found['small'].shape == (2, 9, 1)
     assert all(len(np.unique(row)) == 256 for row in found['image'])
     assert not np.array_equal(found['image'][0], found['image'][1])
     assert not np.array_equal(found['image'], found['deep'])
-    alone = patches.sampled({'image': numbers[1:]}, keys[1:])
+    (alone,) = patches.sampled({'image': numbers[1:]}, keys=keys[1:])
     np.testing.assert_array_equal(alone['image'][0], found['image'][1])
-    np.testing.assert_array_equal(
-        patches.sampled({'image': numbers[:, :4, :4]})['image'][0, :, 0], numbers[0, :4, :4].ravel()
-    )
+    (evenly,) = patches.sampled({'image': numbers[:, :4, :4]})
+    np.testing.assert_array_equal(evenly['image'][0, :, 0], numbers[0, :4, :4].ravel())
 
 
 def test_heads_make_unit_vectors():

@@ -25,9 +25,9 @@ def domain(name: str) -> str:
     return name[-1]
 
 
-def source(generator: str) -> str:
-    """The domain of the images that a generator translates: g_ab -> a."""
-    return generator[-2]
+def source(network: str) -> str:
+    """The domain of the images that a network sees: g_ab -> a, d_b -> b."""
+    return network[2]
 
 
 def other(domain: str) -> str:

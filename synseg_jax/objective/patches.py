@@ -1,5 +1,6 @@
 """Patches of images, which PatchNCE compares: features at places that are drawn for each image."""
 
+import math
 import zlib
 from collections.abc import Mapping
 
@@ -11,20 +12,24 @@ PATCHES = 256  # of an image and layer, as in the paper, or all places if there 
 
 
 def sampled(
-    features: Mapping[str, Float[Array, 'b ...']], keys: Key[Array, 'b'] | None = None
-) -> dict[str, Float[Array, 'b p _']]:
-    """{layer: features at `PATCHES` places} of each image, drawn with its key; without keys evenly spaced ones."""
-    return {layer: _at_places(x, keys, zlib.crc32(layer.encode())) for layer, x in features.items()}
+    *features: Mapping[str, Float[Array, 'b ...']], keys: Key[Array, 'b'] | None = None
+) -> list[dict[str, Float[Array, 'b p _']]]:
+    """{layer: features at `PATCHES` places} for each of `features`, at the same places of every image and layer.
+
+    Places are drawn with the key of the image; without keys they are evenly spaced.
+    """
+    places = {layer: _places(x, keys, zlib.crc32(layer.encode())) for layer, x in features[0].items()}
+    return [{layer: _at(x, places[layer]) for layer, x in own.items()} for own in features]
 
 
-def _at_places(x, keys, number):
-    rows = x.reshape(x.shape[0], -1, x.shape[-1])
-    size = rows.shape[1]
+def _places(x, keys, number) -> Int[Array, 'b p']:
+    size = math.prod(x.shape[1:-1])
     count = min(PATCHES, size)
     if keys is None:
-        return rows[:, jnp.linspace(0, size - 1, count).astype(int)]
-    return jax.vmap(lambda row, key: row[_drawn(jax.random.fold_in(key, number), size, count)])(rows, keys)
+        return jnp.tile(jnp.linspace(0, size - 1, count).astype(int), (x.shape[0], 1))
+    own = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+    return jax.vmap(lambda key: jax.random.choice(key, size, (count,), replace=False))(own)
 
 
-def _drawn(key: Key[Array, ''], size: int, count: int) -> Int[Array, 'p']:
-    return jax.random.choice(key, size, (count,), replace=False)
+def _at(x, places):
+    return jnp.take_along_axis(x.reshape(x.shape[0], -1, x.shape[-1]), places[..., None], axis=1)

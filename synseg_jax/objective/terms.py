@@ -121,9 +121,8 @@ class View:
 
     def contrast(self, translation, image):
         """PatchNCE of g_ab's encoder: a patch of the translation against those of the image, mean over the layers."""
-        keys = self.random.get('keys')
         encoded = ({'image': x, **self.g_ab(x, encode=True)} for x in (translation, image))
-        queries, wanted = (self.h_ab(sampled(features, keys)) for features in encoded)
+        queries, wanted = map(self.h_ab, sampled(*encoded, keys=self.random.get('keys')))
         pairs = [(queries[layer], jax.lax.stop_gradient(wanted[layer])) for layer in queries]
         return sum(losses.patch_nce(*pair, self.total) for pair in pairs) / len(pairs)
 

@@ -42,7 +42,7 @@ def patch_input(generator: nn.Module, image: Float[Array, '1 *space c']) -> dict
 
     def patches(key):
         params = generator.init(key, image)['params']
-        return sampled({'image': image, **features(generator, params, image, generator.encoder)})
+        return sampled({'image': image, **features(generator, params, image, generator.encoder)})[0]
 
     shapes = jax.eval_shape(patches, jax.random.key(0))
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
