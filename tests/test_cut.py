@@ -6,17 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_step import CLASSES, SIZE, batch_of, drawn, host
+import tiny
+from test_step import batch_of, drawn, game, host
 
-from configs import base
 from synseg_jax.devices import parallel
+from synseg_jax.exchange import importing
 from synseg_jax.networks.patch_head import PatchHead
 from synseg_jax.objective import losses, patches
+from synseg_jax.objective.terms import TERMS
 from synseg_jax.specification.resolve import configure
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System
 
-ROWS, STEPS = 4, 6
+STEPS = 12
 
 
 def test_patches_that_are_alike_cost_nothing():
@@ -54,45 +56,38 @@ def test_heads_make_unit_vectors():
 
 @functools.cache
 def run(devices):
-    """The first state, the state after the steps, and the metrics of every one; always the same batch."""
-    config = base.get_config('records')
-    config.method, config.history = 'cut', 0
-    config.train.batch, config.train.steps, config.train.decay_steps = ROWS, 100, 0
-    config.data.size = (SIZE, SIZE)
-    for network in ('generator', 'segmentor'):
-        config[network].update(width=2, blocks=1)
-    config.discriminator.update(width=2, layers=1)
-    config.rate.update(generator=1e-2, discriminator=1e-3, segmentor=1e-2)
-    config.dtype = config.param_dtype = 'float64'
-    config.optimizer.eps = 1e-6
-    system, over = System(configure(config, 'synseg'), CLASSES), parallel.mesh(devices)
-    first, metrics = drawn(system.abstract_state(over)), []
-    state, step = parallel.place(first, over, LAYOUT), system.step(1, over)
-    batch = {name: x if 'label' in name else x.astype(np.float64) for name, x in batch_of(system, 0, ROWS).items()}
+    """The kernels before and after the steps, and the metrics of every one; always the same batch."""
+    (system, _, _), over, metrics = game('cut'), parallel.mesh(devices), []
+    step, first = system.step(1, over), drawn(system.abstract_state(over))
+    state, batch = parallel.place(first, over, LAYOUT), batch_of(system)
     for _ in range(STEPS):
         state, found = step(state, parallel.place(batch, over, parallel.SHARDED))
         metrics.append({name: float(value) for name, value in found.items()})
-    return first, host(state), metrics
+    return kernels(first), kernels(host(state)), metrics
+
+
+def kernels(state):
+    """Biases before a norm have no gradient but rounding noise, which Adam turns into moves."""
+    leaves = jax.tree_util.tree_leaves_with_path(state.params)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if 'kernel' in jax.tree_util.keystr(path)}
 
 
 def test_the_losses_fall(x64):
-    first, state, metrics = run(1)
+    first, last, metrics = run(1)
     for term in ('nce_a', 'nce_b', 'seg_fake_b'):
-        assert metrics[-1][term] < metrics[0][term] - 0.01, [m[term] for m in metrics]
-    assert metrics[0]['nce_a'] > 1  # of log 256 at random
-    assert set(state.params) == {'g_ab', 'h_ab', 'd_b', 's_b'}
-    for name, params in state.params.items():
-        assert (
-            max(
-                abs(new - old).max()
-                for new, old in zip(*map(jax.tree.leaves, (params, first.params[name])), strict=True)
-            )
-            > 1e-4
-        )
+        assert metrics[-1][term] < 0.99 * metrics[0][term], [m[term] for m in metrics]
+    assert all(abs(last[name] - first[name]).max() > 1e-4 for name in first)
 
 
 def test_several_devices(x64):
     (_, one, metrics_of_one), (_, two, metrics) = run(1), run(2)
-    close = functools.partial(jax.tree.map, functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-10))
+    close = functools.partial(jax.tree.map, functools.partial(np.testing.assert_allclose, rtol=1e-7, atol=1e-9))
     close(metrics, metrics_of_one)
-    close(two.params, one.params)
+    close(two, one)
+
+
+def test_an_export_leaves_out_the_head():
+    config = configure(tiny.config(method='cut'), 'synseg')
+    importing.pay_for(config, {'g_ab', 'd_b', 's_b'})
+    found = System(config, tiny.CLASSES).method.networks(TERMS)
+    assert found == {'gen': ('g_ab',), 'dis': ('d_b',), 'seg': ('s_b',)}
