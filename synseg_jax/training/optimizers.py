@@ -40,6 +40,6 @@ def constant_then_linear(
 
     def schedule(step):
         rise = jnp.minimum(1.0, (step + 1) / warmup) if warmup else 1.0
-        return rise * fall(step // unit)
+        return jnp.asarray(rise * fall(step // unit), float)  # the default float, also where nothing changes
 
     return schedule
