@@ -8,6 +8,9 @@ trained on.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from synseg_jax.objective.names import PLAYERS
+from synseg_jax.objective.terms import TERMS
+
 
 def get_config(data: str = '') -> ConfigDict:
     """The defaults; `data` is the folder that `synseg_jax.prepare` wrote, empty for the embedded phantom."""
@@ -47,25 +50,19 @@ def get_config(data: str = '') -> ConfigDict:
     c.context = ConfigDict({'slices': 0, 'spacing_mm': 0.0})  # neighbours each side as channels; 0 mm: the next slices
     c.masked = False  # translate images with the labels of both domains as one more channel (masked CycleGAN)
 
-    # The method of synseg_jax/objective/methods.py, and who pays how much for what where that differs from its table.
+    # The method of synseg_jax/objective/methods.py, and the weights of terms that differ from its table.
     c.method = 'synseg'
-    c.pays = ConfigDict()
-    terms = {
-        'gen': ('adv_a', 'adv_b', 'cyc_a', 'cyc_b', 'idt_a', 'idt_b', 'seg_fake_a', 'seg_fake_b', 'feat'),
-        'dis': ('dis_a', 'dis_b'),
-        'seg': ('seg_a', 'seg_fake_a', 'seg_rec_a', 'seg_b', 'seg_fake_b', 'seg_rec_b', 'feat'),
-    }
-    for player, names in terms.items():
-        c.pays[player] = ConfigDict({name: placeholder(float) for name in names})
-    c.order = 'together'  # all players look at the same old networks; or in turn: gen, dis, seg
+    # A weight is a number, or changes over the steps: ('linear', 0.0, 1.0, 1000) from 0 to 1 in 1000 steps.
+    c.pays = ConfigDict({player: {term: placeholder(object) for term in sorted(TERMS)} for player in PLAYERS})
+    c.order = 'together'  # all players see the networks before the step; or in turn: gen, dis, seg
 
     # Losses.
     c.loss = ConfigDict()
-    c.loss.adversarial = 'lsgan'  # or log_likelihood
-    c.loss.cycle = 'l1'  # or l2, ssim
-    c.loss.segmentation = 'cross_entropy'  # or binary_cross_entropy (2 classes, one logit), dice
+    c.loss.adversarial = 'lsgan'  # or another of synseg_jax/objective/losses.py
+    c.loss.cycle = 'l1'
+    c.loss.segmentation = 'cross_entropy'
     c.loss.class_weights = ()  # one weight a class, in the order of the classes; empty: all 1
-    c.loss.by_weight = False  # divide the cross entropy by the sum of the weights, not by the pixels
+    c.loss.by_weight = False  # divide by the sum of the weights, not by the number of pixels (of classes in dice)
 
     # Networks.
     c.generator = ConfigDict({'architecture': 'resnet', 'width': 64, 'blocks': 9, 'resize': False, 'tanh': True})
@@ -108,6 +105,7 @@ def get_config(data: str = '') -> ConfigDict:
     # Augmentation, see synseg_jax/batches/augment.py.
     c.augment = ConfigDict({'window': (), 'crop': 1.0, 'shift': 0.0, 'rotate': 0.0, 'scale': 0.0, 'flip': ''})
     c.augment.update({'brightness': 0.0, 'contrast': 0.0, 'gamma': 1.0})
+    c.augment.fourier = 0.0  # share of low frequencies whose amplitudes the source takes from a target image (FDA)
 
     # Training: `epochs` at constant rate, then `decay_epochs` linearly to 0; one epoch = the larger domain once.
     c.train = ConfigDict()

@@ -14,6 +14,7 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 
+from synseg_jax.objective import names
 from synseg_jax.phantom.dataset import REGIONS
 from synseg_jax.runs import stages
 from synseg_jax.specification.experiment import Experiment
@@ -244,7 +245,7 @@ def _length(train) -> str:
 def _augmentation(augment) -> str:
     told = [f'cut to {" x ".join(map(str, augment.window))}'] if augment.window else []
     told += [f'crop {augment.crop:g}'] if augment.crop < 1 else []
-    amounts = ('shift', 'rotate', 'scale', 'brightness', 'contrast')
+    amounts = ('shift', 'rotate', 'scale', 'brightness', 'contrast', 'fourier')
     told += [f'{name} {getattr(augment, name):g}' for name in amounts if getattr(augment, name)]
     told += [f'flip {augment.flip}'] if augment.flip else []
     told += [f'gamma {augment.gamma:g}'] if augment.gamma != 1 else []
@@ -266,7 +267,7 @@ def _terms():
 
 
 def _channels(system, name) -> int:
-    inner = system.method.twins and name.startswith(('s_shared', 's_head'))
+    inner = system.method.twins and names.sees_features(name)
     return system.config.segmentor.width if inner else system.channels
 
 

@@ -13,18 +13,17 @@ from test_configs import NAMES, TABLES
 from configs import base
 from synseg_jax.errors import InputError
 from synseg_jax.networks import ARCHITECTURES
-from synseg_jax.objective import losses
 from synseg_jax.specification import page
 from synseg_jax.specification.check import affects, check, check_complete, declaration, declared
 from synseg_jax.specification.field import AFFECTS, FrozenMapping, Range
 from synseg_jax.specification.resolve import flat
-from synseg_jax.specification.stage import Losses, Network, Stage
+from synseg_jax.specification.stage import Network, Stage
 
 BAD = {
     'seed': (-1, 2**32),
     'fold.of': (-1,),
     'context.spacing_mm': (-1.0, math.nan),
-    'pays.gen.adv_a': (-1.0, math.inf),
+    'pays.gen.adv_a': (-1.0, math.inf, 'x', ('linear', 1.0), ('linear', 0.0, 1.0, 0), ('linear', -1.0, 1.0, 9)),
     'rate.generator': (math.nan, math.inf, -1e-4),
     'optimizer.b1': (1.0, -0.1, math.nan),
     'optimizer.eps': (0.0,),
@@ -32,10 +31,11 @@ BAD = {
     'average': (1.0, math.nan),
     'history': (-1,),
     'loss.class_weights': ((1.0, math.nan), (1.0, -1.0), ('x', 1.0)),
-    'loss.cycle': ('l3',),
     'generator.width': (0, -4),
     'segmentor.blocks': (-1,),
     'augment.crop': (0.0, 1.5),
+    'augment.flip': ('x',),
+    'augment.fourier': (-0.1, 0.6),
     'augment.window': ((0, 3),),
     'train.batch': (0, -1, 1.5, True, 'x'),
     'train.steps': (-1,),
@@ -126,10 +126,7 @@ def test_base_holds_every_field_at_its_default():
 
 
 def test_choices_are_those_that_there_are():
-    """Declarations know no networks and losses; the names that they list are these."""
-    choices = {f.name: f.metadata['allowed'] for f in dataclasses.fields(Losses)}
-    assert set(choices['adversarial']) == set(losses.ADVERSARIAL) and set(choices['cycle']) == set(losses.CYCLE)
-    assert set(choices['segmentation']) == set(losses.SEGMENTATION)
+    """Declarations know no networks; the names that they list are these."""
     fields = {f.name for network in ARCHITECTURES.values() for f in dataclasses.fields(network)}
     assert {f.name for f in dataclasses.fields(Network)} - {'architecture'} <= fields
     assert set(dataclasses.fields(Network)[0].metadata['allowed']) == set(ARCHITECTURES)

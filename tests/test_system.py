@@ -34,6 +34,12 @@ def test_what_is_not_compiled_changes_no_system(elsewhere):
     assert one is other and one.step(6, over) is other.step(6, over)
 
 
+def test_augmentation_may_read_images_of_the_target():
+    plain, styled = _system(method='supervised'), _system(method='supervised', augment__fourier=0.05)
+    assert plain.domains == ('a',) and plain.arrays == {'a', 'label_a'}
+    assert styled.domains == ('a', 'b') and styled.arrays == {'a', 'b', 'label_a'}
+
+
 @pytest.mark.parametrize(
     'changed',
     [{'seed': 1}, {'rate__generator': 1.0}, {'train__steps': 6}, {'generator__width': 8}, {'loss__cycle': 'l2'}],

@@ -8,7 +8,6 @@ import tiny
 
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.objective import losses
-from synseg_jax.objective.terms import View
 from synseg_jax.runs import validation
 from synseg_jax.training.system import System
 
@@ -120,8 +119,7 @@ def test_the_held_out_loss_is_the_loss_that_is_trained(name):
     networks = Unsure('a', tiny.CLASSES[:count], method='shape_consistency', **changes)
     records = {d: [{'image': RECORD['image'], 'label': label, 'case': 0}] for d in 'ab'}
     found = validation.losses(networks, records)
-    view = View({}, {}, {}, networks.system.choices)
-    expected = float(view.segmentation(jnp.asarray(logits), jnp.asarray(label[None], jnp.int32)))
+    expected = float(networks.system.view({}).segmentation(jnp.asarray(logits), jnp.asarray(label[None], jnp.int32)))
     assert found == {('a', 0): pytest.approx(expected, rel=1e-5), ('b', 0): pytest.approx(expected, rel=1e-5)}
 
 

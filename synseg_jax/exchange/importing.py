@@ -9,7 +9,8 @@ from synseg_jax.exchange.card import PUBLISHED, Card
 from synseg_jax.exchange.tensors import SUFFIXES
 from synseg_jax.imaging import intensity
 from synseg_jax.inference.model_folder import Run
-from synseg_jax.objective.methods import OWNER, method
+from synseg_jax.objective import names
+from synseg_jax.objective.methods import method
 from synseg_jax.objective.terms import TERMS
 from synseg_jax.specification.parse import replaced
 from synseg_jax.specification.stage import Stage
@@ -17,7 +18,6 @@ from synseg_jax.training.system import KIND, System
 
 OURS = {theirs: ours for ours, theirs in PUBLISHED.items()}
 NAMED = re.compile(rf'(?:(?P<epoch>.+?)_)?(?:net_)?(?P<name>{"|".join(OURS)})(?P<suffix>\.pth|\.safetensors)')
-SHARED = ('s_shared', 's_head')  # parts of segmentors, built from the segmentor's own fields
 # The term by which a network is trained without any other.
 ALONE = {'g_ab': ('gen', 'idt_b'), 'g_ba': ('gen', 'idt_a'), 's_a': ('seg', 'seg_a'), 's_b': ('seg', 'seg_b')}
 
@@ -71,26 +71,27 @@ def with_card(config: Stage, card: Card) -> Run:
             'lesions': tuple(card.predict['lesions']),
         },
     )
+    own = pay_for(own, set(card.networks))
     channels = {domain: of['channel'] for domain, of in card.domains.items()}
     typical = {domain: tuple(of['typical']) for domain, of in card.domains.items() if 'typical' in of}
     return Run(Path(), own, card.classes, channels, typical)
 
 
-def _weights(card) -> dict[str, dict[str, float]]:
-    """The card's weights of terms; 0 for those of the method that it has not."""
-    usual = method(card.method).pays
-    return {player: {**dict.fromkeys(usual.get(player, {}), 0.0), **card.pays.get(player, {})} for player in KIND}
+def _weights(card) -> dict[str, dict[str, object]]:
+    """The card's weights of terms; 0 for those of the method that it lacks."""
+    usual, given = method(card.method).pays, {player: card.pays.get(player, {}) for player in KIND}
+    return {player: dict.fromkeys(usual.get(player, {}), 0.0) | dict(own) for player, own in given.items()}
 
 
 def _networks(card) -> dict[str, dict[str, object]]:
     """The fields of each kind of network."""
-    kinds = {KIND[OWNER[name[0]]]: of for name, of in card.networks.items() if not name.startswith(SHARED)}
+    kinds = {KIND[names.player(name)]: of for name, of in card.networks.items() if not names.sees_features(name)}
     return {kind: {f: v for f, v in of['fields'].items() if f != 'channels'} for kind, of in kinds.items()}
 
 
 def _segmentation(config, card) -> str:
     """The segmentation loss of `config`, unless it has another number of logits than the card's segmentors."""
-    one_logit = any(card.networks[names[-1]]['fields'].get('channels') == 1 for names in card.segments.values())
+    one_logit = any(card.networks[chain[-1]]['fields'].get('channels') == 1 for chain in card.segments.values())
     if one_logit:
         return 'binary_cross_entropy'
     usual = config.loss.segmentation

@@ -80,7 +80,7 @@ class Run:
         """The networks that were trained; InputError where stage.json describes none."""
         try:
             found = system_of(self.config, self.classes)
-            _ = found.networks, found.optimizers, found.choices  # made here, where errors are expected
+            _ = found.networks, found.optimizers, found.losses  # made here, where errors are expected
         except InputError as error:
             raise InputError(f'{self.folder / STAGE}: {error}; {DAMAGED}') from error
         return found

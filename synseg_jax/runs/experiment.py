@@ -260,7 +260,7 @@ def _check_stage(stage) -> None:
     """InputError for networks, losses or batches that cannot be."""
     system = System(stage, ('background', 'organ'))
     parallel.rows_per_device(stage.train.batch, parallel.mesh(stage.train.devices))
-    _ = system.networks, system.optimizers, system.augmentation, system.choices
+    _ = system.networks, system.optimizers, system.losses
     if stage.train.decay_steps > stage.train.steps > 0:
         raise InputError('train.decay_steps is larger than train.steps; lower it')
 

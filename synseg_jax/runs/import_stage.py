@@ -16,7 +16,7 @@ from synseg_jax.exchange.tensors import read_tensors
 from synseg_jax.exchange.torch_weights import fields, from_torch
 from synseg_jax.files import atomic_folder, write_json
 from synseg_jax.inference.model_folder import FORMAT, Run
-from synseg_jax.objective.methods import OWNER
+from synseg_jax.objective import names
 from synseg_jax.runs import stages
 from synseg_jax.runs.run_file import RUN
 from synseg_jax.specification.experiment import Experiment
@@ -69,9 +69,9 @@ def import_weights(
 def read(run: Run, files: Mapping[str, Path], weights: Path) -> dict[str, PyTree]:
     """The parameters of the stage's networks; InputError where files are missing, too many, or of other networks."""
     like = run.system.abstract_state(parallel.mesh(1)).params
-    for names, wrong in (like.keys() - files.keys(), 'missing'), (files.keys() - like.keys(), 'left over'):
-        if names:
-            listed = ', '.join(f'{PUBLISHED[name]} ({name})' for name in sorted(names))
+    for odd, wrong in (like.keys() - files.keys(), 'missing'), (files.keys() - like.keys(), 'left over'):
+        if odd:
+            listed = ', '.join(f'{PUBLISHED[name]} ({name})' for name in sorted(odd))
             raise InputError(f'{weights}: {wrong} for method {run.config.method}: {listed}')
     params = {}
     for name, file in files.items():
@@ -86,7 +86,7 @@ def read(run: Run, files: Mapping[str, Path], weights: Path) -> dict[str, PyTree
 
 def _remedy(name, network, found) -> str:
     """The flags with which the configuration would describe such weights, as far as they differ."""
-    kind = KIND[OWNER[name[0]]]
+    kind = KIND[names.player(name)]
     flags_ = [f'--config.{kind}.{field}={value}' for field, value in found.items() if getattr(network, field) != value]
     return f'; it would fit with {" ".join(flags_)}' if flags_ else ''
 

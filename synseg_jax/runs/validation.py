@@ -17,7 +17,7 @@ from synseg_jax.evaluation.metrics import dice
 from synseg_jax.evaluation.summary import NOT_ORGANS
 from synseg_jax.imaging.slices import fitted, with_mask
 from synseg_jax.inference.run_networks import Networks
-from synseg_jax.objective.terms import View
+from synseg_jax.objective.losses import ONE_LOGIT
 from synseg_jax.reports import figures
 from synseg_jax.training.system import System
 
@@ -143,9 +143,9 @@ def _mean_dice(predicted, reference, classes):
 def _loss(votes, labels, system) -> float:
     """The segmentation loss that the system trains on, of class probabilities."""
     logits = jnp.log(jnp.maximum(votes, LEAST))
-    if system.choices.segmentation == 'binary_cross_entropy':
+    if system.losses.segmentation in ONE_LOGIT:
         logits = logits[..., 1:] - logits[..., :1]
-    return float(View({}, {}, {}, system.choices).segmentation(logits, jnp.asarray(labels, jnp.int32)))
+    return float(system.view({}).segmentation(logits, jnp.asarray(labels, jnp.int32)))
 
 
 def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) -> list[dict]:

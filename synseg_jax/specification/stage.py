@@ -13,6 +13,7 @@ from synseg_jax.specification.field import (
     SHARE,
     FrozenMapping,
     Range,
+    Rule,
     field,
     group,
 )
@@ -31,26 +32,40 @@ class Start:
     networks: tuple[str, ...] = field((), 'the networks that are taken; empty: all', compiled=False)
 
 
+def _is_weight(value) -> bool:
+    """Whether a value is a finite number from 0 on, or a schedule of such numbers over a number of steps."""
+    if not isinstance(value, tuple | list):
+        return NOT_NEGATIVE.holds(value)
+    if len(value) != 4:
+        return False
+    kind, *numbers, steps = value
+    return isinstance(kind, str) and all(map(NOT_NEGATIVE.holds, numbers)) and POSITIVE_COUNT.holds(steps)
+
+
+WEIGHT = Rule(_is_weight, "a finite number from 0 on, or a schedule ('linear', first, last, steps)")
+
+
 @dataclass(frozen=True)
 class Weights:
-    """{term: weight} of each player, where it differs from the method's table."""
+    """{term: weight} of each player, where it differs from the method's table.
 
-    gen: Mapping[str, float] = field(FrozenMapping(), 'generators', NOT_NEGATIVE)
-    dis: Mapping[str, float] = field(FrozenMapping(), 'discriminators', NOT_NEGATIVE)
-    seg: Mapping[str, float] = field(FrozenMapping(), 'segmentors', NOT_NEGATIVE)
+    Terms are those of synseg_jax/objective/terms.py, schedules those of synseg_jax/objective/weights.py.
+    """
+
+    gen: Mapping[str, object] = field(FrozenMapping(), 'generators: terms of synseg_jax/objective/terms.py', WEIGHT)
+    dis: Mapping[str, object] = field(FrozenMapping(), 'discriminators', WEIGHT)
+    seg: Mapping[str, object] = field(FrozenMapping(), 'segmentors', WEIGHT)
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The loss functions that terms are made of."""
+    """The loss functions that terms are made of, by their names in synseg_jax/objective/losses.py."""
 
-    adversarial: str = field('lsgan', 'of generators and discriminators', ('lsgan', 'log_likelihood'))
-    cycle: str = field('l1', 'between an image and its reconstruction', ('l1', 'l2', 'ssim'))
-    segmentation: str = field(
-        'cross_entropy', 'binary_cross_entropy: 2 classes, one logit', ('cross_entropy', 'binary_cross_entropy', 'dice')
-    )
+    adversarial: str = field('lsgan', 'of generators and discriminators: ADVERSARIAL in synseg_jax/objective/losses.py')
+    cycle: str = field('l1', 'between an image and its reconstruction: CYCLE there')
+    segmentation: str = field('cross_entropy', 'SEGMENTATION there; binary_cross_entropy: 2 classes, one logit')
     class_weights: tuple[float, ...] = field((), 'one weight a class, in their order; empty: all 1', NOT_NEGATIVE)
-    by_weight: bool = field(False, 'divide the cross entropy by the sum of the weights, not by the pixels')
+    by_weight: bool = field(False, 'divide by the sum of the weights, not by the number of pixels (of classes in dice)')
 
 
 @dataclass(frozen=True)
@@ -114,6 +129,9 @@ class Augment:
     brightness: float = field(0.0, 'largest additive change of intensities', NOT_NEGATIVE)
     contrast: float = field(0.0, 'largest relative change of contrast', NOT_NEGATIVE)
     gamma: float = field(1.0, 'largest exponent, g or 1/g', POSITIVE)
+    fourier: float = field(
+        0.0, 'share of the frequencies whose amplitudes the source takes from a target image (FDA)', Range(high=0.5)
+    )
 
 
 @dataclass(frozen=True)
@@ -198,7 +216,7 @@ class Stage:
     masked: bool = field(False, 'translate images with the labels of both domains as one more channel')
     method: str = field('synseg', 'one of synseg_jax/objective/methods.py')
     pays: Weights = group(Weights, 'weights of terms')
-    order: str = field('together', 'all players look at the same old networks, or each at what those before it made',
+    order: str = field('together', 'all players see the networks before the step, or as updated by earlier players',
                        ('together', 'in turn'))  # fmt: skip
     loss: Losses = group(Losses, 'loss functions')
     generator: Network = group(Network, 'generators', width=64, blocks=9, resize=False, tanh=True)
