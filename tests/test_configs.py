@@ -238,26 +238,6 @@ def test_systems_can_be_built(name, data):
         assert callable(system.step(100, parallel.mesh(1)))
 
 
-def test_every_field_has_a_comment():
-    """On its line, or on the line above its group."""
-    lines = (FOLDER / 'base.py').read_text(encoding='utf-8').splitlines()
-    assignments = [i for i, line in enumerate(lines) if re.match(r'    c\.[\w.]+(, c\.[\w.]+)* = ', line)]
-    first = next(i for i, line in enumerate(lines) if line.startswith('def demonstrate'))
-    found = 0
-    for i in (i for i in assignments if i < first):
-        found += 1
-        above = i
-        while lines[above - 1].startswith('    c.') or lines[above - 1].startswith('    terms'):
-            above -= 1
-        commented = '  # ' in lines[i] or lines[above - 1].strip().startswith('#') or _obvious(lines[i])
-        assert commented, f'configs/base.py:{i + 1}: {lines[i].strip()}'
-    assert found > 40
-
-
-def _obvious(line):
-    return line.strip() in ('c.data_dir = data', 'c.seed = 0')
-
-
 @pytest.mark.parametrize('name', [name for name in NAMES if name != 'base'])
 def test_a_configuration_says_what_it_reproduces(name):
     text = importlib.import_module(f'configs.{name}').__doc__

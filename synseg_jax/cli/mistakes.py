@@ -52,7 +52,7 @@ def _illegal(name, value, text, line, known):
 def _no_field(text, line, error):
     """The field that the error speaks of, or the only one that is set, and the nearest field there is."""
     alike = re.search(r'Did you mean "(\w+)" instead', str(error))
-    remedy = (f'is {alike[1]} meant? ' if alike else '') + 'configs/base.py lists them'
+    remedy = (f'is {alike[1]} meant? ' if alike else '') + 'docs/configuration.md lists them'
     fields = [(flag, field) for flag in CONFIGURATIONS for field in line.overrides(flag)]
     for flag, field in fields:
         if len(fields) == 1 or any(part in text for part in field.split('.')):

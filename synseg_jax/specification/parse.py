@@ -11,8 +11,15 @@ from synseg_jax.specification.check import check, check_complete, value_type
 from synseg_jax.specification.data import Data
 from synseg_jax.specification.experiment import Experiment
 from synseg_jax.specification.field import FrozenMapping, leaves
-from synseg_jax.specification.resolve import nested, overlay, resolve
+from synseg_jax.specification.resolve import flat, nested, overlay, resolve
 from synseg_jax.specification.stage import Stage
+
+
+def defaults() -> ConfigDict:
+    """Every field at its default, to be changed by a configuration; without fields that architectures decide."""
+    tree = flat(mapping(Experiment()))
+    group_names = ('pays', 'table')  # of members that a configuration names itself
+    return ConfigDict(nested({k: v for k, v in tree.items() if v is not None and not k.startswith(group_names)}))
 
 
 def parse(config: ConfigDict) -> Experiment:
