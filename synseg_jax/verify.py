@@ -23,7 +23,7 @@ from rich.console import Console
 from synseg_jax.cli import command
 from synseg_jax.cli.options import Flag, Options, config_flag
 from synseg_jax.errors import InputError
-from synseg_jax.files.capture_warnings import overheard
+from synseg_jax.files.capture_warnings import capture_warnings
 from synseg_jax.formats import outputs
 from synseg_jax.preparation.checks.repair import repair
 from synseg_jax.preparation.checks.survey import survey
@@ -62,7 +62,7 @@ def check(options: Options) -> int:
     if any(one.beside for one in checked) and not options.repair:
         print('labels that lie on another grid than their scans: --repair --output=FOLDER writes copies that do not')
     if options.repair:
-        with overheard():  # what was told above
+        with capture_warnings():  # what was told above
             lines = repair(checked, options.output)
         for line in lines:
             print(f'repair: {line}')

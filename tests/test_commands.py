@@ -99,7 +99,7 @@ MISTAKES = {
     'workdir is a file': (
         'main',
         TINY + ':{records} --workdir={mr}/dataset.json',
-        'dataset.json is no folder; choose another',
+        'dataset.json is not a folder; choose another',
     ),
     'prepare without output': ('prepare', TINY, '--output is missing; --help shows an example'),
     'prepare nothing': ('prepare', TINY + ' --output=out', 'no scans: give --source=FOLDER'),

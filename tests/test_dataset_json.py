@@ -83,7 +83,7 @@ def test_fields_that_do_not_matter(tmp_path, changes):
     'text', ['[' * 100_000, '{"labels":' * 100_000, '{', '', '[]', '3', '{"a": 1' + '0' * 5000 + '}']
 )
 def test_no_json_of_a_dataset(tmp_path, text):
-    with pytest.raises(InputError, match=r'dataset\.json: (not readable as JSON|describes no dataset)') as error:
+    with pytest.raises(InputError, match=r'dataset\.json: (invalid JSON|describes no dataset)') as error:
         read_dataset(folder(tmp_path, text))
     assert '\n' not in str(error.value)
     with pytest.raises(InputError, match=r'dataset\.json: '):

@@ -498,7 +498,7 @@ def test_plain_with_contours_and_pictures(tmp_path):
             ['Images/a.nii.gz', 'x'],
             r'/Images: begins no known layout; did you mean images\?; expected: dataset.json, im',
         ),
-        (['dataset.json', 'images/a.nii.gz'], 'dataset.json: not readable as JSON'),
+        (['dataset.json', 'images/a.nii.gz'], 'dataset.json: invalid JSON'),
         ([], 'empty; expected: dataset.json, imagesTr/.*; images/<case>.*<n>/T2SPIR/DICOM_anon .T2SPIR.*LUNG1-.*'),
         (['dataset.json', 'img/img0001.nii.gz'], r'holds nnU-Net and BTCV; name one: f#nnU-Net, f#BTCV'),
     ],

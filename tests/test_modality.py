@@ -32,7 +32,7 @@ SETTINGS = Settings(
     ],
 )
 def test_names_of_channels(channel, name):
-    assert modality.named(channel) == name and intensity.is_ct(channel) == (name == 'CT')
+    assert modality.of_channel(channel) == name and intensity.is_ct(channel) == (name == 'CT')
 
 
 def test_a_ct_by_another_name_is_seen_in_hounsfield_units():
@@ -43,8 +43,8 @@ def test_a_ct_by_another_name_is_seen_in_hounsfield_units():
 
 def test_values_that_are_no_ct():
     mr, ct = np.float32([0, 5, 900]), np.float32([-1000, 0, 900])
-    assert 'no value below 0, as a CT has' in modality.unlike('CT_portal', mr)
-    assert not modality.unlike('CT', ct) and not modality.unlike('MR', mr)
+    assert 'no value below 0, unlike a CT' in modality.hu_warning('CT_portal', mr)
+    assert not modality.hu_warning('CT', ct) and not modality.hu_warning('MR', mr)
 
 
 def series(folder, kind='MR'):
@@ -94,13 +94,13 @@ def test_values_that_a_network_does_not_know(tmp_path, caplog):
     nib.save(nib.Nifti1Image(np.abs(tiny.scan(0, 'MR')[0]), tiny.AFFINE), path)
     read = given.reader('CT')
     read(path), read(path)
-    assert len(caplog.messages) == 1 and caplog.messages[0].startswith(f'{path}: no value below 0, as a CT has')
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith(f'{path}: no value below 0, unlike a CT')
 
 
 def test_a_broken_description_hinders_no_prediction(tmp_path, caplog):
     mr = dataset(tmp_path / 'set', 'MR', ORGANS)
     (mr / 'dataset.json').write_text('{')
-    assert len(given.scans(mr, 'CT')) == 2 and 'not readable as JSON' in caplog.text
+    assert len(given.scans(mr, 'CT')) == 2 and 'invalid JSON' in caplog.text
 
 
 @pytest.mark.parametrize(

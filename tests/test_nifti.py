@@ -97,14 +97,14 @@ def test_a_qform_that_is_no_rotation(tmp_path, caplog):
     path = _saved(tmp_path / 'scan.nii', quatern_b=3.0)
     with caplog.at_level('WARNING', logger='absl'):
         scan = scan_file.read(path)
-    assert 'its qform is no rotation; the sform is used' in caplog.text
+    assert 'its qform is not a rotation; the sform is used' in caplog.text
     np.testing.assert_allclose(scan.affine, AFFINE)
     caplog.clear()
     scan_file.write(tmp_path / 'labels.nii', ARRAY, scan)
     np.testing.assert_allclose(scan_file.read(tmp_path / 'labels.nii').affine, AFFINE)
     np.testing.assert_allclose(nib.load(tmp_path / 'labels.nii').get_qform(), AFFINE, atol=1e-5)
     assert not caplog.records
-    with pytest.raises(InputError, match='its qform is no rotation, and it has no sform'):
+    with pytest.raises(InputError, match='its qform is not a rotation, and it has no sform'):
         scan_file.read(_saved(path, quatern_b=3.0, sform=0))
 
 

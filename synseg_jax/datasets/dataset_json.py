@@ -53,7 +53,7 @@ def label_table(path: Path) -> Values:
             f'{path}: needs "labels", e.g. {{"background": 0, "liver": 1}} (whole numbers, or lists of them), but: '
             f'{_told(error)}'
         ) from error
-    if ignored := next((name for name in values if class_names.plain(name) == 'ignore'), None):
+    if ignored := next((name for name in values if class_names.normalised(name) == 'ignore'), None):
         raise InputError(f'{path}: {ignored!r} is for voxels that nobody labelled; label them or leave the scans out')
     class_names.check(values, str(path), regions=True)
     return values
@@ -82,7 +82,7 @@ def _pair(path, entry) -> tuple[Path, Path | None]:
 def _file(path, relative) -> Path:
     """What an entry names, below the folder of its dataset.json."""
     try:
-        return names.below(path.parent, relative)
+        return names.resolve_below(path.parent, relative)
     except InputError as error:
         raise InputError(f'{path}: lists {relative!r}, no path below its folder; bring the file there') from error
 

@@ -82,7 +82,7 @@ def _cases(folder, part, channels, subject):
     """Cases of one part (Tr or Ts), sorted by id; none where the part is not there."""
     image_of, labels = _image_of(folder / f'images{part}', channels), folder / f'labels{part}'
     # labels that carry the channel's number too are understood
-    return paired(image_of, names.as_known(scan_file.found(labels), image_of), subject, labels)
+    return paired(image_of, names.match_cases(scan_file.list_scans(labels), image_of), subject, labels)
 
 
 def _image_of(images, channels):
@@ -90,7 +90,7 @@ def _image_of(images, channels):
 
     `channels` is their number, 0 where nothing says it.
     """
-    scans = scan_file.found(images)
+    scans = scan_file.list_scans(images)
     if not any(key.endswith('_0000') for key in scans):
         return scans
     for key, path in scans.items():
@@ -98,14 +98,14 @@ def _image_of(images, channels):
         if not parts or int(parts[2]) >= (channels or names.MOST):
             told = f'{channels} channels in {JSON}' if channels else 'channels of a case'
             raise InputError(f'{path}: not one of the {told}; did you mean {key}_0000?')
-    return names.split_channels(scans)[0] if channels else names.of_channel(scans)
+    return names.split_channels(scans)[0] if channels else names.select_channel(scans)
 
 
 def _emptiness(images):
     """What is wrong with a folder of images that gave none."""
     if not images.is_dir():
         return f'no such folder{hint(images.name, [path.name for path in images.parent.iterdir() if path.is_dir()])}'
-    return f'no scans in it (known kinds: {scan_file.KINDS})'
+    return f'no scans in it (known formats: {scan_file.FORMATS})'
 
 
 def _listed(path, image, label, subject) -> Case:
@@ -114,7 +114,7 @@ def _listed(path, image, label, subject) -> Case:
         if not file.is_file():
             near = hint(file.name, _names_in(file.parent))
             raise InputError(f'{file}: no such file, though {JSON} lists it{near}')
-    key = names.checked_id(names.case_of(scan_file.name(image)).removesuffix('_0000'))
+    key = names.checked_id(names.case_of(scan_file.stem(image)).removesuffix('_0000'))
     return Case(key, subject_of(key, subject), image, label, path.parent / 'labelsTr' / f'{key}.nii.gz')
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from synseg_jax.datasets import dataset_json
 from synseg_jax.errors import InputError, warn
 from synseg_jax.formats import scan_file
-from synseg_jax.formats.names import plain
+from synseg_jax.formats.names import normalised
 from synseg_jax.imaging import modality
 from synseg_jax.imaging.volume import Volume
 
@@ -19,7 +19,7 @@ def scans(path: str | Path, channel: str) -> dict[str, Path]:
     said = _channels(Path(path))
     number = _number(said, channel)
     files = scan_file.inputs(path, number)
-    if said and modality.differ(modality.named(said[number]), modality.named(channel)):
+    if said and modality.differ(modality.of_channel(said[number]), modality.of_channel(channel)):
         warn('--input=%s: %s by its dataset.json, given to a network for %s', path, said[number], channel)
     warn_of_headers(files.values(), channel)
     return files
@@ -29,9 +29,9 @@ def warn_of_headers(files: Iterable[Path], channel: str) -> None:
     """Warns of DICOM series that are of another modality than a network knows."""
     tagged: dict[str, list[Path]] = {}
     for path in files:
-        tagged.setdefault(scan_file.tagged(path), []).append(path)
+        tagged.setdefault(scan_file.dicom_modality(path), []).append(path)
     for tag, (first, *others) in tagged.items():
-        if modality.differ(tag, modality.named(channel)):
+        if modality.differ(tag, modality.of_channel(channel)):
             more = f' and {len(others)} more scans' if others else ''
             warn('%s%s: %s by DICOM header, given to a network for %s', first, more, tag, channel)
 
@@ -42,7 +42,7 @@ def reader(channel: str) -> Callable[[Path], Volume]:
 
     def read(path):
         scan = scan_file.read(path)
-        if not told and (odd := modality.unlike(channel, scan.array)):
+        if not told and (odd := modality.hu_warning(channel, scan.array)):
             warn('%s: %s (said of the first such scan alone)', path, odd)
             told.append(path)
         return scan
@@ -64,7 +64,7 @@ def _channels(path) -> tuple[str, ...]:
 
 def _number(said, channel) -> int:
     """The number of the channel of that name, or else of the only one of its modality, or else 0."""
-    by_name = [number for number, name in enumerate(said) if plain(name) == plain(channel)]
-    known = modality.named(channel)
-    alike = [number for number, name in enumerate(said) if known and modality.named(name) == known]
+    by_name = [number for number, name in enumerate(said) if normalised(name) == normalised(channel)]
+    known = modality.of_channel(channel)
+    alike = [number for number, name in enumerate(said) if known and modality.of_channel(name) == known]
     return by_name[0] if by_name else alike[0] if len(alike) == 1 else 0

@@ -69,7 +69,7 @@ def _check_names(cases) -> None:
 
 def _asked(dataset, channel) -> Dataset:
     """The dataset, unless what is asked for is another of its channels than the first, which is read."""
-    if class_names.plain(channel) in map(class_names.plain, dataset.channel_names[1:]):
+    if class_names.normalised(channel) in map(class_names.normalised, dataset.channel_names[1:]):
         raise InputError(
             f'{dataset.named_in}: of its channels, {", ".join(dataset.channel_names)}, only the first is read; '
             f'copy the files of {channel} into a dataset of their own'

@@ -32,12 +32,12 @@ class Plain:
         there = [folder / name for name in LABELS if (folder / name).is_dir()]
         if len(there) > 1:
             raise InputError(f'{there[1]}: labels lie in {there[0].name} too; keep one of the two folders')
-        images = _one_channel(scan_file.found(folder / IMAGES))
+        images = _one_channel(scan_file.list_scans(folder / IMAGES))
         if not images:
-            raise InputError(f'{folder / IMAGES}: no scans in it (known kinds: {scan_file.KINDS})')
+            raise InputError(f'{folder / IMAGES}: no scans in it (known formats: {scan_file.FORMATS})')
         place = there[0] if there else folder / LABELS[0]
         labels = names.by_case(_label_files(place)) if there else {}
-        cases = paired(images, names.as_known(labels, images), subject, place)
+        cases = paired(images, names.match_cases(labels, images), subject, place)
         return Dataset(folder, (), _segments(labels.values()), cases, named_in=str(folder / 'dataset.json'))
 
 
@@ -51,7 +51,7 @@ class Alone:
     tree = '<case>.nii.gz, without labels'
 
     def fits(self, folder: Path) -> bool:
-        return any(scan_file.kind(path) not in ('', '/', '.dcm') for path in folder.iterdir()) or any(
+        return any(scan_file.suffix(path) not in ('', '/', '.dcm') for path in folder.iterdir()) or any(
             path.is_file() and not path.name.startswith('.') and series.is_dicom(path)
             for part in ('*', '*/*')
             for path in folder.glob(part)
@@ -60,7 +60,7 @@ class Alone:
     def read(self, folder: Path, subject: str) -> Dataset:
         if drawn := next(filter(_drawn, sorted(folder.iterdir())), None):
             raise InputError(f'{drawn}: a label map by its name; put scans into images/ and label maps into labels/')
-        images = _one_channel(scan_file.found(folder))
+        images = _one_channel(scan_file.list_scans(folder))
         cases = [Case(names.checked_id(key), subject_of(key, subject), images[key], None) for key in images]
         return Dataset(folder, (), {}, tuple(cases), named_in=str(folder / 'dataset.json'))
 
@@ -68,7 +68,7 @@ class Alone:
 def _segments(labels: Collection[Path]) -> Values:
     """The classes of 3D Slicer's segmentations, if all labels are such: by name, for every file has its own values."""
     named = [slicer.segments(path) for path in labels]
-    found = {name: glob.escape(name) for own in named for name in own if names.plain(name) != 'background'}
+    found = {name: glob.escape(name) for own in named for name in own if names.normalised(name) != 'background'}
     return {'background': 0, **found} if found and all(named) else {}
 
 
@@ -83,11 +83,11 @@ def _one_channel(found: Mapping[str, Path]) -> dict[str, Path]:
 
 def _drawn(path) -> bool:
     """Whether a scan is a label map by its name."""
-    scan = series.series_in(path) if path.is_dir() else scan_file.kind(path) not in ('', '.dcm')
-    return bool(scan) and not path.name.startswith('.') and names.of_labels(scan_file.name(path))
+    scan = series.series_in(path) if path.is_dir() else scan_file.suffix(path) not in ('', '.dcm')
+    return bool(scan) and not path.name.startswith('.') and names.is_label_name(scan_file.stem(path))
 
 
 def _label_files(folder) -> list[tuple[str, Path]]:
     """Name without suffix, and path, of whatever may hold labels."""
-    inside = [path for path in sorted(folder.iterdir()) if not path.name.startswith('.') and scan_file.kind(path)]
-    return [(scan_file.name(path), path) for path in inside]
+    inside = [path for path in sorted(folder.iterdir()) if not path.name.startswith('.') and scan_file.suffix(path)]
+    return [(scan_file.stem(path), path) for path in inside]

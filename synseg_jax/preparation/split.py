@@ -8,7 +8,7 @@ from synseg_jax.datasets import class_names
 from synseg_jax.datasets.cases import ROLES, Case, Dataset, split
 from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError, known, warn
-from synseg_jax.formats.label_maps import Values, several
+from synseg_jax.formats.label_maps import Values, as_tuple
 from synseg_jax.imaging import intensity, slices
 from synseg_jax.preparation.records import MANIFEST, Manifest
 from synseg_jax.preparation.settings import Settings
@@ -149,7 +149,7 @@ def _checked(classes, dataset, chosen: bool) -> tuple[str, ...]:
         raise InputError(f'{path}: no label {", ".join(absent)}; it has {has}{near}; set data.classes or --labels')
     if extra and not chosen:
         raise InputError(f'{path}: labels {", ".join(extra)} are not among the classes; name data.classes explicitly')
-    if 0 not in several(dataset.labels[classes[0]]):
+    if 0 not in as_tuple(dataset.labels[classes[0]]):
         raise InputError(
             f'data.classes: the first, {classes[0]}, has value {dataset.labels[classes[0]]} in {path}, not 0'
         )

@@ -8,7 +8,7 @@ from synseg_jax.datasets import class_names
 from synseg_jax.datasets.cases import Dataset
 from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError
-from synseg_jax.files.capture_warnings import overheard
+from synseg_jax.files.capture_warnings import capture_warnings
 from synseg_jax.preparation.checks import across
 from synseg_jax.preparation.checks.case import WORKERS, Checked, Problem, check_headers, check_voxels
 from synseg_jax.preparation.settings import Settings
@@ -69,7 +69,7 @@ def planned(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], list
 
 def _planned(sets, settings) -> tuple[list[Role], list[Problem]]:
     """The roles of sets, none where they will not do, and what was said."""
-    with overheard() as said:
+    with capture_warnings() as said:
         try:
             roles, refused = plan(sets, settings)[0], []
         except InputError as error:
@@ -96,7 +96,7 @@ def _classes(sets, settings) -> tuple[str, ...]:
 
 def _read(scans, settings) -> Dataset | None:
     try:
-        with overheard():
+        with capture_warnings():
             return read_dataset(scans.folder, settings.subject, scans.channel, scans.labels)
     except InputError:
         return None  # which `plan` has told
