@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
 
 def measure(options: Options) -> None:
     """Measure the folder that --predictions names, and print the table."""
-    labels = class_names.parsed(options.labels) if options.labels else None
+    labels = class_names.parse(options.labels) if options.labels else None
     _check_output(Path(options.output), Path(options.predictions), Path(options.references))
     cases, summarised = evaluate_folder(options.predictions, options.references, labels, partial=options.partial)
     write(options.output, cases, summarised)

@@ -22,7 +22,7 @@ from absl import flags
 
 from synseg_jax.cli import command
 from synseg_jax.cli.options import Flag, Options
-from synseg_jax.datasets import given
+from synseg_jax.datasets import input_scans
 from synseg_jax.errors import known
 from synseg_jax.formats import outputs, scan_file, straight
 from synseg_jax.inference.predict_scans import check_flips, predict
@@ -55,7 +55,7 @@ def segment(options: Options) -> None:
     scan_file.require_input(options.input)
     trained = open_run.find(options.workdir, options.system or '', 's', unfinished=options.unfinished)
     channel = trained.run.channels[known('domain', options.domain, trained.run.channels)]
-    files, output = given.scans(options.input, channel), Path(options.output)
+    files, output = input_scans.scans(options.input, channel), Path(options.output)
     extras = [name for name in ('probabilities', 'volumes', 'overlays', 'dicom_seg') if getattr(options, name)]
     _check_output(options, files.values(), extras)
     for field in ('flips', 'components'):
@@ -63,7 +63,7 @@ def segment(options: Options) -> None:
             trained.config.predict[field] = value
     check_flips(trained)
     write = straight.writer(options.straighten)
-    written = predict(trained, files, output, options.domain, given.reader(channel), extras, write)
+    written = predict(trained, files, output, options.domain, input_scans.reader(channel), extras, write)
     print(f'{len(written)} label maps in {output}')
 
 

@@ -24,7 +24,7 @@ from absl import flags
 
 from synseg_jax.cli import command
 from synseg_jax.cli.options import Flag, Options
-from synseg_jax.datasets import given
+from synseg_jax.datasets import input_scans
 from synseg_jax.errors import InputError, known
 from synseg_jax.formats import outputs, straight
 from synseg_jax.inference.synthesize_scans import OTHER, labelled_set, synthesize, translate
@@ -67,7 +67,7 @@ def write_scans(options: Options) -> None:
         print(f'{synthesize(trained, labels, output, domain, added or None, write)} labelled scans in {output}')
     else:
         channel = trained.run.channels[domain]
-        files = {case.id: case.image for case in labels.cases} if labels else given.scans(options.input, channel)
+        files = {case.id: case.image for case in labels.cases} if labels else input_scans.scans(options.input, channel)
         print(f'{translate(trained, files, output, domain, labels, write)} synthetic scans in {output}')
 
 

@@ -129,7 +129,7 @@ def test_names_that_are_no_text(tmp_path, read):
 
 def test_channels_that_are_no_text(tmp_path):
     save(tmp_path / 'a.nii.gz')
-    with pytest.raises(InputError, match=r"--channel: 'M.udcfcller' is no name; give e.g. CT"):
+    with pytest.raises(InputError, match=r"--channel: 'M.udcfcller' has unprintable characters; give e.g. CT"):
         read_dataset(tmp_path, channel='M\udcfcller')
 
 

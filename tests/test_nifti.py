@@ -114,7 +114,7 @@ def test_a_sheared_grid_has_no_qform(tmp_path, source, caplog):
     like = Volume(ARRAY, SHEARED)
     if source != 'array':
         like = scan_file.read(_saved(tmp_path / 'scan.nii', affine=SHEARED, qform=source == 'both forms'))
-    scan_file._tell_shear.cache_clear()
+    scan_file._warn_shear.cache_clear()
     caplog.clear()
     for name in ('a.nii.gz', 'b.nii.gz'):
         scan_file.write(tmp_path / name, ARRAY, like, 'label')

@@ -173,7 +173,7 @@ def test_which_cases_are_meant(tmp_path):
 
 def test_all_classes_must_be_labelled(tmp_path, caplog):
     folder = tiny.write_dataset(tmp_path / 'set', 'MR', 1)
-    with pytest.raises(InputError, match='dataset.json: no label kidney, which the system knows; label it'):
+    with pytest.raises(InputError, match='dataset.json: no label kidney, a class of the system; label it'):
         nnunet_writer.labelled(folder, (*tiny.CLASSES, 'kidney'))
     dataset = nnunet_writer.labelled(folder, ('background', 'spleen'))
     assert 'dataset.json: labels liver become background' in caplog.text

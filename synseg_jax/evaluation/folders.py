@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from synseg_jax.datasets import class_names
-from synseg_jax.datasets.dataset_json import JSON, label_table
+from synseg_jax.datasets.dataset_json import JSON, class_values
 from synseg_jax.errors import InputError, warn
 from synseg_jax.evaluation import metrics, summary
 from synseg_jax.files.capture_warnings import capture_warnings
@@ -149,7 +149,7 @@ def _label_maps(folder: str | Path) -> dict[str, Path]:
 def _named(folders: Sequence[Path]) -> Values:
     """The values of the classes by the first `dataset.json` in these folders; empty without one."""
     path = next((path for folder in folders if (path := folder / JSON).is_file()), None)
-    return label_table(path) if path else {}
+    return class_values(path) if path else {}
 
 
 def _organs(values: Values) -> dict[str, tuple[str, Set[int]]]:

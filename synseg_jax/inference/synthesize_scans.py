@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 from rich.progress import track
 
-from synseg_jax.datasets import class_names, given, nnunet_writer
+from synseg_jax.datasets import class_names, input_scans, nnunet_writer
 from synseg_jax.datasets.cases import Dataset
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import atomic_folder
@@ -23,12 +23,12 @@ GENERATORS = {'a': 'g_ab', 'b': 'g_ba'}
 
 def labelled_set(trained, flag, folder, labels, domain) -> Dataset:
     """The labelled scans of a domain in the folder that a flag names; `labels` are their classes as text."""
-    channel, values = trained.run.channels[domain], class_names.parsed(labels) if labels else None
+    channel, values = trained.run.channels[domain], class_names.parse(labels) if labels else None
     found = nnunet_writer.labelled(folder, trained.run.classes, channel, values)
     other = modality.differ(modality.of_channel(found.channel), modality.of_channel(channel))
     if other or intensity.is_ct(found.channel) != intensity.is_ct(channel):
         raise InputError(f'--{flag}={folder}: its channel is {found.channel}, not {channel}; see --domain')
-    given.warn_of_headers((case.image for case in found.cases), channel)
+    input_scans.warn_of_headers((case.image for case in found.cases), channel)
     return found
 
 

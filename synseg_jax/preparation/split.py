@@ -97,7 +97,7 @@ def _recalled(manifest, entry, cases) -> Dataset:
 
 def _spelt(dataset, classes) -> Dataset:
     """The same with its labels under the names of the classes."""
-    return replace(dataset, labels=class_names.spelt(dataset.labels, classes))
+    return replace(dataset, labels=class_names.match_names(dataset.labels, classes))
 
 
 def _classes_of(sets, datasets):
@@ -106,7 +106,7 @@ def _classes_of(sets, datasets):
     dataset = datasets[chosen.name]
     if not dataset.labels:
         raise InputError(f'{dataset.named_in}: no classes; name them, --labels={chosen.name}=background:0,liver:1')
-    return class_names.apart(dataset.labels)
+    return class_names.disjoint(dataset.labels)
 
 
 def _cast(scans, dataset, settings) -> dict[str, list[Case]]:
@@ -145,7 +145,7 @@ def _checked(classes, dataset, chosen: bool) -> tuple[str, ...]:
     extra = [name for name in dataset.labels if name not in classes]
     absent = [name for name in classes if name not in dataset.labels]
     if absent:
-        has, near = ', '.join(dataset.labels) or 'none', class_names.alike(absent[0], extra)
+        has, near = ', '.join(dataset.labels) or 'none', class_names.suggestion(absent[0], extra)
         raise InputError(f'{path}: no label {", ".join(absent)}; it has {has}{near}; set data.classes or --labels')
     if extra and not chosen:
         raise InputError(f'{path}: labels {", ".join(extra)} are not among the classes; name data.classes explicitly')

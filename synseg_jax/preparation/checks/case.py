@@ -44,9 +44,7 @@ class Checked:
     problems: list[Problem] = field(default_factory=list)
     snapped: bool = False
     beside: bool = False  # whether the label lies on another grid
-    held: list[int | str] = field(
-        default_factory=list
-    )  # in a label that nothing names, see `label_maps.present_values`
+    held: list[int | str] = field(default_factory=list)  # label values without name, see `label_maps.present_values`
     modality: str = ''  # by DICOM header
     digest: str = ''
     body: Float[np.ndarray, '3'] | None = None  # its middle, RAS mm
@@ -130,7 +128,7 @@ def classes_of(role: Role) -> tuple[str, ...]:
     if role.classes is not None:
         return role.classes
     labels = role.dataset.labels
-    names = class_names.apart(labels)
+    names = class_names.disjoint(labels)
     return names if names and 0 in as_tuple(labels[names[0]]) else ('background', *names)
 
 

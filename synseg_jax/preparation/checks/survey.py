@@ -82,7 +82,7 @@ def _whole(scans, settings, classes) -> list[Role]:
     dataset = _read(scans, settings)
     if dataset is None:
         return []
-    dataset = replace(dataset, labels=class_names.spelt(dataset.labels, classes))
+    dataset = replace(dataset, labels=class_names.match_names(dataset.labels, classes))
     cases = [*dataset.cases, *dataset.test_cases]
     return [Role(scans.name, '', scans.domain, dataset, cases, None)]
 
@@ -91,7 +91,7 @@ def _classes(sets, settings) -> tuple[str, ...]:
     """The classes that a plan would have, as far as any set names some."""
     order = sorted(sets, key=lambda scans: (scans.name != 'source', scans.domain))
     named = [dataset.labels for scans in order if (dataset := _read(scans, settings)) and dataset.labels]
-    return class_names.apart(named[0]) if named else ()
+    return class_names.disjoint(named[0]) if named else ()
 
 
 def _read(scans, settings) -> Dataset | None:
