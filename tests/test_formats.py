@@ -30,7 +30,7 @@ def test_nifti_files_against_nibabel(shared):
     for path in sorted((shared / 'data/formats').rglob('*.nii.gz')):
         image = nib.load(path)
         if image.ndim > 3:
-            with pytest.raises(InputError, match=f'{path.name}: has 4 dimensions .*; extract the one'):
+            with pytest.raises(InputError, match=f'{path.name}: has 4 dimensions .*; extract one'):
                 scan_file.read(path)
             continue
         read = scan_file.read(path)

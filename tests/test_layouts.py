@@ -380,7 +380,7 @@ def test_decathlon_of_four_dimensions(tmp_path):
     folder = _msd(
         tmp_path / 'several', {'0': 'background', '1': 'a', '2': 'b', '3': 'c', '4': 'd'}, {'0': 'T2', '1': 'ADC'}
     )
-    with pytest.raises(InputError, match=r'dataset.json: 2 channels \(T2, ADC\) in one 4-D file a scan; write'):
+    with pytest.raises(InputError, match=r'dataset.json: 2 channels \(T2, ADC\) in one 4-D file per scan; write'):
         read_dataset(folder)
     folder = _msd(tmp_path / 'one', {'0': 'background', '1': 'a', '2': 'b', '3': 'c', '4': 'd'})
     for n in (1, 2):
@@ -419,7 +419,7 @@ VALUES = {'background': 0, 'liver': 200, 'spleen': 500}
 
 def test_plain(tmp_path):
     folder = _plain(tmp_path / 'mine')
-    with pytest.raises(InputError, match='mine/dataset.json: no such file; .*--channel=SET=CT, and --labels, take its'):
+    with pytest.raises(InputError, match='mine/dataset.json: no such file; .*or give --channel=SET=CT and --labels'):
         read_dataset(folder)
     dataset = read_dataset(folder, channel='CT', labels=VALUES)
     assert [case.id for case in dataset.cases] == ['p1', 'p3', 'p4'] and dataset.labels == VALUES
@@ -454,7 +454,7 @@ def test_scans_alone(tmp_path):
     [
         (['a.nii.gz', 'a_Seg.nii.gz'], 'a_Seg.nii.gz: named like a label map; put scans into images/'),
         (['a.nii.gz', 'a.nrrd'], r'a\.nrrd: the same case as a\.nii\.gz'),
-        (['a_0000.nii.gz', 'a_0001.nii.gz'], 'a_0001.nii.gz: another channel of a_0000.nii.gz; leave'),
+        (['a_0000.nii.gz', 'a_0001.nii.gz'], 'a_0001.nii.gz: another channel of a_0000.nii.gz; keep only'),
     ],
 )
 def test_what_is_no_folder_of_scans(tmp_path, files, message):
@@ -494,7 +494,10 @@ def test_plain_with_contours_and_pictures(tmp_path):
         (['images/a.nii.gz', 'labels/a.nii.gz', 'masks/a.nii.gz'], 'masks: labels lie in labels too; keep one'),
         (['images/a.nii.gz', 'images/a_image.nii.gz'], 'a_image.nii.gz: the same case as a.nii.gz'),
         (['images/a.nii.gz', 'labels/a.nii.gz', 'labels/a.nrrd'], r'a\.nrrd: the same case as a\.nii\.gz'),
-        (['images/a_0000.nii.gz', 'images/a_0001.nii.gz'], 'a_0001.nii.gz: another channel of a_0000.nii.gz; leave'),
+        (
+            ['images/a_0000.nii.gz', 'images/a_0001.nii.gz'],
+            'a_0001.nii.gz: another channel of a_0000.nii.gz; keep only',
+        ),
         (['images/a.txt'], 'images: no scans in it'),
         (
             ['Images/a.nii.gz', 'x'],

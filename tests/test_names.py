@@ -162,7 +162,7 @@ def test_dicom_beside_other_scans_is_told(tmp_path, caplog):
 
 @pytest.mark.parametrize('relative', ['../x.nii', '/x.nii', 'a/../../x.nii', '', 'a\0'])
 def test_paths_that_leave_a_folder(tmp_path, relative):
-    with pytest.raises(InputError, match='no path below this folder'):
+    with pytest.raises(InputError, match='not a path below this folder'):
         names.resolve_below(tmp_path, relative)
 
 

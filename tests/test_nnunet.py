@@ -86,7 +86,7 @@ def test_the_first_class_is_the_background(tmp_path):
 
 @pytest.mark.parametrize('name', ['synthetic_ct', 'Dataset1_CT', 'Dataset201', 'Dataset201_', 'Dataset201_a b', 'x/..'])
 def test_names_that_are_not_found(tmp_path, name):
-    with pytest.raises(InputError, match='are named DatasetNNN_Name; write to e.g. Dataset201_SyntheticCT'):
+    with pytest.raises(InputError, match='named DatasetNNN_Name; write to e.g. Dataset201_SyntheticCT'):
         write(tmp_path / name)
     assert not list(tmp_path.iterdir())
 

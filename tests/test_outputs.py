@@ -47,7 +47,7 @@ def _with(folder, link):
 
 @pytest.mark.parametrize('way', WAYS)
 def test_an_output_that_is_or_holds_an_input(scans, way):
-    with pytest.raises(InputError, match='--output=.*: (is|holds) the input .*; choose another --output'):
+    with pytest.raises(InputError, match='--output=.*: (is|contains) the input .*; choose another --output'):
         outputs.check(WAYS[way](scans), [scans], [scans / 'ct.nii.gz'])
 
 

@@ -72,11 +72,11 @@ class _Mismatch(ValueError):
     """A value that does not match the schema at field `where`."""
 
     def __init__(self, where: str, expected: str, value: object):
-        actual = '' if isinstance(value, _Missing) else f', found {_short(value)}'
+        actual = '' if isinstance(value, _Absent) else f', found {_short(value)}'
         super().__init__(f'{where or "the file"}: {expected} is wanted{actual}')
 
 
-class _Missing:
+class _Absent:
     """The value of a missing field."""
 
 
@@ -112,13 +112,13 @@ def _object(value, kind, where) -> dict:
     _instance(value, dict, where)
     hints = _hints(kind)
     if typing.is_typeddict(kind):
-        required = kind.__required_keys__
+        needed = kind.__required_keys__
     else:
         declared = [field for field in fields(kind) if hints[field.name] is not Path]
-        required = {field.name for field in declared if field.default is field.default_factory is MISSING}
+        needed = {field.name for field in declared if field.default is field.default_factory is MISSING}
         hints = {field.name: hints[field.name] for field in declared}
-    if missing := sorted(required - value.keys()):
-        raise _Mismatch(_at(where, missing[0]), _words(hints[missing[0]]), _Missing())
+    if missing := sorted(needed - value.keys()):
+        raise _Mismatch(_at(where, missing[0]), words(hints[missing[0]]), _Absent())
     kept = value if typing.is_typeddict(kind) else value.keys() & hints
     return {name: _conform(value[name], hints.get(name, Any), _at(where, name)) for name in kept}
 
@@ -129,14 +129,14 @@ def _either(value, kinds, where):
             return _conform(value, kind, where)
         except _Mismatch:
             continue
-    raise _Mismatch(where, ' or '.join(map(_words, kinds)), value)
+    raise _Mismatch(where, ' or '.join(map(words, kinds)), value)
 
 
 def _annotated(value, where, kind, *checks):
-    converted = _conform(value, kind, where)
-    if not all(check.holds(converted) for check in checks):
-        raise _Mismatch(where, ' '.join([_words(kind), *(check.words for check in checks)]), value)
-    return converted
+    found = _conform(value, kind, where)
+    if not all(check.holds(found) for check in checks):
+        raise _Mismatch(where, ' '.join([words(kind), *(check.words for check in checks)]), value)
+    return found
 
 
 def _literal(value, choices, where):
@@ -175,7 +175,7 @@ def _instance(value, kind, where):
 def _plain(value, where, depth=0):
     """Any JSON value of limited depth with numbers in range."""
     if depth > MAX_DEPTH:
-        raise _Mismatch(where.split('[')[0], f'at most {MAX_DEPTH} levels', _Missing())
+        raise _Mismatch(where.split('[')[0], f'at most {MAX_DEPTH} levels', _Absent())
     if isinstance(value, dict):
         return {name: _plain(item, _at(where, name), depth + 1) for name, item in value.items()}
     if isinstance(value, list):
@@ -183,17 +183,17 @@ def _plain(value, where, depth=0):
     return _scalar(value, type(value), where)
 
 
-def _words(kind) -> str:
-    """The name of a type in errors."""
+def words(kind: Any) -> str:
+    """The name of a type in errors and documents."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is NotRequired:
-        return _words(args[0])
+        return words(args[0])
     if origin is Annotated:
-        return ' '.join([_words(args[0]), *(check.words for check in args[1:])])
+        return ' '.join([words(args[0]), *(check.words for check in args[1:])])
     if origin is Literal:
         return ' or '.join(map(repr, args))
     if origin in (Union, UnionType):
-        return ' or '.join(map(_words, args))
+        return ' or '.join(map(words, args))
     return WORDS.get(origin or kind, WORDS[dict])
 
 

@@ -1,6 +1,6 @@
-"""Schemas of run.json (of a workdir), stage.json (of a trained stage) and parts of card.json (of an export).
+"""What the JSON files of trained stages hold: run.json of a workdir, stage.json of a stage, and parts of card.json.
 
-Of a stage's configuration they cover the fields from which its networks are built and applied.
+Of a stage's configuration these are the fields that its networks are built from and applied with.
 """
 
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
@@ -20,7 +20,7 @@ Inside = Annotated[str, Check('that may not leave this folder', inside)]
 
 
 class Fields(TypedDict):
-    """A network: its architecture and that architecture's fields."""
+    """A network's architecture, and the fields that it has of these."""
 
     architecture: Literal['resnet', 'patchgan', 'unet', 'res_unet', 'shared', 'head']
     channels: NotRequired[Count]
@@ -39,14 +39,14 @@ class Fields(TypedDict):
 
 
 class Context(TypedDict):
-    """2.5-D input: number of neighbour slices on each side, and their distance in mm."""
+    """The slices on each side of the middle one, and their distance."""
 
     slices: Annotated[int, between(0, 64)]
     spacing_mm: Length
 
 
 class Predict(TypedDict):
-    """Prediction: from probabilities to labels. NotRequired fields are absent from files of earlier versions."""
+    """How labels come out of probabilities; `later` fields are absent from files of earlier versions."""
 
     batch: Some
     resample: Literal['nearest', 'linear']
@@ -56,7 +56,7 @@ class Predict(TypedDict):
 
 
 class Data(TypedDict):
-    """The input grid and intensities of the networks."""
+    """What networks look at."""
 
     size: Size
     spacing_mm: Length
@@ -71,7 +71,7 @@ class Data(TypedDict):
 
 
 class Loss(TypedDict):
-    """Names of the losses, and class weights."""
+    """The losses by name, and the weights of the classes."""
 
     adversarial: str
     cycle: str
@@ -81,7 +81,7 @@ class Loss(TypedDict):
 
 
 class Augment(TypedDict):
-    """Augmentation; `window`, unless empty, is the size of the training crops."""
+    """How much images change in training; `window`, unless empty, is the size that networks are trained on."""
 
     window: Size | Annotated[tuple[int, ...], Check('of none', lambda size: not size)]
     crop: float
@@ -95,20 +95,20 @@ class Augment(TypedDict):
 
 
 class Train(TypedDict):
-    """The fields of the training schedule that checkpoints depend on."""
+    """How long training lasts, as far as it shows in checkpoints."""
 
     batch: Some
     save_every: Annotated[int, between(1, 2**40)]
 
 
 class Atlases(TypedDict):
-    """Voxel spacing in which atlases are registered."""
+    """The voxels in which atlases are registered."""
 
     spacing_mm: Annotated[float, Check('(mm), from 0.01 to 1000', lambda mm: 0.01 <= mm <= 1000)]
 
 
 class Optimizer(TypedDict):
-    """Update rule and its hyperparameters."""
+    """The rule, and its numbers."""
 
     rule: str
     b1: float
@@ -145,14 +145,14 @@ class Config(TypedDict):
 
 
 class Channels(TypedDict):
-    """The modality of each training domain."""
+    """The modality of each domain that was trained on."""
 
     a: NotRequired[str]
     b: NotRequired[str]
 
 
 class Typical(TypedDict):
-    """The intensities that 0 and 1 stand for in synthetic scans of each domain."""
+    """What 0 and 1 stand for in the synthetic scans of each domain."""
 
     a: NotRequired[Range]
     b: NotRequired[Range]
@@ -168,14 +168,14 @@ class StageFile(TypedDict):
 
 
 class Systems(TypedDict):
-    """A workdir's configuration: its systems by name, and the default one (`chosen`)."""
+    """Of the configuration of a workdir: the systems by name, and the one that is used unless another is named."""
 
     chosen: str
     systems: dict[str, dict[str, Any]]
 
 
 class RunFile(TypedDict):
-    """run.json: the configuration, the digest of its records, and the folders of each system's stages."""
+    """run.json: the configuration, the records' request, and the folders of each system's stages, trained or begun."""
 
     config: Systems
     records: NotRequired[str]
