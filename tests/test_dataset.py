@@ -99,7 +99,7 @@ def test_version_1_description(tmp_path):
         (
             ('imagesTr/a_0000.nii.gz',),
             DESCRIPTION | {'labels': {'x': 1, 'ignore': 2}},
-            "ignore label 'ignore' is not supported",
+            "ignore label 'ignore'",
         ),
         (('imagesTr/a_0000.nii.gz',), [DESCRIPTION], 'dataset.json: not a dataset description'),
     ],

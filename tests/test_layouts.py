@@ -454,7 +454,7 @@ def test_scans_alone(tmp_path):
     [
         (['a.nii.gz', 'a_Seg.nii.gz'], 'a_Seg.nii.gz: named like a label map; put scans into images/'),
         (['a.nii.gz', 'a.nrrd'], r'a\.nrrd: the same case as a\.nii\.gz'),
-        (['a_0000.nii.gz', 'a_0001.nii.gz'], 'a_0001.nii.gz: another channel of a_0000.nii.gz; keep only'),
+        (['a_0000.nii.gz', 'a_0001.nii.gz'], 'a_0001.nii.gz: another channel of a_0000.nii.gz; keep'),
     ],
 )
 def test_what_is_no_folder_of_scans(tmp_path, files, message):
@@ -496,7 +496,7 @@ def test_plain_with_contours_and_pictures(tmp_path):
         (['images/a.nii.gz', 'labels/a.nii.gz', 'labels/a.nrrd'], r'a\.nrrd: the same case as a\.nii\.gz'),
         (
             ['images/a_0000.nii.gz', 'images/a_0001.nii.gz'],
-            'a_0001.nii.gz: another channel of a_0000.nii.gz; keep only',
+            'a_0001.nii.gz: another channel of a_0000.nii.gz; keep',
         ),
         (['images/a.txt'], 'images: no scans in it'),
         (
