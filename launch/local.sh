@@ -27,7 +27,7 @@ if ((${#gpus[@]} && ${#gpus[@]} < n)); then
     echo "$n processes, ${#gpus[@]} GPU(s): training on the CPU" >&2
 fi
 
-place() { # command prefix that assigns process $1 its GPU or cores
+assign() { # command prefix that assigns process $1 its GPU or cores
     local first=$(($1 * ${#cores[@]} / n)) end=$((($1 + 1) * ${#cores[@]} / n))
     if ((${#gpus[@]} >= n)); then
         echo "env CUDA_VISIBLE_DEVICES=${gpus[$1]}"
@@ -40,12 +40,12 @@ place() { # command prefix that assigns process $1 its GPU or cores
 
 port=$("$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 pids=''
-tell() { kill "-$1" $pids 2>/dev/null || true; }
-trap 'tell INT' INT
-trap 'tell TERM' TERM HUP
+signal_all() { kill "-$1" $pids 2>/dev/null || true; }
+trap 'signal_all INT' INT
+trap 'signal_all TERM' TERM HUP
 set -m # own process groups: else Ctrl-C arrives twice, and the second one ends without saving
 for ((i = 0; i < n; i++)); do
-    $(place "$i") "$venv/bin/python" -m synseg_jax.main "$@" \
+    $(assign "$i") "$venv/bin/python" -m synseg_jax.main "$@" \
         "--coordinator=127.0.0.1:$port" "--processes=$n" "--process=$i" &
     pids+=" $!"
 done
@@ -63,7 +63,7 @@ while [ "$pids" ]; do
         fi
     done
     pids=$running
-    ((code && SECONDS - failed > grace)) && tell TERM
-    ((code && SECONDS - failed > 2 * grace)) && tell KILL
+    ((code && SECONDS - failed > grace)) && signal_all TERM
+    ((code && SECONDS - failed > 2 * grace)) && signal_all KILL
 done
 exit "$code"

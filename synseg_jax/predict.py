@@ -55,7 +55,7 @@ def segment(options: Options) -> None:
     scan_file.require_input(options.input)
     trained = open_run.find(options.workdir, options.system or '', 's', unfinished=options.unfinished)
     channel = trained.run.channels[known('domain', options.domain, trained.run.channels)]
-    files, output = input_scans.scans(options.input, channel), Path(options.output)
+    files, output = input_scans.find(options.input, channel), Path(options.output)
     extras = [name for name in ('probabilities', 'volumes', 'overlays', 'dicom_seg') if getattr(options, name)]
     _check_output(options, files.values(), extras)
     for field in ('flips', 'components'):

@@ -67,7 +67,7 @@ def write_scans(options: Options) -> None:
         print(f'{synthesize(trained, labels, output, domain, added or None, write)} labelled scans in {output}')
     else:
         channel = trained.run.channels[domain]
-        files = {case.id: case.image for case in labels.cases} if labels else input_scans.scans(options.input, channel)
+        files = {case.id: case.image for case in labels.cases} if labels else input_scans.find(options.input, channel)
         print(f'{translate(trained, files, output, domain, labels, write)} synthetic scans in {output}')
 
 

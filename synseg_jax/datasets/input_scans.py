@@ -11,7 +11,7 @@ from synseg_jax.imaging import modality
 from synseg_jax.imaging.volume import Volume
 
 
-def scans(path: str | Path, channel: str) -> dict[str, Path]:
+def find(path: str | Path, channel: str) -> dict[str, Path]:
     """{case: file} of --input (see `scan_file.inputs`), of the channel that the network was trained on.
 
     Warns if dataset.json or DICOM headers name another modality.

@@ -90,15 +90,15 @@ def _first_channel(folder, channels) -> dict[str, Path]:
 
     `channels` is the number of channels, 0 if unknown.
     """
-    scans = scan_file.list_scans(folder)
-    if not any(key.endswith('_0000') for key in scans):
-        return scans
-    for key, path in scans.items():
+    files = scan_file.list_scans(folder)
+    if not any(key.endswith('_0000') for key in files):
+        return files
+    for key, path in files.items():
         parts = names.NUMBERED.fullmatch(key)
         if not parts or int(parts[2]) >= (channels or names.MAX_CHANNELS):
             valid = f'{channels} channels in {JSON}' if channels else 'channels of a case'
             raise InputError(f'{path}: not one of the {valid}; did you mean {key}_0000?')
-    return names.split_channels(scans)[0] if channels else names.select_channel(scans)
+    return names.split_channels(files)[0] if channels else names.select_channel(files)
 
 
 def _why_empty(folder) -> str:

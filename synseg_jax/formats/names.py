@@ -51,9 +51,9 @@ def by_case(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     return dict(sorted(paths.items()))
 
 
-def select_channel(scans: Mapping[str, Path], number: int = 0) -> dict[str, Path]:
+def select_channel(files: Mapping[str, Path], number: int = 0) -> dict[str, Path]:
     """{case: scan} of one channel, see `split_channels`; warns of the files of other channels."""
-    kept, others = split_channels(scans, number)
+    kept, others = split_channels(files, number)
     if others:
         warn(
             '%s: another channel; of the channels of a case only %04d is read (%d files are left out)',
@@ -62,22 +62,22 @@ def select_channel(scans: Mapping[str, Path], number: int = 0) -> dict[str, Path
     return kept
 
 
-def split_channels(scans: Mapping[str, Path], number: int = 0) -> tuple[dict[str, Path], list[Path]]:
+def split_channels(files: Mapping[str, Path], number: int = 0) -> tuple[dict[str, Path], list[Path]]:
     """{case: scan} of one channel, and the files of the other channels.
 
     Numbers are channels if some case has a `_0000`; scans without a number are cases of one channel. Raises InputError
     for a case that lacks the channel or has more than MAX_CHANNELS.
     """
     channels: dict[str, dict[int, Path]] = {}
-    numbered = any(key.endswith('_0000') for key in scans)
-    for key, path in scans.items():
+    numbered = any(key.endswith('_0000') for key in files)
+    for key, path in files.items():
         parts = NUMBERED.fullmatch(key) if numbered else None
-        if parts and int(parts[2]) and f'{parts[1]}_0000' not in scans and int(parts[2]) >= MAX_CHANNELS:
+        if parts and int(parts[2]) and f'{parts[1]}_0000' not in files and int(parts[2]) >= MAX_CHANNELS:
             parts = None  # e.g. a year
         case, channel = (parts[1], int(parts[2])) if parts else (key, None)
         channels.setdefault(case, {})[channel] = path
-    kept = {case: _channel(case, files, number) for case, files in channels.items()}
-    others = [path for case, files in channels.items() for path in files.values() if path != kept[case]]
+    kept = {case: _channel(case, own, number) for case, own in channels.items()}
+    others = [path for case, own in channels.items() for path in own.values() if path != kept[case]]
     return dict(sorted(kept.items())), others
 
 

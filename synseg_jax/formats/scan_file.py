@@ -133,20 +133,20 @@ def list_scans(folder: Path) -> dict[str, Path]:
     Channel numbers stay in the case names. Warns of loose DICOM files beside other scans, which are not read.
     """
     entries = [path for path in (sorted(folder.iterdir()) if folder.is_dir() else ()) if not path.name.startswith('.')]
-    scans: list[tuple[str, Path]] = []
+    files: list[tuple[str, Path]] = []
     for path in entries:
         if path.is_dir():
-            scans += dicom.series_in(path).items()
+            files += dicom.series_in(path).items()
         elif suffix(path) not in ('', '.dcm'):
-            scans.append((stem(path), path))
-    if not scans:
+            files.append((stem(path), path))
+    if not files:
         return names.by_case(dicom.series_in(folder).items())
     if loose := [path for path in entries if path.is_file() and suffix(path) in ('', '.dcm') and is_dicom(path)]:
         warn(
             '%s: DICOM beside other scans, not read (%d such files); put each series into a folder of its own',
             *(loose[0], len(loose)),
         )
-    return names.by_case(scans)
+    return names.by_case(files)
 
 
 def require_input(path: str | Path) -> None:

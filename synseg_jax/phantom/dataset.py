@@ -172,7 +172,7 @@ def subject(
     return person, Grid.random(person, body.protocols[modality], rngs[1]), *rngs[1:]
 
 
-def scan(
+def generate(
     modality: str,
     seed: int,
     number: int,
@@ -181,14 +181,14 @@ def scan(
     week: int = 0,
     cohort: str = '',
 ) -> tuple[np.ndarray, UInt8[np.ndarray, 'x y z'], Float[np.ndarray, '4 4']]:
-    """Scan `number` of a modality: int16 intensities (CT in HU, MR from 0), labels, and the RAS affine in mm."""
+    """Scan `number` of the seed: int16 intensities (CT in HU, MR from 0), labels, and the RAS affine in mm."""
     person, grid, rng, _ = subject(region, modality, seed, number, week, cohort)
     grid = grid.in_plane(plane)
     edge_mm = REGIONS[region].protocols[modality].edge_mm
     return *render(REGIONS[region], person, modality, grid, edge_mm, rng), grid.affine
 
 
-def paired(
+def generate_pair(
     modality: str,
     other: str,
     seed: int,
@@ -198,7 +198,7 @@ def paired(
     week: int = 0,
     cohort: str = '',
 ) -> tuple[np.ndarray, np.ndarray, UInt8[np.ndarray, 'x y z'], Float[np.ndarray, '4 4']]:
-    """Scan `number` of a modality, the same person on the same grid in the other one, labels and RAS affine in mm.
+    """Scan `number` of the seed, the same person on the same grid in the other one, labels and RAS affine in mm.
 
     For measuring synthesis; the datasets of a seed are unpaired.
     """
@@ -248,7 +248,7 @@ def write_dataset(
         for done, (number, week) in enumerate(product(range(first, first + subjects), weeks or (0,)), 1):
             case = f'{"phantom" if region == "abdomen" else region}_{modality.lower()}_{number:03d}'
             case += f'_w{week}' if weeks else ''
-            image, labels, affine = scan(modality, seed, number, region, plane, week, cohort)
+            image, labels, affine = generate(modality, seed, number, region, plane, week, cohort)
             save(image, affine, temporary / 'imagesTr' / f'{case}_0000.nii.gz')
             if labelled:
                 save(labels, affine, temporary / 'labelsTr' / f'{case}.nii.gz')
