@@ -12,7 +12,7 @@ from absl import flags
 
 from synseg_jax.benchmarks import measurement
 from synseg_jax.cli import command
-from synseg_jax.cli.spelling import CONFIGURATIONS, CommandLine
+from synseg_jax.cli.command_line import CONFIGURATIONS, CommandLine
 from synseg_jax.errors import InputError
 from synseg_jax.runs import stages
 from synseg_jax.specification.parse import parse

@@ -16,7 +16,7 @@ from absl import flags
 from synseg_jax import main
 from synseg_jax.cli import command as commands
 from synseg_jax.cli.command import LARGE_PAGES, quieten_xla, start, with_large_pages, with_xla
-from synseg_jax.cli.spelling import CONFIGURATIONS
+from synseg_jax.cli.command_line import CONFIGURATIONS
 from synseg_jax.inference import model_folder
 from synseg_jax.runs import experiment
 
@@ -97,7 +97,7 @@ MISTAKES = {
     'workdir is a file': (
         'main',
         TINY + ':{records} --workdir={mr}/dataset.json',
-        'dataset.json is no folder; choose another',
+        'dataset.json is not a folder; choose another',
     ),
     'prepare without output': ('prepare', TINY, '--output is missing; --help shows an example'),
     'prepare nothing': ('prepare', TINY + ' --output=out', 'no scans: give --source=FOLDER'),
@@ -327,7 +327,7 @@ def test_calls_are_independent(tiny_records, tmp_path, monkeypatch, capsys):
     assert main.main([f'--config={tmp_path}/empty.py']) == 2
     assert main.main(['--help']) == 0
     assert trained == [(3, 'w', ('seed',)), (0, 'v', ())]
-    assert 'empty.py: it has no get_config(data); configs/quickstart.py is an example' in capsys.readouterr().err
+    assert 'empty.py: it has no get_config(data); see configs/quickstart.py' in capsys.readouterr().err
     assert _process() == before
 
 

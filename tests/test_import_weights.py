@@ -448,4 +448,4 @@ def test_mistakes_in_flags_are_one_line(tmp_path):
     line = [f'--config={tiny.ROOT}/configs/base.py', f'--weights={tmp_path}/x', f'--workdir={tmp_path}/run']
     done = tiny.command('import_weights', *line, '--typical=0,a')
     assert (done.returncode, done.stdout) == (2, '')
-    assert done.stderr == 'error: --typical=0,a: give two rising numbers, e.g. --typical=0,1000\n'
+    assert done.stderr == 'error: --typical=0,a: give two increasing numbers, e.g. --typical=0,1000\n'

@@ -14,7 +14,7 @@ from synseg_jax.errors import InputError
 from synseg_jax.evaluation import lesions, metrics
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging.intensity import Normalisation
-from synseg_jax.imaging.slices import fitted, with_mask
+from synseg_jax.imaging.slices import resize, with_mask
 from synseg_jax.inference import model_folder, trained_model
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.runs import train_stage
@@ -63,7 +63,7 @@ def test_what_a_stage_makes_depends_on_the_labels(finished, tiny_records):
     workdir, trained = finished
     made = Manifest.load(workdir / 'masked' / 'synthesis' / 'records')
     real = Manifest.load(tiny_records).records('source', 'train')[2]
-    image, label = fitted(real['image'][None], (32, 32)), fitted(real['label'][None], (32, 32))
+    image, label = resize(real['image'][None], (32, 32)), resize(real['label'][None], (32, 32))
     seen = with_mask(image, label)
     assert seen.shape == (1, 32, 32, 2) and set(np.unique(seen[..., 1])) == {0, 1}
     np.testing.assert_array_equal(seen[..., 1] == 1, label > 0)

@@ -31,7 +31,7 @@ FIELDS = {  # of the configuration: what the line says
     '--config.rate.generator=nan': 'config.rate.generator=nan: give a finite number from 0 on',
 }
 FLAGS = {
-    '--config.seed=3': '--config.seed: of which configuration? --config=FILE is missing',
+    '--config.seed=3': '--config.seed: --config=FILE is missing',
     '--processes=abc': '--processes=abc: give a whole number',
     '--deterministic=2': '--deterministic=2: give true or false',
     '--workdir': '--workdir: its value is missing; write --workdir=VALUE',
@@ -49,7 +49,7 @@ def get_config(data):
 FILES = {  # their content, and what the line says
     'number.py': ('number = 1 / 0\n', 'number.py, line 1: division by zero'),
     'import.py': ('import nothing_of_that_name\n', "import.py, line 1: No module named 'nothing_of_that_name'"),
-    'empty.py': ('', '--config=empty.py: it has no get_config(data); configs/quickstart.py is an example'),
+    'empty.py': ('', '--config=empty.py: it has no get_config(data); see configs/quickstart.py'),
     'three.py': ('def get_config(data): return 3\n', '--config=three.py: get_config returns no ConfigDict'),
     'few.py': (
         'from ml_collections import ConfigDict\ndef get_config(data):\n    return ConfigDict({"seed": 0})\n',

@@ -47,7 +47,7 @@ def _with(folder, link):
 
 @pytest.mark.parametrize('way', WAYS)
 def test_an_output_that_is_or_holds_an_input(scans, way):
-    with pytest.raises(InputError, match='--output=.*: (is|holds) the input .*; choose another --output'):
+    with pytest.raises(InputError, match='--output=.*: (is|contains) the input .*; choose another --output'):
         outputs.check(WAYS[way](scans), [scans], [scans / 'ct.nii.gz'])
 
 
@@ -60,16 +60,16 @@ def test_outputs_that_are_no_inputs(scans, tmp_path):
 
 def test_all_of_a_folder_is_replaced(scans, tmp_path):
     for output in (scans, tmp_path, _linked(scans)):
-        with pytest.raises(InputError, match='holds the input .*scans/ct.nii.gz; choose another --output'):
+        with pytest.raises(InputError, match='contains the input .*scans/ct.nii.gz; choose another --output'):
             outputs.check_whole(output, [scans / 'ct.nii.gz'])
     outputs.check_whole(scans / 'new', [scans / 'ct.nii.gz'])
 
 
 def test_folders_that_cannot_be_written_to(scans, monkeypatch):
-    with pytest.raises(InputError, match=r'--workdir=.*ct.nii.gz/new: .*ct.nii.gz is no folder'):
+    with pytest.raises(InputError, match=r'--workdir=.*ct.nii.gz/new: .*ct.nii.gz is not a folder'):
         outputs.check(scans / 'ct.nii.gz' / 'new', [], flag='workdir')
     monkeypatch.setattr(os, 'access', lambda *_: False)
-    with pytest.raises(InputError, match=r'--output=.*scans/new: .*scans may not be written to; choose another'):
+    with pytest.raises(InputError, match=r'--output=.*scans/new: .*scans is not writable; choose another'):
         outputs.check(scans / 'new', [])
 
 
@@ -147,7 +147,7 @@ def test_records_are_not_made_of_scans_among_them(tmp_path):
     moved = records / 'Dataset_MR'
     (tmp_path / 'Dataset_MR').rename(moved)
     sets = [Scans('source', moved, 'a'), Scans('target', tmp_path / 'Dataset_CT', 'b')]
-    with pytest.raises(InputError, match=r'--output=.*records: holds the input .*records/Dataset_MR/imagesTr/mr_'):
+    with pytest.raises(InputError, match=r'--output=.*records: contains the input .*records/Dataset_MR/imagesTr/mr_'):
         prepare(sets, records, parse_data(tiny.config(data__seed=3)), overwrite=True, progress=False)
     assert len(list((moved / 'imagesTr').iterdir())) == tiny.SUBJECTS['MR']
 

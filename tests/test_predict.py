@@ -198,7 +198,7 @@ def test_inputs(tmp_path):
     with pytest.raises(InputError, match='none: no such file or folder'):
         scan_file.inputs(tmp_path / 'none')
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(InputError, match='holds no scan; known: .nii, .nii.gz'):
+    with pytest.raises(InputError, match='no scans in it; known formats: .nii, .nii.gz'):
         scan_file.inputs(tmp_path / 'empty')
 
 
@@ -215,7 +215,7 @@ def test_inputs_of_dicom(tmp_path):
     (tmp_path / 'exam').rename(tmp_path / 'patient')
     (tmp_path / 'study').mkdir()
     (tmp_path / 'patient').rename(tmp_path / 'study' / 'patient')
-    with pytest.raises(InputError, match='study: holds no scan; DICOM lies deeper, in .*study/patient/both; name the'):
+    with pytest.raises(InputError, match='study: no scans in it; DICOM lies deeper, in .*study/patient/both; name the'):
         scan_file.inputs(tmp_path / 'study')
 
 
@@ -266,7 +266,7 @@ def test_scans_without_contrast_are_named_one_a_line(trained, tmp_path):
     title, *lines = str(refused.value).split('\n')
     assert title == '2 of 3 scans left out, the others segmented:'
     assert [line.split(': ')[0] for line in lines] == [str(files['b']), str(files['c'])]
-    assert all('look the same in the window -200 to 300 HU' in line for line in lines)
+    assert all('no contrast in the window -200 to 300 HU' in line for line in lines)
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.nii.gz', 'dataset.json', 'volumes.csv']
     with (tmp_path / 'out' / 'volumes.csv').open() as file:
         assert [row['case'] for row in csv.DictReader(file)] == ['a', 'a']
@@ -297,7 +297,7 @@ def test_a_scan_that_is_too_large(trained, tmp_path, monkeypatch, error):
         return segment(self, scan, domain)
 
     monkeypatch.setattr(trained_model.Trained, 'segment', segmented)
-    with pytest.raises(InputError, match=r'1 of 3 scans left out.*:\n.*c.nii.gz: not enough memory for it; crop it'):
+    with pytest.raises(InputError, match=r'1 of 3 scans left out.*:\n.*c.nii.gz: out of memory; crop the scan'):
         predict(trained(), files, tmp_path / 'out')
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.nii.gz', 'b.nii.gz', 'dataset.json']
 

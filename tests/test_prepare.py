@@ -162,7 +162,7 @@ def test_up_to_date_or_refused(sets, tmp_path, capsys):
 
 
 def test_foreign_folders_are_never_replaced(sets, tmp_path):
-    with pytest.raises(InputError, match='holds the input'):
+    with pytest.raises(InputError, match='contains the input'):
         prepare(sets, sets[0].folder, SETTINGS, overwrite=True)
     assert (sets[0].folder / 'dataset.json').exists()
     (tmp_path / 'theirs').mkdir()

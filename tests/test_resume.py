@@ -146,7 +146,7 @@ def test_a_signal_while_records_are_made_ends_at_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('name', ['run [left]', 'a*b', 'back\\slash', os.fsdecode(b'\xff')])
 def test_a_workdir_that_cannot_hold_checkpoints_is_refused_first(tmp_path, name):
-    with pytest.raises(InputError, match='checkpoints cannot be kept in a path with'):
+    with pytest.raises(InputError, match='checkpoints cannot be stored in a path with'):
         _run('', tmp_path / name)
     assert not list(tmp_path.iterdir())
 

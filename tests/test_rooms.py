@@ -88,4 +88,4 @@ def test_no_room_is_large():
 def test_a_configuration_is_parsed_once():
     """Below the commands nothing reads a ConfigDict: they parse it, and pass dataclasses on."""
     reading = {name for name, path in _modules().items() if 'ml_collections' in path.read_text()}
-    assert reading == {'cli.options', 'cli.mistakes', 'specification.parse'}
+    assert reading == {'cli.options', 'cli.flag_errors', 'specification.parse'}

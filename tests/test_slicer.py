@@ -128,7 +128,7 @@ def test_values_that_segments_contradict(tmp_path):
 def test_segments_that_nobody_names(tmp_path, caplog):
     scan = image(tmp_path / 'p1.nrrd')
     drawn = save(tmp_path / 'p1.seg.nrrd', labels(), {'Liver, right lobe': 1, 'lesion': 2})
-    assert label_maps.held(drawn, scan, scan_file.grid(scan)) == ['Liver, right lobe', 'lesion']
+    assert label_maps.present_values(drawn, scan, scan_file.grid(scan)) == ['Liver, right lobe', 'lesion']
     found = label_maps.read(drawn, scan, {'background': 0, 'liver': 'LIVER*'}, ('background', 'liver'))
     np.testing.assert_array_equal(found.array, labels() == 1)  # the others are left out, as contours are
     assert not caplog.messages
@@ -141,9 +141,9 @@ def test_segments_that_nobody_names(tmp_path, caplog):
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
-        ({'Segment1_Layer': '1'}, 'its segments overlap, in several layers; export it from 3D Slicer as a label map'),
-        ({'Segment1_LabelValue': '-1'}, "'-1' is no value of a segment"),
-        ({'Segment1_Name': 'liver'}, 'have no names that tell them apart; rename them'),
+        ({'Segment1_Layer': '1'}, 'overlapping segments in several layers; export it from 3D Slicer as a label map'),
+        ({'Segment1_LabelValue': '-1'}, "'-1' is not a label value"),
+        ({'Segment1_Name': 'liver'}, 'need distinct printable names; rename them'),
     ],
 )
 def test_segments_that_cannot_be_read(tmp_path, fields, message):

@@ -11,7 +11,7 @@ from synseg_jax.errors import InputError, known
 from synseg_jax.files import read_json, schema, write_json
 from synseg_jax.files.stage_schema import StageFile
 from synseg_jax.imaging import intensity
-from synseg_jax.imaging.network_grid import Frame
+from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.specification.parse import mapping, stage_of
@@ -67,13 +67,13 @@ class Run:
                 typical.setdefault(entry['domain'], middle)
         return cls(folder, config, classes, channels, typical)
 
-    def frame(self, scan: Volume, domain: str, size: tuple[int, ...], spacing_mm: float) -> Frame:
+    def frame(self, scan: Volume, domain: str, size: tuple[int, ...], spacing_mm: float) -> NetworkGrid:
         """The scan in [0, 1], as far as it is looked at."""
         data = self.config.data
         channel = self.channels[known('domain', domain, self.channels)]
         share = data.target_center if domain == 'b' else 1.0
         window = intensity.for_channel(channel, scan.array, data.window_hu, data.percentiles)
-        return Frame.of(scan, window, data.slice_axis, size, share, spacing_mm)
+        return NetworkGrid.from_scan(scan, window, data.slice_axis, size, share, spacing_mm)
 
     @property
     def system(self) -> System:

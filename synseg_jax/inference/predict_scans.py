@@ -9,7 +9,7 @@ from rich.progress import track
 
 from synseg_jax.errors import InputError, known, warn
 from synseg_jax.files import write_csv, write_json
-from synseg_jax.files.batch import Batch, reading
+from synseg_jax.files.scan_errors import ScanErrors, reading_scan
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import volume
 from synseg_jax.inference import model_folder, postprocess, trained_model
@@ -48,10 +48,10 @@ def predict(
     _check(trained, domain)
     if 'dicom_seg' in extras:
         check_dicom(files)
-    written, rows, batch = {}, [], Batch(len(files))
+    written, rows, errors = {}, [], ScanErrors(len(files))
     for case, file in track(files.items(), 'segmenting', disable=len(files) < 2):
-        with batch.scan(file):
-            with reading(file):
+        with errors.collect(file):
+            with reading_scan(file):
                 scan = read(file)
             one = Segmented(case, file, scan, _labels(trained, scan, domain), trained, domain, write)
             output.mkdir(parents=True, exist_ok=True)  # only now: scans that are all refused leave nothing behind
@@ -59,13 +59,13 @@ def predict(
             written[case] = output / f'{case}.nii.gz'
             rows += _volumes(one) if 'volumes' in extras else []
             for name in (name for name in extras if name in EXTRAS):
-                with batch.scan(file, still=f'segmented, but no {name}'):
+                with errors.collect(file, state=f'segmented, but no {name}'):
                     EXTRAS[name](one, output)
     if written and 'volumes' in extras:
         write_csv(output / 'volumes.csv', rows)
     if written:
         describe(output, trained.run, domain, len(written))
-    batch.finish('segmented')
+    errors.finish('segmented')
     return written
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Integer, Shaped
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError, known
 from synseg_jax.imaging import intensity, slices
-from synseg_jax.imaging.network_grid import Frame
+from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.sliding_window import WINDOWS, about_middle
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference.model_folder import CHECKPOINTS, Run
@@ -139,7 +139,7 @@ class Trained:
         """What [0, 1] stands for in the synthetic scans of a domain."""
         return intensity.Normalisation(*self.run.typical[known('domain', domain, self.run.typical)])
 
-    def _votes(self, scan, domain) -> tuple[Frame, np.ndarray]:
+    def _votes(self, scan, domain) -> tuple[NetworkGrid, np.ndarray]:
         """A scan as it is seen, and the votes there; of one scan, labels and probabilities are asked for in turn."""
         predict, context = self.config.predict, self.config.context
         if predict.flips not in FLIPS:
@@ -167,5 +167,5 @@ class Trained:
         mirrored = np.flip(images, across if across else (0, -1))
         return np.flip(self.networks.votes(mirrored, domain), across)
 
-    def _frame(self, scan, domain) -> Frame:
+    def _frame(self, scan, domain) -> NetworkGrid:
         return self.run.frame(scan, domain, self.networks.system.size, self.config.data.spacing_mm)

@@ -8,7 +8,7 @@ from synseg_jax.datasets import class_names
 from synseg_jax.datasets.cases import ROLES, Case, Dataset, split
 from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError, known, warn
-from synseg_jax.formats.label_maps import Values, several
+from synseg_jax.formats.label_maps import Values, as_tuple
 from synseg_jax.imaging import intensity, slices
 from synseg_jax.preparation.records import MANIFEST, Manifest
 from synseg_jax.specification.data import Data
@@ -97,7 +97,7 @@ def _recalled(manifest, entry, cases) -> Dataset:
 
 def _spelt(dataset, classes) -> Dataset:
     """The same with its labels under the names of the classes."""
-    return replace(dataset, labels=class_names.spelt(dataset.labels, classes))
+    return replace(dataset, labels=class_names.match_names(dataset.labels, classes))
 
 
 def _classes_of(sets, datasets):
@@ -106,7 +106,7 @@ def _classes_of(sets, datasets):
     dataset = datasets[chosen.name]
     if not dataset.labels:
         raise InputError(f'{dataset.named_in}: no classes; name them, --labels={chosen.name}=background:0,liver:1')
-    return class_names.apart(dataset.labels)
+    return class_names.disjoint(dataset.labels)
 
 
 def _cast(scans, dataset, settings) -> dict[str, list[Case]]:
@@ -145,11 +145,11 @@ def _checked(classes, dataset, chosen: bool) -> tuple[str, ...]:
     extra = [name for name in dataset.labels if name not in classes]
     absent = [name for name in classes if name not in dataset.labels]
     if absent:
-        has, near = ', '.join(dataset.labels) or 'none', class_names.alike(absent[0], extra)
+        has, near = ', '.join(dataset.labels) or 'none', class_names.suggestion(absent[0], extra)
         raise InputError(f'{path}: no label {", ".join(absent)}; it has {has}{near}; set data.classes or --labels')
     if extra and not chosen:
         raise InputError(f'{path}: labels {", ".join(extra)} are not among the classes; name data.classes explicitly')
-    if 0 not in several(dataset.labels[classes[0]]):
+    if 0 not in as_tuple(dataset.labels[classes[0]]):
         raise InputError(
             f'data.classes: the first, {classes[0]}, has value {dataset.labels[classes[0]]} in {path}, not 0'
         )

@@ -15,7 +15,7 @@ import numpy as np
 from synseg_jax.devices import processes
 from synseg_jax.evaluation.metrics import dice
 from synseg_jax.evaluation.summary import NOT_ORGANS
-from synseg_jax.imaging.slices import fitted, with_mask
+from synseg_jax.imaging.slices import resize, with_mask
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.objective.losses import ONE_LOGIT
 from synseg_jax.reports import figures
@@ -93,11 +93,11 @@ def _segmented(networks, records, wanted, stop) -> Iterator[tuple[tuple[str, int
     for (check, case), records_of in processes.share(list(scans.items())):
         if stop():
             return
-        images, change = fitted(np.stack([r['image'] for r in records_of]), size), np.nan
+        images, change = resize(np.stack([r['image'] for r in records_of]), size), np.nan
         if check.domain != check.through:
             real, images = images, networks.translate(images, check.domain)
             change = float(np.abs(images - real).mean())
-        reference = fitted(np.stack([r['label'] for r in records_of]), size)
+        reference = resize(np.stack([r['label'] for r in records_of]), size)
         yield (check.name, case), networks.votes(images, check.through), reference, change
 
 
@@ -155,7 +155,7 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
     """
     nets, size, rows = networks.system.networks, networks.system.shown, []
     count = min(len(records) for records in examples.values())
-    images = {d: fitted(np.stack([r['image'] for r in rs[:count]]), size) for d, rs in examples.items()}
+    images = {d: resize(np.stack([r['image'] for r in rs[:count]]), size) for d, rs in examples.items()}
     columns: dict[str, list] = {}
 
     def add(title, pictures, labels=None):
@@ -169,7 +169,7 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
         real = images[source]
         add(f'real {source}', real)
         if 'label' in examples[source][0]:
-            labels = fitted(np.stack([r['label'] for r in examples[source][:count]]), size)
+            labels = resize(np.stack([r['label'] for r in examples[source][:count]]), size)
             add(f'label of {source}', real, labels)
         shown, title, through = real, f'segmentation of real {source}', source
         if f'g_{source}{other}' in nets:

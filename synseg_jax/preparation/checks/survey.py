@@ -8,7 +8,7 @@ from synseg_jax.datasets import class_names
 from synseg_jax.datasets.cases import Dataset
 from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError
-from synseg_jax.files.capture_warnings import overheard
+from synseg_jax.files.capture_warnings import capture_warnings
 from synseg_jax.preparation.checks import across
 from synseg_jax.preparation.checks.case import WORKERS, Checked, Problem, check_headers, check_voxels
 from synseg_jax.preparation.split import Role, Scans, plan
@@ -69,7 +69,7 @@ def planned(sets: Sequence[Scans], settings: Data) -> tuple[list[Role], list[Pro
 
 def _planned(sets, settings) -> tuple[list[Role], list[Problem]]:
     """The roles of sets, none where they will not do, and what was said."""
-    with overheard() as said:
+    with capture_warnings() as said:
         try:
             roles, refused = plan(sets, settings)[0], []
         except InputError as error:
@@ -82,7 +82,7 @@ def _whole(scans, settings, classes) -> list[Role]:
     dataset = _read(scans, settings)
     if dataset is None:
         return []
-    dataset = replace(dataset, labels=class_names.spelt(dataset.labels, classes))
+    dataset = replace(dataset, labels=class_names.match_names(dataset.labels, classes))
     cases = [*dataset.cases, *dataset.test_cases]
     return [Role(scans.name, '', scans.domain, dataset, cases, None)]
 
@@ -91,12 +91,12 @@ def _classes(sets, settings) -> tuple[str, ...]:
     """The classes that a plan would have, as far as any set names some."""
     order = sorted(sets, key=lambda scans: (scans.name != 'source', scans.domain))
     named = [dataset.labels for scans in order if (dataset := _read(scans, settings)) and dataset.labels]
-    return class_names.apart(named[0]) if named else ()
+    return class_names.disjoint(named[0]) if named else ()
 
 
 def _read(scans, settings) -> Dataset | None:
     try:
-        with overheard():
+        with capture_warnings():
             return read_dataset(scans.folder, settings.subject, scans.channel, scans.labels)
     except InputError:
         return None  # which `plan` has told

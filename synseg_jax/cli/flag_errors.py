@@ -1,4 +1,4 @@
-"""What absl, ml_collections and a user's configuration raise while flags are parsed, in one line."""
+"""One-line messages for exceptions of absl, ml_collections and the configuration file while flags are parsed."""
 
 import ast
 import re
@@ -8,49 +8,49 @@ from pathlib import Path
 
 from absl import flags
 
-from synseg_jax.cli.spelling import CONFIGURATIONS, CommandLine
+from synseg_jax.cli.command_line import CONFIGURATIONS, CommandLine
 
-WANTED = {'int': 'a whole number', 'float': 'a number', 'bool': 'true or false'}
+TYPES = {'int': 'a whole number', 'float': 'a number', 'bool': 'true or false'}
 
 
-def explained(error: Exception, line: CommandLine, known: flags.FlagValues) -> str:
-    """One line that names the flag, the field of the configuration, or the line of its file."""
+def explain(error: Exception, line: CommandLine, known: flags.FlagValues) -> str:
+    """The message for an exception, naming the flag, the field, or the line of the configuration file."""
     for flag in CONFIGURATIONS:
         file = Path((line.value(flag) or '').partition(':')[0])
-        if place := _place(error, file):
-            return f'{place}: {_first(error)}'
+        if location := _location(error, file):
+            return f'{location}: {_first_line(error)}'
         if isinstance(error, SyntaxError):
-            return f'--{flag}={file}: {_first(error)}'
+            return f'--{flag}={file}: {_first_line(error)}'
         if isinstance(error, AttributeError) and f"module '{flag}_config' has no attribute" in str(error):
-            return f'--{flag}={file}: it has no get_config(data); configs/quickstart.py is an example'
-    text = _first(error).removeprefix('flag ')
+            return f'--{flag}={file}: it has no get_config(data); see configs/quickstart.py'
+    text = _first_line(error).removeprefix('flag ')
     name, equals, value = text.removeprefix('--').split(': ')[0].partition('=')
     if isinstance(error, flags.IllegalFlagValueError) and equals and name in known:
-        return _illegal(name, value, text, line, known)
-    return text if isinstance(error, flags.Error) else _no_field(text, line, error)
+        return _wrong_type(name, value, text, line, known)
+    return text if isinstance(error, flags.Error) else _unknown_field(text, line, error)
 
 
-def unquoted(field: str, text: str) -> str:
-    """The line for a tuple whose elements are written without quotes."""
+def tuple_syntax(field: str, text: str) -> str:
+    """The message for a tuple written without parentheses or quotes."""
     elements = [repr(_element(part)) for part in text.strip('()[], ').split(',')]
     return f'--{field}={text}: a tuple is written --{field}="({",".join(elements)}{"," * (len(elements) == 1)})"'
 
 
-def _illegal(name, value, text, line, known):
-    """What a flag that takes another type of value asks for."""
+def _wrong_type(name, value, text, line, known):
+    """The message for a value of another type than the flag's."""
     flag, _, field = name.partition('.')
     if field and line.overrides(flag).get(field, value) is None:
         return f'--{name}: its value is missing; write --{name}=VALUE'
-    kind = known[name].flag_type()
-    if kind.endswith('tuple'):  # 'multi tuple': it may be repeated
-        return unquoted(name, value)
+    flag_type = known[name].flag_type()
+    if flag_type.endswith('tuple'):  # also 'multi tuple', of repeatable flags
+        return tuple_syntax(name, value)
     if 'ConfigDict' in text:
         return f'--{name}={value}: a group of fields; set them one by one, --{name}.FIELD=VALUE'
-    return f'--{name}={value}: give {WANTED[kind]}' if kind in WANTED else text
+    return f'--{name}={value}: give {TYPES[flag_type]}' if flag_type in TYPES else text
 
 
-def _no_field(text, line, error):
-    """The field that the error speaks of, or the only one that is set, and the nearest field there is."""
+def _unknown_field(text, line, error):
+    """The message for an unknown field, the one that the error mentions or the only one set, and the nearest field."""
     alike = re.search(r'Did you mean "(\w+)" instead', str(error))
     remedy = (f'is {alike[1]} meant? ' if alike else '') + 'docs/configuration.md lists them'
     fields = [(flag, field) for flag in CONFIGURATIONS for field in line.overrides(flag)]
@@ -60,15 +60,15 @@ def _no_field(text, line, error):
     return text
 
 
-def _first(error) -> str:
-    """The first line of an error's text; the last of what ml_collections quotes of a configuration's own error."""
-    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # str of a KeyError is a repr
+def _first_line(error) -> str:
+    """The first line of an error's text; the last line where ml_collections quotes an error of the configuration."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # str(KeyError) is quoted
     lines = [part.strip() for part in text.splitlines() if part.strip()] or [type(error).__name__]
     return lines[-1] if 'Error whilst parsing config file' in lines[0] else lines[0]
 
 
-def _place(error, file: Path) -> str:
-    """Where in a configuration an error arose; empty if elsewhere."""
+def _location(error, file: Path) -> str:
+    """File and line of the configuration that raised the error; '' if another file did."""
     for cause in _chain(error):
         for frame in reversed(traceback.extract_tb(cause.__traceback__)):
             if Path(frame.filename).resolve() == file.resolve():
@@ -83,7 +83,7 @@ def _chain(error) -> Iterator[BaseException]:
 
 
 def _element(text):
-    """A number, or a name that somebody has not quoted."""
+    """The value of a literal, or the text of an unquoted name."""
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError):
