@@ -85,8 +85,8 @@ class Fit:
                 ) from error
             raise
         journal.end()
-        best = checkpoints.best(state)
-        checkpoints.close()
+        with checkpoints:
+            best = checkpoints.best(state)
         if journal.logged():
             training_curves.curves(self.folder / 'curves.png', self.folder / 'metrics.csv')
         cost = self._cost(began, int(state.step), finished=True)  # last: what is finished is not drawn again
