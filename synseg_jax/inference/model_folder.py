@@ -1,6 +1,7 @@
 """A trained stage on disk: its configuration, its classes, and what its records were made of."""
 
 import json
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from synseg_jax.imaging import intensity
 from synseg_jax.imaging.network_grid import Frame
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.preparation.records import Manifest
+from synseg_jax.preparation.split import check_channels
 from synseg_jax.training.system import System, system_of
 
 STAGE = 'stage.json'  # what a trained stage says of itself
@@ -59,7 +61,9 @@ class Run:
     @classmethod
     def of(cls, folder: Path, config: ConfigDict, classes: tuple[str, ...], manifests: Iterable[Manifest]) -> 'Run':
         """A stage that reads these records: of each domain, the channel and the bounds of the first that show it."""
-        channels, typical = {}, {}
+        channels, typical, manifests = {}, {}, list(manifests)
+        sets = ChainMap(*(manifest.sets for manifest in manifests))
+        check_channels((name, entry['domain'], entry['channel']) for name, entry in sets.items())
         for manifest in manifests:
             for entry in manifest.sets.values():
                 cases = [case for role in entry['roles'].values() for case in role['cases']]
