@@ -83,7 +83,9 @@ def _made(stage, by, folder, stop) -> Manifest:
     (source,) = {scans.set for scans in read}
     manifest = read[0].manifest
     to = domain if stage.does == 'reconstruct' else {'a': 'b', 'b': 'a'}[domain]
-    entry = {**manifest.sets[source], 'domain': to, 'of': source, 'by': folder.name, 'from': domain}
+    channel = stage.described(folder).channels[to]
+    entry = {**manifest.sets[source], 'domain': to, 'channel': channel}
+    entry |= {'of': source, 'by': folder.name, 'from': domain}
     return Manifest(**{**vars(manifest), 'sets': {stage.name: entry}, 'request': folder.name})
 
 

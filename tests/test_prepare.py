@@ -14,6 +14,7 @@ import tiny
 from synseg_jax.errors import InputError
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import intensity, slices, volume
+from synseg_jax.inference.model_folder import Run
 from synseg_jax.preparation import write_records
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.sets import parse_set
@@ -444,3 +445,48 @@ def test_target_margin_needs_target_labels(sets, tmp_path):
         manifest = prepare(sets, tmp_path / str(labels), settings, progress=False)
         assert _slices(manifest, 'target', 'train') == list(kept)
         assert _slices(manifest, 'source', 'train') == list(range(9))
+
+
+def _described(folder, **fields):
+    """Changes fields of a folder's dataset.json."""
+    path = folder / 'dataset.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_a_domain_holds_ct_or_other_channels(sets, tmp_path):
+    """Of two names of CT it may hold both."""
+    extra = _dataset(tmp_path / 'extra', 'CT', prefix='x')
+    with pytest.raises(InputError, match='domain a: set source is MRI, set more is CT; .*correct --channel=more=') as e:
+        prepare([*sets, Scans('more', extra, 'a', 'train')], tmp_path / 'out', SETTINGS)
+    assert '\n' not in str(e.value) and not (tmp_path / 'out').exists()
+    _described(extra, channel_names={'0': 'CTA'})
+    manifest = prepare([*sets, Scans('more', extra, 'b', 'test')], tmp_path / 'out', SETTINGS)
+    manifest.sets['more']['domain'] = 'a'  # as records of earlier versions may have it
+    with pytest.raises(InputError, match='domain a: set source is MRI, set more is CTA'):
+        Run.of(tmp_path, tiny.config(), manifest.classes, [manifest])
+
+
+def test_a_set_is_known_by_its_domain_not_its_name(sets, tmp_path):
+    named = [Scans('ct', sets[1].folder, 'b'), Scans('mr', sets[0].folder, 'a')]
+    _described(sets[1].folder, labels={'background': 0, 'spleen': 7, 'liver': 3, 'bone': 9})
+    assert prepare(named, tmp_path / 'out', SETTINGS).classes == ('background', 'liver', 'spleen')
+    for path in (sets[0].folder / 'labelsTr').iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match=r'no labels for the mr scan .* \(2 of 2 in train\); expected'):
+        prepare(named, tmp_path / 'more', SETTINGS)
+
+
+@pytest.mark.parametrize('role', ['train', 'test'])
+def test_labels_that_know_a_part_of_the_classes(sets, tmp_path, caplog, role):
+    """They are not trained on, where the rest would be learnt as background; in a test set they can stay."""
+    _described(sets[1].folder, labels={'background': 0, 'liver': 3, 'other': 7})
+    given = [sets[0], replace(sets[1], role=role)]
+    settings = replace(SETTINGS, target_labels=True)
+    if role == 'train':
+        with pytest.raises(InputError, match='no label spleen; it has .*would be learnt as background'):
+            prepare(given, tmp_path / 'out', settings)
+        settings = replace(settings, classes=('background', 'liver'))
+    manifest = prepare(given, tmp_path / 'out', settings)
+    assert manifest.role('target', role)['labelled'] == (role == 'train')
+    assert manifest.sets['target']['labels'] == {'background': 0, 'liver': 3, 'other': 7}
+    assert ('no label spleen; its test records carry no labels' in caplog.text) == (role == 'test')

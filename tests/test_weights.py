@@ -10,7 +10,6 @@ from synseg_jax.errors import InputError
 from synseg_jax.objective.methods import Method
 from synseg_jax.objective.terms import TERMS, Term, View
 from synseg_jax.objective.weights import SCHEDULES, at, weight
-from synseg_jax.specification.resolve import configure
 from synseg_jax.training.image_pool import PerRow
 from synseg_jax.training.state import create
 from synseg_jax.training.step import make_step
@@ -73,6 +72,6 @@ def test_terms_may_see_the_moving_average(monkeypatch):
 def test_configurations_give_them():
     config = tiny.config()
     config.pays.gen.seg_fake_b = ('linear', 0.0, 1.0, 1000)
-    system = System(configure(config, 'synseg'), tiny.CLASSES)
+    system = System(tiny.configure(config, 'synseg'), tiny.CLASSES)
     assert system.method.pays['gen']['seg_fake_b'] == ('linear', 0.0, 1.0, 1000)
     assert system.method.pays['seg']['seg_fake_b'] == 1.0

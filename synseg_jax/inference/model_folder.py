@@ -1,5 +1,6 @@
 """A trained stage on disk: its configuration, its classes, and what its records were made of."""
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from synseg_jax.imaging import intensity
 from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.preparation.records import Manifest
+from synseg_jax.preparation.split import check_channels
 from synseg_jax.specification.parse import mapping, stage_of
 from synseg_jax.specification.stage import Stage
 from synseg_jax.training.system import System, system_of
@@ -58,7 +60,9 @@ class Run:
     @classmethod
     def of(cls, folder: Path, config: Stage, classes: tuple[str, ...], manifests: Iterable[Manifest]) -> 'Run':
         """A stage that reads these records: of each domain, the channel and the bounds of the first that show it."""
-        channels, typical = {}, {}
+        channels, typical, manifests = {}, {}, list(manifests)
+        sets = ChainMap(*(manifest.sets for manifest in manifests))
+        check_channels((name, entry['domain'], entry['channel']) for name, entry in sets.items())
         for manifest in manifests:
             for entry in manifest.sets.values():
                 cases = [case for role in entry['roles'].values() for case in role['cases']]

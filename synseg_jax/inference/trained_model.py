@@ -65,7 +65,8 @@ class Trained:
         self.step = step  # of the checkpoint
         if params is None:
             like = system.abstract_state(parallel.own_device())
-            best = Checkpoints(run.folder / CHECKPOINTS, alone=True).best(like)
+            with self._checkpoints() as checkpoints:
+                best = checkpoints.best(like)
             params, self.step = _with_finite_weights(trained_params(best), run), int(best.step)
         self.networks = Networks(system, params, self.config.predict.batch)
         self._seen: tuple = ((), None, None)  # what was asked for last, the frame and the votes there
@@ -86,7 +87,8 @@ class Trained:
 
     def kept(self) -> list[int]:
         """The steps of the checkpoints that were kept."""
-        return Checkpoints(self.run.folder / CHECKPOINTS, alone=True).steps()
+        with self._checkpoints() as checkpoints:
+            return checkpoints.steps()
 
     def validated(self) -> list[int]:
         """The steps after which checkpoints were validated, kept or not; not those where training was interrupted."""
@@ -96,12 +98,17 @@ class Trained:
     def load(self, step: int) -> None:
         """Takes the weights of a checkpoint in place of those in use."""
         like = self.networks.system.abstract_state(parallel.own_device())
-        state = Checkpoints(self.run.folder / CHECKPOINTS, alone=True).at(step, like)
+        with self._checkpoints() as checkpoints:
+            state = checkpoints.at(step, like)
         self.networks.params, self._seen = _with_finite_weights(trained_params(state), self.run), ((), None, None)
 
     def with_fields(self, fields: Mapping[str, object]) -> 'Trained':
         """The same networks, applied as other values of these fields say; InputError for those that may not be."""
         return Trained(replace(self.run, config=replaced(self.config, fields)), self.networks.params, self.step)
+
+    def _checkpoints(self) -> Checkpoints:
+        """The stage's checkpoints, opened for reading."""
+        return Checkpoints(self.run.folder / CHECKPOINTS, alone=True)
 
     def uncut(self) -> 'Trained':
         """The same networks, for scans of the target that show no more than those of the source."""

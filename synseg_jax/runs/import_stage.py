@@ -96,6 +96,5 @@ def save(run: Run, params: Mapping[str, PyTree]) -> None:
     over = parallel.mesh(1)
     state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), run.system.abstract_state(over))
     state = state.replace(params=dict(params), average=dict(params) if state.average else {})
-    checkpoints = Checkpoints(run.folder / 'checkpoints')
-    checkpoints.save(parallel.place(state, over, LAYOUT), score=0.0)  # it is the only one, and orbax warns without
-    checkpoints.close()
+    with Checkpoints(run.folder / 'checkpoints') as checkpoints:
+        checkpoints.save(parallel.place(state, over, LAYOUT), score=0.0)  # it is the only one, and orbax warns without

@@ -65,4 +65,5 @@ def _saved(folder: Path) -> list[int]:
         return []
     if not (folder / CHECKPOINTS).is_dir():
         return [0] if Run.load(folder).config.do == 'atlases' else []
-    return Checkpoints(folder / CHECKPOINTS, alone=True).steps()
+    with Checkpoints(folder / CHECKPOINTS, alone=True) as checkpoints:
+        return checkpoints.steps()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from synseg_jax.batches.selection import Chosen
 from synseg_jax.devices import processes
 from synseg_jax.evaluation.metrics import dice
 from synseg_jax.evaluation.summary import NOT_ORGANS
@@ -35,6 +36,27 @@ class Check(NamedTuple):
     def name(self) -> str:
         """`a` for real scans of a, `fake_b` for those that are translated to b."""
         return self.domain if self.domain == self.through else f'fake_{self.through}'
+
+
+class HeldOut(Sequence):
+    """The validation records of all sets of a domain, their cases numbered through.
+
+    Where some sets are labelled, those without labels, which no score is computed on, are left out.
+    """
+
+    def __init__(self, read: Sequence[Chosen]):
+        read = [scans for scans in read if scans.labelled] or read
+        self.parts = [scans.open() for scans in read]
+        self.first = np.cumsum([0, *map(len, self.parts)])
+        self.first_case = np.cumsum([0, *(len(scans.manifest.role(scans.set, scans.role)['cases']) for scans in read)])
+
+    def __len__(self) -> int:
+        return int(self.first[-1])
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        part = int(np.searchsorted(self.first, index, side='right')) - 1
+        record = self.parts[part][int(index - self.first[part])]
+        return record | {'case': np.array(record['case'] + self.first_case[part], np.int32)}
 
 
 def checks(system: System, held_out: Collection[str]) -> tuple[list[Check], list[Check]]:
