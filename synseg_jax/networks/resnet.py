@@ -28,7 +28,7 @@ class ResNet(nn.Module):
 
     `channels` outputs, 0: the last features alone; `width` features at full resolution, 4 `width` in the blocks;
     `tanh` ends a generator and the published segmentor.  Every spatial axis is a multiple of 4 and at least 8 long.
-    `remat` computes the blocks anew for the gradient rather than keep what is inside them.
+    `remat` recomputes the blocks for the gradient (rematerialisation) instead of keeping their activations.
     """
 
     channels: int

@@ -1,4 +1,4 @@
-"""Everything that a run must remember: one pytree."""
+"""The training state: one pytree."""
 
 import zlib
 from collections.abc import Mapping
