@@ -35,9 +35,9 @@ def features(
     _, found = network.apply({'params': params}, images, keys, capture_intermediates=tapped, mutable='intermediates')
     leaves = jax.tree_util.tree_flatten_with_path(found.get('intermediates', {}))[0]
     named = {'/'.join(key.key for key in path[:-2]): value for path, value in leaves}
-    return {
-        tap: named[known(f'layer of a {type(network).__name__}', tap, named.keys() | params.keys())] for tap in taps
-    }
+    for tap in taps:
+        known(f'layer of a {type(network).__name__}', tap, named.keys() | params.keys())
+    return {tap: named[tap] for tap in taps}
 
 
 def dtype(name: str) -> jnp.dtype:
