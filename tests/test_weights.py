@@ -8,7 +8,7 @@ import tiny
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
 from synseg_jax.objective.methods import Method
-from synseg_jax.objective.terms import View
+from synseg_jax.objective.terms import TERMS, Term, View
 from synseg_jax.objective.weights import SCHEDULES, at, weight
 from synseg_jax.specification.resolve import configure
 from synseg_jax.training.image_pool import PerRow
@@ -35,10 +35,9 @@ def test_unknown_schedules():
         weight((1, 2), 'config.x')
 
 
-def test_a_step_weighs_by_the_schedule():
-    """The slope of mean |g b - b| is 1; learning rate 1."""
-    networks = {'g_ab': lambda scale, images, keys: scale * images}
-    method = Method('m', '', {'gen': {'idt_b': ('linear', 0.0, 1.0, 2)}})
+def three_steps(method, average=0.0):
+    """The scale g_ab after each step, from 4 on and at learning rate 1, and the last metrics."""
+    networks = {'g_ab': lambda scale, images, keys=None: scale * images}
     step = make_step(
         method,
         lambda *arguments, **more: View(networks, *arguments, **more),
@@ -46,12 +45,33 @@ def test_a_step_weighs_by_the_schedule():
         {'g_ab': lambda step: 1.0},
         PerRow(0, 2).exchange,
         parallel.mesh(1),
+        average=average,
     )
-    state, scales = create({'g_ab': jnp.asarray(4.0)}, {'g_ab': optax.identity()}, {}), []
+    state, scales = create({'g_ab': jnp.asarray(4.0)}, {'g_ab': optax.identity()}, {}, bool(average)), []
     for _ in range(3):
         state, metrics = step(state, {'b': jnp.ones((2, 1))})
         scales.append(float(state.params['g_ab']))
+    return scales, metrics
+
+
+def test_a_step_weighs_by_the_schedule():
+    """The slope of mean |g b - b| is 1."""
+    scales, metrics = three_steps(Method('m', '', {'gen': {'idt_b': ('linear', 0.0, 1.0, 2)}}))
     assert scales == [4.0, 3.5, 2.5] and metrics['idt_b'] == 2.5  # the term itself, not weighted
+
+
+def test_terms_may_see_the_moving_average(monkeypatch):
+    """A term that is the output of the network times that of its average: the slope is the average alone."""
+
+    def product(view):
+        return view.total((view.g_ab(view.b) * view.teacher.g_ab(view.b)).sum()) / 2  # rows
+
+    monkeypatch.setitem(TERMS, 'teach', Term(product, ('g_ab',), ('b',)))
+    method = Method('m', '', {'gen': {'teach': 0.25}})
+    scales, _ = three_steps(method, average=0.5)
+    assert scales == [3.0, 2.125, 1.421875]  # the average before each step: 4, 3.5, 2.8125
+    with pytest.raises(InputError, match='a term needs the moving average of the weights; set config.average'):
+        three_steps(method)
 
 
 def test_configurations_give_them():

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from synseg_jax.errors import known
+from synseg_jax.errors import InputError, known
 from synseg_jax.objective import losses, names
 from synseg_jax.objective.losses import Scalar, Total
 
@@ -49,14 +50,17 @@ class View:
         show: Callable[[str, Array], Array] = lambda domain, fakes: fakes,
         total: Total = losses.whole,
         keys: Key[Array, 'b'] | None = None,
+        average: Mapping | None = None,
     ):
         """`show(domain, fakes)` returns the fakes, past or present, that the domain's discriminator is shown.
 
         `keys`, one per row, are for what is random inside a forward pass, such as dropout; without keys nothing is.
+        `average` holds the moving average of the parameters, where there is one.
         """
         self.networks, self.params, self.batch = networks, params, batch
         self.choices, self.show, self.total = choices, show, total
         self.random = {} if keys is None else {'keys': keys}
+        self.average = average
 
     def __getattr__(self, name):
         if hasattr(type(self), name):  # a property failed: its own error again, which names what is missing
@@ -82,6 +86,13 @@ class View:
     @cached_property
     def rec_b(self):
         return self.g_ab(self.fake_a)
+
+    @cached_property
+    def teacher(self) -> 'View':
+        """The forward pass of the moving average of the networks, without dropout and held fixed: a mean teacher."""
+        if not self.average:
+            raise InputError('a term needs the moving average of the weights; set config.average, for example to .99')
+        return View(self.networks, jax.lax.stop_gradient(self.average), self.batch, self.choices, total=self.total)
 
     def features(self, domain: str, images):
         """The output of a domain's segmentor: logits, or the input of the layer that both segmentors share."""

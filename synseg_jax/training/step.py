@@ -29,7 +29,7 @@ def make_step(
 ) -> Callable[[State, Mapping], tuple[State, dict]]:
     """(state, batch) -> (state, metrics), compiled over the mesh; the state that goes in is consumed.
 
-    `view(params, batch, show=, total=, keys=)` is the forward pass, with a key per row for what is random in it;
+    `view(params, batch, show=, total=, keys=, average=)` is the forward pass, with a key per row for its randomness;
     `rates[name](step)` is a network's learning rate; `exchange(past, fakes, keys)` is that of the image pool;
     `augment(keys, batch)` changes the batch before the networks see it; `average` is the decay of the moving average
     of weights; `order` is the one of methods.ORDERS in which players are updated.  Metrics: every term under its name,
@@ -58,7 +58,8 @@ def make_step(
                     shown, new_past[domain] = exchange(state.history[domain], fakes, domain_keys)
                     return shown
 
-                passed = view({**seen, **moved}, batch, show=show, total=parallel.total, keys=keys)
+                more = {'show': show, 'total': parallel.total, 'keys': keys, 'average': state.average}
+                passed = view({**seen, **moved}, batch, **more)
                 terms = {name: TERMS[name].value(passed) for name in paid_for[player]}
                 weighted = (weights.at(w, state.step) * terms[name] for name, w in paid_for[player].items())
                 return sum(weighted), (terms, new_past)
@@ -76,10 +77,7 @@ def make_step(
     def _keep(state, params, moments, past, norms, values):
         """The new state and the metrics; the old one where a gradient is not finite."""
         finite = jnp.isfinite(sum(norms.values()))
-        averaged = {
-            name: jax.tree.map(lambda old, new: average * old + (1 - average) * new, old, params[name])
-            for name, old in state.average.items()
-        }
+        averaged = optax.incremental_update({name: params[name] for name in state.average}, state.average, 1 - average)
         taken = state.replace(params=params, optimizer=moments, average=averaged, history=past)
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), taken, state)
         kept = kept.replace(
