@@ -1,6 +1,7 @@
 """What absl, ml_collections and a user's configuration raise while flags are parsed, in one line."""
 
 import ast
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ def explained(error: Exception, line: CommandLine, known: flags.FlagValues) -> s
     name, equals, value = text.removeprefix('--').split(': ')[0].partition('=')
     if isinstance(error, flags.IllegalFlagValueError) and equals and name in known:
         return _illegal(name, value, text, line, known)
-    return text if isinstance(error, flags.Error) else _no_field(text, line)
+    return text if isinstance(error, flags.Error) else _no_field(text, line, error)
 
 
 def unquoted(field: str, text: str) -> str:
@@ -48,12 +49,14 @@ def _illegal(name, value, text, line, known):
     return f'--{name}={value}: give {WANTED[kind]}' if kind in WANTED else text
 
 
-def _no_field(text, line):
-    """The field that the error speaks of, or the only one that is set."""
+def _no_field(text, line, error):
+    """The field that the error speaks of, or the only one that is set, and the nearest field there is."""
+    alike = re.search(r'Did you mean "(\w+)" instead', str(error))
+    remedy = (f'is {alike[1]} meant? ' if alike else '') + 'configs/base.py lists them'
     fields = [(flag, field) for flag in CONFIGURATIONS for field in line.overrides(flag)]
     for flag, field in fields:
         if len(fields) == 1 or any(part in text for part in field.split('.')):
-            return f'--{flag}.{field}: no such field; configs/base.py lists them'
+            return f'--{flag}.{field}: no such field; {remedy}'
     return text
 
 
