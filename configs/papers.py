@@ -244,7 +244,7 @@ def _length(train) -> str:
 def _augmentation(augment) -> str:
     told = [f'cut to {" x ".join(map(str, augment.window))}'] if augment.window else []
     told += [f'crop {augment.crop:g}'] if augment.crop < 1 else []
-    amounts = ('shift', 'rotate', 'scale', 'brightness', 'contrast')
+    amounts = ('shift', 'rotate', 'scale', 'brightness', 'contrast', 'fourier')
     told += [f'{name} {augment[name]:g}' for name in amounts if augment[name]]
     told += [f'flip {augment.flip}'] if augment.flip else []
     told += [f'gamma {augment.gamma:g}'] if augment.gamma != 1 else []

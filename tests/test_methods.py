@@ -93,7 +93,8 @@ def test_weights_that_are_not_given():
 
 def test_names():
     assert [names.domain(name) for name in ('a', 'label_a', 'd_b', 's_head_b', 'g_ab')] == ['a', 'a', 'b', 'b', 'b']
-    assert (names.generator('b'), names.source('g_ba'), names.other('a')) == ('g_ba', 'b', 'b')
+    assert (names.generator('b'), names.source('g_ab'), names.source('d_b')) == ('g_ba', 'a', 'b')
+    assert names.other('a') == 'b'
     assert names.PLAYERS == ('gen', 'dis', 'seg')
     assert names.is_label('label_b') and not names.is_label('b') and names.is_generator('g_ab')
     assert [name for name in ('s_a', 's_shared', 's_head_a') if names.sees_features(name)] == ['s_shared', 's_head_a']

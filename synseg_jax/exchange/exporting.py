@@ -17,6 +17,7 @@ from synseg_jax.imaging import intensity
 from synseg_jax.inference import trained_model
 from synseg_jax.networks import ARCHITECTURES
 from synseg_jax.networks.unet import Head, Shared
+from synseg_jax.objective import names
 
 FORMATS = {'safetensors': ('.safetensors',), 'pth': ('.pth',), 'both': ('.safetensors', '.pth')}
 OF_TRAINING = {'parent', 'name', 'dtype', 'param_dtype', 'remat'}  # fields of networks that others need not know
@@ -52,7 +53,7 @@ def export(
 def described(trained: trained_model.Trained) -> dict:
     """The fields of a stage's card, but for its networks and functions."""
     config, system = trained.config, trained.networks.system
-    generators = {'a': 'g_ab', 'b': 'g_ba'}
+    generators = {domain: names.generator(domain) for domain in names.DOMAINS}
     return {
         'method': system.method.name,
         'pays': {player: dict(bill) for player, bill in system.method.pays.items()},
@@ -74,12 +75,12 @@ def described(trained: trained_model.Trained) -> dict:
 def network(trained: trained_model.Trained, name: str) -> dict:
     """What a card says of one network, but for its files."""
     system = trained.networks.system
-    module, beyond = system.networks[name], name.startswith(('s_shared', 's_head'))
+    module, beyond = system.networks[name], names.sees_features(name)
     kinds = {**ARCHITECTURES, 'shared': Shared, 'head': Head}
     fields = {field: getattr(module, field) for field in module.__dataclass_fields__ if field not in OF_TRAINING}
     return {
         'published': PUBLISHED[name],
-        'sees': 'features' if beyond else name[2],
+        'sees': 'features' if beyond else names.source(name),
         'makes': _makes(name, system.method.twins),
         'channels': trained.config.segmentor.width if beyond else system.channels,
         'fields': {'architecture': next(kind for kind in kinds if kinds[kind] is type(module)), **fields},
@@ -118,13 +119,13 @@ def _domain(run, domain) -> dict:
 
 
 def _makes(name, twins) -> str:
-    if name[0] == 'g':
-        return name[3]
-    if name[0] == 'd':
+    if names.is_generator(name):
+        return names.domain(name)
+    if names.is_discriminator(name):
         return 'whether it is real'
-    return 'features' if name == 's_shared' or twins and not name.startswith('s_head') else 'logits'
+    return 'features' if name == names.SHARED or twins and not names.sees_features(name) else 'logits'
 
 
 def _chain(system, domain) -> list[str]:
     name = system.segmentor(domain)
-    return [name, 's_shared', f's_head_{name[-1]}'] if system.method.twins else [name]
+    return [name, names.SHARED, names.head(names.domain(name))] if system.method.twins else [name]

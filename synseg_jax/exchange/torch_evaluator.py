@@ -17,6 +17,7 @@ copied:
     imaging/__init__ imaging/arrays imaging/intensity imaging/memory_limit imaging/modality imaging/network_grid
     imaging/slices imaging/sliding_window imaging/volume imaging/voxel_bytes
     inference/__init__ inference/postprocess objective/__init__ objective/methods
+    objective/names
 
 Exports made with predict.components or predict.window=middle need scipy, and so does --straighten, with
 formats/straight; DICOM needs what synseg_jax needs.

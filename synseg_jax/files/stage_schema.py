@@ -92,6 +92,7 @@ class Augment(TypedDict):
     brightness: float
     contrast: float
     gamma: float
+    fourier: NotRequired[float]
 
 
 class Train(TypedDict):

@@ -4,7 +4,12 @@ Domain a is the labelled source modality, b the unlabelled target.
 """
 
 DOMAINS = ('a', 'b')
-OWNER = {'g': 'gen', 'd': 'dis', 's': 'seg'}  # the player that a network belongs to, by the first letter of its name
+OWNER = {
+    'g': 'gen',
+    'h': 'gen',
+    'd': 'dis',
+    's': 'seg',
+}  # whose networks these are, by their first letter
 PLAYERS = tuple(dict.fromkeys(OWNER.values()))  # in the order in which they are updated
 SHARED = 's_shared'  # the layer that both segmentors share
 
@@ -19,9 +24,9 @@ def domain(name: str) -> str:
     return name[-1]
 
 
-def source(generator: str) -> str:
-    """The domain of the images that a generator translates: g_ab -> a."""
-    return generator[-2]
+def source(network: str) -> str:
+    """The domain of the images that a network sees: g_ab -> a, d_b -> b."""
+    return network[2]
 
 
 def other(domain: str) -> str:
