@@ -42,12 +42,12 @@ MISTAKES = {
     'unknown method': (
         'main',
         TINY + ':{records} --config.method=synsge',
-        "unknown method 'synsge'; known: cyclegan, shape_consistency, supervised, synseg, synseg_hc, ",
+        "unknown method 'synsge'; known: cut, cyclegan, shape_consistency, supervised, synseg, synseg_hc, ",
     ),
     'unknown loss': (
         'main',
         TINY + ':{records} --config.loss.cycle=l3',
-        "config.loss.cycle='l3': give 'l1' or 'l2' or 'ssim'",
+        "unknown config.loss.cycle 'l3'; known: l1, l2, ssim",
     ),
     'unknown network': (
         'main',

@@ -19,6 +19,7 @@ NETWORKS = {
         'dis': ('d_a', 'd_b'),
         'seg': ('s_a', 's_b', 's_head_a', 's_head_b', 's_shared'),
     },
+    'cut': {'gen': ('g_ab', 'h_ab'), 'dis': ('d_b',), 'seg': ('s_b',)},
     'supervised': {'seg': ('s_a',)},
 }
 
@@ -41,6 +42,7 @@ def test_published_weights():
     pays = method('tumor_aware').pays
     assert pays['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 10, 'cyc_b': 10, 'seg_fake_b': 5, 'feat': 1}
     assert pays['seg'] == {'seg_a': 1, 'seg_fake_b': 1, 'feat': 1}
+    assert method('cut').pays['gen'] == {'adv_b': 1, 'nce_a': 1, 'nce_b': 1, 'seg_fake_b': 1}
 
 
 def test_weights_change_without_touching_the_table():
@@ -79,7 +81,7 @@ def test_a_network_that_nobody_trains(changes, network, owner):
 
 
 def test_unknown_names():
-    with pytest.raises(InputError, match="unknown method 'unit'; known: cyclegan, shape_consistency, s"):
+    with pytest.raises(InputError, match="unknown method 'unit'; known: cut, cyclegan, shape_consistency, s"):
         method('unit')
     with pytest.raises(InputError, match="unknown player 'generator'; known: dis, gen, seg"):
         method('synseg').pay({'generator': {'adv_a': 1.0}})

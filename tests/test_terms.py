@@ -16,7 +16,23 @@ SLOPES = np.asarray([1.0, -1.0, 0.5])
 NETWORKS = {name: (lambda p, x: p * x) for name in ('g_ab', 'g_ba', 'd_a', 'd_b')} | {
     name: (lambda p, x: p * x * jnp.asarray(SLOPES)) for name in ('s_a', 's_b')
 }
-PARAMS = {'g_ab': 2.0, 'g_ba': 0.75, 'd_a': 0.3, 'd_b': 0.7, 's_a': 1.1, 's_b': 1.3}
+LEVELS = np.asarray([1.0, 0.4])  # by which the encoder of g_ab multiplies its features
+
+
+def generate(p, x, encode=False):
+    return {'level': p * x * jnp.asarray(LEVELS)} if encode else p * x
+
+
+def vectors(p, features):
+    def vector(x):
+        x = jnp.concatenate([p * jnp.ones_like(x), x], -1)
+        return x / jnp.sqrt((x**2).sum(-1, keepdims=True))
+
+    return {layer: vector(x) for layer, x in features.items()}
+
+
+NETWORKS |= {'g_ab': generate, 'h_ab': vectors}
+PARAMS = {'h_ab': 0.6, 'g_ab': 2.0, 'g_ba': 0.75, 'd_a': 0.3, 'd_b': 0.7, 's_a': 1.1, 's_b': 1.3}
 RANDOM = np.random.RandomState(0)
 BATCH = {name: jnp.asarray(RANDOM.normal(size=(2, 4, 4, 1)), jnp.float32) for name in 'ab'}
 BATCH |= {f'label_{name}': jnp.asarray(RANDOM.randint(0, 3, (2, 4, 4)), jnp.int32) for name in 'ab'}
@@ -52,7 +68,19 @@ def test_values():
         p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         return -np.log(np.take_along_axis(p, label[..., None], -1)).mean()
 
+    def contrast(translation, image):
+        of_layers = []
+        for scale in (np.ones(1), 2 * LEVELS):
+            query, key = (
+                np.asarray(vectors(0.6, {'': x * scale})['']).reshape(2, 16, -1) for x in (translation, image)
+            )
+            similarity = np.exp(query @ key.swapaxes(1, 2) / 0.07)
+            of_layers.append(-np.log(np.diagonal(similarity, axis1=1, axis2=2) / similarity.sum(-1)).mean())
+        return np.mean(of_layers)
+
     expected = {
+        'nce_a': contrast(2 * a, a),
+        'nce_b': contrast(2 * b, b),
         'adv_b': ((0.7 * 2 * a - 1) ** 2).mean(),
         'adv_a': ((0.3 * 0.75 * b - 1) ** 2).mean(),
         'cyc_a': abs(0.75 * 2 * a - a).mean(),
@@ -78,9 +106,9 @@ def test_an_image_is_made_once():
     calls = collections.Counter()
 
     def counted(name):
-        def run(params, x):
+        def run(params, x, **more):
             calls[name] += 1
-            return NETWORKS[name](params, x)
+            return NETWORKS[name](params, x, **more)
 
         return run
 

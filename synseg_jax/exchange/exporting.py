@@ -37,7 +37,7 @@ def export(
         raise InputError(f'{output}: exists and is not empty; choose another --output')
     with atomic_folder(output) as folder:
         networks = {}
-        for name in trained.networks.system.networks:
+        for name in filter(PUBLISHED.get, trained.networks.system.networks):  # h_ab serves training alone
             tensors = to_torch(trained.networks.system.networks[name], trained.networks.params[name])
             files = [folder / f'latest_net_{PUBLISHED[name]}{suffix}' for suffix in suffixes]
             for file in files:

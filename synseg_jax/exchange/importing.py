@@ -67,6 +67,7 @@ def with_card(config: ConfigDict, card: Card) -> Run:
     one_logit = any(card.networks[chain[-1]]['fields'].get('channels') == 1 for chain in card.segments.values())
     if one_logit or config.loss.segmentation == 'binary_cross_entropy':
         config.loss.segmentation = 'binary_cross_entropy' if one_logit else 'cross_entropy'
+    pay_for(config, set(card.networks))
     channels = {domain: of['channel'] for domain, of in card.domains.items()}
     typical = {domain: tuple(of['typical']) for domain, of in card.domains.items() if 'typical' in of}
     return Run(Path(), config, card.classes, channels, typical)

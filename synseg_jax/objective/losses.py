@@ -94,6 +94,17 @@ def _smooth(x, axis):
     return jnp.moveaxis(mean, -1, axis)
 
 
+def patch_nce(
+    queries: Float[Array, 'b p c'], keys: Float[Array, 'b p c'], total: Total = whole, temperature: float = 0.07
+) -> Scalar:
+    """mean over patches p of -log softmax_q(query_p . key_q / temperature)[p] (Park et al., 2020).
+
+    Queries and keys are unit vectors.  The other patches q are those of the same image.
+    """
+    similarity = jnp.einsum('bpc,bqc->bpq', _wide(queries), _wide(keys)) / temperature
+    return _mean(jax.nn.logsumexp(similarity, -1) - jnp.diagonal(similarity, axis1=1, axis2=2), total)
+
+
 def cross_entropy(
     logits: Float[Array, '*bs k'],
     labels: Integer[Array, '*bs'],

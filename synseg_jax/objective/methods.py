@@ -110,6 +110,16 @@ METHODS = {
             },
             twins=True,
         ),
+        Method(
+            'cut',
+            'Park et al., Contrastive learning for unpaired image-to-image translation, ECCV 2020; with the '
+            'segmentor of Huo et al., IEEE TMI 2019',
+            {
+                'gen': {'adv_b': 1.0, 'nce_a': 1.0, 'nce_b': 1.0, 'seg_fake_b': 1.0},
+                'dis': {'dis_b': 1.0},
+                'seg': {'seg_fake_b': 1.0},
+            },
+        ),
         Method('supervised', 'cross entropy on labelled images of one or both domains', {'seg': {'seg_a': 1.0}}),
     )
 }

@@ -16,6 +16,7 @@ from jaxtyping import Array, Key
 from synseg_jax.errors import InputError, known
 from synseg_jax.objective import losses, names
 from synseg_jax.objective.losses import Scalar, Total
+from synseg_jax.objective.patches import sampled
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,13 @@ class View:
         weights = jnp.asarray(self.choices.class_weights or (1.0,) * max(2, logits.shape[-1]), float)
         loss = losses.SEGMENTATION[self.choices.segmentation]
         return loss(logits, labels, weights, self.choices.by_weight, self.total)
+
+    def contrast(self, translation, image):
+        """PatchNCE of g_ab's encoder: a patch of the translation against those of the image, mean over the layers."""
+        encoded = ({'image': x, **self.g_ab(x, encode=True)} for x in (translation, image))
+        queries, wanted = map(self.h_ab, sampled(*encoded, keys=self.random.get('keys')))
+        pairs = [(queries[layer], jax.lax.stop_gradient(wanted[layer])) for layer in queries]
+        return sum(losses.patch_nce(*pair, self.total) for pair in pairs) / len(pairs)
 
 
 class Term(NamedTuple):
@@ -230,3 +238,15 @@ def seg_rec_b(v):
 def feat(v):
     """mean (f_a(a) - f_b(g_ab(a)))^2, f the segmentors' features: tumour-aware loss (Jiang et al., 2018)."""
     return losses.l2(v.features('a', v.a), v.features('b', v.fake_b), v.total)
+
+
+@term('g_ab h_ab', 'a')
+def nce_a(v):
+    """PatchNCE(g_ab(a), a): a patch of the translation is like that patch of the image (Park et al., 2020)."""
+    return v.contrast(v.fake_b, v.a)
+
+
+@term('g_ab h_ab', 'b')
+def nce_b(v):
+    """PatchNCE(g_ab(b), b): the same of target images, in place of an identity loss (Park et al., 2020)."""
+    return v.contrast(v.g_ab(v.b), v.b)

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from synseg_jax.batches.augment import augmenter
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
-from synseg_jax.networks import backend, build, dtype
+from synseg_jax.networks import backend, build, dtype, features
+from synseg_jax.networks.patch_head import PatchHead
 from synseg_jax.networks.unet import Head, Shared
 from synseg_jax.objective import names, weights
 from synseg_jax.objective.losses import ONE_LOGIT, two_classes
@@ -25,7 +26,7 @@ from synseg_jax.specification.check import declaration, flat
 from synseg_jax.specification.stage import Augment
 from synseg_jax.training.image_pool import PerRow
 from synseg_jax.training.optimizers import constant_then_linear, in_game, optimizer
-from synseg_jax.training.state import LAYOUT, State, create, initial_params
+from synseg_jax.training.state import LAYOUT, State, create, initial_params, patch_input
 from synseg_jax.training.step import make_step
 
 KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # the configuration's name for a player's nets
@@ -58,6 +59,11 @@ def _apply(network, kind, params, images, keys):
     return network.apply({'params': params}, images, keys)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def _encode(network, kind, params, images, keys):
+    return features(network, params, images, network.encoder, keys)
+
+
 @dataclass(frozen=True, eq=False)
 class System:
     """What is trained: a method's networks, for images and `classes` labels."""
@@ -83,6 +89,7 @@ class System:
         logits = 0 if self.method.twins else self._logits()
         outputs = {'gen': {'channels': self.channels, **whole}, 'dis': types, 'seg': {'channels': logits, **whole}}
         ends = {names.SHARED: Shared(**types), **{names.head(d): Head(self._logits(), **types) for d in names.DOMAINS}}
+        ends |= {names.PATCHES: PatchHead(**types)}
         return {
             name: ends.get(name) or build(**self.config[KIND[player]].to_dict(), **outputs[player])
             for player, own in self.method.networks(TERMS).items()
@@ -102,14 +109,15 @@ class System:
     def apply(self) -> dict[str, Callable[..., Float[Array, 'b *space k']]]:
         """`apply[name](params, images)` runs a network on images in [-1, 1]; given `keys`, one per row, with dropout.
 
-        Every network draws from the keys on its own, and the same whoever runs it.
+        Every network draws from the keys on its own, and the same whoever runs it.  `encode` asks for {layer: features}
+        of the network's encoder in place of its output.
         """
 
-        def run(params, images, keys=None, *, name):
+        def run(params, images, keys=None, encode=False, *, name):
             if keys is not None:
                 own = zlib.crc32(name.encode())
                 keys = jax.vmap(lambda key: jax.random.fold_in(key, own))(keys)
-            return _apply(self.networks[name], backend.kind(), params, images, keys)
+            return (_encode if encode else _apply)(self.networks[name], backend.kind(), params, images, keys)
 
         return {name: partial(run, name=name) for name in self.networks}
 
@@ -264,8 +272,10 @@ class System:
         image = jnp.zeros((1, *self.size, self.channels), kind)
         images = dict.fromkeys(self.networks, image)
         if self.method.twins:
-            features = jnp.zeros((*image.shape[:-1], self.config.segmentor.width), kind)
-            images |= {name: features for name in images if names.sees_features(name)}
+            inner = jnp.zeros((*image.shape[:-1], self.config.segmentor.width), kind)
+            images |= {name: inner for name in images if names.sees_features(name)}
+        if names.PATCHES in self.networks:
+            images[names.PATCHES] = patch_input(self.networks[names.generator('a')], image)
         params = initial_params(self.networks, images, jax.random.key(self.config.seed))
         rows = jnp.zeros((batch, *self.size, self.channels), kind)
         judged = map(names.domain, filter(names.is_discriminator, self.networks))
