@@ -117,7 +117,7 @@ def _object(value, kind, where) -> dict:
         needed = {field.name for field in own if field.default is field.default_factory is MISSING}
         hints = {field.name: hints[field.name] for field in own}
     if missing := sorted(needed - value.keys()):
-        raise _Mismatch(_at(where, missing[0]), _words(hints[missing[0]]), _Absent())
+        raise _Mismatch(_at(where, missing[0]), words(hints[missing[0]]), _Absent())
     kept = value if typing.is_typeddict(kind) else value.keys() & hints
     return {name: _conform(value[name], hints.get(name, Any), _at(where, name)) for name in kept}
 
@@ -128,13 +128,13 @@ def _either(value, kinds, where):
             return _conform(value, kind, where)
         except _Mismatch:
             continue
-    raise _Mismatch(where, ' or '.join(map(_words, kinds)), value)
+    raise _Mismatch(where, ' or '.join(map(words, kinds)), value)
 
 
 def _annotated(value, where, kind, *checks):
     found = _conform(value, kind, where)
     if not all(check.holds(found) for check in checks):
-        raise _Mismatch(where, ' '.join([_words(kind), *(check.words for check in checks)]), value)
+        raise _Mismatch(where, ' '.join([words(kind), *(check.words for check in checks)]), value)
     return found
 
 
@@ -179,17 +179,17 @@ def _plain(value, where, depth=0):
     return _scalar(value, type(value), where)
 
 
-def _words(kind) -> str:
-    """What a kind is called in errors."""
+def words(kind: Any) -> str:
+    """What a kind is called in errors and documents."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is NotRequired:
-        return _words(args[0])
+        return words(args[0])
     if origin is Annotated:
-        return ' '.join([_words(args[0]), *(check.words for check in args[1:])])
+        return ' '.join([words(args[0]), *(check.words for check in args[1:])])
     if origin is Literal:
         return ' or '.join(map(repr, args))
     if origin in (Union, UnionType):
-        return ' or '.join(map(_words, args))
+        return ' or '.join(map(words, args))
     return WORDS.get(origin or kind, WORDS[dict])
 
 

@@ -1,0 +1,66 @@
+"""README and docs name nothing that is not there."""
+
+import re
+
+import documents
+import pytest
+
+import synseg_jax
+
+PLACES = ('', 'synseg_jax', 'configs', 'configs/tables', 'tests', 'launch')  # that files are named from
+README = documents.ROOT / 'README.md'
+
+
+def _name(page):
+    return str(page.relative_to(documents.ROOT))
+
+
+@pytest.mark.parametrize('page', documents.with_tables(), ids=_name)
+def test_links_lead_somewhere(page):
+    for path, anchor in documents.links(page):
+        assert path.exists(), f'{page.name} links {path}'
+        assert not anchor or anchor in documents.anchors(path), f'{page.name} links {path.name}#{anchor}'
+
+
+@pytest.mark.parametrize('page', documents.pages(), ids=_name)
+def test_files_that_are_named_exist(page):
+    for name in documents.mentions(page):
+        assert any((documents.ROOT / place / name).is_file() for place in PLACES), f'{page.name} names {name}'
+
+
+def test_readme_is_short_and_links_every_page():
+    assert len(README.read_text(encoding='utf-8').splitlines()) <= 120
+    linked = {path.resolve() for path, _ in documents.links(README)}
+    assert set(documents.pages()) - {README} <= linked
+
+
+@pytest.mark.parametrize('page', documents.pages(), ids=_name)
+def test_commands_that_are_run_are_of_python(page):
+    """launch/docs.sh runs what is fenced as bash."""
+    for block in documents.blocks(page):
+        assert block.language in ('bash', 'sh', 'python', 'text', 'json', 'bibtex'), f'{page.name}: {block.language}'
+        for command in block.commands if block.language == 'bash' else ():
+            assert re.match(r'python -m (synseg_jax|configs)\.', command), f'{page.name} cannot run: {command}'
+
+
+def test_blocks_are_read_as_they_are_written(tmp_path):
+    page = tmp_path / 'page.md'
+    page.write_text(
+        '# A head, *here*\n\n[x](a.md#b) ![y](z.png) [w](https://x.org) `objective/none.py` `x.csv`\n\n'
+        '```bash\npython -m a --b=c \\\n    --d  # why\n# nothing\n```\n\n```sh\nbash launch/local.sh 2 --e=f\n```\n'
+    )
+    bash, sh = documents.blocks(page)
+    assert bash.commands == ['python -m a --b=c --d'] and sh.language == 'sh'
+    assert [*documents.calls(page)] == [('a', ['--b=c', '--d']), ('synseg_jax.main', ['--e=f'])]
+    assert [*documents.links(page)] == [(tmp_path / 'a.md', 'b'), (tmp_path / 'z.png', '')]
+    assert documents.anchors(page) == {'a-head-here'} and documents.mentions(page) == {'objective/none.py'}
+
+
+def test_citation():
+    """The fields that the Citation File Format 1.2 requires, and the version of the package."""
+    cited = pytest.importorskip('yaml').safe_load((documents.ROOT / 'CITATION.cff').read_text(encoding='utf-8'))
+    assert cited['cff-version'] == '1.2.0' and str(cited['version']) == synseg_jax.__version__ and cited['message']
+    assert len(cited['references']) == 5
+    for work in (cited, *cited['references']):
+        assert work['title'] and all('name' in one or 'family-names' in one for one in work['authors'])
+        assert work['type'] in ('software', 'article', 'conference-paper')
