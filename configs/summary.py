@@ -177,10 +177,7 @@ def lines(folder: str = '../configs/tables') -> Iterator[str]:
         place = f'{_link(claim, folder)}: {claim.source}'
         yield f'| {place if claim.table != before else ""} | {line(claim, found[claim.table])} |'
         before = claim.table
-    for day in sorted({table.before for table in found.values()} - {''}):
-        later = ', '.join(f'`{name}`' for name, table in found.items() if table.rows and table.before != day)
-        yield ''
-        yield f'{f"All but {later}" if later else "All"} were trained before the change of {day} that they tell of.'
+    yield from _changes(found)
 
 
 def short_lines(folder: str = 'configs/tables') -> Iterator[str]:
@@ -192,6 +189,15 @@ def short_lines(folder: str = 'configs/tables') -> Iterator[str]:
     yield '|---|---|---|---|'
     for claim in chosen:
         yield f'| [{claim.source}]({folder}/{claim.table}.md) | {line(claim, found[claim.table])} |'
+    yield from _changes(found)
+
+
+def _changes(found: Mapping[str, Table]) -> Iterator[str]:
+    """Which tables are older than a change that alters results."""
+    for day in sorted({table.before for table in found.values()} - {''}):
+        later = ', '.join(f'`{name}`' for name, table in found.items() if table.rows and table.before != day)
+        yield ''
+        yield f'{f"All but {later}" if later else "All"} were trained before the change of {day} that they tell of.'
 
 
 def _read(claims: Iterable[Claim]) -> dict[str, Table]:

@@ -4,6 +4,7 @@ import re
 
 import documents
 import pytest
+import run_documents
 
 import synseg_jax
 
@@ -64,3 +65,14 @@ def test_citation():
     for work in (cited, *cited['references']):
         assert work['title'] and all('name' in one or 'family-names' in one for one in work['authors'])
         assert work['type'] in ('software', 'article', 'conference-paper')
+
+
+def test_commands_are_made_small(monkeypatch):
+    """Also where a system sets a length of its own, and at the size that `prepare` writes."""
+    monkeypatch.chdir(documents.ROOT)
+    added = run_documents.smaller('main', ['--config=configs/quickstart.py', '--workdir=x'])
+    wanted = ('train.steps=2', 'systems.source_only.train.steps=2', 'phantom.sets.source.subjects=4')
+    assert {f'--config.{field}' for field in wanted} <= {*added}
+    assert '--config.data.size=(16, 16)' in run_documents.smaller('prepare', ['--config=configs/base.py'])
+    assert '--size=32' in run_documents.smaller('benchmark', ['--size=256'])
+    assert run_documents.smaller('predict', ['--workdir=x']) == []
