@@ -94,9 +94,10 @@ def _done(page, kind, text, folder) -> bool:
 def _command(text: str, log: StringIO) -> int:
     module, *arguments = shlex.split(text)[2:]
     package, _, name = module.rpartition('.')
-    if package != 'synseg_jax':
+    arguments += smaller(name, arguments)
+    if package != 'synseg_jax' or name == 'compare':  # which starts processes of its own
         return _process([sys.executable, '-m', module, *arguments], log)
-    return importlib.import_module(module).main([*arguments, *smaller(name, arguments)])
+    return importlib.import_module(module).main(arguments)
 
 
 def _process(command, log) -> int:

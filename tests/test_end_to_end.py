@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-from fnmatch import fnmatch
 
 import nibabel as nib
 import numpy as np
@@ -70,7 +69,10 @@ def test_results(finished):
 def test_every_file_of_a_workdir_is_documented(finished):
     """With the fields of every JSON file."""
     workdir = finished[0]
-    patterns = [re.sub('SYSTEM|STAGE|DIGEST|SET', '*', name) for name in workdir_files.WORKDIR]
+    parts = {'*': '.+', '.': r'\.', **dict.fromkeys(('SYSTEM', 'STAGE', 'DIGEST', 'SET'), '[^/]+')}
+    names = [
+        re.sub(r'SYSTEM|STAGE|DIGEST|SET|[.*]', lambda part: parts[part[0]], name) for name in workdir_files.WORKDIR
+    ]
     known = {name.rpartition('/')[2]: set() for name in (*workdir_files.MORE, *workdir_page.SCHEMAS)}
     for name, kind in workdir_page.SCHEMAS.items():
         known[name.rpartition('/')[2]] |= workdir_page.fields_of(kind).keys()
@@ -78,7 +80,7 @@ def test_every_file_of_a_workdir_is_documented(finished):
         known[name.rpartition('/')[2]] |= fields.keys()
     for path in (path for path in workdir.rglob('[!.]*') if path.is_file()):
         place = path.relative_to(workdir).as_posix()
-        assert any(fnmatch(place, pattern) for pattern in patterns), place
+        assert any(re.fullmatch(name, place) for name in names), place
         if path.name in known:
             assert json.loads(path.read_text()).keys() <= known[path.name], place
 
