@@ -7,6 +7,8 @@ import pytest
 import run_documents
 
 import synseg_jax
+from synseg_jax.objective.methods import METHODS
+from synseg_jax.objective.terms import TERMS
 
 PLACES = ('', 'synseg_jax', 'configs', 'configs/tables', 'tests', 'launch')  # that files are named from
 README = documents.ROOT / 'README.md'
@@ -33,6 +35,19 @@ def test_readme_is_short_and_links_every_page():
     assert len(README.read_text(encoding='utf-8').splitlines()) <= 120
     linked = {path.resolve() for path, _ in documents.links(README)}
     assert set(documents.pages()) - {README} <= linked
+
+
+def test_readme_names_every_configuration_and_command():
+    text = README.read_text(encoding='utf-8')
+    configurations = [path for path in documents.ROOT.glob('configs/*.py') if 'def get_config' in path.read_text()]
+    commands = [path for path in documents.ROOT.glob('synseg_jax/*.py') if 'def main(argv' in path.read_text()]
+    missing = [path.name for path in configurations if f'`configs/{path.name}`' not in text]
+    assert not missing + [path.name for path in commands if f'`{path.stem}`' not in text]
+
+
+def test_every_method_and_term_is_explained():
+    text = (documents.ROOT / 'docs' / 'methods.md').read_text(encoding='utf-8')
+    assert not [name for name in (*METHODS, *TERMS) if f'`{name}`' not in text], 'add rows to docs/methods.md'
 
 
 @pytest.mark.parametrize('page', documents.pages(), ids=_name)

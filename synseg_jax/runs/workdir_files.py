@@ -26,7 +26,7 @@ WORKDIR = {  # pattern: content
 }
 OTHERS = {
     '`prepare --output`': {
-        'manifest.json': 'classes, settings, and each scan with what was done to it',
+        'manifest.json': 'classes, settings, and the processing of each scan',
         'SET.ROLE.array_record': 'records, each the safetensors bytes of one slice or volume: `image` uint16 (0 to '
         '65535 for [0, 1]), `label` uint8 where labelled, `case` and `slice` int32',
     },
@@ -76,7 +76,7 @@ MORE = {  # meanings, and fields that no command reads again
         'stages': 'the folders of its stages',
     },
     'measures.json': {
-        'costs': 'a list of the stages with what is in their `cost.json`',
+        'costs': 'a list of the stages with the fields of their `cost.json`',
         'seed': 'of the configuration',
         'reads_target_labels': 'whether any stage trained on target labels',
         'transductive': 'whether images of tested scans were trained on',
