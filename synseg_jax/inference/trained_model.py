@@ -104,7 +104,8 @@ class Trained:
 
     def with_fields(self, fields: Mapping[str, object]) -> 'Trained':
         """The same networks, applied as other values of these fields say; InputError for those that may not be."""
-        return Trained(replace(self.run, config=replaced(self.config, fields)), self.networks.params, self.step)
+        run = replace(self.run, config=replaced(self.config, fields))
+        return type(self)(run, self.networks.params, self.step)
 
     def _checkpoints(self) -> Checkpoints:
         """The stage's checkpoints, opened for reading."""
