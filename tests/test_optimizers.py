@@ -44,12 +44,13 @@ def test_unknown_rule():
 
 def rates(steps, *arguments, **named):
     schedule = constant_then_linear(*arguments, **named)
-    return [float(schedule(jnp.asarray(step))) for step in steps]
+    return [float(schedule(jnp.asarray(step, jnp.int32))) for step in steps]  # as the state counts
 
 
 def test_constant_then_linear(x64):
     assert rates(range(8), 2.0, 3, 4) == pytest.approx([2, 2, 2, 2, 1.5, 1, 0.5, 0], rel=1e-12)
     assert rates([100], 2.0, 3, 4) == [0]
+    assert rates([4], 2.0, 3, 7) == pytest.approx([12 / 7], rel=1e-12)  # not in single precision
 
 
 def test_units_of_several_steps(x64):

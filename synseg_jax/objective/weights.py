@@ -47,7 +47,7 @@ def weights(pays: Mapping[str, Mapping[str, float | tuple | None]]) -> dict[str,
     }
 
 
-def at(weight: float | Schedule, step: Int[Array, '']) -> float | Float[Array, '']:
+def at(weight: float | Schedule, step: int | Int[Array, '']) -> float | Float[Array, '']:
     """The weight at a step: the number itself where it does not change."""
     if isinstance(weight, Schedule):
         return SCHEDULES[weight.kind](weight.start, weight.end, weight.steps)(step)

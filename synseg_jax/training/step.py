@@ -77,7 +77,10 @@ def make_step(
     def _keep(state, params, moments, past, norms, values):
         """The new state and the metrics; the old one where a gradient is not finite."""
         finite = jnp.isfinite(sum(norms.values()))
-        averaged = optax.incremental_update({name: params[name] for name in state.average}, state.average, 1 - average)
+        averaged = {  # in this order: that of optax.incremental_update is another in the last bit
+            name: jax.tree.map(lambda old, new: average * old + (1 - average) * new, old, params[name])
+            for name, old in state.average.items()
+        }
         taken = state.replace(params=params, optimizer=moments, average=averaged, history=past)
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), taken, state)
         kept = kept.replace(
