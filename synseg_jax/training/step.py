@@ -58,7 +58,7 @@ def make_step(
                     shown, new_past[domain] = exchange(state.history[domain], fakes, domain_keys)
                     return shown
 
-                view = View(networks, {**seen, **moved}, batch, choices, show, parallel.total, keys)
+                view = View(networks, {**seen, **moved}, batch, choices, show, parallel.psum, keys)
                 paid = {name: TERMS[name].value(view) for name in method.pays[player]}
                 return sum(weight * paid[name] for name, weight in method.pays[player].items()), (paid, new_past)
 
