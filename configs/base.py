@@ -130,8 +130,8 @@ def get_config(data: str = '') -> ConfigDict:
     c.atlases = ConfigDict({'spacing_mm': 3.0})  # of the voxels in which atlases are registered
 
     # Prediction.
-    c.predict = ConfigDict({'batch': 8, 'resample': 'nearest'})  # labels to the scan's grid: nearest, or linear votes
-    c.predict.flips = ''  # 'lr': mean of the votes on the scan and its mirror image, if trained with augment.flip 'c'
+    c.predict = ConfigDict({'batch': 8, 'resample': 'nearest'})  # nearest labels, or linear probabilities
+    c.predict.flips = ''  # 'lr': mean probability of the scan and its mirror image, if trained with augment.flip 'c'
     c.predict.window = 'tiles'  # of larger volumes; 'middle': then the one window about the middle of what tiles find
     c.predict.components = ''  # 'largest': the largest connected piece of each class alone, but all of c.lesions
 
