@@ -64,9 +64,9 @@ def _residuals(system, player, trained, params, batch):
     return jax.vjp(loss, trained)[1]
 
 
-def _batch(system, kind) -> dict[str, jax.ShapeDtypeStruct]:
+def _batch(system, dtype) -> dict[str, jax.ShapeDtypeStruct]:
     rows = parallel.rows_per_device(system.config.train.batch, parallel.mesh(1))
-    image = jax.ShapeDtypeStruct((rows, *system.size, system.channels), kind)
+    image = jax.ShapeDtypeStruct((rows, *system.size, system.channels), dtype)
     label = jax.ShapeDtypeStruct((rows, *system.size), jnp.int32)
     return {name: label if name.startswith('label') else image for name in system.arrays}
 

@@ -50,11 +50,11 @@ def resnet(outputs: int, width: int, blocks: int, tanh: bool) -> nn.Sequential:
 
 def patchgan(width: int) -> nn.Sequential:
     """The 70x70 PatchGAN."""
-    layers, seen = [nn.Conv2d(1, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)], width
+    layers, channels = [nn.Conv2d(1, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)], width
     for stride in (2, 2, 1):
-        layers += [nn.Conv2d(seen, 2 * seen, 4, stride, 1), nn.InstanceNorm2d(2 * seen), nn.LeakyReLU(0.2)]
-        seen *= 2
-    return nn.Sequential(*layers, nn.Conv2d(seen, 1, 4, padding=1))
+        layers += [nn.Conv2d(channels, 2 * channels, 4, stride, 1), nn.InstanceNorm2d(2 * channels), nn.LeakyReLU(0.2)]
+        channels *= 2
+    return nn.Sequential(*layers, nn.Conv2d(channels, 1, 4, padding=1))
 
 
 class Peer:

@@ -191,12 +191,12 @@ def flags(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Segment the scans of --input; return the exit code, 2 after a user error."""
     try:
-        given = flags(argv)
-        files = scan_file.inputs(given.input)
-        output, write = Path(given.output), straight.write if given.straighten else scan_file.write
-        outputs.check(output, [given.input, given.export], files.values())
-        predict(Evaluator(Path(given.export), given.device), files, output, given.domain, write)
-        print(f'{len(files)} label maps in {given.output}')
+        options = flags(argv)
+        files = scan_file.inputs(options.input)
+        output, write = Path(options.output), straight.write if options.straighten else scan_file.write
+        outputs.check(output, [options.input, options.export], files.values())
+        predict(Evaluator(Path(options.export), options.device), files, output, options.domain, write)
+        print(f'{len(files)} label maps in {options.output}')
         return 0
     except (InputError, OSError) as error:
         print('error: ' + str(error).replace('\n', '\n  '), file=sys.stderr)

@@ -216,7 +216,7 @@ def pad_to_multiple(x: Float[Tensor, 'b c *space'], unit: int) -> Float[Tensor, 
 
 def crop_centre(x: Float[Tensor, 'b c *space'], size: torch.Size) -> Float[Tensor, 'b c *size']:
     """The central `size` samples of `x`."""
-    first = [(length - wanted) // 2 for length, wanted in zip(x.shape[2:], size, strict=True)]
+    first = [(old - new) // 2 for old, new in zip(x.shape[2:], size, strict=True)]
     return x[..., *(slice(start, start + length) for start, length in zip(first, size, strict=True))]
 
 

@@ -31,7 +31,7 @@ LISTED = 'atlases.json'  # the atlases of a stage
 
 BINS, SAMPLED = 32, 0.25  # mutual information: histogram bins, share of the voxels sampled
 ITERATIONS, SMOOTHING = 80, 1.5  # demons: iterations, standard deviation in voxels of the displacement smoothing
-RADIUS_MM = 6.0  # fusion: standard deviation of the Gaussian neighbourhood
+SIGMA_MM = 6.0  # fusion: standard deviation of the Gaussian neighbourhood
 TOLERANCE = 0.1  # fusion: root mean square intensity difference, of [0, 1], at which the weight is exp(-1/2)
 
 
@@ -123,7 +123,7 @@ def fuse(scan: Float[np.ndarray, 'd h w'], atlases: Iterable[Atlas], classes: in
     """Class probabilities: the atlases' labels, weighted by the local intensity similarity to the scan."""
     votes = np.zeros((*scan.shape, classes), np.float32)
     for atlas in atlases:
-        sigma = RADIUS_MM / atlas.spacing_mm
+        sigma = SIGMA_MM / atlas.spacing_mm
         difference = gaussian_filter(np.square(scan - atlas.image), sigma)
         weight = np.exp(-difference / (2 * TOLERANCE**2)).astype(np.float32) + 1e-6
         np.add.at(votes.reshape(-1, classes), (np.arange(scan.size), atlas.labels.ravel()), weight.ravel())
