@@ -12,9 +12,10 @@ from absl import flags
 
 from synseg_jax.benchmarks import measurement
 from synseg_jax.cli import command
-from synseg_jax.cli.spelling import CONFIGURATIONS, CommandLine
+from synseg_jax.cli.command_line import CONFIGURATIONS, CommandLine
 from synseg_jax.errors import InputError
 from synseg_jax.runs import stages
+from synseg_jax.specification.parse import parse
 
 TINY = str(tiny.ROOT / 'tests' / 'tiny.py')
 FIELDS = {'config.data.size': '(8, 12)', 'config.seed': '3', 'config.train.balanced': 'true', 'config.dtype': 'float64'}
@@ -134,6 +135,7 @@ def _check_benchmark(told, given):
     assert not told['peer'] or Path(told['peer']).is_file(), given
     if 'system' in given:
         config = importlib.import_module(f'configs.{Path(given["config"].partition(":")[0]).stem}').get_config()
+        config = parse(config)
         assert set(given['stage'].split(',')) <= set(stages.names(config, given['system'])), given
 
 

@@ -13,10 +13,10 @@ from matplotlib.image import imread
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation.metrics import MEASURES
 from synseg_jax.phantom.abdomen import CLASSES
-from synseg_jax.preparation.settings import settings_of
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
-from synseg_jax.runs import experiment, train_stage
+from synseg_jax.runs import train_stage
+from synseg_jax.specification.parse import parse_data
 
 STEPS = 6
 NUMBERS = {'mean', 'median', 'std', 'n'}
@@ -40,7 +40,7 @@ def finished(tmp_path_factory):
     """(workdir, results, what was said) of a bare run."""
     workdir = tmp_path_factory.mktemp('bare') / 'run'
     console = tiny.quiet()
-    results = experiment.run(_config(), workdir, console)
+    results = tiny.run(_config(), workdir, console)
     return workdir, results, console.file.getvalue()
 
 
@@ -97,7 +97,7 @@ def test_again_without_training(finished, monkeypatch):
 
     monkeypatch.setattr(train_stage.pipeline, 'batches', refuse)
     console = tiny.quiet()
-    again = experiment.run(_config(), workdir, console)
+    again = tiny.run(_config(), workdir, console)
     assert again['systems'] == results['systems']
     assert console.file.getvalue().count(f'done: {STEPS} steps') == 2
 
@@ -108,7 +108,7 @@ def test_again_without_training(finished, monkeypatch):
 def test_another_phantom_in_the_same_place_is_refused(finished, field, value):
     name = field.replace('__', '.')
     with pytest.raises(InputError, match=rf'was begun with {name}='):
-        experiment.run(_config(**{field: value}), finished[0], tiny.quiet())
+        tiny.run(_config(**{field: value}), finished[0], tiny.quiet())
 
 
 def _networks(workdir):
@@ -130,7 +130,7 @@ def test_target_labels_change_nothing(finished, tmp_path):
     for path in labels:
         path.write_bytes(b'no label map at all')
     config = _config()
-    manifest = prepare(sets, tmp_path / 'records', settings_of(config), progress=False)
+    manifest = prepare(sets, tmp_path / 'records', parse_data(config), progress=False)
     for file in (finished[0] / 'records').glob('*.array_record'):
         assert (tmp_path / 'records' / file.name).read_bytes() == file.read_bytes()
     (tested,) = manifest.role('target', 'test')['cases']
@@ -138,7 +138,7 @@ def test_target_labels_change_nothing(finished, tmp_path):
     content = json.loads((tmp_path / 'records' / 'manifest.json').read_text())
     content['sets']['target']['roles']['test']['cases'] = [{**tested, 'label': None}]
     (tmp_path / 'records' / 'manifest.json').write_text(json.dumps(content))
-    results = experiment.run(_config(tmp_path / 'records'), tmp_path / 'run', tiny.quiet())
+    results = tiny.run(_config(tmp_path / 'records'), tmp_path / 'run', tiny.quiet())
     assert results['systems'] == {'synseg': {}, 'source_only': {}}
     found, expected = _networks(tmp_path / 'run'), _networks(finished[0])
     assert found == expected and all(len(sums) > 20 for sums in found.values())
@@ -151,9 +151,9 @@ def test_damaged_test_labels_are_named(finished, tmp_path):
     sound = label.read_bytes()
     label.write_bytes(b'no label map at all')
     with pytest.raises(InputError, match=label.name):
-        experiment.run(_config(), workdir, tiny.quiet())
+        tiny.run(_config(), workdir, tiny.quiet())
     label.write_bytes(sound)
-    assert experiment.run(_config(), workdir, tiny.quiet())['systems'] == results['systems']
+    assert tiny.run(_config(), workdir, tiny.quiet())['systems'] == results['systems']
 
 
 def _case(workdir):

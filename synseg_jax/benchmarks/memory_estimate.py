@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from synseg_jax.devices import parallel
 from synseg_jax.networks import backend, dtype
-from synseg_jax.objective.terms import TERMS, View
+from synseg_jax.objective import names, weights
+from synseg_jax.objective.terms import TERMS
 from synseg_jax.training.system import System
 
 
@@ -40,8 +41,8 @@ def estimate(system: System, kind: str = '') -> Estimate:
     state = system.abstract_state(over)
     batch = _batch(system, jnp.promote_types(dtype(system.config.dtype), jnp.float32))
     kept, gradients = {}, 0
-    for player, names in system.method.networks(TERMS).items():
-        trained = {name: state.params[name] for name in names}
+    for player, network_names in system.method.networks(TERMS).items():
+        trained = {name: state.params[name] for name in network_names}
         gradients += _bytes(trained)
         with backend.assumed(kind):
             kept[player] = _bytes(jax.eval_shape(partial(_residuals, system, player), trained, state.params, batch))
@@ -57,9 +58,11 @@ def parameters(system: System) -> dict[str, int]:
 def _residuals(system, player, trained, params, batch):
     """The residuals of a player's loss: the arrays held by its vjp function, which is a pytree."""
 
+    paid_for = weights.weights(system.method.pays)[player]
+
     def loss(trained):
-        view = View(system.apply, {**params, **trained}, batch, system.choices)
-        return sum(weight * TERMS[name].value(view) for name, weight in system.method.pays[player].items())
+        view = system.view({**params, **trained}, batch)
+        return sum(weights.at(weight, 0) * TERMS[name].value(view) for name, weight in paid_for.items())
 
     return jax.vjp(loss, trained)[1]
 
@@ -68,7 +71,7 @@ def _batch(system, dtype) -> dict[str, jax.ShapeDtypeStruct]:
     rows = parallel.rows_per_device(system.config.train.batch, parallel.mesh(1))
     image = jax.ShapeDtypeStruct((rows, *system.size, system.channels), dtype)
     label = jax.ShapeDtypeStruct((rows, *system.size), jnp.int32)
-    return {name: label if name.startswith('label') else image for name in system.arrays}
+    return {name: label if names.is_label(name) else image for name in system.arrays}
 
 
 def _bytes(tree) -> int:

@@ -16,7 +16,6 @@ from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference.model_folder import Run
 from synseg_jax.inference.predict_scans import predict
 from synseg_jax.inference.trained_model import Trained
-from synseg_jax.preparation.settings import settings_of
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
 from synseg_jax.training.system import System
@@ -29,7 +28,7 @@ TRAIN_ONLY = (1.0, 0.0, 0.0)  # shares of train, val, test
 
 def time_preparation(system: System, shape: Sequence[int]) -> Iterator[dict[str, float]]:
     """Endless: slices prepared per second and CPU second, from a labelled MR and an unlabelled CT scan."""
-    settings = replace(settings_of(system.config), classes=system.classes, subject='(.+)', same_patients=())
+    settings = replace(system.config.data, classes=system.classes, subject='(.+)', same_patients=())
     settings = replace(settings, source_split=TRAIN_ONLY, target_split=TRAIN_ONLY, target_labels=False)
     values = {name: value for value, name in enumerate(system.classes)}
     with tempfile.TemporaryDirectory() as scratch:

@@ -21,7 +21,7 @@ from pydicom.sr.coding import Code
 import synseg_jax
 from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_file
-from synseg_jax.files.batch import reading
+from synseg_jax.files.scan_errors import reading_scan
 from synseg_jax.imaging.colours import colour
 from synseg_jax.imaging.volume import Volume
 
@@ -146,7 +146,7 @@ def _described(number, name) -> SegmentDescription:
 
 def _header(file) -> Dataset:
     """What an object needs of one file of its series."""
-    with reading(file):
+    with reading_scan(file):
         found = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*REQUIRED, *ASKED, *PLACED])
     if missing := [tag for tag in REQUIRED if not found.get(tag)]:
         raise InputError(f'{file}: has no {missing[0]}, which DICOM SEG must name; repair the series')

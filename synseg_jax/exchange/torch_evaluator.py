@@ -11,13 +11,13 @@ copied:
 
     __init__ errors dicom/__init__ dicom/series_names
     exchange/__init__ exchange/card exchange/pth exchange/tensors exchange/torch_evaluator
-    exchange/torch_networks files/__init__ files/batch files/schema files/stage_schema
-    formats/__init__ formats/lazy formats/metaimage formats/names formats/nifti formats/nrrd formats/outputs
-    formats/scan_file formats/text_header
+    exchange/torch_networks files/__init__ files/scan_errors files/schema files/stage_schema
+    formats/__init__ formats/header_fields formats/lazy formats/metaimage formats/names formats/nifti formats/nrrd
+    formats/outputs formats/scan_file formats/text_header
     imaging/__init__ imaging/arrays imaging/intensity imaging/memory_limit imaging/modality imaging/network_grid
     imaging/slices imaging/sliding_window imaging/volume imaging/voxel_bytes
     inference/__init__ inference/label_folder inference/postprocess inference/whole_scan
-    objective/__init__ objective/methods
+    objective/__init__ objective/methods objective/names
 
 Exports with predict.components or predict.window=middle also require scipy; --straighten requires scipy and
 formats/straight; DICOM requires the full installation of synseg_jax.
@@ -34,12 +34,12 @@ from synseg_jax.errors import InputError, known, shortened
 from synseg_jax.exchange.card import CARD, Card
 from synseg_jax.exchange.pth import pytorch
 from synseg_jax.exchange.tensors import check_weights, read_tensors
-from synseg_jax.files.batch import Batch
+from synseg_jax.files.scan_errors import ScanErrors
 from synseg_jax.formats import outputs, scan_file
 from synseg_jax.formats.lazy import Lazy, require
 from synseg_jax.imaging import intensity
 from synseg_jax.imaging.arrays import Float, Integer
-from synseg_jax.imaging.network_grid import Frame
+from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference import postprocess
 from synseg_jax.inference.label_folder import write_dataset_json
@@ -71,7 +71,7 @@ class Evaluator(ScanSegmenter):
             return labels
         return postprocess.largest_organs(labels, self.card.classes, predict['lesions'])
 
-    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[Frame, Float[np.ndarray, 'n *space k']]:
+    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, 'n *space k']]:
         """The networks' grid for a scan, and the class probabilities on it."""
         frame = self._frame(scan, domain)
         return frame, scan_probabilities(lambda images: self.probabilities(images, domain), frame, self.options)
@@ -117,11 +117,11 @@ class Evaluator(ScanSegmenter):
             ) from error
         return network.float()
 
-    def _frame(self, scan, domain) -> Frame:
+    def _frame(self, scan, domain) -> NetworkGrid:
         card, entry = self.card, self.card.domains[known('domain', domain, self.card.domains)]
         window_hu, percentiles = entry.get('window_hu', ()), entry.get('percentiles', ())
         normalisation = intensity.for_channel(entry['channel'], scan.array, window_hu, percentiles)
-        return Frame.of(scan, normalisation, card.slice_axis, card.size, entry['center'], card.spacing_mm)
+        return NetworkGrid.from_scan(scan, normalisation, card.slice_axis, card.size, entry['center'], card.spacing_mm)
 
     def _map(self, function, stack) -> np.ndarray:
         def run(rows):
@@ -151,16 +151,16 @@ def predict(
 
     A scan that fails does not stop the others; InputError at the end lists those that failed.
     """
-    batch, count = Batch(len(files)), 0
+    errors, count = ScanErrors(len(files)), 0
     for case, file in files.items():
-        with batch.scan(file):
+        with errors.collect(file):
             scan = scan_file.read(file)
             labels = evaluator.segment(scan, domain)
             write(output / f'{case}.nii.gz', labels, scan, intent='label')
             count += 1
     if count:
         write_dataset_json(output, evaluator.card.classes, evaluator.card.domains[domain]['channel'], count)
-    batch.finish('segmented')
+    errors.finish('segmented')
 
 
 class Parser(argparse.ArgumentParser):

@@ -6,26 +6,27 @@ symmetric demons (Vercauteren et al., 2007), which suits scans of one modality. 
 scan in the neighbourhood.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, TypedDict
 
 import numpy as np
 import SimpleITK as sitk
 from jaxtyping import Float, UInt8
-from ml_collections import ConfigDict
 from scipy.ndimage import gaussian_filter
 
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import schema
 from synseg_jax.formats import label_maps, scan_file
 from synseg_jax.imaging import slices, volume
-from synseg_jax.imaging.network_grid import Frame
+from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference.model_folder import Run
 from synseg_jax.inference.whole_scan import ScanSegmenter
+from synseg_jax.specification.parse import replaced
+from synseg_jax.specification.stage import Stage
 
 LISTED = 'atlases.json'  # the atlases of a stage
 
@@ -149,7 +150,7 @@ class Atlases(ScanSegmenter):
         self.cases, self.values = content['cases'], content['labels']
 
     @property
-    def config(self) -> ConfigDict:
+    def config(self) -> Stage:
         return self.run.config
 
     @property
@@ -160,10 +161,14 @@ class Atlases(ScanSegmenter):
         """Whether it segments scans of a domain."""
         return domain == 'b'
 
+    def with_fields(self, fields: Mapping[str, object]) -> 'Atlases':
+        """The same atlases with other values of configuration fields."""
+        return Atlases(replace(self.run, config=replaced(self.run.config, fields)))
+
     def uncut(self) -> 'Atlases':
         return self
 
-    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[Frame, Float[np.ndarray, '1 d h w k']]:
+    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, '1 d h w k']]:
         """The grid of the atlases for a scan, and the fused labels on it."""
         known('domain of atlases', domain, ('b',))
         frame, fixed = self._isotropic(scan)

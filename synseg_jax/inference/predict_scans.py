@@ -9,15 +9,12 @@ from rich.progress import track
 
 from synseg_jax.errors import InputError, known, warn
 from synseg_jax.files import write_csv
-from synseg_jax.files.batch import Batch, reading
+from synseg_jax.files.scan_errors import ScanErrors, reading_scan
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import volume
-from synseg_jax.imaging.network_grid import RESAMPLE
-from synseg_jax.imaging.sliding_window import WINDOWS
 from synseg_jax.inference import model_folder, postprocess, trained_model
 from synseg_jax.inference.label_folder import write_dataset_json
 from synseg_jax.inference.scan_outputs import EXTRAS, Segmented, check_dicom
-from synseg_jax.inference.whole_scan import FLIPS
 
 
 def check_flips(trained) -> None:
@@ -52,10 +49,10 @@ def predict(
     _check(trained, domain)
     if 'dicom_seg' in extras:
         check_dicom(files)
-    written, rows, batch = {}, [], Batch(len(files))
+    written, rows, errors = {}, [], ScanErrors(len(files))
     for case, file in track(files.items(), 'segmenting', disable=len(files) < 2):
-        with batch.scan(file):
-            with reading(file):
+        with errors.collect(file):
+            with reading_scan(file):
                 scan = read(file)
             one = Segmented(case, file, scan, _labels(trained, scan, domain), trained, domain, write)
             output.mkdir(parents=True, exist_ok=True)  # only now: no folder is left behind if every scan fails
@@ -63,25 +60,18 @@ def predict(
             written[case] = output / f'{case}.nii.gz'
             rows += _volumes(one) if 'volumes' in extras else []
             for name in (name for name in extras if name in EXTRAS):
-                with batch.scan(file, still=f'segmented, but no {name}'):
+                with errors.collect(file, state=f'segmented, but no {name}'):
                     EXTRAS[name](one, output)
     if written and 'volumes' in extras:
         write_csv(output / 'volumes.csv', rows)
     if written:
         describe(output, trained.run, domain, len(written))
-    batch.finish('segmented')
+    errors.finish('segmented')
     return written
 
 
 def _check(trained, domain) -> None:
     """InputError for settings that would fail on every scan."""
-    config = trained.config.predict
-    if config.components not in ('', 'largest'):
-        raise InputError(f"predict.components {config.components!r}: give '' or 'largest'")
-    if config.flips not in FLIPS:
-        raise InputError(f"predict.flips {config.flips!r}: give '' or 'lr'")
-    known('predict.window', config.window, WINDOWS)
-    known('predict.resample', config.resample, RESAMPLE)
     if not trained.segments(domain):
         raise InputError(f'{trained.run.folder.name} does not segment domain {domain}; choose another --domain')
 

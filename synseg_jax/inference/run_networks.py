@@ -7,6 +7,7 @@ from jaxtyping import Float, PyTree
 
 from synseg_jax.errors import InputError
 from synseg_jax.inference.whole_scan import in_batches
+from synseg_jax.objective import names
 from synseg_jax.training.system import System
 
 
@@ -24,11 +25,11 @@ class Networks:
         name = self.system.segmentor(domain)
         if name is None:
             raise InputError(f'method {self.system.method.name} trains no segmentor; choose another --system')
-        return self._map(self.system.probabilities[name[-1]], stack)
+        return self._map(self.system.probabilities[names.domain(name)], stack)
 
     def translate(self, stack: Float[np.ndarray, 'n *space c'], source: str) -> Float[np.ndarray, 'n *space c']:
         """Slices or volumes of domain `source` translated to the other domain; InputError without such a generator."""
-        name = {'a': 'g_ab', 'b': 'g_ba'}[source]
+        name = names.generator(source)
         if name not in self.system.networks:
             raise InputError(f'method {self.system.method.name} trains no {name}; choose another --system')
         return self._map(self.system.translations[name], stack)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Integer
 
 from synseg_jax.dicom import series
 from synseg_jax.errors import InputError
-from synseg_jax.files.batch import reading
+from synseg_jax.files.scan_errors import reading_scan
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import slices, volume
 from synseg_jax.imaging.volume import Volume
@@ -65,7 +65,7 @@ def dicom_seg(one: Segmented, output: Path) -> None:
     from synseg_jax.dicom import dicom_seg  # needs an optional package
 
     _check_series(one.file)
-    with reading(one.file):
+    with reading_scan(one.file):
         files = series.files(one.file)
     path, labels = output / 'dicom_seg' / f'{one.case}.dcm', replace(one.scan, array=one.labels)
     dicom_seg.write(path, labels, files, one.classes, one.trained.run.folder.resolve().name)
@@ -89,7 +89,7 @@ def check_dicom(files: Mapping[str, Path]) -> None:
 
 
 def _is_dicom(file) -> bool:
-    return scan_file.kind(file) in ('/', '.dcm')
+    return scan_file.suffix(file) in ('/', '.dcm')
 
 
 def _check_series(file) -> None:

@@ -1,22 +1,23 @@
 """Trained networks on whole scans: labels on the scan's own grid, and synthetic scans in the other modality."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
-from ml_collections import ConfigDict
 
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError, known
 from synseg_jax.imaging import intensity, slices
-from synseg_jax.imaging.network_grid import Frame
+from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference.model_folder import CHECKPOINTS, Run
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.inference.whole_scan import ScanOptions, ScanSegmenter, scan_probabilities
+from synseg_jax.specification.parse import replaced
+from synseg_jax.specification.stage import Stage
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.system import trained_params
 
@@ -26,11 +27,12 @@ class Segmenter(Protocol):
     """A stage that segments whole scans: trained networks, or atlases."""
 
     run: Run
-    config: ConfigDict
+    config: Stage
     arrays: Collection[str]  # of a batch, used in training
     translates: bool  # whether it synthesises scans of domain b from those of a
 
     def segments(self, domain: str) -> bool: ...
+    def with_fields(self, fields: Mapping[str, object]) -> 'Segmenter': ...
     def uncut(self) -> 'Segmenter': ...
     def segment(self, scan: Volume, domain: str) -> np.ndarray: ...
     def probability(self, scan: Volume, domain: str, label: int) -> np.ndarray: ...
@@ -39,13 +41,14 @@ class Segmenter(Protocol):
 class Trained(ScanSegmenter):
     """The networks of a trained stage, applied to scans."""
 
-    def __init__(self, run: Run, params=None):
-        """Load the best checkpoint of the stage, unless `params` are given."""
+    def __init__(self, run: Run, params=None, step: int | None = None):
+        """Load the best checkpoint of the stage, unless `params`, those of `step`, are given."""
         self.run, self.config, system = run, run.config, run.system
-        self.step: int | None = None  # of the checkpoint
+        self.step = step  # of the checkpoint
         if params is None:
             like = system.abstract_state(parallel.local_mesh())
-            best = Checkpoints(run.folder / CHECKPOINTS, alone=True).best(like)
+            with self._checkpoints() as checkpoints:
+                best = checkpoints.best(like)
             params, self.step = _with_finite_weights(trained_params(best), run), int(best.step)
         self.networks = Networks(system, params, self.config.predict.batch)
         self._clear_cache()
@@ -70,7 +73,8 @@ class Trained(ScanSegmenter):
 
     def kept(self) -> list[int]:
         """The steps of the checkpoints on disk."""
-        return Checkpoints(self.run.folder / CHECKPOINTS, alone=True).steps()
+        with self._checkpoints() as checkpoints:
+            return checkpoints.steps()
 
     def validated(self) -> list[int]:
         """The steps whose checkpoints were validated, kept or not; without those of interruptions."""
@@ -80,17 +84,24 @@ class Trained(ScanSegmenter):
     def load(self, step: int) -> None:
         """Replace the weights by those of the checkpoint of `step`."""
         like = self.networks.system.abstract_state(parallel.local_mesh())
-        state = Checkpoints(self.run.folder / CHECKPOINTS, alone=True).at(step, like)
+        with self._checkpoints() as checkpoints:
+            state = checkpoints.at(step, like)
         self.networks.params = _with_finite_weights(trained_params(state), self.run)
         self._clear_cache()
 
+    def with_fields(self, fields: Mapping[str, object]) -> 'Trained':
+        """The same networks with other values of configuration fields; InputError for invalid ones."""
+        return Trained(replace(self.run, config=replaced(self.config, fields)), self.networks.params, self.step)
+
+    def _checkpoints(self) -> Checkpoints:
+        """The stage's checkpoints, opened for reading."""
+        return Checkpoints(self.run.folder / CHECKPOINTS, alone=True)
+
     def uncut(self) -> 'Trained':
         """The same networks, for target scans with the field of view of the source (data.target_center = 1)."""
-        config = self.config.copy_and_resolve_references()
-        config.data.target_center = 1.0
-        return Trained(replace(self.run, config=config), self.networks.params)
+        return self.with_fields({'data.target_center': 1.0})
 
-    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[Frame, Float[np.ndarray, 'n *space k']]:
+    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, 'n *space k']]:
         """The networks' grid and the class probabilities on it; those of the last scan are cached."""
         options = self._options()
         if self._cached[0] != (key := (scan, domain, options)):
@@ -122,7 +133,6 @@ class Trained(ScanSegmenter):
         return intensity.Normalisation(*self.run.typical[known('domain', domain, self.run.typical)])
 
     def _options(self) -> ScanOptions:
-        """As configured now: predict.flips and predict.window may change between scans."""
         predict, context = self.config.predict, self.config.context
         size = self.networks.system.size
         return ScanOptions(size, context.slices, context.spacing_mm, predict.flips, predict.window)
@@ -130,7 +140,7 @@ class Trained(ScanSegmenter):
     def _network(self, domain):
         return lambda images: _finite(self.networks.probabilities(images, domain), 'probabilities')
 
-    def _frame(self, scan, domain) -> Frame:
+    def _frame(self, scan, domain) -> NetworkGrid:
         return self.run.frame(scan, domain, self.networks.system.size, self.config.data.spacing_mm)
 
     def _clear_cache(self):

@@ -13,7 +13,7 @@ import numpy as np
 from synseg_jax.errors import InputError, known
 from synseg_jax.imaging import slices
 from synseg_jax.imaging.arrays import Float, Integer
-from synseg_jax.imaging.network_grid import Frame
+from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.sliding_window import WINDOWS, about_middle, tiled
 from synseg_jax.imaging.volume import Volume
 
@@ -42,7 +42,7 @@ class ScanSegmenter(ABC):
     resample: str  # predict.resample
 
     @abstractmethod
-    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[Frame, Float[np.ndarray, 'n *space k']]:
+    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, 'n *space k']]:
         """The networks' grid for a scan of `domain`, and the class probabilities on it."""
 
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
@@ -57,7 +57,7 @@ class ScanSegmenter(ABC):
 
 
 def scan_probabilities(
-    network: Callable[[np.ndarray], np.ndarray], frame: Frame, options: ScanOptions
+    network: Callable[[np.ndarray], np.ndarray], frame: NetworkGrid, options: ScanOptions
 ) -> Float[np.ndarray, 'n *space k']:
     """Class probabilities of a scan on the grid `frame`; `network` maps slices or volumes of any size to theirs."""
     images = frame.images(options.context, options.context_mm)
