@@ -2,10 +2,9 @@
 
 import importlib
 import json
-import re
-import shlex
 from pathlib import Path
 
+import documents
 import pytest
 import tiny
 from absl import flags
@@ -108,18 +107,11 @@ def test_all_spellings_are_one_request(parsed, name):
         assert config['data']['size'] == [8, 12] and config['train']['balanced']
 
 
-def _documented():
-    """(where, module, arguments) of every command in the documents; what follows a redirection is left out."""
-    for path in (tiny.ROOT / 'README.md', *tiny.ROOT.glob('docs/*.md'), *tiny.ROOT.glob('configs/tables/*.md')):
-        text = path.read_text(encoding='utf-8').replace('\\\n', ' ')
-        for module, line in re.findall(r'python -m ([\w.]+)([^`\n>]*)', text):
-            yield path.name, module, shlex.split(line, comments=True)
-
-
 def test_commands_in_documents_are_taken(parsed, monkeypatch):
     """Their modules, configurations and flags exist, and the parts, systems and stages that a benchmark names."""
     monkeypatch.chdir(tiny.ROOT)
-    for where, module, line in _documented():
+    calls = [(page.name, *call) for page in documents.with_tables() for call in documents.calls(page)]
+    for where, module, line in calls:
         package, _, name = module.rpartition('.')
         assert importlib.util.find_spec(module), (where, module)
         if package == 'synseg_jax':

@@ -141,7 +141,7 @@ MISTAKES = {
     'compare without a table': (
         'compare',
         f'--table={tiny.ROOT}/tests/tiny.py:{{records}}',
-        'without a table; configs/tables/ has those with one',
+        'it has no table; choose one of configs/tables/',
     ),
     'benchmark an absent peer': ('benchmark', TINY + ' --peer=none.py --parts=step', 'none.py: no such file'),
     'benchmark another work than the peer': (

@@ -178,8 +178,8 @@ def test_a_table_names_the_identity_losses_of_its_systems(name):
     assert bool(paid) == ('identity' in text)
 
 
-def test_the_readme_names_the_configurations_with_identity_losses():
-    text = (FOLDER.parent / 'README.md').read_text(encoding='utf-8')
+def test_the_methods_page_names_the_configurations_with_identity_losses():
+    text = (FOLDER.parent / 'docs' / 'methods.md').read_text(encoding='utf-8')
     listed = re.search(r'some configurations \(([^)]*)\)\s+let\s+generators\s+pay', text)[1]
     paid = {name for name in NAMES if _identity(_load(name)) or _identity(_load(name, 'records'))}
     assert set(re.findall(r'`(\w+)`', listed)) == paid

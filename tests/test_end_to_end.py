@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import nibabel as nib
@@ -15,7 +16,7 @@ from synseg_jax.evaluation.metrics import MEASURES
 from synseg_jax.phantom.abdomen import CLASSES
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
-from synseg_jax.runs import train_stage
+from synseg_jax.runs import train_stage, workdir_files, workdir_page
 from synseg_jax.specification.parse import parse_data
 
 STEPS = 6
@@ -63,6 +64,25 @@ def test_results(finished):
             assert 0 <= measures['dice']['mean'] <= 1 and measures['dice']['n'] == 1
         assert all(mean[name].keys() == NUMBERS for name in MEASURES)
     assert 'target, test scans' in said and 'source_only' in said and 'results.json' in said
+
+
+def test_every_file_of_a_workdir_is_documented(finished):
+    """With the fields of every JSON file."""
+    workdir = finished[0]
+    parts = {'*': '.+', '.': r'\.', **dict.fromkeys(('SYSTEM', 'STAGE', 'DIGEST', 'SET'), '[^/]+')}
+    names = [
+        re.sub(r'SYSTEM|STAGE|DIGEST|SET|[.*]', lambda part: parts[part[0]], name) for name in workdir_files.WORKDIR
+    ]
+    known = {name.rpartition('/')[2]: set() for name in (*workdir_files.MORE, *workdir_page.SCHEMAS)}
+    for name, kind in workdir_page.SCHEMAS.items():
+        known[name.rpartition('/')[2]] |= workdir_page.fields_of(kind).keys()
+    for name, fields in workdir_files.MORE.items():
+        known[name.rpartition('/')[2]] |= fields.keys()
+    for path in (path for path in workdir.rglob('[!.]*') if path.is_file()):
+        place = path.relative_to(workdir).as_posix()
+        assert any(re.fullmatch(name, place) for name in names), place
+        if path.name in known:
+            assert json.loads(path.read_text()).keys() <= known[path.name], place
 
 
 @pytest.mark.parametrize('system', ['synseg', 'source_only'])

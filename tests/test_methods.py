@@ -81,7 +81,7 @@ def test_a_network_that_nobody_trains(changes, network, owner):
 
 
 def test_unknown_names():
-    with pytest.raises(InputError, match="unknown method 'unit'; known: cyclegan, shape_consistency, s"):
+    with pytest.raises(InputError, match="unknown method 'unit'; known: cut, cyclegan, shape_consistency, s"):
         method('unit')
     with pytest.raises(InputError, match="unknown player 'generator'; known: dis, gen, seg"):
         method('synseg').pay({'generator': {'adv_a': 1.0}})

@@ -22,7 +22,7 @@ FIELDS = {  # of the configuration: what the line says
     '--config.train.batch.x=3': '--config.train.batch.x: no such field; docs/configuration.md lists them',
     '--config.data.size.x=3': '--config.data.size.x: no such field; docs/configuration.md lists them',
     '--config.data.size[0]=3': '--config.data.size[0]: no such field; docs/configuration.md lists them',
-    '--config.pays.gen.cyc_x=1': '--config.pays.gen.cyc_x: no such field; is cyc_a meant?',
+    '--config.pays.gen.cyc_x=1': '--config.pays.gen.cyc_x: no such field; is cyc_b meant?',
     "--config.pays.gen.cyc_a=('linear',1)": "cyc_a=('linear', 1): give a finite number from 0 on, or a schedule",
     '--config.=3': '--config.: no such field; docs/configuration.md lists them',
     '--config.data.classes=a,b': """=a,b: a tuple is written --config.data.classes="('a','b')"\n""",

@@ -39,9 +39,7 @@ def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False, segmentor=
     config.discriminator.update(width=2, layers=1)
     config.rate.update(generator=RATE, discriminator=2 * RATE, segmentor=RATE)
     config.dtype = config.param_dtype = 'float64'
-    config.optimizer = {'rule': rule, 'clip_norm': clip_norm} | (
-        {'b1': B1, 'b2': 0.999, 'eps': 1e-8} if rule == 'adam' else {}
-    )
+    config.optimizer.update(rule=rule, clip_norm=clip_norm, b1=B1, b1_alone=B1)
     if segmentor:
         config.segmentor = dict(segmentor)
     if free:

@@ -61,7 +61,11 @@ def test_a_step_weighs_by_the_schedule():
 
 def test_terms_may_see_the_moving_average(monkeypatch):
     """A term that is the output of the network times that of its average: the slope is the average alone."""
-    monkeypatch.setitem(TERMS, 'teach', Term(lambda v: (v.g_ab(v.b) * v.teacher.g_ab(v.b)).mean(), ('g_ab',), ('b',)))
+
+    def product(view):
+        return view.total((view.g_ab(view.b) * view.teacher.g_ab(view.b)).sum()) / 2  # rows
+
+    monkeypatch.setitem(TERMS, 'teach', Term(product, ('g_ab',), ('b',)))
     method = Method('m', '', {'gen': {'teach': 0.25}})
     scales, _ = three_steps(method, average=0.5)
     assert scales == [3.0, 2.125, 1.421875]  # the average before each step: 4, 3.5, 2.8125

@@ -4,12 +4,7 @@ Domain a is the labelled source modality, b the unlabelled target.
 """
 
 DOMAINS = ('a', 'b')
-OWNER = {
-    'g': 'gen',
-    'h': 'gen',
-    'd': 'dis',
-    's': 'seg',
-}  # whose networks these are, by their first letter
+OWNER = {'g': 'gen', 'h': 'gen', 'd': 'dis', 's': 'seg'}  # player by the first letter of a network's name
 PLAYERS = tuple(dict.fromkeys(OWNER.values()))  # in the order in which they are updated
 SHARED = 's_shared'  # the layer that both segmentors share
 PATCHES = 'h_ab'  # makes vectors of patches out of the features of g_ab's encoder

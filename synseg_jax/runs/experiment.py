@@ -38,7 +38,7 @@ from synseg_jax.training.system import System
 
 
 def run(config: Experiment, workdir: Path, console: Console | None = None, named: Collection[str] = ()) -> dict:
-    """The results of the systems that the configuration runs, also in results.json; see the README for its form.
+    """The results of the systems that the configuration runs, also in results.json; docs/workdir.md has its form.
 
     The fields `named`, such as data.size, are what somebody set beside the configuration: records may contradict
     neither.
