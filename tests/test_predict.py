@@ -658,7 +658,7 @@ def test_a_run_round_trips(tmp_path):
 
 
 def test_no_run(tmp_path):
-    with pytest.raises(InputError, match='stage.json: no such file; --workdir is the folder that synseg_jax.main'):
+    with pytest.raises(InputError, match='stage.json: no such file; give the folder'):
         model_folder.Run.load(tmp_path)
     for content in ('', '{"config": {}', '[]', '{"config": {}}'):
         (tmp_path / 'stage.json').write_text(content)
