@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from synseg_jax.objective import names
 from synseg_jax.phantom.dataset import REGIONS
-from synseg_jax.runs import stages
 from synseg_jax.specification.experiment import Experiment
 from synseg_jax.specification.parse import parse
 from synseg_jax.specification.stage import Stage
@@ -192,8 +191,7 @@ FIELDS = (
 def trained(config: Experiment) -> Iterator[tuple[str, str, Stage]]:
     """(system, stage, its configuration) of every stage that trains, the chosen system first."""
     for system in sorted(config.systems, key=lambda name: name != config.chosen):
-        for stage in stages.names(config, system):
-            own = config.stage(system, stage)
+        for stage, own in config.stages(system).items():
             if own.do == 'train':
                 yield system, stage, own
 
@@ -302,7 +300,7 @@ def rows(name: str) -> dict[tuple, list[str]]:
     config = parse(importlib.import_module(f'configs.{name}').get_config('records'))
     found: dict[tuple, list[str]] = {}
     for system, stage, own in trained(config):
-        ours, theirs = facts(own, stages.names(config, system), config.phantom.region), stated(name, system, stage)
+        ours, theirs = facts(own, list(config.stages(system)), config.phantom.region), stated(name, system, stage)
         told = []
         for field in (field for field in FIELDS if field in ours):
             value = theirs.get(field, SILENT)

@@ -44,7 +44,6 @@ from synseg_jax.cli.options import Flag, Options, config_flag
 from synseg_jax.errors import known
 from synseg_jax.files import write_json
 from synseg_jax.formats import outputs
-from synseg_jax.runs.stages import names
 from synseg_jax.specification.experiment import Experiment
 from synseg_jax.specification.parse import changed, parse
 from synseg_jax.training.system import System
@@ -110,7 +109,7 @@ def systems(options: Options) -> dict[str, System]:
         fields['data.size'] = (options.size,) * len(config.data.size)
     config = changed(config, fields)
     chosen = known('system', options.system or config.chosen, config.systems)
-    stages = names(config, chosen)
+    stages = list(config.stages(chosen))
     wanted = [known(f'stage of {chosen}', stage, stages) for stage in options.stage or stages[-1:]]
     classes = config.data.classes or tuple(map(str, range(CLASSES)))
     return {stage: System(config.stage(chosen, stage), classes) for stage in wanted}

@@ -71,7 +71,7 @@ class Job:
         began, log, parts = time.monotonic(), io.StringIO(), []
         try:
             with mock.patch.object(stages, 'folds', _first(folds)), contextlib.redirect_stdout(log):
-                parts += [f'stages {len(stages.names(self.config, self.system))}']
+                parts += [f'stages {len(self.config.stages(self.system))}']
                 parts += [f'folds {len(stages.folds(self.config, self.system))}']
                 run(self.config, self.workdir, Console(file=log, width=200))
             cases = read_json(self.workdir / self.system / 'results.json', '')['cases']

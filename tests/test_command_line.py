@@ -13,7 +13,6 @@ from synseg_jax.benchmarks import measurement
 from synseg_jax.cli import command
 from synseg_jax.cli.command_line import CONFIGURATIONS, CommandLine
 from synseg_jax.errors import InputError
-from synseg_jax.runs import stages
 from synseg_jax.specification.parse import parse
 
 TINY = str(tiny.ROOT / 'tests' / 'tiny.py')
@@ -128,7 +127,7 @@ def _check_benchmark(told, given):
     if 'system' in given:
         config = importlib.import_module(f'configs.{Path(given["config"].partition(":")[0]).stem}').get_config()
         config = parse(config)
-        assert set(given['stage'].split(',')) <= set(stages.names(config, given['system'])), given
+        assert set(given['stage'].split(',')) <= set(config.stages(given['system'])), given
 
 
 def test_records_of_every_spelling_are_the_same(tmp_path):

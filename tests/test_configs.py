@@ -15,7 +15,6 @@ from configs import base
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
 from synseg_jax.phantom.dataset import REGIONS
-from synseg_jax.runs import stages
 from synseg_jax.specification.check import affects
 from synseg_jax.specification.parse import parse
 from synseg_jax.specification.resolve import flat
@@ -282,7 +281,7 @@ def test_tables(name):
         assert f'--table=configs/tables/{name}.py' in text
         for row in wanted:
             assert set(row.reported) <= set(table.measures)
-            tests = config.stage(row.system, stages.names(config, row.system)[-1]).tests
+            tests = list(config.stages(row.system).values())[-1].tests
             assert not tests or row.set in tests, (row.system, row.set)
     assert table.runs  # the folder that tables of the same systems share
 

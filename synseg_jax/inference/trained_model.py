@@ -91,7 +91,8 @@ class Trained(ScanSegmenter):
 
     def with_fields(self, fields: Mapping[str, object]) -> 'Trained':
         """The same networks with other values of configuration fields; InputError for invalid ones."""
-        return Trained(replace(self.run, config=replaced(self.config, fields)), self.networks.params, self.step)
+        run = replace(self.run, config=replaced(self.config, fields))
+        return type(self)(run, self.networks.params, self.step)
 
     def _checkpoints(self) -> Checkpoints:
         """The stage's checkpoints, opened for reading."""

@@ -99,7 +99,7 @@ def _row(config, wanted, folder, several, seeds) -> Row:
         return Row(**named)
     found, cases = next(iter(several.values())), {seed: of['cases'][wanted.set] for seed, of in several.items()}
     first = folder / 'fold1' if (folder / 'fold1').is_dir() else folder
-    trained = {name: first / name for name in stages.names(config, wanted.system)}
+    trained = {name: first / name for name in config.stages(wanted.system)}
     pictures = {'Best, median and worst case': first / f'{wanted.set}_cases.png'}
     curves = {}
     for name, place in trained.items():

@@ -109,7 +109,7 @@ class Workspace:
         title = f'{name} {fold.index + 1}/{fold.of}' if fold.of else name
         folder = self.workdir / name / (f'fold{fold.index + 1}' if fold.of else '')
         made, earlier, costs, fitted = {}, {}, [], []
-        for one in stages.names(self.config, name):
+        for one in self.config.stages(name):
             stage = self._stage(name, one, fold, made, earlier)
             place = self._place(stage.key())
             with stages.alone(place, self._say, self.signals):
@@ -193,8 +193,7 @@ class Workspace:
     def _check_system(self, name) -> None:
         """InputError for what is wrong with the first stage of a system, or with the fields of a later one."""
         known_sets, tests, first = set(self.manifest.sets), set(), None
-        for one in stages.names(self.config, name):
-            config = self.config.stage(name, one)
+        for one, config in self.config.stages(name).items():
             tests.update(config.tests)
             for text in (*config.sets.a, *config.sets.b):
                 known(f'set ({name}, {one})', text.partition(':')[0], known_sets)
@@ -245,10 +244,9 @@ def _check(config) -> tuple[str, ...]:
     names = tuple(config.run or config.systems)
     for name in names:
         known('system (config.run)', name, config.systems)
-        for stage in stages.names(config, name):
-            own = config.stage(name, stage)
+        for stage, own in config.stages(name).items():
             if own.tested:
-                known(f'stage (tested of {name})', own.tested, stages.names(config, name))
+                known(f'stage (tested of {name})', own.tested, config.stages(name))
             try:
                 _check_stage(own)
             except InputError as error:

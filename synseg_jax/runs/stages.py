@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,22 +80,9 @@ class Stage:
         return f'{self.name}-{digest(fields, read, built_on, self.manifest.classes)}'
 
 
-def names(config: Experiment, system: str) -> list[str]:
-    """The stages of a system, each after those that it builds on; InputError for cyclic dependencies."""
-    all_stages, needs = config.stages(system), {}
-    for name, stage in all_stages.items():
-        read = (text.partition(':')[0] for text in (*stage.sets.a, *stage.sets.b))
-        wanted = dict.fromkeys((stage.by, *stage.start.stages, *read))  # no set: its order changes from run to run
-        needs[name] = [other for other in wanted if other in all_stages]
-    try:
-        return list(TopologicalSorter(needs).static_order())
-    except CycleError as error:
-        raise InputError(f'system {system}: cyclic dependency between stages {", ".join(error.args[1])}') from None
-
-
 def folds(config: Experiment, system: str) -> list[Fold]:
     """The folds over which a system is trained anew; one that holds nobody out where there are none."""
-    first = config.stage(system, names(config, system)[0])
+    first = next(iter(config.stages(system).values()))
     fold = first.fold
     return [Fold(fold.set, fold.of, i, first.data.seed, fold.strata) for i in range(max(1, fold.of))]
 

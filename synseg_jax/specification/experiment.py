@@ -48,7 +48,7 @@ class Experiment(Stage):
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)  # the configuration as read
 
     def stages(self, system: str) -> Mapping[str, Stage]:
-        """The stages of a system by name; InputError for an unknown system."""
+        """The stages of a system by name, each after those it depends on; InputError for an unknown system."""
         return self.systems[known('system', system, self.systems)]
 
     def stage(self, system: str, name: str = '') -> Stage:

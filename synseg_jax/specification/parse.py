@@ -3,6 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 
 from ml_collections import ConfigDict
 
@@ -39,11 +40,20 @@ def experiment_of(tree: Mapping) -> Experiment:
     """The same of nested mappings."""
     check_complete(tree)
     check(tree)
-    systems = {name: {stage: build(Stage, fields) for stage, fields in resolve(tree, name).items()}
-               for name in tree['systems']}  # fmt: skip
-    frozen = FrozenMapping({name: FrozenMapping(stages) for name, stages in systems.items()})
+    systems = FrozenMapping({name: _stages(tree, name) for name in tree['systems']})
     own = {name: value for name, value in tree.items() if name not in ('systems', 'stages')}
-    return dataclasses.replace(build(Experiment, own), systems=frozen, given=tree)
+    return dataclasses.replace(build(Experiment, own), systems=systems, given=tree)
+
+
+def _stages(tree, system) -> FrozenMapping:
+    """The stages of a system by name, each after those it depends on; InputError for cyclic dependencies."""
+    stages = {name: build(Stage, fields) for name, fields in resolve(tree, system).items()}
+    needs = {name: [other for other in stage.depends_on() if other in stages] for name, stage in stages.items()}
+    try:
+        return FrozenMapping({name: stages[name] for name in TopologicalSorter(needs).static_order()})
+    except CycleError as error:
+        names = ', '.join(error.args[1])
+        raise InputError(f'system {system}: cyclic dependency between stages {names}') from None
 
 
 def changed(experiment: Experiment, fields: Mapping[str, object]) -> Experiment:

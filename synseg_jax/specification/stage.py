@@ -235,3 +235,8 @@ class Stage:
     train: Train = group(Train, 'length and pace of training')
     atlases: Atlases = group(Atlases, 'atlases')
     predict: Predict = group(Predict, 'prediction')
+
+    def depends_on(self) -> list[str]:
+        """Names of the stages and sets that it reads or begins with, each once."""
+        sets = (text.partition(':')[0] for text in (*self.sets.a, *self.sets.b))
+        return [*dict.fromkeys((self.by, *self.start.stages, *sets))]
