@@ -1,6 +1,7 @@
 """Whole volumes go the way of slices: records, every method's stages, predictions on the scan's own grid, results."""
 
 import json
+from functools import partial
 
 import jax
 import numpy as np
@@ -160,9 +161,8 @@ def test_the_window_about_what_was_found_is_looked_at_anew(finished, records):
     assert images.shape[1:4] != SIZE
     trained.config.predict.window = 'middle'
     scan = scan_file.read(case['image'])
-    expected = about_middle(lambda box: trained.networks.probabilities(box, 'b'), images[0], probabilities[0], SIZE)[
-        None
-    ]
+    network = partial(trained.networks.probabilities, domain='b')
+    expected = about_middle(network, images[0], probabilities[0], SIZE)[None]
     found = trained.probability(scan, 'b', 1)
     np.testing.assert_array_equal(found, frame.place(frame.values(expected[..., 1])))
     assert np.abs(found - frame.place(frame.values(probabilities[..., 1]))).max() > 0.01
