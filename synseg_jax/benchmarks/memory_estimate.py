@@ -57,12 +57,11 @@ def parameters(system: System) -> dict[str, int]:
 
 def _residuals(system, player, trained, params, batch):
     """The residuals of a player's loss: the arrays held by its vjp function, which is a pytree."""
-
-    paid_for = weights.weights(system.method.pays)[player]
+    terms = weights.weights(system.method.pays)[player]
 
     def loss(trained):
         view = system.view({**params, **trained}, batch)
-        return sum(weights.at(weight, 0) * TERMS[name].value(view) for name, weight in paid_for.items())
+        return sum(weights.at(weight, jnp.int32(0)) * TERMS[name].value(view) for name, weight in terms.items())
 
     return jax.vjp(loss, trained)[1]
 
