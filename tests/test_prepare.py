@@ -244,7 +244,7 @@ def test_bad_input_gives_one_line_and_leaves_nothing(sets, tmp_path, kind):
         ({'percentiles': (99.0, 1.0)}, 'percentiles'),
         ({'classes': ('background', 'heart')}, 'no label heart; it has background, liver, spleen'),
         ({'classes': ('liver', 'background')}, 'has value 3'),
-        ({'source_split': (0.5, 0.5, 0.5)}, 'summing to 1'),
+        ({'source_split': (0.5, 0.5, 0.5)}, 'sum to 1'),
         ({'foreground_share': 2.0}, 'lower data.foreground_share'),
     ],
 )

@@ -2,6 +2,7 @@
 
 import bz2
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import SimpleITK as sitk
 
 from synseg_jax.errors import InputError
 from synseg_jax.formats import scan_file
+from synseg_jax.formats.header_fields import HeaderFields
 from synseg_jax.imaging import volume
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -244,6 +246,21 @@ def test_headers_that_cannot_be_right(tmp_path, suffix, name):
     with pytest.raises(InputError) as error:
         scan_file.read(path)
     assert str(error.value).startswith(f'{path}: ') and '\n' not in str(error.value)
+
+
+def test_errors_name_the_field():
+    fields = HeaderFields(Path('a.nrrd'))
+    fields.update({'sizes': '4 3.5', 'space origin': '1e999', 'dimension': '99', 'endian': 'middle'})
+    for call, message in (
+        (lambda: fields.integers('sizes', 2), "its sizes is '4 3.5', not 2 numbers"),
+        (lambda: fields.floats('space origin', 1, '0'), "its space origin is '1e999', not a number"),
+        (lambda: fields.axis_count('dimension', 16), 'its dimension is 99'),
+        (lambda: fields.choice('endian', {'little': '<'}), "unknown endian 'middle'"),
+        (lambda: fields.required('type'), "its header has no 'type'"),
+    ):
+        with pytest.raises(InputError, match=f'^a.nrrd: {message}'):
+            call()
+    assert fields.integer('line skip', '0') == 0 and fields.axis_count('dimension', 99) == 99
 
 
 def test_names_that_are_not_utf_8(tmp_path):

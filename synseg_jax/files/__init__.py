@@ -51,7 +51,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
 def atomic_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
     """Write the folder `path` atomically: yields a temporary folder beside it that is renamed to `path` on success.
 
-    Raises InputError if `path` is then anything but an empty folder, unless `replace` allows removing it. After an
+    Raises InputError if `path` is then anything but an empty folder, unless `replace` allows removing it.  After an
     exception the temporary folder is removed.
     """
     path = Path(path).absolute()
@@ -119,7 +119,7 @@ def write_json(path: str | os.PathLike, content: Mapping) -> None:
 def write_csv(path: str | os.PathLike, rows: Sequence[Mapping], columns: Sequence[str] = ()) -> None:
     """Write rows to a CSV file atomically, with one column per key (`columns` if there are no rows).
 
-    None and NaN become empty cells. Text that a spreadsheet would evaluate as a formula is prefixed by an apostrophe.
+    None and NaN become empty cells.  Text that a spreadsheet would evaluate as a formula is prefixed by an apostrophe.
     """
     names = list(dict.fromkeys(key for row in rows for key in row)) or list(columns)
     with atomic_file(path) as temporary:

@@ -27,7 +27,7 @@ def read(
 ) -> Volume:
     """The label map of a scan as indices into `classes`, uint8; classes of `values` that are not in `classes` become 0.
 
-    `scan` is the image, if read already. Raises InputError unless the labels lie on the image's grid (axes in any
+    `scan` is the image, if read already.  Raises InputError unless the labels lie on the image's grid (axes in any
     order, see `check_grid`) and have only values that `values` names.
     """
     path, image = Path(path), Path(image)

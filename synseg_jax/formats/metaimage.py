@@ -1,4 +1,4 @@
-"""MetaImage files (.mha, .mhd), read as ITK does. Format: https://itk.org/Wiki/ITK/MetaIO/Documentation."""
+"""MetaImage files (.mha, .mhd), read as ITK does.  Format: https://itk.org/Wiki/ITK/MetaIO/Documentation."""
 
 import difflib
 import os

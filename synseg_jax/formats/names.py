@@ -65,7 +65,7 @@ def select_channel(files: Mapping[str, Path], number: int = 0) -> dict[str, Path
 def split_channels(files: Mapping[str, Path], number: int = 0) -> tuple[dict[str, Path], list[Path]]:
     """{case: scan} of one channel, and the files of the other channels.
 
-    Numbers are channels if some case has a `_0000`; scans without a number are cases of one channel. Raises InputError
+    Numbers are channels if some case has a `_0000`; scans without a number are cases of one channel.  Raises InputError
     for a case that lacks the channel or has more than MAX_CHANNELS.
     """
     channels: dict[str, dict[int, Path]] = {}

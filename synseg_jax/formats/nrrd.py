@@ -1,4 +1,4 @@
-"""NRRD files (.nrrd, .nhdr), read as ITK does. Format: https://teem.sourceforge.net/nrrd/format.html."""
+"""NRRD files (.nrrd, .nhdr), read as ITK does.  Format: https://teem.sourceforge.net/nrrd/format.html."""
 
 import os
 import re

@@ -11,7 +11,7 @@ from synseg_jax.errors import InputError
 def check(output: Path, named: Iterable[str | Path], files: Collection[Path] = (), flag: str = 'output') -> None:
     """Raise InputError if `output` is not writable, is an input, or directly contains one.
 
-    `named` are the inputs given by flags, `files` the single scans in them. Links count as their targets.
+    `named` are the inputs given by flags, `files` the single scans in them.  Links count as their targets.
     """
     inputs = _by_identity(files)
     check_file(output, [*files, *named], flag)

@@ -130,7 +130,7 @@ def stem(path: Path) -> str:
 def list_scans(folder: Path) -> dict[str, Path]:
     """{case: scan} of the files in a folder and of the DICOM series in it or one level below, sorted; see `names`.
 
-    Channel numbers stay in the case names. Warns of loose DICOM files beside other scans, which are not read.
+    Channel numbers stay in the case names.  Warns of loose DICOM files beside other scans, which are not read.
     """
     entries = [path for path in (sorted(folder.iterdir()) if folder.is_dir() else ()) if not path.name.startswith('.')]
     files: list[tuple[str, Path]] = []

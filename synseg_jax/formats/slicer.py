@@ -67,7 +67,7 @@ def fits(box: Volume, scan: Volume) -> bool:
 
 
 def uncrop(box: Volume, scan: Volume) -> Volume:
-    """A cropped label map on the full grid of its scan, 0 outside; unchanged if it is not a crop. Both canonical."""
+    """A cropped label map on the full grid of its scan, 0 outside; unchanged if it is not a crop.  Both canonical."""
     if not fits(box, scan):
         return box
     array = np.zeros(scan.array.shape, box.array.dtype)
