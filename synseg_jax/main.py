@@ -55,7 +55,7 @@ def train(options: Options) -> None:
 
         if options.coordinator or options.distributed:
             processes.join(options.coordinator, options.processes, options.process, options.init_timeout_s)
-        with processes.together():
+        with processes.fail_together():
             run(config, workdir, named=options.overrides)
 
 

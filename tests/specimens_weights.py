@@ -115,7 +115,7 @@ def _drawn(rng, like):
 
 def _read_tensors(folder: Path) -> dict:
     system, state = _system()
-    (path,) = importing.found(folder).values()
+    (path,) = importing.weight_files(folder).values()
     try:
         tensors = read_tensors(path)
         fields(system.networks['s_b'], tensors)

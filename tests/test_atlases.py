@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation.metrics import dice
 from synseg_jax.formats import scan_file
-from synseg_jax.inference.multi_atlas import Atlas, Atlases, carried, fuse, register
+from synseg_jax.inference.multi_atlas import Atlas, Atlases, fuse, register, warp
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.runs import open_run
 
@@ -30,10 +30,10 @@ def blob(centre, radii=(5.0, 7.0, 6.0), shape=(20, 28, 26)):
 
 @pytest.fixture(scope='module')
 def moved():
-    """A scan, an atlas elsewhere and of another shape, and the atlas carried to the scan."""
+    """A scan, an atlas elsewhere and of another shape, and the atlas warped to the scan."""
     image, labels = blob((9.0, 12.0, 13.0))
     atlas = Atlas(*blob((10.5, 15.0, 11.0), (4.2, 6.0, 7.2)), MM)
-    return image, labels, atlas, carried(atlas, image, register(image, atlas.image, MM))
+    return image, labels, atlas, warp(atlas, image, register(image, atlas.image, MM))
 
 
 def test_registration_moves_an_atlas_to_the_scan(moved):
@@ -46,7 +46,7 @@ def test_registration_moves_an_atlas_to_the_scan(moved):
 
 def test_registration_is_repeatable(moved):
     image, _, atlas, found = moved
-    again = carried(atlas, image, register(image, atlas.image, MM))
+    again = warp(atlas, image, register(image, atlas.image, MM))
     np.testing.assert_array_equal(again.image, found.image)
     np.testing.assert_array_equal(again.labels, found.labels)
 

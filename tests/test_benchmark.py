@@ -36,7 +36,7 @@ def _system(**changes):
 
 def test_a_step_is_timed_alone_and_fed_by_records():
     runner = training_speed.Timing(_system(method='supervised', history=0, train__workers=0))
-    rounds = [*islice(runner.rounds(2), 2)]
+    rounds = [*islice(runner.time_steps(2), 2)]
     of = [f'{kind}step_{unit}' for kind in ('', 'fed_', 'resident_') for unit in ('s', 'cpu_s')]
     assert [*rounds[0]] == of
     assert all(value > 0 for one in rounds for value in one.values())
@@ -45,7 +45,7 @@ def test_a_step_is_timed_alone_and_fed_by_records():
     first = 2 * pixels * 49 * width / 1e9  # of the 7x7 layer alone, forward
     assert cost['gflop'] > 5 * first
     assert 0.5 < cost['estimated_gib'] / cost['compiled_gib'] < 2
-    assert next(runner.segmenting(2, 1))['inference_s'] > 0
+    assert next(runner.time_segmentor(2, 1))['inference_s'] > 0
 
 
 def test_the_pipeline_delivers_rows(monkeypatch):
@@ -58,10 +58,10 @@ def test_the_pipeline_delivers_rows(monkeypatch):
 
     runner = training_speed.Timing(_system(method='supervised', history=0))
     monkeypatch.setattr(runner, '_read', slowly)
-    for one in islice(runner.delivering(0.3), 2):
+    for one in islice(runner.time_pipeline(0.3), 2):
         assert 22 < one['pipeline_rows_per_s'] <= 40 < one['pipeline_rows_per_cpu_s']
     runner.system = dataclasses.replace(runner.system, config=replaced(runner.system.config, {'train.workers': 1}))
-    assert next(runner.delivering(0.1)).keys() == {'pipeline_rows_per_s'}
+    assert next(runner.time_pipeline(0.1)).keys() == {'pipeline_rows_per_s'}
 
 
 def test_steps_are_timed_one_ahead():
@@ -77,7 +77,7 @@ def test_steps_are_timed_one_ahead():
             time.sleep(0.02)
             seen.append(f'end {self.number}')
 
-    spent = training_speed._paced(map(Running, range(3)))
+    spent = training_speed._time_pipelined(map(Running, range(3)))
     assert 0.02 <= spent['s'] < 0.2 and 0 < spent['cpu_s'] < 0.02
     assert seen == ['start 0', 'start 1', 'end 0', 'start 2', 'end 1', 'end 2']
 
@@ -95,7 +95,7 @@ def test_scans_are_prepared_anew_in_every_round(monkeypatch, changes):
         return manifest
 
     monkeypatch.setattr(scan_speed, 'prepare', prepare)
-    for one in islice(scan_speed.preparing(_system(**changes), tiny.SHAPE), 2):
+    for one in islice(scan_speed.time_preparation(_system(**changes), tiny.SHAPE), 2):
         assert one['prepare_slices_per_s'] == pytest.approx(2 * 6 / spent[-1], rel=0.3)
         assert one['prepare_slices_per_cpu_s'] > 0
         assert set(np.unique(read[-1]['source']['label'])) == {0, 1, 2} and 'label' not in read[-1]['target']
@@ -109,20 +109,20 @@ def test_a_scan_is_segmented_from_file_to_file(monkeypatch, changes):
         scan_speed, 'predict', lambda *a: labels.append(scan_file.read_labels(predict_scans.predict(*a)['ct']))
     )
     runner = training_speed.Timing(_system(method='supervised', history=0, **changes))
-    for one in islice(runner.predicting(tiny.SHAPE), 2):
+    for one in islice(runner.time_prediction(tiny.SHAPE), 2):
         assert 0 < one['predict_network_s'] < one['predict_s'] and one['predict_cpu_s'] > 0
     assert [label.array.shape for label in labels] == [tiny.SHAPE, tiny.SHAPE]
 
 
 def test_nothing_is_segmented_without_a_segmentor():
     runner = training_speed.Timing(_system(method='cyclegan'))
-    assert [*runner.segmenting(2, 1), *runner.predicting(tiny.SHAPE)] == [] and measurement._spread([]) == {}
+    assert [*runner.time_segmentor(2, 1), *runner.time_prediction(tiny.SHAPE)] == [] and measurement._spread([]) == {}
 
 
 def test_images_are_made_where_there_is_a_generator():
     runner, other = (training_speed.Timing(_system(method=method)) for method in ('cyclegan', 'supervised'))
-    assert next(runner.synthesizing(2, 1)).keys() == {'synthesis_s', 'synthesis_cpu_s', 'hosted_synthesis_s'}
-    assert [*other.synthesizing(2, 1)] == []
+    assert next(runner.time_generator(2, 1)).keys() == {'synthesis_s', 'synthesis_cpu_s', 'hosted_synthesis_s'}
+    assert [*other.time_generator(2, 1)] == []
 
 
 def test_an_epoch_is_as_many_steps_as_its_images_fill(monkeypatch):
@@ -133,7 +133,7 @@ def test_an_epoch_is_as_many_steps_as_its_images_fill(monkeypatch):
     for images, steps in ((7, 3), (1, 1)):
         runner = training_speed.Timing(_system(method='supervised', history=0), images)
         monkeypatch.setattr(runner, 'step', None)
-        assert next(runner.epoch(5)) == {'epoch_s': 2.0 * steps, 'epoch_cpu_s': 5 * steps}
+        assert next(runner.time_epoch(5)) == {'epoch_s': 2.0 * steps, 'epoch_cpu_s': 5 * steps}
 
 
 def test_the_network_of_one_logit_is_run():

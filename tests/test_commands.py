@@ -61,12 +61,12 @@ MISTAKES = {
     'uneven batch': (
         'main',
         TINY + ':{records} --config.train.batch=3 --config.train.devices=2',
-        'batch of 3 cannot be split evenly over 2 devices; change train.batch',
+        'train.batch=3 is not a multiple of the 2 devices',
     ),
     'too many devices': (
         'main',
         TINY + ':{records} --config.train.devices=99',
-        '99 devices asked for, 8 visible; lower train.devices',
+        'train.devices=99: only 8 are visible; lower it',
     ),
     'records absent': ('main', TINY + ':{folder}/none', 'none/manifest.json: no such file; give the folder that'),
     'scans in place of records': (
@@ -120,7 +120,7 @@ MISTAKES = {
     'predict with an absent workdir': (
         'predict',
         '--workdir={folder}/none --input={mr} --output=out',
-        'none/run.json: no such file; --workdir is the folder that synseg_jax.main trained in',
+        'none/run.json: no such file; give the folder that synseg_jax.main wrote as --workdir',
     ),
     'predict absent scans': ('predict', '--workdir={run} --input=none --output=out', '--input=none: no such file'),
     'predict before training': (

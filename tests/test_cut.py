@@ -86,6 +86,6 @@ def test_several_devices(x64):
 
 
 def test_an_export_leaves_out_the_head():
-    config = importing.pay_for(tiny.stage(method='cut'), {'g_ab', 'd_b', 's_b'})
+    config = importing.set_weights(tiny.stage(method='cut'), {'g_ab', 'd_b', 's_b'})
     found = System(config, tiny.CLASSES).method.networks(TERMS)
     assert found == {'gen': ('g_ab',), 'dis': ('d_b',), 'seg': ('s_b',)}

@@ -207,7 +207,7 @@ def test_functions_need_no_code_of_ours(tmp_path, kind):
     assert done.returncode == 0, done.stderr
     for name in names:
         does, domain = name.split('_')
-        expected = (networks.votes if does == 'segment' else networks.translate)(images, domain)
+        expected = (networks.probabilities if does == 'segment' else networks.translate)(images, domain)
         assert np.std(expected) > 0.01
         np.testing.assert_allclose(np.load(out / f'{name}.npy'), expected, atol=1e-5, err_msg=name)
 
@@ -219,7 +219,7 @@ def test_functions_for_onnx(tmp_path, kind):
     networks = weights.workdir(tmp_path / 'run', kind).networks
     card = export(open_run.find(tmp_path / 'run', network=''), tmp_path / 'out', functions=('onnx',))
     images = np.random.default_rng(0).random((3, *card.size, 1), np.float32)
-    names = {'translate_a': networks.translate} if card.translates else {'segment_b': networks.votes}
+    names = {'translate_a': networks.translate} if card.translates else {'segment_b': networks.probabilities}
     for name, expected in names.items():
         assert card.functions[f'{name}.onnx']['takes'] == ['any', 1, *card.size]
         session = runtime.InferenceSession(tmp_path / 'out' / f'{name}.onnx')
@@ -234,7 +234,7 @@ def test_what_is_there_is_not_lost(tmp_path, monkeypatch):
             export(made, output)
     with pytest.raises(InputError, match="unknown format 'onnx'; known: both, pth, safetensors"):
         export(made, tmp_path / 'out', 'onnx')
-    with pytest.raises(InputError, match="unknown kind of function 'tf'; known: onnx, stablehlo"):
+    with pytest.raises(InputError, match="unknown function format 'tf'; known: onnx, stablehlo"):
         export(made, tmp_path / 'out', functions=('tf',))
     monkeypatch.setitem(sys.modules, 'torch', None)
     with pytest.raises(InputError, match=r"Seg_A.pth cannot be written: PyTorch .*pip install 'synseg_jax\[torch"):

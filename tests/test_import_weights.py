@@ -146,7 +146,7 @@ def test_some_of_the_networks(made, published, tmp_path, names, method):
 def test_generators_need_no_classes(published, tmp_path):
     import_weights(parse(tiny.config()), published('g_ab', 'g_ba'), tmp_path / 'run', **HERE)
     assert open_run.find(tmp_path / 'run', network='g').run.classes == ('background',)
-    with pytest.raises(InputError, match='config.data.classes is empty: name the classes in the order of their labels'):
+    with pytest.raises(InputError, match='config.data.classes is empty: give the class names'):
         import_weights(parse(tiny.config()), published('s_b'), tmp_path / 'run2', **HERE)
 
 
@@ -161,7 +161,7 @@ def test_networks_that_do_not_fit_together(published, tmp_path):
 
 def test_modalities_are_asked_for(published, tmp_path):
     for channels in ((), ('MR',), ('MR', '')):
-        with pytest.raises(InputError, match='--channels: name the two modalities, source first, e.g. --channels='):
+        with pytest.raises(InputError, match='--channels: give the two modalities, source first'):
             import_weights(parse(config()), published(), tmp_path / 'run', channels=channels)
 
 
@@ -187,7 +187,7 @@ def test_epochs(made, published, tmp_path):
     other = published('g_ab', epoch='first', folder=tmp_path / 'two')
     import_weights(parse(config()), other, tmp_path / 'only', **HERE)
     published('g_ab', epoch='second', folder=other)
-    with pytest.raises(InputError, match='two: weights of first, second; name one with --epoch'):
+    with pytest.raises(InputError, match='two: has the epochs first, second; choose one with --epoch'):
         import_weights(parse(config()), other, tmp_path / 'run', **HERE)
 
 
@@ -198,7 +198,7 @@ def test_a_folder_without_weights(tmp_path, content):
         folder.mkdir()
     if content == 'other files':
         (folder / 'latest_net_G_C.pth').touch()
-    with pytest.raises(InputError, match='weights: (holds no weights; expected card.json, or files|no such folder)'):
+    with pytest.raises(InputError, match='weights: (no weights; expected card.json, or files|no such folder)'):
         import_weights(parse(config()), folder, tmp_path / 'run', **HERE)
 
 
@@ -240,7 +240,7 @@ def test_wrong_tensors_are_named(published, tmp_path):
     said = refused(
         lambda of: {name: t for name, t in of.items() if name != 'model.4.bias'} | {'odd': of['model.1.bias']}
     )
-    assert said.endswith("latest_net_G_B.safetensors: these weights are of another network: "
+    assert said.endswith("latest_net_G_B.safetensors: weights of another network: "
                          "missing ['model.4.bias'], unexpected ['odd']")  # fmt: skip
     said = refused(lambda of: of | {'model.1.weight': np.zeros((4, 3, 7, 7), np.float32)})
     assert said.endswith('of another network: model.1.weight is (4, 3, 7, 7), not (4, 1, 7, 7)')
@@ -371,7 +371,7 @@ def test_a_malicious_file_never_runs(made, tmp_path, form):
     torch.load(path, weights_only=False) if form != 'bare pickle' else pickle.loads(path.read_bytes())
     assert marker.exists()  # it is malicious
     marker.unlink()
-    with pytest.raises(InputError, match='Seg_A.pth is not a state dict of tensors, and nothing else is read') as error:
+    with pytest.raises(InputError, match='Seg_A.pth is not a state dict of tensors') as error:
         import_weights(parse(config()), folder, tmp_path / 'run', **HERE)
     assert '\n' not in str(error.value) and 'weights_only' not in str(error.value)
     assert form == 'bare pickle' or 'system' in str(error.value)
@@ -386,7 +386,7 @@ def test_a_state_dict_that_is_none(made, tmp_path, content):
     torch.save({'a list': [1], 'nested': {'model': state}, 'a number': {'x': 1}}.get(content, state), path)
     if content in ('empty', 'garbage', 'cut off'):
         path.write_bytes({'empty': b'', 'garbage': b'x' * 100, 'cut off': path.read_bytes()[:-500]}[content])
-    with pytest.raises(InputError, match='Seg_A.pth is not a state dict of tensors') as error:
+    with pytest.raises(InputError, match='Seg_A.pth is (not a state dict of tensors|a damaged archive)') as error:
         import_weights(parse(config()), tmp_path, tmp_path / 'run', **HERE)
     assert '\n' not in str(error.value)
 
@@ -402,7 +402,7 @@ def test_exported_files_that_were_changed(tmp_path):
     export(weights.workdir(tmp_path / 'run', 'context'), tmp_path / 'out')
     path = tmp_path / 'out' / 'latest_net_Seg_A.safetensors'
     save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
-    with pytest.raises(InputError, match='Seg_A.safetensors: damaged or changed'):
+    with pytest.raises(InputError, match='Seg_A.safetensors: sha256 differs'):
         import_weights(parse(tiny.config()), tmp_path / 'out', tmp_path / 'again')
 
 

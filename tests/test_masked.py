@@ -81,7 +81,7 @@ def test_it_reads_target_labels_and_says_so(finished):
     scan = scan_file.read(
         Manifest.load(workdir / 'masked' / 'synthesis' / 'records').role('synthesis', 'train')['cases'][0]['image']
     )
-    with pytest.raises(InputError, match='masked generators see labels beside the image'):
+    with pytest.raises(InputError, match='masked generators need labels'):
         trained.synthesize(scan, 'a')
 
 

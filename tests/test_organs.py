@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage import measure
 
-from synseg_jax.inference.postprocess import largest_pieces, volumes_ml
+from synseg_jax.inference.postprocess import largest_components, volumes_ml
 
 CLASSES = ('background', 'liver', 'spleen', 'tumour')
 
@@ -37,7 +37,7 @@ def test_volumes_do_not_depend_on_how_the_scan_lies():
 
 
 @pytest.mark.parametrize('seed', range(4))
-def test_largest_pieces_against_another_library(seed):
+def test_largest_components_against_another_library(seed):
     labels = _labels(seed)
     expected = np.zeros_like(labels)
     for value in (1, 2, 3):
@@ -45,7 +45,7 @@ def test_largest_pieces_against_another_library(seed):
         best = max(regions, key=lambda region: region.area)
         expected[tuple(best.coords.T)] = value
     before = labels.copy()
-    np.testing.assert_array_equal(largest_pieces(labels), expected)
+    np.testing.assert_array_equal(largest_components(labels), expected)
     np.testing.assert_array_equal(labels, before)
 
 
@@ -53,18 +53,18 @@ def test_corners_connect_and_the_first_of_equals_stays():
     labels = np.zeros((5, 5, 2), np.uint8)
     labels[0, 0, 0] = labels[1, 1, 1] = 1  # by a corner
     labels[4, 4] = 1  # as large, and later
-    kept = largest_pieces(labels)
+    kept = largest_components(labels)
     assert np.argwhere(kept).tolist() == [[0, 0, 0], [1, 1, 1]]
 
 
 def test_spared_classes_keep_their_crumbs():
     labels = _labels()
-    kept = largest_pieces(labels, spared=(3,))
+    kept = largest_components(labels, keep=(3,))
     np.testing.assert_array_equal(kept == 3, labels == 3)
     assert (kept == 1).sum() < (labels == 1).sum()
 
 
 def test_nothing_labelled():
     empty = np.zeros((3, 4, 5), np.uint8)
-    np.testing.assert_array_equal(largest_pieces(empty), empty)
+    np.testing.assert_array_equal(largest_components(empty), empty)
     assert volumes_ml(empty, np.eye(4), CLASSES) == {'liver': 0.0, 'spleen': 0.0, 'tumour': 0.0}

@@ -113,7 +113,7 @@ def test_whole_scans_are_not_resized_for_networks_that_saw_pieces():
     label = np.zeros((32, 32), np.uint8)
     label[:9, 20:] = 1
     networks = Networks(system, {})
-    system.votes['a'] = lambda params, x: np.concatenate([1 - x, x, 0 * x], -1)
+    system.probabilities['a'] = lambda params, x: np.concatenate([1 - x, x, 0 * x], -1)
     record = {'image': label[..., None].astype(np.float32), 'label': label, 'case': 0}
     assert validation.measure(networks, {'a': [record]}) == {('a', 0): (1.0, pytest.approx(np.nan, nan_ok=True))}
 

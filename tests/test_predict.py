@@ -313,16 +313,16 @@ def test_an_error_of_the_program_is_not_the_scans(trained, tmp_path, monkeypatch
 def test_numbers_that_are_not_finite(tmp_path):
     """End the prediction of a scan, not of the others, and write nothing."""
     trained = untrained.trained(tmp_path, **ALONE)
-    votes, files = trained.networks.votes, _three(tmp_path / 'ct')
+    probabilities, files = trained.networks.probabilities, _three(tmp_path / 'ct')
     _save(files['b'], 0.5 * _scan())
 
     def broken(stack, domain):
         seen.append(stack)
-        return votes(stack, domain) * (np.nan if len(seen) > 1 else 1)
+        return probabilities(stack, domain) * (np.nan if len(seen) > 1 else 1)
 
     seen = []
-    trained.networks.votes = broken
-    with pytest.raises(InputError, match=r'b.nii.gz: the networks find probabilities that are NaN or infinite; train'):
+    trained.networks.probabilities = broken
+    with pytest.raises(InputError, match=r'b.nii.gz: the networks return NaN or infinite probabilities; train'):
         predict(trained, files, tmp_path / 'out', extras=['probabilities'])
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.nii.gz', 'dataset.json', 'probabilities']
 
@@ -346,7 +346,7 @@ def test_extras_that_fail_leave_the_labels(trained, tmp_path, monkeypatch):
 
 def test_what_is_wrong_for_all_scans_is_said_once(trained, tmp_path):
     system = trained_model.Trained(_run(tmp_path, method='cyclegan'), {})
-    with pytest.raises(InputError, match='segments no scans of domain b; choose another --domain'):
+    with pytest.raises(InputError, match='does not segment domain b; choose another --domain'):
         predict(system, _three(tmp_path / 'ct'), tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
 
@@ -567,7 +567,7 @@ def test_components(tmp_path, lesions):
     written = predict(trained_model.Trained(chosen, plain.networks.params), files, tmp_path / 'out', extras=['volumes'])
     spared = [tiny.CLASSES.index(name) for name in lesions]
     found = scan_file.read_labels(written['x']).array
-    np.testing.assert_array_equal(found, postprocess.largest_pieces(before, spared))
+    np.testing.assert_array_equal(found, postprocess.largest_components(before, spared))
     assert ((found == 2) == (before == 2)).all() == bool(lesions)
     with (tmp_path / 'out' / 'volumes.csv').open() as file:
         measured = {row['organ']: float(row['mL']) for row in csv.DictReader(file)}
@@ -598,7 +598,7 @@ def test_the_command(tmp_path):
     done = tiny.command('predict', f'--workdir={workdir}', f'--input={source}', f'--output={tmp_path / "out"}', *flags)
     assert done.returncode == 0, done.stderr
     assert '2 label maps in' in done.stdout
-    assert '--flips is likely to harm' in done.stderr
+    assert '--flips: the networks were trained without left-right flips' in done.stderr
     files = {str(path.relative_to(tmp_path / 'out')) for path in (tmp_path / 'out').rglob('*') if path.is_file()}
     each = [f'probabilities/{name}/{{}}.nii.gz' for name in tiny.CLASSES] + ['overlays/{}.png', '{}.nii.gz']
     expected = {text.format(case) for text in each for case in ('ct_0', 'ct_1')}
@@ -658,7 +658,7 @@ def test_a_run_round_trips(tmp_path):
 
 
 def test_no_run(tmp_path):
-    with pytest.raises(InputError, match='stage.json: no such file; --workdir is the folder that synseg_jax.main'):
+    with pytest.raises(InputError, match='stage.json: no such file; give the folder'):
         model_folder.Run.load(tmp_path)
     for content in ('', '{"config": {}', '[]', '{"format": 2, "config": {}}'):
         (tmp_path / 'stage.json').write_text(content)

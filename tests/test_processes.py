@@ -19,7 +19,7 @@ import quick
 import tiny
 
 from synseg_jax import files
-from synseg_jax.devices import parallel, processes
+from synseg_jax.devices import message, parallel, processes
 from synseg_jax.errors import InputError
 from synseg_jax.inference.model_folder import Run
 from synseg_jax.preparation.records import Manifest
@@ -125,7 +125,6 @@ def test_any_number_of_processes_trains_the_same_networks_and_goes_on_where_othe
     first.members[1].send(signal.SIGTERM)
     assert first.end() == [0, 0], first.text(0)
     assert 'batch 4 = 2 x 2' in first.text(0) and 'batch' not in first.text(1)  # the first one alone tells
-    assert not list(tmp_path.rglob('*.npz'))  # that the processes gave one another
     stopped = int(re.search(r'a signal to another process: saved step (\d+)', first.text(0))[1])
     assert 2 < stopped < STEPS
 
@@ -136,7 +135,7 @@ def test_any_number_of_processes_trains_the_same_networks_and_goes_on_where_othe
     codes = second.end()
     assert time.monotonic() - killed < 60 and codes == [1, -signal.SIGKILL], codes
     assert 'GiB of records in the memory of every device' in second.text(0)
-    assert 'process 0 or another is gone' in second.text(0) and f'resumes at step {stopped}' in second.text(0)
+    assert 'process 0 or another has died' in second.text(0) and f'resumes at step {stopped}' in second.text(0)
 
     one = Group(1, tmp_path / 'run', records)
     assert one.end() == [0], one.text(0)
@@ -167,8 +166,8 @@ def test_all_end_at_once_where_nothing_is_trained(records, tmp_path):
             time.sleep(0.1)
         two.members[1].send(signal.SIGTERM)
         assert two.end() == [0, 0], two.text(0)
-    assert 'stopped by SIGTERM; the same command goes on from there' in two.text(0)
-    assert 'gone' not in two.text(0) + two.text(1) and not (workdir / 'stages').exists()
+    assert 'stopped by SIGTERM; run the same command to resume' in two.text(0)
+    assert 'died' not in two.text(0) + two.text(1) and not (workdir / 'stages').exists()
 
 
 def test_scans_that_are_shared_out_are_measured_as_by_one(records, single, tmp_path):
@@ -192,14 +191,29 @@ def test_what_is_wrong_is_said_before_anyone_waits():
         processes.join('localhost:1234', 2, 2)
 
 
-def test_alone_everything_returns_at_once(tmp_path):
+def test_alone_everything_returns_at_once():
     """With one process: it does all, meets nobody, and is not kept waiting for an answer."""
     assert processes.is_first() and processes.share([1, 2, 3]) == [1, 2, 3]
-    assert processes.gathered({'x': 1}, tmp_path, 'name') == [{'x': 1}] and not list(tmp_path.iterdir())
+    assert processes.all_gather({'x': 1}, 'name') == [{'x': 1}]
     with processes.first_then_others('name'):
-        processes.meet('name')
+        processes.barrier('name')
     agreement = processes.Agreement(lambda flag: 1 / 0)
     assert agreement.poll(True) and not agreement.poll(False) and agreement.decide(True)
+
+
+def test_values_of_different_sizes_are_gathered(monkeypatch):
+    """As if a second process gave a larger value than this one."""
+    theirs = message.dumps({'x': np.arange(1000)})
+
+    def allgather(ours):
+        row = np.int32(len(theirs)) if ours.ndim == 0 else np.frombuffer(theirs.ljust(ours.size, b'\0'), np.uint8)
+        return np.stack([ours, row])
+
+    monkeypatch.setattr(processes.jax, 'process_count', lambda: 2)
+    monkeypatch.setattr(processes, 'barrier', lambda name: None)
+    monkeypatch.setattr(processes.multihost_utils, 'process_allgather', allgather)
+    ours, other = processes.all_gather([1, (2.5, None)], 'name')
+    assert ours == [1, (2.5, None)] and np.array_equal(other['x'], np.arange(1000))
 
 
 def test_processes_that_do_not_come_are_said_in_one_line(tmp_path):
@@ -209,5 +223,5 @@ def test_processes_that_do_not_come_are_said_in_one_line(tmp_path):
     line = [f'--coordinator=127.0.0.1:{port}', '--processes=2', '--process=0', '--init_timeout_s=2']
     ended = forks.command('main', '--config=tests/tiny.py', f'--workdir={tmp_path / "w"}', *line)
     assert ended.returncode == 2, ended.stderr
-    assert f'error: the other processes have not come at 127.0.0.1:{port} within 2 s' in ended.stderr
+    assert f'error: the other processes have not connected at 127.0.0.1:{port} within 2 s' in ended.stderr
     assert not (tmp_path / 'w').exists()

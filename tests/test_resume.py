@@ -141,7 +141,7 @@ def test_a_run_that_is_killed_before_its_curves_are_drawn_draws_them(tiny_record
 def test_a_signal_while_records_are_made_ends_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, 'prepare', lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(60))
     results, said = _run('', tmp_path / 'run')
-    assert results == {} and 'stopped by SIGTERM; the same command goes on from there' in said
+    assert results == {} and 'stopped by SIGTERM; run the same command to resume' in said
 
 
 @pytest.mark.parametrize('name', ['run [left]', 'a*b', 'back\\slash', os.fsdecode(b'\xff')])
@@ -264,5 +264,5 @@ def test_waiting_for_another_run_can_be_stopped(tiny_records, tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX)
         threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
         results, said = _run(tiny_records, tmp_path)
-    assert results == {} and 'stopped by SIGTERM; the same command goes on from there' in said
+    assert results == {} and 'stopped by SIGTERM; run the same command to resume' in said
     assert [path.name for path in tmp_path.iterdir()] == ['.lock']

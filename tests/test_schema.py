@@ -20,7 +20,7 @@ from synseg_jax.exchange.exporting import export
 from synseg_jax.files import schema
 from synseg_jax.imaging import volume
 from synseg_jax.inference import model_folder, trained_model
-from synseg_jax.inference.multi_atlas import LISTED, Listed
+from synseg_jax.inference.multi_atlas import LISTED, AtlasList
 from synseg_jax.preparation import split
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.runs import comparison, open_run, results, run_file
@@ -236,4 +236,4 @@ PART = {'costs': [], 'seed': 0, 'reads_target_labels': False}
 def test_atlases_json(tmp_path):
     path = tmp_path / LISTED
     path.write_text(json.dumps({'cases': [{'id': 'x', 'image': '/x', 'label': '/y'}], 'labels': {'liver': [1, 2]}}))
-    assert check(path, lambda: schema.load(path, Listed, 'train again')) > 10
+    assert check(path, lambda: schema.load(path, AtlasList, 'train again')) > 10

@@ -72,13 +72,13 @@ def test_a_step_moves_every_network(x64):
 
 def test_batches_that_cannot_be_split():
     system = system_of()
-    with pytest.raises(InputError, match='a batch of 8 cannot be split evenly over 3 devices; change train.batch'):
+    with pytest.raises(InputError, match='train.batch=8 is not a multiple of the 3 devices'):
         system.first_state(parallel.mesh(3))
     assert parallel.rows_per_device(8, parallel.mesh(4)) == 2
 
 
 def test_more_devices_than_there_are():
-    with pytest.raises(InputError, match='9 devices asked for, 8 visible; lower train.devices'):
+    with pytest.raises(InputError, match='train.devices=9: only 8 are visible; lower it'):
         parallel.mesh(9)
     assert parallel.mesh().size == 8 and parallel.mesh(2).size == 2
 

@@ -17,12 +17,11 @@ BUSY = """
 import hashlib, os, signal, sys, threading
 from synseg_jax.devices.signals import Signals
 
-class Told:
-    text = ''
-    def tell(self, text): print('told', text, flush=True)
-    def heard(self): return {heard!r}
+class Notice:
+    def post(self, name): print('posted', name, flush=True)
+    def read(self): return {posted!r}
 
-with Signals(lambda text: print(text, flush=True), {others}) as signals:
+with Signals(lambda text: print(text, flush=True), {notice}) as signals:
     signals.idle = {idle}
     if {send}:
         threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGTERM]).start()
@@ -31,15 +30,15 @@ with Signals(lambda text: print(text, flush=True), {others}) as signals:
 """
 
 
-def _busy(idle=True, others='None', heard='', send=True, rounds=10**9):
-    program = BUSY.format(idle=idle, others=others, heard=heard, send=send, rounds=rounds)
+def _busy(idle=True, notice='None', posted='', send=True, rounds=10**9):
+    program = BUSY.format(idle=idle, notice=notice, posted=posted, send=send, rounds=rounds)
     return subprocess.run([sys.executable, '-c', program], cwd=tiny.ROOT, capture_output=True, text=True, timeout=120)
 
 
 def test_an_idle_process_ends_though_its_main_thread_is_busy():
     ended = _busy()
     assert ended.returncode == 0 and ended.stderr == ''
-    assert ended.stdout == 'stopped by SIGTERM; the same command goes on from there\n'
+    assert ended.stdout == 'stopped by SIGTERM; run the same command to resume\n'
 
 
 def test_a_process_that_has_something_to_lose_goes_on():
@@ -48,22 +47,22 @@ def test_a_process_that_has_something_to_lose_goes_on():
 
 
 def test_one_of_several_processes_tells_the_others():
-    ended = _busy(others='Told()')
-    assert ended.returncode == 0 and ended.stdout.splitlines()[0] == 'told SIGTERM'
-    assert ended.stdout.splitlines()[1:] == ['stopped by SIGTERM; the same command goes on from there']
+    ended = _busy(notice='Notice()')
+    assert ended.returncode == 0 and ended.stdout.splitlines()[0] == 'posted SIGTERM'
+    assert ended.stdout.splitlines()[1:] == ['stopped by SIGTERM; run the same command to resume']
 
 
 @pytest.mark.parametrize('idle', [True, False])
 def test_what_another_process_tells_ends_an_idle_one(idle):
-    ended = _busy(idle, others='Told()', heard='SIGINT', send=False, rounds=10**9 if idle else 10**7)
+    ended = _busy(idle, notice='Notice()', posted='SIGINT', send=False, rounds=10**9 if idle else 10**7)
     assert ended.returncode == 0
-    assert ended.stdout.endswith('stopped by SIGINT; the same command goes on from there\n' if idle else 'not asked\n')
+    assert ended.stdout.endswith('stopped by SIGINT; run the same command to resume\n' if idle else 'not asked\n')
 
 
 def test_an_idle_process_ends_at_once_where_python_runs():
     with Signals() as found:
         found.idle = True
-        with pytest.raises(Interrupted, match='SIGTERM; the same command goes on from there'):
+        with pytest.raises(Interrupted, match='SIGTERM; run the same command to resume'):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(10)
 

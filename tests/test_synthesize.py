@@ -70,12 +70,12 @@ def test_with_real_scans(trained, source, tmp_path):
 
 
 def test_real_scans_that_do_not_fit(trained, source, tmp_path):
-    with pytest.raises(InputError, match=r'--real=.*: its channel is MR, that of the synthetic scans CT'):
+    with pytest.raises(InputError, match=r'--real=.*: its channel is MR, but synthetic scans are CT'):
         synthesize(trained, labelled(source), tmp_path / NAME, real=labelled(source))
     real = tiny.write_dataset(tmp_path / 'ct', 'CT', 1)
     for path in [*real.rglob('ct_0*')]:
         path.rename(path.with_name(path.name.replace('ct_0', 'mr_1')))
-    with pytest.raises(InputError, match=r'--real=.*ct: case mr_1 is also in .*mr \(1 such\); rename'):
+    with pytest.raises(InputError, match=r'--real=.*ct: case mr_1 is also in .*mr \(1 in all\); rename'):
         synthesize(trained, labelled(source), tmp_path / NAME, real=labelled(real))
     assert not (tmp_path / NAME).exists()
 
@@ -162,7 +162,7 @@ def test_numbers_that_are_not_finite(source, tmp_path):
     trained = untrained.trained(tmp_path / 'run')
     translated = trained.networks.translate
     trained.networks.translate = lambda stack, domain: translated(stack, domain) * np.nan
-    with pytest.raises(InputError, match='mr_0_0000.nii.gz: the networks find intensities that are NaN or infinite'):
+    with pytest.raises(InputError, match='mr_0_0000.nii.gz: the networks return NaN or infinite intensities'):
         translate(trained, scan_file.inputs(source), tmp_path / 'ct')
     assert not (tmp_path / 'ct').exists()
 
@@ -231,7 +231,7 @@ def test_masked_generators_see_the_labels(source, tmp_path):
         assert (expected != masked.synthesize(scan, 'a', labels == 7)).any()
         for place in (tmp_path / NAME / 'imagesTr' / f'{case}_0000.nii.gz', tmp_path / 'alone' / f'{case}.nii.gz'):
             np.testing.assert_array_equal(np.asarray(nib.load(place).dataobj), expected)
-    with pytest.raises(InputError, match='masked generators see labels beside the image; give scans that have some'):
+    with pytest.raises(InputError, match='masked generators need labels beside the image; give a labelled dataset'):
         translate(masked, scan_file.inputs(source), tmp_path / 'none')
 
 

@@ -263,10 +263,10 @@ def test_one_logit_for_two_classes():
     assert system.networks['s_a'].channels == 1 and system_of().networks['s_a'].channels == 2
     params = {'s_a': random_params(system.networks['s_a'], 16, 16)}
     stack = np.random.RandomState(0).uniform(size=(3, 16, 16, 1)).astype(np.float32)
-    votes = Networks(system, params, batch=2).votes(stack, 'a')
+    probabilities = Networks(system, params, batch=2).probabilities(stack, 'a')
     p = 1 / (1 + np.exp(-np.asarray(system.apply['s_a'](params['s_a'], jnp.asarray(2 * stack - 1)), np.float64)))
     assert np.ptp(p) > 0.3
-    np.testing.assert_allclose(votes, np.concatenate([1 - p, p], -1), rtol=1e-5)
+    np.testing.assert_allclose(probabilities, np.concatenate([1 - p, p], -1), rtol=1e-5)
     with pytest.raises(InputError, match='loss.segmentation binary_cross_entropy is for 2 classes, not 3$'):
         system_of(classes=tiny.CLASSES, **binary).networks  # noqa: B018
 
@@ -279,15 +279,15 @@ def test_twins_vote_through_the_layer_they_share():
     random = np.random.RandomState(0)
     params = jax.tree.map(lambda p: jnp.asarray(random.normal(0, 0.4, p.shape), p.dtype), shapes)
     stack = random.uniform(size=(3, 16, 16, 1)).astype(np.float32)
-    votes = {d: Networks(system, params, batch=2).votes(stack, d) for d in 'ab'}
-    for domain, found in votes.items():
+    probabilities = {d: Networks(system, params, batch=2).probabilities(stack, d) for d in 'ab'}
+    for domain, found in probabilities.items():
         features = system.apply[f's_{domain}'](params[f's_{domain}'], jnp.asarray(2 * stack - 1))
         kernel, bias = params['s_shared']['conv']['kernel'], params['s_shared']['conv']['bias']
         layout = ('NHWC', 'HWIO', 'NHWC')
         shared = nn.relu(lax.conv_general_dilated(features, kernel, (1, 1), 'SAME', dimension_numbers=layout) + bias)
         head = params[f's_head_{domain}']['conv']
         np.testing.assert_allclose(found, jax.nn.softmax(shared @ head['kernel'][0, 0] + head['bias']), rtol=1e-4)
-    assert not np.allclose(votes['a'], votes['b'])
+    assert not np.allclose(probabilities['a'], probabilities['b'])
 
 
 def test_networks_draw_on_their_own():

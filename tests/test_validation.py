@@ -30,7 +30,7 @@ class Known(Networks):
         super().__init__(System(tiny.configure(tiny.config(**changes), 'synseg'), classes), {})
         self.knows, self.asked = knows, []
 
-    def votes(self, stack, domain):
+    def probabilities(self, stack, domain):
         self.asked.append((domain, float(stack.min())))
         seen = LABEL if domain == self.knows else np.ones_like(LABEL)
         return np.eye(3, dtype=np.float32)[np.stack([seen] * len(stack))]
@@ -118,7 +118,7 @@ def test_the_held_out_loss_is_the_loss_that_is_trained(name):
     label, logits = np.minimum(LABEL, count - 1), LOGITS[..., : 1 if count == 2 else 3]
 
     class Unsure(Known):
-        def votes(self, stack, domain):
+        def probabilities(self, stack, domain):
             return np.asarray(jax.nn.softmax(losses.two_classes(logits) if count == 2 else logits))
 
     changes = {'loss__segmentation': name, 'loss__class_weights': (1.0, 4.0, 2.0)[:count], 'loss__by_weight': True}

@@ -1,6 +1,7 @@
 """Whole volumes go the way of slices: records, every method's stages, predictions on the scan's own grid, results."""
 
 import json
+from functools import partial
 
 import jax
 import numpy as np
@@ -155,12 +156,13 @@ def test_predictions_lie_on_the_scans_own_grid(finished, records):
 def test_the_window_about_what_was_found_is_looked_at_anew(finished, records):
     trained = open_run.find(finished[0], 'joint')
     case = Manifest.load(records).role('target', 'test')['cases'][0]
-    frame, votes = trained._votes(scan_file.read(case['image']), 'b')
+    frame, probabilities = trained.grid_probabilities(scan_file.read(case['image']), 'b')
     images = frame.images()
     assert images.shape[1:4] != SIZE
     trained.config.predict.window = 'middle'
     scan = scan_file.read(case['image'])
-    expected = about_middle(lambda box: trained.networks.votes(box, 'b'), images[0], votes[0], SIZE)[None]
+    network = partial(trained.networks.probabilities, domain='b')
+    expected = about_middle(network, images[0], probabilities[0], SIZE)[None]
     found = trained.probability(scan, 'b', 1)
     np.testing.assert_array_equal(found, frame.place(frame.values(expected[..., 1])))
-    assert np.abs(found - frame.place(frame.values(votes[..., 1]))).max() > 0.01
+    assert np.abs(found - frame.place(frame.values(probabilities[..., 1]))).max() > 0.01

@@ -1,1 +1,1 @@
-"""Time and memory of training and of scans."""
+"""Benchmarks: time and memory of training, prediction and preparation."""

@@ -1,9 +1,9 @@
-"""The floating-point operations of a compiled program."""
+"""Count the floating-point operations of a compiled program."""
 
 import math
 import re
 
-RESULT = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = \(?\w+\[([\d,]*)\]', re.MULTILINE)  # a tuple's first
+RESULT = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = \(?\w+\[([\d,]*)\]', re.MULTILINE)  # of a tuple, its first element
 CONVOLUTION = re.compile(
     r'%?([\w.-]+) = \(?\w+\[[^\n]*? custom-call\(%?([\w.-]+), %?([\w.-]+)[^\n]*?dim_labels=\w+_(\w+)->\w+, '
     r'custom_call_target="__cudnn\$conv(Forward|BiasActivationForward|BackwardInput|BackwardFilter)"'
@@ -11,19 +11,19 @@ CONVOLUTION = re.compile(
 
 
 def flops(compiled) -> float:
-    """What XLA counts in a compiled function, and the convolutions that it leaves to cuDNN, which it does not count."""
+    """XLA's count for a compiled function, plus cuDNN convolutions, which XLA does not count."""
     return (compiled.cost_analysis() or {}).get('flops', 0.0) + library_flops(compiled.as_text())
 
 
 def library_flops(text: str) -> float:
-    """The operations of cuDNN's convolutions in a program as XLA prints it: two for every output and tap and input."""
+    """FLOPs of the cuDNN convolutions in the HLO text of a program: 2 x outputs x kernel taps x input channels."""
     shapes = {name: [int(size) for size in sizes.split(',') if size] for name, sizes in RESULT.findall(text)}
     total = 0
-    for made, first, second, labels, kind in CONVOLUTION.findall(text):
+    for result, first, second, labels, direction in CONVOLUTION.findall(text):
         output, kernel = {
-            'BackwardInput': (first, second),  # the output's slope, as it was computed forward
-            'BackwardFilter': (second, made),
-        }.get(kind, (made, second))
+            'BackwardInput': (first, second),  # first: gradient of the forward output
+            'BackwardFilter': (second, result),
+        }.get(direction, (result, second))
         taps = math.prod(shapes[kernel]) // shapes[kernel][labels.index('o')]
         total += 2 * math.prod(shapes[output]) * taps
     return float(total)

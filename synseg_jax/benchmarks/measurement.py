@@ -1,4 +1,4 @@
-"""What the benchmark measures of a system, and how it is shown."""
+"""Run the parts of the benchmark on a system, and summarise them."""
 
 import json
 import os
@@ -23,80 +23,80 @@ from synseg_jax.errors import InputError, known
 from synseg_jax.networks.resnet import ResNet
 from synseg_jax.training.system import System
 
-CLASSES = 7  # of SynSeg-Net, where no configuration says
+CLASSES = 7  # of SynSeg-Net; used if the configuration has none
 
 
 PARTS: dict[str, Callable[[training_speed.Timing, Options], Iterator[dict[str, float]]]] = {
-    'step': lambda runner, options: runner.rounds(options.steps),
-    'epoch': lambda runner, options: runner.epoch(options.steps),
-    'inference': lambda runner, options: runner.segmenting(runner.batch, options.steps),
-    'synthesis': lambda runner, options: runner.synthesizing(runner.batch, options.steps),
-    'pipeline': lambda runner, options: runner.delivering(),
-    'prepare': lambda runner, options: scan_speed.preparing(runner.system, _scan(options.scan)),
-    'predict': lambda runner, options: runner.predicting(_scan(options.scan)),
+    'step': lambda runner, options: runner.time_steps(options.steps),
+    'epoch': lambda runner, options: runner.time_epoch(options.steps),
+    'inference': lambda runner, options: runner.time_segmentor(runner.batch, options.steps),
+    'synthesis': lambda runner, options: runner.time_generator(runner.batch, options.steps),
+    'pipeline': lambda runner, options: runner.time_pipeline(),
+    'prepare': lambda runner, options: scan_speed.time_preparation(runner.system, _scan_shape(options.scan)),
+    'predict': lambda runner, options: runner.time_prediction(_scan_shape(options.scan)),
 }
 
 
 def peer_seconds(script: str, timed: System, steps: int, *more: str) -> float:
-    """The median seconds of the peer's step, or of its segmentor's with `--infer`."""
+    """Median seconds of a train step of the PyTorch peer, or of its segmentor with --infer."""
     options = {'size': timed.size[-1], 'ngf': timed.config.generator.width, 'batch': timed.config.train.batch}
     options |= {'blocks': timed.config.generator.blocks, 'steps': steps, 'threads': len(os.sched_getaffinity(0))}
-    call = [sys.executable, script, *(f'--{name}={value}' for name, value in options.items()), *more]
-    done = subprocess.run(call, capture_output=True, text=True)
-    if done.returncode:
-        raise InputError(f'--peer={script} failed: {done.stderr.strip().splitlines()[-1:]}')
-    return json.loads(done.stdout.strip().splitlines()[-1])['seconds_per_step']
+    command = [sys.executable, script, *(f'--{name}={value}' for name, value in options.items()), *more]
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
+        raise InputError(f'--peer={script} failed: {process.stderr.strip().splitlines()[-1:]}')
+    return json.loads(process.stdout.strip().splitlines()[-1])['seconds_per_step']
 
 
 def measure(timed: System, options: Options, images: int = 0) -> dict:
-    """Everything that the flags ask for of one stage, with so many images in an epoch."""
+    """Measure the parts of --parts on one stage; `images` is the size of an epoch."""
     if options.peer and not Path(options.peer).is_file():
-        raise InputError(f'--peer={options.peer}: no such file')
+        raise InputError(f'--peer={options.peer}: no such file; give a PyTorch script such as torch_peer.py')
     if options.peer and not isinstance(timed.networks.get('g_ab'), ResNet):
-        raise InputError('--peer does the work of SynSeg-Net; leave out --config, or name one with ResNets')
+        raise InputError('--peer is only comparable with ResNets; leave out --config')
     parts = {known('part (--parts)', part, PARTS): PARTS[part] for part in options.parts}
     runner, measured = training_speed.Timing(timed, images), {}
     for part, rounds in parts.items():
         measured |= _spread(
-            [one | _peer(timed, part, options) for one in islice(rounds(runner, options), options.rounds)]
+            [times | _peer(timed, part, options) for times in islice(rounds(runner, options), options.rounds)]
         )
-    found = {'measured': measured, **described(timed)}
-    return found | (runner.cost() if 'step' in parts else {}) | _derived(measured, runner)
+    report = {'measured': measured, **described(timed)}
+    return report | (runner.cost() if 'step' in parts else {}) | _derived(measured, runner)
 
 
 def _derived(measured, runner) -> dict[str, float | None]:
-    """What follows from the medians."""
+    """Rates and ratios computed from the medians."""
     median = {name: spread['median'] for name, spread in measured.items()}
-    found = {}
+    derived = {}
     if 'step_s' in median:
-        seconds, kind = median['step_s'], runner.system.config.dtype
-        peak = training_speed.matrix_peak(kind) * runner.over.size
-        found |= {'pairs_per_s': runner.batch / seconds, 'matrix_peak_tflop_per_s': peak / 1e12}
-        found['share_of_peak'] = runner.cost()['gflop'] * 1e9 / seconds / peak
-        found['peak_memory_gib'] = runner.peak_memory_gib
+        seconds, dtype = median['step_s'], runner.system.config.dtype
+        peak = training_speed.matrix_peak(dtype) * runner.over.size
+        derived |= {'pairs_per_s': runner.batch / seconds, 'matrix_peak_tflop_per_s': peak / 1e12}
+        derived['share_of_peak'] = runner.cost()['gflop'] * 1e9 / seconds / peak
+        derived['peak_memory_gib'] = runner.peak_memory_gib
     if {'step_s', 'pipeline_rows_per_s'} <= median.keys():
-        found['pipeline_over_step'] = median['pipeline_rows_per_s'] / found['pairs_per_s']
+        derived['pipeline_over_step'] = median['pipeline_rows_per_s'] / derived['pairs_per_s']
     for part, images in (('inference', 'images'), ('synthesis', 'synthetic_images')):
         for unit in ('s', 'cpu_s') if f'{part}_s' in median else ():
-            found[f'{images}_per_{unit}'] = runner.batch / median[f'{part}_{unit}']
+            derived[f'{images}_per_{unit}'] = runner.batch / median[f'{part}_{unit}']
     if 'predict_s' in median:
-        found['network_share'] = median['predict_network_s'] / median['predict_s']
-    return found
+        derived['network_share'] = median['predict_network_s'] / median['predict_s']
+    return derived
 
 
-def _scan(lengths) -> tuple[int, ...]:
-    """The voxels of a scan along its axes."""
+def _scan_shape(lengths) -> tuple[int, ...]:
+    """The shape of a scan from --scan."""
     return numbers('scan', lengths, 3, 'three lengths in voxels, e.g. 512,512,100')
 
 
-def numbers(flag, listed, count, wanted) -> tuple[int, ...]:
-    """So many numbers, each at least 1, which a flag lists."""
+def numbers(flag, values, count, expected) -> tuple[int, ...]:
+    """`count` positive integers from the values of a flag; InputError says what is `expected`."""
     try:
-        numbers = tuple(int(text) for text in listed)
+        numbers = tuple(int(text) for text in values)
     except ValueError:
         numbers = ()
     if len(numbers) != count or min(numbers) < 1:
-        raise InputError(f'--{flag}={",".join(listed)}: give {wanted}')
+        raise InputError(f'--{flag}={",".join(values)}: give {expected}')
     return numbers
 
 
@@ -108,15 +108,16 @@ def _peer(timed, part, options) -> dict:
 
 
 def _spread(rounds) -> dict:
-    """{what: median, least and most of the rounds}, and the ratio of ours to the peer's, round by round."""
-    for one in rounds:
-        for name in [name for name in one if f'peer_{name}' in one]:
-            one[f'{name.removesuffix("_s")}_ratio'] = one[name] / one[f'peer_{name}']
-    columns = {name: [one[name] for one in rounds] for name in (rounds[0] if rounds else ())}
+    """{name: median, minimum and maximum over the rounds}, with the ratio to the peer of each round."""
+    for times in rounds:
+        for name in [name for name in times if f'peer_{name}' in times]:
+            times[f'{name.removesuffix("_s")}_ratio'] = times[name] / times[f'peer_{name}']
+    columns = {name: [times[name] for times in rounds] for name in (rounds[0] if rounds else ())}
     return {name: {'median': statistics.median(v), 'least': min(v), 'most': max(v)} for name, v in columns.items()}
 
 
 def described(timed) -> dict:
+    """Hardware, versions and settings of a measurement."""
     config = timed.config
     return {
         'device': jax.devices()[0].device_kind,
@@ -135,28 +136,29 @@ def described(timed) -> dict:
     }
 
 
-def table(found: dict) -> Table:
-    """The numbers as a table."""
-    size = ' x '.join(map(str, found['size']))
-    title = f'{found["method"]}, {size}, width {found["width"]}, batch {found["batch"]}, {found["dtype"]}'
-    title += f'\n{found["device"]} x {found["devices"]}, jax {found["versions"]["jax"]}'
+def table(report: dict) -> Table:
+    """A report of `measure` as a table."""
+    size = ' x '.join(map(str, report['size']))
+    title = f'{report["method"]}, {size}, width {report["width"]}, batch {report["batch"]}, {report["dtype"]}'
+    title += f'\n{report["device"]} x {report["devices"]}, jax {report["versions"]["jax"]}'
     table = Table(title=plain(title, 'table.title'))
     for heading in ('', 'median', 'least', 'most'):
         table.add_column(heading, justify='right' if heading else 'left')
-    for name, spread in found['measured'].items():
+    for name, spread in report['measured'].items():
         table.add_row(plain(name), *(f'{spread[part]:.4g}' for part in ('median', 'least', 'most')))
     table.add_section()
-    for name, count in found['parameters'].items():
+    for name, count in report['parameters'].items():
         table.add_row(plain(f'parameters of {name}'), f'{count:,}')
-    for name, value in found.items():
+    for name, value in report.items():
         if isinstance(value, float):
             table.add_row(plain(name), f'{value:.4g}')
     return table
 
 
 def memory_table(timed) -> dict:
-    """What a step will hold, GiB on each GPU."""
-    guess = memory_estimate.estimate(timed, 'gpu')
-    parts = {'state': guess.state, 'gradients': guess.gradients, 'players in turn': guess.peak}
-    parts |= {'players at once': guess.at_once, **{f'kept for {name}': of for name, of in guess.kept.items()}}
-    return {name: round(of / environment.GIB, 3) for name, of in parts.items()}
+    """Estimated memory of a train step, GiB per GPU."""
+    estimated = memory_estimate.estimate(timed, 'gpu')
+    parts = {'state': estimated.state, 'gradients': estimated.gradients, 'players in turn': estimated.peak}
+    parts['players at once'] = estimated.at_once
+    parts |= {f'kept for {player}': size for player, size in estimated.kept.items()}
+    return {name: round(size / environment.GIB, 3) for name, size in parts.items()}

@@ -1,4 +1,4 @@
-"""What a train step will hold in memory, from shapes alone: nothing is compiled and nothing is run."""
+"""Estimate the memory of a train step from shapes alone, without compiling or running it."""
 
 from functools import partial
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from synseg_jax.training.system import System
 
 
 class Estimate(NamedTuple):
-    """Bytes on one device: the state, the gradients, and what each player's forward pass keeps for its gradient."""
+    """Bytes on one device: state, gradients, and each player's residuals (kept for its backward pass)."""
 
     state: int
     gradients: int
@@ -22,54 +22,53 @@ class Estimate(NamedTuple):
 
     @property
     def peak(self) -> int:
-        """Of a step whose players are computed one after another."""
+        """Peak if the players are computed one after another."""
         return self.state + self.gradients + max(self.kept.values())
 
     @property
     def at_once(self) -> int:
-        """Of a step that keeps what all players need at the same time, the worst that a compiler can do."""
+        """Peak if the residuals of all players are held at once, the worst case."""
         return self.state + self.gradients + sum(self.kept.values())
 
 
 def estimate(system: System, kind: str = '') -> Estimate:
-    """Of the rows of a batch that one device takes; `kind`, if not of the device at hand: 'cpu', 'gpu' or 'tpu'.
+    """The estimate for one device's rows of a batch; `kind`, 'cpu', 'gpu' or 'tpu', is by default that of this machine.
 
-    Remat is counted, which XLA undoes on CPUs and keeps on GPUs; the one block that is computed anew, and what
-    convolutions need to work in, are not.
+    Includes the effect of remat, which XLA removes on CPUs and keeps on GPUs.  Leaves out the residuals of the block
+    being recomputed, and the workspace of convolutions.
     """
     over = parallel.mesh(1)
     state = system.abstract_state(over)
     batch = _batch(system, jnp.promote_types(dtype(system.config.dtype), jnp.float32))
     kept, gradients = {}, 0
-    for player, own in system.method.networks(TERMS).items():
-        moved = {name: state.params[name] for name in own}
-        gradients += _bytes(moved)
+    for player, network_names in system.method.networks(TERMS).items():
+        trained = {name: state.params[name] for name in network_names}
+        gradients += _bytes(trained)
         with backend.assumed(kind):
-            kept[player] = _bytes(jax.eval_shape(partial(_kept, system, player), moved, state.params, batch))
+            kept[player] = _bytes(jax.eval_shape(partial(_residuals, system, player), trained, state.params, batch))
     return Estimate(_bytes(state), gradients, kept)
 
 
 def parameters(system: System) -> dict[str, int]:
     """The number of weights of each network."""
     params = system.abstract_state(parallel.mesh(1)).params
-    return {name: sum(leaf.size for leaf in jax.tree.leaves(own)) for name, own in sorted(params.items())}
+    return {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in sorted(params.items())}
 
 
-def _kept(system, player, moved, params, batch):
-    """What the forward pass of a player leaves for its gradient; the arrays inside the function that computes it."""
+def _residuals(system, player, trained, params, batch):
+    """The residuals of a player's loss: the arrays held by its vjp function, which is a pytree."""
+    terms = weights.weights(system.method.pays)[player]
 
-    paid_for = weights.weights(system.method.pays)[player]
+    def loss(trained):
+        view = system.view({**params, **trained}, batch)
+        return sum(weights.at(weight, jnp.int32(0)) * TERMS[name].value(view) for name, weight in terms.items())
 
-    def loss(moved):
-        view = system.view({**params, **moved}, batch)
-        return sum(weights.at(weight, 0) * TERMS[name].value(view) for name, weight in paid_for.items())
-
-    return jax.vjp(loss, moved)[1]
+    return jax.vjp(loss, trained)[1]
 
 
-def _batch(system, kind) -> dict[str, jax.ShapeDtypeStruct]:
+def _batch(system, dtype) -> dict[str, jax.ShapeDtypeStruct]:
     rows = parallel.rows_per_device(system.config.train.batch, parallel.mesh(1))
-    image = jax.ShapeDtypeStruct((rows, *system.size, system.channels), kind)
+    image = jax.ShapeDtypeStruct((rows, *system.size, system.channels), dtype)
     label = jax.ShapeDtypeStruct((rows, *system.size), jnp.int32)
     return {name: label if names.is_label(name) else image for name in system.arrays}
 

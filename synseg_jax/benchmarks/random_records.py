@@ -1,4 +1,4 @@
-"""Records of given images, in pools as large as real ones are: what reading is timed on."""
+"""Records of random images, in pools as large as real ones, to time the input pipeline."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,30 +8,30 @@ import numpy as np
 from synseg_jax.batches.pipeline import Pool
 from synseg_jax.preparation.records import Records, RecordWriter, encode
 
-RECORDED = 64  # records of a domain, read over and over
-TURNS = 32  # in a small pool, grain spends most of its time on the shuffle
+RECORDS = 64  # written per domain
+REPEATS = 32  # of the records in a pool; in a small pool, grain spends most of its time on shuffling
 
 
 def pools(folder: Path, data: Mapping[str, np.ndarray], domains: Sequence[str], context: int) -> dict[str, Pool]:
-    """Pools of records in `folder` with the images and labels of `data`, {a, label_a, ...}, each in turn.
+    """Write the images and labels of `data`, {a, label_a, ...}, as records to `folder`; returns {domain: pool}.
 
-    Every image is read with `context` neighbours on each side as channels.
+    Each image is read with `context` neighbours on each side as channels.
     """
-    found = {}
+    pool_of = {}
     for domain in domains:
         path = folder / f'{domain}.array_record'
         images, labels = data[domain], data.get(f'label_{domain}')
         with RecordWriter(path) as writer:
-            for i in range(RECORDED):
+            for i in range(RECORDS):
                 label = None if labels is None else labels[i % len(labels)].astype(np.uint8)
                 writer.write(encode(images[i % len(images)][..., :1], label, 0, i))
-        found[domain] = Pool([_Around(Records(path), context)], [RECORDED])
-        found[domain].order = np.tile(found[domain].order, TURNS)
-    return found
+        pool = pool_of[domain] = Pool([_WithNeighbours(Records(path), context)], [RECORDS])
+        pool.order = np.tile(pool.order, REPEATS)
+    return pool_of
 
 
-class _Around(Sequence):
-    """Records with those before and after them as channels."""
+class _WithNeighbours(Sequence):
+    """Records with the adjacent ones as channels of the image."""
 
     def __init__(self, records: Records, context: int):
         self.records, self.context = records, context
@@ -41,6 +41,6 @@ class _Around(Sequence):
 
     def __getitem__(self, index):
         record = self.records[index]
-        near = [(index + step) % len(self) for step in range(-self.context, self.context + 1)]
-        images = [record['image'] if i == index else self.records[i]['image'] for i in near]
+        indices = [(index + step) % len(self) for step in range(-self.context, self.context + 1)]
+        images = [record['image'] if i == index else self.records[i]['image'] for i in indices]
         return record | {'image': np.concatenate(images, -1)}

@@ -1,4 +1,4 @@
-"""How fast scans become records, and how fast they get their labels: random ones, from file to file."""
+"""Time preparation and prediction of random scans, from file to file."""
 
 import tempfile
 import time
@@ -21,15 +21,15 @@ from synseg_jax.preparation.write_records import prepare
 from synseg_jax.training.system import System
 
 AFFINE = np.diag([-0.8, -0.8, 2.5, 1.0])
-BLOBS = 8  # bright and dark places along each axis
-NOISE = 0.006  # of the range between dark and bright
-ALL = (1.0, 0.0, 0.0)  # train, val, test
+BLOBS = 8  # bright and dark regions along each axis
+NOISE = 0.006  # standard deviation, in [0, 1]
+TRAIN_ONLY = (1.0, 0.0, 0.0)  # shares of train, val, test
 
 
-def preparing(system: System, shape: Sequence[int]) -> Iterator[dict[str, float]]:
-    """Without end: slices a second, and a CPU second, of an MR scan with labels and a CT scan without, of `shape`."""
+def time_preparation(system: System, shape: Sequence[int]) -> Iterator[dict[str, float]]:
+    """Endless: slices prepared per second and CPU second, from a labelled MR and an unlabelled CT scan."""
     settings = replace(system.config.data, classes=system.classes, subject='(.+)', same_patients=())
-    settings = replace(settings, source_split=ALL, target_split=ALL, target_labels=False)
+    settings = replace(settings, source_split=TRAIN_ONLY, target_split=TRAIN_ONLY, target_labels=False)
     values = {name: value for value, name in enumerate(system.classes)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -38,55 +38,52 @@ def preparing(system: System, shape: Sequence[int]) -> Iterator[dict[str, float]
             Scans('target', _write(folder / 'target', 'ct', shape), 'b', None, 'CT', values),
         ]
         while True:
-            with tempfile.TemporaryDirectory(dir=folder) as output, clocked() as spent:
+            with tempfile.TemporaryDirectory(dir=folder) as output, timer() as times:
                 manifest = prepare(sets, Path(output) / 'records', settings, progress=False)
             count = sum(manifest.role(scans.name, 'train')['cases'][0]['slices'] for scans in sets)
-            yield {f'prepare_slices_per_{unit}': count / seconds for unit, seconds in spent.items()}
+            yield {f'prepare_slices_per_{unit}': count / seconds for unit, seconds in times.items()}
 
 
-def predicting(system: System, params: PyTree, shape: Sequence[int]) -> Iterator[dict[str, float]]:
-    """Without end: seconds in which a CT scan of `shape` gets its labels, and those that the network takes of them.
-
-    The network is compiled before.
-    """
+def time_prediction(system: System, params: PyTree, shape: Sequence[int]) -> Iterator[dict[str, float]]:
+    """Endless: seconds to segment a CT scan of `shape`, and those spent in the network, compiled beforehand."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         scan = _write(folder, 'ct', shape) / 'images/ct.nii.gz'
         trained = Trained(Run(folder, system.config, system.classes, {'b': 'CT'}, {}), params)
-        votes, network = trained.networks.votes, []
-        votes(np.zeros((1, *system.size, 1 + 2 * system.config.context.slices), np.float32), 'b')
+        run_network, network_s = trained.networks.probabilities, []
+        run_network(np.zeros((1, *system.size, 1 + 2 * system.config.context.slices), np.float32), 'b')
 
-        def counted(*seen):
-            with clocked() as spent:
-                found = votes(*seen)
-            network.append(spent['s'])
-            return found
+        def timed(*arguments):
+            with timer() as times:
+                probabilities = run_network(*arguments)
+            network_s.append(times['s'])
+            return probabilities
 
-        trained.networks.votes = counted
+        trained.networks.probabilities = timed
         while True:
-            network.clear()
-            with clocked() as spent:
+            network_s.clear()
+            with timer() as times:
                 predict(trained, {'ct': scan}, folder / 'labels')
-            yield {'predict_s': spent['s'], 'predict_cpu_s': spent['cpu_s'], 'predict_network_s': sum(network)}
+            yield {'predict_s': times['s'], 'predict_cpu_s': times['cpu_s'], 'predict_network_s': sum(network_s)}
 
 
 @contextmanager
-def clocked() -> Iterator[dict[str, float]]:
-    """Seconds that pass until the block ends, `s`, and those that this process keeps the cores busy, `cpu_s`."""
-    spent, began, busy = {}, time.perf_counter(), time.process_time()
-    yield spent
-    spent |= {'s': time.perf_counter() - began, 'cpu_s': time.process_time() - busy}
+def timer() -> Iterator[dict[str, float]]:
+    """Time the block: the dict gets its wall-clock seconds `s`, and the CPU seconds of this process `cpu_s`."""
+    times, start, cpu_start = {}, time.perf_counter(), time.process_time()
+    yield times
+    times |= {'s': time.perf_counter() - start, 'cpu_s': time.process_time() - cpu_start}
 
 
 def smooth(rng: np.random.Generator, shape: Sequence[int]) -> Float[np.ndarray, '*space']:
-    """Blobs in [0, 1] with faint noise, float32, which take about as long to unpack as a scan."""
+    """Smooth blobs in [0, 1] with faint noise, float32, about as compressible as a real scan."""
     blobs = slices.resize_linear(rng.random((1, *(BLOBS,) * len(shape)), np.float32), tuple(shape))[0]
     blobs += NOISE * rng.standard_normal(blobs.shape, np.float32)
     return np.clip(blobs, 0, 1, out=blobs)
 
 
 def _write(folder, name, shape, classes=0) -> Path:
-    """A folder of one scan with a range of 2000, with labels of so many classes if any."""
+    """Write a dataset of one scan with intensities from -1000 to 1000, and labels if `classes` is not 0."""
     image = smooth(np.random.default_rng(0), shape)
     arrays = {'images': np.rint(2000 * image - 1000).astype(np.int16)}
     if classes:

@@ -1,8 +1,8 @@
-"""The peer that the benchmark times: SynSeg-Net's train step, or its segmentor, in PyTorch on random images.
+"""SynSeg-Net's train step, or its segmentor, in PyTorch on random images, as a reference for the benchmark.
 
 Usage:
-    python -m synseg_jax.benchmarks.torch_peer --size=256 --ngf=64 --batch=1           # as the published code ran
-    python -m synseg_jax.benchmarks.torch_peer --size=256 --ngf=64 --batch=16 --best   # as fast as PyTorch makes it
+    python -m synseg_jax.benchmarks.torch_peer --size=256 --ngf=64 --batch=1           # settings of the published code
+    python -m synseg_jax.benchmarks.torch_peer --size=256 --ngf=64 --batch=16 --best   # fastest settings
 
 Two ResNet generators, a ResNet segmentor and two PatchGANs; adversarial (least squares), cycle and segmentation
 losses; Adam on all.  --best: bfloat16 by autocast, channels_last, torch.compile, fused Adam.  Prints one JSON line.
@@ -23,7 +23,7 @@ CYCLE = 10.0
 
 
 def resnet(outputs: int, width: int, blocks: int, tanh: bool) -> nn.Sequential:
-    """The ResNet of the published code, by PyTorch's own layers."""
+    """The ResNet of the published code."""
 
     def normed(*layers, relu=True):
         channels = layers[-1].out_channels
@@ -50,11 +50,11 @@ def resnet(outputs: int, width: int, blocks: int, tanh: bool) -> nn.Sequential:
 
 def patchgan(width: int) -> nn.Sequential:
     """The 70x70 PatchGAN."""
-    layers, seen = [nn.Conv2d(1, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)], width
+    layers, channels = [nn.Conv2d(1, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)], width
     for stride in (2, 2, 1):
-        layers += [nn.Conv2d(seen, 2 * seen, 4, stride, 1), nn.InstanceNorm2d(2 * seen), nn.LeakyReLU(0.2)]
-        seen *= 2
-    return nn.Sequential(*layers, nn.Conv2d(seen, 1, 4, padding=1))
+        layers += [nn.Conv2d(channels, 2 * channels, 4, stride, 1), nn.InstanceNorm2d(2 * channels), nn.LeakyReLU(0.2)]
+        channels *= 2
+    return nn.Sequential(*layers, nn.Conv2d(channels, 1, 4, padding=1))
 
 
 class Peer:
@@ -63,64 +63,64 @@ class Peer:
     def __init__(self, size: int, width: int, blocks: int, batch: int, classes: int, best: bool):
         self.device = 'cuda' if torch.cuda.is_available() else 'cpu'
         self.best = best
-        form = torch.channels_last if best else torch.contiguous_format
-        made = {'g_ab': resnet(1, width, blocks, True), 'g_ba': resnet(1, width, blocks, True)}
-        made |= {'s_b': resnet(classes, width, blocks, False), 'd_a': patchgan(width), 'd_b': patchgan(width)}
-        nets = {name: net.to(self.device, memory_format=form) for name, net in made.items()}
-        owned = {kind: [p for n in names for p in nets[n].parameters()] for kind, names in
+        layout = torch.channels_last if best else torch.contiguous_format
+        networks = {'g_ab': resnet(1, width, blocks, True), 'g_ba': resnet(1, width, blocks, True)}
+        networks |= {'s_b': resnet(classes, width, blocks, False), 'd_a': patchgan(width), 'd_b': patchgan(width)}
+        nets = {name: net.to(self.device, memory_format=layout) for name, net in networks.items()}
+        parameters = {player: [p for n in names for p in nets[n].parameters()] for player, names in
                  {'gen': ('g_ab', 'g_ba', 's_b'), 'dis': ('d_a', 'd_b')}.items()}  # fmt: skip
         fused = {'fused': True} if best and self.device == 'cuda' else {}
-        self.owned = owned
+        self.parameters = parameters
         self.optimizers = {
-            kind: torch.optim.Adam(owned[kind], rate, betas=(0.5, 0.999), **fused)
-            for kind, rate in (('gen', 1e-4), ('dis', 2e-4))
+            player: torch.optim.Adam(parameters[player], rate, betas=(0.5, 0.999), **fused)
+            for player, rate in (('gen', 1e-4), ('dis', 2e-4))
         }
         self.nets = {name: torch.compile(net) if best else net for name, net in nets.items()}
         shape = (batch, 1, size, size)
-        self.a, self.b = ((2 * torch.rand(shape, device=self.device) - 1).to(memory_format=form) for _ in range(2))
+        self.a, self.b = ((2 * torch.rand(shape, device=self.device) - 1).to(memory_format=layout) for _ in range(2))
         self.labels = torch.randint(0, classes, (batch, size, size), device=self.device)
 
-    def _narrow(self):
+    def _autocast(self):
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.best)
 
     def train(self) -> None:
         """One step: generators and segmentor, then discriminators on the same fakes."""
         run, a, b = self.nets, self.a, self.b
-        for parameter in self.owned['dis']:
+        for parameter in self.parameters['dis']:
             parameter.requires_grad_(False)
-        with self._narrow():
+        with self._autocast():
             fake_b, fake_a = run['g_ab'](a), run['g_ba'](b)
             rec_a, rec_b = run['g_ba'](fake_b), run['g_ab'](fake_a)
-            loss = _judged(run['d_b'](fake_b), 1.0) + _judged(run['d_a'](fake_a), 1.0)
+            loss = _gan_loss(run['d_b'](fake_b), 1.0) + _gan_loss(run['d_a'](fake_a), 1.0)
             loss += CYCLE * ((rec_a.float() - a).abs().mean() + (rec_b.float() - b).abs().mean())
             loss += functional.cross_entropy(run['s_b'](fake_b).float(), self.labels)
-        self._descend('gen', loss)
-        for parameter in self.owned['dis']:
+        self._update('gen', loss)
+        for parameter in self.parameters['dis']:
             parameter.requires_grad_(True)
-        with self._narrow():
-            shown = {'d_b': (b, fake_b.detach()), 'd_a': (a, fake_a.detach())}
-            loss = 0.5 * sum(_judged(run[d](real), 1.0) + _judged(run[d](fake), 0.0)
-                             for d, (real, fake) in shown.items())  # fmt: skip
-        self._descend('dis', loss)
+        with self._autocast():
+            pairs = {'d_b': (b, fake_b.detach()), 'd_a': (a, fake_a.detach())}
+            loss = 0.5 * sum(_gan_loss(run[d](real), 1.0) + _gan_loss(run[d](fake), 0.0)
+                             for d, (real, fake) in pairs.items())  # fmt: skip
+        self._update('dis', loss)
 
-    def _descend(self, kind, loss) -> None:
-        self.optimizers[kind].zero_grad(set_to_none=True)
+    def _update(self, player, loss) -> None:
+        self.optimizers[player].zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizers[kind].step()
+        self.optimizers[player].step()
 
     @torch.inference_mode()
     def segment(self) -> torch.Tensor:
         """Class indices of the batch."""
-        with self._narrow():
+        with self._autocast():
             return self.nets['s_b'](self.b).argmax(1)
 
 
-def _judged(logits, target) -> torch.Tensor:
+def _gan_loss(logits, target) -> torch.Tensor:
     return torch.square(logits.float() - target).mean()
 
 
 def seconds(function: Callable[[], object], steps: int, warm_up: int = 5) -> float:
-    """The median time of a call; on a GPU from end to end, calls following one another without a pause."""
+    """Median seconds of a call; on a GPU between the ends of back-to-back calls."""
     for _ in range(warm_up):
         function()
     if torch.cuda.is_available():
@@ -130,16 +130,16 @@ def seconds(function: Callable[[], object], steps: int, warm_up: int = 5) -> flo
             function()
             end.record()
         torch.cuda.synchronize()
-        return statistics.median(one.elapsed_time(later) for one, later in pairwise(ends)) / 1000
+        return statistics.median(end.elapsed_time(following) for end, following in pairwise(ends)) / 1000
     times = [time.perf_counter()]
     for _ in range(steps):
         function()
         times.append(time.perf_counter())
-    return statistics.median(later - one for one, later in pairwise(times))
+    return statistics.median(end - start for start, end in pairwise(times))
 
 
 def main() -> None:
-    """Times what the flags ask for."""
+    """Time the step or the segmentor, and print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for name, value in {
         'size': 256,
@@ -153,19 +153,20 @@ def main() -> None:
         parser.add_argument(f'--{name}', type=int, default=value)
     parser.add_argument('--best', action='store_true')
     parser.add_argument('--infer', action='store_true')
-    given = parser.parse_args()
-    if given.threads:
-        torch.set_num_threads(given.threads)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True
-    if given.best:
+    if options.best:
         torch.set_float32_matmul_precision('high')
         torch.backends.cudnn.allow_tf32 = True
     torch.manual_seed(0)
-    peer = Peer(given.size, given.ngf, given.blocks, given.batch, given.classes, given.best)
-    took = seconds(peer.segment if given.infer else peer.train, given.steps)
+    peer = Peer(options.size, options.ngf, options.blocks, options.batch, options.classes, options.best)
+    seconds_per_step = seconds(peer.segment if options.infer else peer.train, options.steps)
     memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
-    told = {'peer': f'PyTorch {torch.__version__}', 'mode': 'infer' if given.infer else 'train', 'best': given.best}
-    print(json.dumps({**told, 'seconds_per_step': took, 'peak_memory_gib': memory}))
+    mode = 'infer' if options.infer else 'train'
+    report = {'peer': f'PyTorch {torch.__version__}', 'mode': mode, 'best': options.best}
+    print(json.dumps({**report, 'seconds_per_step': seconds_per_step, 'peak_memory_gib': memory}))
 
 
 if __name__ == '__main__':

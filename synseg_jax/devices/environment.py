@@ -1,4 +1,4 @@
-"""What a run had: devices, memory, versions."""
+"""Memory used and package versions of a run."""
 
 import platform
 import resource
@@ -12,13 +12,18 @@ GIB = 2**30
 
 
 def peak_memory_gib() -> float:
-    """Of the devices where they tell, else of this process."""
+    """Peak memory of the fullest device, or of the process where devices report none (CPU)."""
+    return device_peak_gib() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def device_peak_gib() -> float:
+    """Peak memory of the fullest device; 0 where devices report none."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
-    on_device = max(s.get('peak_bytes_in_use', 0) for s in stats)
-    return (on_device or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / 2**30
+    return max(s.get('peak_bytes_in_use', 0) for s in stats) / GIB
 
 
 def versions() -> dict[str, str]:
+    """Versions of synseg_jax, Python and the packages that results depend on."""
     packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
     return {
         'synseg_jax': synseg_jax.__version__,

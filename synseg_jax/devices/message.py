@@ -1,50 +1,53 @@
-"""Values as files that processes exchange: JSON, and arrays beside it.  Reading one runs no code, as a pickle would."""
+"""Serialisation of values that processes exchange: JSON, with arrays as npz.  Unlike pickle, loading runs no code."""
 
+import io
 import json
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-JSON = 'json'  # the name of the text among the arrays
+JSON = 'json'  # the npz entry that holds the JSON text
 
 
-def write(path: Path, value: Any) -> None:
-    """Writes a value of dicts, lists, tuples, arrays, text and numbers."""
+def dumps(value: Any) -> bytes:
+    """Serialise a value made of dicts, lists, tuples, arrays, strings and numbers."""
     arrays: list[np.ndarray] = []
-    text = json.dumps(_packed(value, arrays))
-    content = {JSON: np.frombuffer(text.encode(), np.uint8), **{str(i): array for i, array in enumerate(arrays)}}
-    with path.open('wb') as file:
-        np.savez(file, **content)
+    text = json.dumps(_pack(value, arrays))
+    entries = {JSON: np.frombuffer(text.encode(), np.uint8), **{str(i): array for i, array in enumerate(arrays)}}
+    file = io.BytesIO()
+    np.savez(file, **entries)
+    return file.getvalue()
 
 
-def read(path: Path) -> Any:
-    """What was written; named tuples have become tuples."""
-    with np.load(path, allow_pickle=False) as content:
-        return _unpacked(json.loads(content[JSON].tobytes()), content)
+def loads(content: bytes) -> Any:
+    """The value that was serialised; named tuples become tuples, and numpy scalars Python numbers."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as entries:
+        return _unpack(json.loads(entries[JSON].tobytes()), entries)
 
 
-def _packed(value, arrays):
+def _pack(value, arrays: list[np.ndarray]) -> Any:
+    """`value` as JSON, its arrays appended to `arrays`; containers are tagged, as JSON has no tuples or other keys."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
         arrays.append(value)
         return {'array': str(len(arrays) - 1)}
     if isinstance(value, dict):
-        return {'dict': [[_packed(part, arrays) for part in pair] for pair in value.items()]}
+        return {'dict': [[_pack(item, arrays) for item in pair] for pair in value.items()]}
     if isinstance(value, tuple):
-        return {'tuple': [_packed(part, arrays) for part in value]}
-    return [_packed(part, arrays) for part in value] if isinstance(value, list) else value
+        return {'tuple': [_pack(item, arrays) for item in value]}
+    return [_pack(item, arrays) for item in value] if isinstance(value, list) else value
 
 
-def _unpacked(value, arrays):
+def _unpack(value, arrays: Mapping[str, np.ndarray]) -> Any:
     if isinstance(value, list):
-        return [_unpacked(part, arrays) for part in value]
+        return [_unpack(item, arrays) for item in value]
     if not isinstance(value, dict):
         return value
-    [(kind, content)] = value.items()
-    if kind == 'array':
+    [(tag, content)] = value.items()
+    if tag == 'array':
         return arrays[content]
-    if kind == 'dict':
-        return {_unpacked(key, arrays): _unpacked(part, arrays) for key, part in content}
-    return tuple(_unpacked(part, arrays) for part in content)
+    if tag == 'dict':
+        return {_unpack(key, arrays): _unpack(item, arrays) for key, item in content}
+    return tuple(_unpack(item, arrays) for item in content)

@@ -1,6 +1,6 @@
-"""Devices: the mesh, what is sharded over it, and sums over it.  The only file that knows there are several.
+"""Data parallelism: the device mesh, placement of arrays on it, and sums over it.
 
-Those of several processes stand in the order of their processes, so that each holds the rows that it read.
+Devices are ordered by process, so that a process's devices hold the rows of a batch that it has read.
 """
 
 from collections.abc import Callable
@@ -14,73 +14,73 @@ from jaxtyping import Array, Key
 
 from synseg_jax.errors import InputError
 
-ROWS = 'rows'  # the mesh axis over which the rows of a batch are sharded
+ROWS = 'rows'  # mesh axis over which the rows of a batch are sharded
 SHARDED, REPLICATED = PartitionSpec(ROWS), PartitionSpec()
 
 
 def mesh(devices: int = 0) -> Mesh:
-    """All devices of all processes in a row, or the first `devices` of them."""
+    """A 1-D mesh of all devices of all processes, or of the first `devices`; InputError if there are fewer."""
     available = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if devices > len(available):
-        raise InputError(f'{devices} devices asked for, {len(available)} visible; lower train.devices')
+        raise InputError(f'train.devices={devices}: only {len(available)} are visible; lower it')
     if devices and jax.process_count() > 1 and devices != len(available):
-        raise InputError(f'train.devices={devices}: several processes use all of their {len(available)}; leave it 0')
-    return _row(available[: devices or len(available)])
+        raise InputError(f'train.devices={devices}: several processes use all {len(available)} devices; set it to 0')
+    return _mesh(available[: devices or len(available)])
 
 
-def own_device() -> Mesh:
-    """The first device of this process alone."""
-    return _row(jax.local_devices()[:1])
+def local_mesh() -> Mesh:
+    """A mesh of this process's first device."""
+    return _mesh(jax.local_devices()[:1])
 
 
-def _row(devices) -> Mesh:
+def _mesh(devices) -> Mesh:
     return Mesh(np.array(devices), (ROWS,), axis_types=(AxisType.Auto,))
 
 
 def rows_per_device(batch: int, over: Mesh) -> int:
-    """The rows of a global batch that each device takes."""
+    """Rows of a global batch per device; InputError unless they divide evenly."""
     if batch % over.size:
-        raise InputError(f'a batch of {batch} cannot be split evenly over {over.size} devices; change train.batch')
+        raise InputError(f'train.batch={batch} is not a multiple of the {over.size} devices; change it')
     return batch // over.size
 
 
-def total(x: Array) -> Array:
-    """The sum of `x` over all devices, inside a sharded function."""
+def psum(x: Array) -> Array:
+    """The sum of `x` over all devices; for use inside `shard`."""
     return jax.lax.psum(x, ROWS)
 
 
-def summed(over: Mesh) -> Callable[[float], Array]:
-    """A function that starts a sum over the devices, each of a process giving the same number."""
-    add = jax.jit(shard(lambda numbers: total(numbers.sum()), over, SHARDED, REPLICATED))
+def async_sum(over: Mesh) -> Callable[[float], Array]:
+    """A function that starts the sum of a number over all devices, and returns without waiting for the result."""
+    add = jax.jit(shard(lambda numbers: psum(numbers.sum()), over, SHARDED, REPLICATED))
     return lambda number: add(place(np.full(len(over.local_devices), number, np.int32), over, SHARDED))
 
 
 def row_keys(key: Key[Array, ''], rows: int) -> Key[Array, 'rows']:
-    """One key per row of this device, the same for a row of the global batch whatever the number of devices."""
+    """One key per row of this device; a row of the global batch has the same key for any number of devices."""
     first = jax.lax.axis_index(ROWS) * rows
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(first + jnp.arange(rows))
 
 
 def shard(function: Callable, over: Mesh, inputs, outputs) -> Callable:
-    """`function` run on every device's shard; `inputs` and `outputs` are trees of SHARDED and REPLICATED."""
+    """`function` applied to each device's shard; `inputs` and `outputs` are trees of SHARDED and REPLICATED."""
     return jax.shard_map(function, mesh=over, in_specs=inputs, out_specs=outputs)
 
 
 def place(tree, over: Mesh, spec):
-    """`tree` as global arrays on the mesh, laid out by a (prefix) tree of SHARDED and REPLICATED."""
+    """`tree` as global arrays on the mesh; `spec` is a (prefix) tree of SHARDED and REPLICATED."""
     shardings = jax.tree.map(lambda s: NamedSharding(over, s), spec, is_leaf=lambda s: isinstance(s, PartitionSpec))
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
     return jax.make_array_from_process_local_data(shardings, jax.tree.map(np.asarray, tree))
 
 
-def here(tree):
-    """What every device holds whole, on the first one of this process."""
+def local_copy(tree):
+    """Replicated arrays as arrays on this process's first device."""
     return jax.tree.map(lambda x: x.addressable_data(0) if isinstance(x, jax.Array) else x, tree)
 
 
-def whole(x: Array) -> np.ndarray:
-    """All of an array, wherever its parts are; all processes ask for it together."""
+def to_host(x: Array) -> np.ndarray:
+    """A global array as numpy; a collective of all processes if its shards are on several."""
     if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
         return np.asarray(x)
     return multihost_utils.process_allgather(x, tiled=True)

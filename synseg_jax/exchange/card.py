@@ -1,31 +1,32 @@
-"""The card beside exported weights: all that an evaluator needs, and nothing that names people or places.
+"""card.json, the description of exported weights: all that an evaluator needs, and no names of people or folders.
 
-    format        of this file
+    format        version of this file
     method, pays  how it was trained: {player: {term: weight}}
-    classes       names in the order of the labels 0, 1, 2, ...
-    size          what networks look at: (rows, columns) of slices, or (slices, rows, columns) of volumes
-    spacing_mm    to which pixels or voxels are brought, what is larger than size being seen in overlapping tiles; 0:
-                  slices are resized to size
+    classes       class names in the order of the labels 0, 1, 2, ...
+    size          input size of the networks: (rows, columns) of slices, or (slices, rows, columns) of volumes
+    spacing_mm    pixels or voxels are resampled to this spacing, and larger images processed in overlapping tiles;
+                  0: slices are resized to size
     slice_axis    axial, coronal or sagittal
-    context       slices on each side that are channels beside the middle one, and their distance (0: the next ones)
-    masked        whether generators see one more channel: 1 where anything is labelled, else 0
-    predict       resample (labels to the scan's grid: nearest, or linear, by interpolated votes), flips (lr: the mean
-                  vote on the scan and its mirror image), components (largest: the largest piece of each class but
-                  those in lesions), window (of larger volumes: tiles, or middle, then anew the one window about the
-                  middle of what tiles find, and nothing beyond)
-    dtype         in which the networks were trained
-    domains       a, b -> channel (the modality), window_hu or percentiles (what becomes 0 and 1; the rest is clipped),
-                  typical (what 0 and 1 stand for in synthetic scans), center (share of rows and columns looked at)
-    networks      name -> published (its name in PyTorch), sees and makes, channels (that it sees), fields (with its
-                  architecture), files {name: sha256}
-    segments      domain -> the networks that segment its scans, one after another; one logit a pixel is that of class 1
-    translates    domain -> the generator that sees it
-    functions     file -> takes (the shape of images in [0, 1]), sha256; segment_* gives class probabilities,
+    context       number of neighbouring slices on each side, as channels, and their distance (0: adjacent slices)
+    masked        whether generators have a further input channel: 1 in labelled pixels, else 0
+    predict       resample (to the scan's grid: nearest labels, or linear probabilities), flips (lr: mean probability of
+                  the scan and its mirror image), components (largest: only the largest component of each class except
+                  lesions), window (of larger volumes: tiles; middle: tiles, then only the window about the middle of
+                  the largest component)
+    dtype         compute type in training
+    domains       a, b -> channel (the modality), window_hu or percentiles (intensities that become 0 and 1; clipped
+                  outside), typical (intensities of 0 and 1 in synthetic scans), center (central share of rows and
+                  columns given to the networks)
+    networks      name -> published (its name in PyTorch), sees and makes (input and output), channels (of the input),
+                  fields (architecture and its options), files {name: sha256}
+    segments      domain -> the networks that segment its scans, applied in sequence; a single logit is that of class 1
+    translates    domain -> the generator that takes its images
+    functions     file -> takes (input shape; images in [0, 1]), sha256; segment_* returns class probabilities,
                   translate_* images of the other domain in [0, 1]
-    packages      versions that made all this
+    packages      versions used in the export
 
-Networks see images in [-1, 1], 2 x - 1 of what is in [0, 1]; generators make such images.  `exchange/torch_weights.py`
-says which tensors a file holds.
+The input of the networks is in [-1, 1], 2 x - 1 of images in [0, 1], and so is the output of generators.  The tensors
+in the files are described in `exchange/torch_weights.py`.
 """
 
 import hashlib
@@ -43,8 +44,8 @@ from synseg_jax.objective.methods import METHODS
 
 CARD = 'card.json'
 FORMAT = 1
-# Our names of networks -> those of the published code, as far as it has them: its A is our a, its D_A judges b-images,
-# and its Seg_A segments the b-like images that G_A makes.
+# Our network names -> those of the published code where it has the network.  Its A is our a; its D_A discriminates
+# b-images, and its Seg_A segments the synthetic b-images of G_A.
 PUBLISHED = {
     'g_ab': 'G_A',
     'g_ba': 'G_B',
@@ -59,13 +60,13 @@ PUBLISHED = {
 
 
 class Format(TypedDict):
-    """The version of this file."""
+    """The version field, checked before all others."""
 
     format: int
 
 
 class Prediction(TypedDict):
-    """How labels come out of probabilities; exports of earlier versions know tiles alone."""
+    """Prediction options; exports of earlier versions have neither batch nor window."""
 
     batch: NotRequired[Some]
     resample: Literal['nearest', 'linear']
@@ -76,7 +77,7 @@ class Prediction(TypedDict):
 
 
 class Domain(TypedDict):
-    """A modality, and what of its scans is looked at."""
+    """A modality: its intensity normalisation, and the central share given to the networks."""
 
     channel: str
     center: Share
@@ -86,7 +87,7 @@ class Domain(TypedDict):
 
 
 class Network(TypedDict):
-    """A network, and the files of its tensors with their checksums."""
+    """A network, and the files of its weights with their checksums."""
 
     channels: Some
     fields: Fields
@@ -95,7 +96,7 @@ class Network(TypedDict):
 
 @dataclass(frozen=True)
 class Card:
-    """What an exported stage says of itself, and the folder that it lies in."""
+    """The content of card.json, described above, and its folder."""
 
     folder: Path
     method: str
@@ -117,84 +118,84 @@ class Card:
     format: int = FORMAT
 
     def save(self) -> None:
-        """Writes card.json into the folder, whole or not at all."""
+        """Write card.json atomically."""
         content = asdict(self)
         del content['folder']
         write_json(self.folder / CARD, content)
 
     @classmethod
     def load(cls, folder: Path) -> 'Card':
-        """The card of an exported folder; InputError naming the field that is wrong."""
-        path, again = folder / CARD, 'export again with this version'
+        """Read the card of an exported folder; InputError names the invalid field."""
+        path, remedy = folder / CARD, 'export again with this version'
         if not path.is_file():
             raise InputError(f'{path}: no such file; give the folder that synseg_jax.export wrote')
-        content = read_json(path, again)
-        if (form := schema.conform(content, Format, str(path), again)['format']) != FORMAT:
-            raise InputError(f'{path}: format {form}, not {FORMAT}; {again}')
-        card = cls(folder=folder, **schema.conform(content, cls, str(path), again))
-        if wrong := next(card.contradictions(), ''):
-            raise InputError(f'{path}: {wrong}; {again}')
+        content = read_json(path, remedy)
+        if (version := schema.conform(content, Format, str(path), remedy)['format']) != FORMAT:
+            raise InputError(f'{path}: format {version}, not {FORMAT}; {remedy}')
+        card = cls(folder=folder, **schema.conform(content, cls, str(path), remedy))
+        if error := next(card.inconsistencies(), ''):
+            raise InputError(f'{path}: {error}; {remedy}')
         return card
 
-    def contradictions(self) -> Iterator[str]:
-        """What fields say against one another, so that networks could not be applied, with the fields' names."""
+    def inconsistencies(self) -> Iterator[str]:
+        """Fields that are unknown or inconsistent, so that the networks could not be applied; one line each."""
         if self.method not in METHODS:
-            yield f'method: {self.method!r} is none, known: {", ".join(sorted(METHODS))}'
+            yield f'method: unknown {self.method!r}, known: {", ".join(sorted(METHODS))}'
         for name in self.networks.keys() - PUBLISHED:
-            yield f'networks.{name}: no such network, known: {", ".join(PUBLISHED)}'
+            yield f'networks.{name}: unknown network, known: {", ".join(PUBLISHED)}'
         for name in self.predict['lesions']:
             if name not in self.classes:
-                yield f'predict.lesions: {name} is not among the classes'
+                yield f'predict.lesions: {name} is not one of the classes'
         for name, domain in self.domains.items():
             if name not in ('a', 'b'):
-                yield f'domains.{name}: no such domain, known: a, b'
+                yield f'domains.{name}: unknown domain, known: a, b'
             window = 'window_hu' if intensity.is_ct(domain['channel']) else 'percentiles'
             if window not in domain:
                 yield f'domains.{name}.{window} is missing'
         images = 1 + 2 * self.context['slices'] + self.masked
-        logits = {2: (1, 2)}.get(len(self.classes), (len(self.classes),))  # one tells two classes apart
+        logits = {2: (1, 2)}.get(len(self.classes), (len(self.classes),))  # one logit is enough for two classes
         for domain, names in self.segments.items():
             yield from self._mismatches(f'segments.{domain}', names, images, logits)
         for domain, name in self.translates.items():
             yield from self._mismatches(f'translates.{domain}', [name], images, (images,))
 
-    def _mismatches(self, field, names, channels, wanted) -> Iterator[str]:
-        """Why networks one after another do not take `channels`, or make other numbers than `wanted`."""
+    def _mismatches(self, field, names, channels, outputs) -> Iterator[str]:
+        """Errors of a sequence of networks that should map `channels` to one of the numbers `outputs`."""
         if field.partition('.')[2] not in self.domains or not names:
-            yield f'{field}: no such domain, or no network for it'
+            yield f'{field}: unknown domain, or no network for it'
         for name in names:
             if name not in self.networks:
-                yield f'{field}: no network {name}'
+                yield f'{field}: unknown network {name}'
                 return
             network = self.networks[name]
             if network['channels'] != channels:
-                yield f'networks.{name}.channels: {channels} is wanted, found {network["channels"]}'
-            channels = _made(network)
-        if channels not in wanted:
-            yield f'{field}: {channels} channels, not {wanted[-1]}, come out of its networks'
+                yield f'networks.{name}.channels: expected {channels}, found {network["channels"]}'
+            channels = _output_channels(network)
+        if channels not in outputs:
+            yield f'{field}: its networks output {channels} channels, expected {outputs[-1]}'
 
     def weights(self, network: str) -> Path:
-        """The file of a network's tensors, once its checksum is verified; InputError where it is another."""
+        """The file of a network's weights, verified by its checksum; InputError if it is missing or changed."""
         files = self.networks[network]['files']
         name = next((name for suffix in SUFFIXES for name in sorted(files) if name.endswith(suffix)), None)
         if name is None or Path(name).name != name:
-            raise InputError(f'{self.folder / CARD}: {network} has no file that can be read; export again')
+            raise InputError(f'{self.folder / CARD}: networks.{network}.files: no readable file; export again')
         path = self.folder / name
         if not path.is_file():
-            raise InputError(f'{path}: no such file, and {CARD} promises it; copy the whole folder')
+            raise InputError(f'{path}: missing, although listed in {CARD}; copy the whole folder')
         if sha256(path) != files[name]:
-            raise InputError(f'{path}: damaged or changed, its sha256 is not that of {CARD}; copy it again')
+            raise InputError(f'{path}: sha256 differs from {CARD}: the file is damaged or was changed; copy it again')
         return path
 
 
-def _made(network) -> int:
-    """The channels that a network makes: its features, where it has no head."""
+def _output_channels(network) -> int:
+    """Output channels of a network; without a head, its features."""
     if network['fields']['architecture'] == 'shared':
         return network['channels']
     return network['fields'].get('channels') or network['fields'].get('width', 0)
 
 
 def sha256(path: Path) -> str:
-    """The checksum of a file, in hexadecimal."""
+    """The SHA-256 checksum of a file, in hexadecimal."""
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()

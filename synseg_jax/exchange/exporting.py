@@ -1,4 +1,4 @@
-"""The networks of a trained stage for other programs: tensors under PyTorch's names, and a card that explains them."""
+"""Export the networks of a trained stage: weights under PyTorch's names, optional functions, and card.json."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -20,19 +20,19 @@ from synseg_jax.networks.unet import Head, Shared
 from synseg_jax.objective import names
 
 FORMATS = {'safetensors': ('.safetensors',), 'pth': ('.pth',), 'both': ('.safetensors', '.pth')}
-OF_TRAINING = {'parent', 'name', 'dtype', 'param_dtype', 'remat'}  # fields of networks that others need not know
+NOT_EXPORTED = {'parent', 'name', 'dtype', 'param_dtype', 'remat'}  # fields of modules that an evaluator ignores
 PACKAGES = ('jax', 'flax', 'numpy', 'safetensors')
 
 
 def export(
     trained: trained_model.Trained, output: Path, form: str = 'safetensors', functions: Collection[str] = ()
 ) -> Card:
-    """The card of the folder `output`, which appears whole or not at all; InputError where there is something.
+    """Export to the folder `output`, atomically, and return its card; InputError if the folder is not empty.
 
-    `functions` are kinds of functions to write beside the tensors: 'stablehlo', 'onnx'.
+    `form` is the file format of the weights; `functions` are the formats of functions to add: 'stablehlo', 'onnx'.
     """
     suffixes = FORMATS[known('format', form, FORMATS)]
-    write = [WRITE[known('kind of function', kind, WRITE)] for kind in functions]
+    writers = [FUNCTION_WRITERS[known('function format', name, FUNCTION_WRITERS)] for name in functions]
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise InputError(f'{output}: exists and is not empty; choose another --output')
     with atomic_folder(output) as folder:
@@ -43,20 +43,20 @@ def export(
             for file in files:
                 write_tensors(file, tensors)
             networks[name] = {**network(trained, name), 'files': {file.name: sha256(file) for file in files}}
-        card = Card(folder=folder, networks=networks, **described(trained))
+        card = Card(folder=folder, networks=networks, **stage_fields(trained))
         card.save()
-        written = {name: of for one in write for name, of in one(trained, card).items()}
-        replace(card, functions=written).save()
+        entries = {name: entry for write in writers for name, entry in write(trained, card).items()}
+        replace(card, functions=entries).save()
     return Card.load(output)
 
 
-def described(trained: trained_model.Trained) -> dict:
-    """The fields of a stage's card, but for its networks and functions."""
+def stage_fields(trained: trained_model.Trained) -> dict:
+    """The fields of the card other than networks and functions."""
     config, system = trained.config, trained.networks.system
     generators = {domain: names.generator(domain) for domain in names.DOMAINS}
     return {
         'method': system.method.name,
-        'pays': {player: dict(bill) for player, bill in system.method.pays.items()},
+        'pays': {player: dict(weights) for player, weights in system.method.pays.items()},
         'classes': trained.run.classes,
         'size': system.size,
         'spacing_mm': config.data.spacing_mm,
@@ -73,42 +73,42 @@ def described(trained: trained_model.Trained) -> dict:
 
 
 def network(trained: trained_model.Trained, name: str) -> dict:
-    """What a card says of one network, but for its files."""
+    """A network's entry in the card, without its files."""
     system = trained.networks.system
-    module, beyond = system.networks[name], names.sees_features(name)
-    kinds = {**ARCHITECTURES, 'shared': Shared, 'head': Head}
-    fields = {field: getattr(module, field) for field in module.__dataclass_fields__ if field not in OF_TRAINING}
+    module, takes_features = system.networks[name], names.sees_features(name)
+    architectures = {**ARCHITECTURES, 'shared': Shared, 'head': Head}
+    fields = {field: getattr(module, field) for field in module.__dataclass_fields__ if field not in NOT_EXPORTED}
     return {
         'published': PUBLISHED[name],
-        'sees': 'features' if beyond else names.source(name),
-        'makes': _makes(name, system.method.twins),
-        'channels': trained.config.segmentor.width if beyond else system.channels,
-        'fields': {'architecture': next(kind for kind in kinds if kinds[kind] is type(module)), **fields},
+        'sees': 'features' if takes_features else names.source(name),
+        'makes': _output(name, system.method.twins),
+        'channels': trained.config.segmentor.width if takes_features else system.channels,
+        'fields': {'architecture': next(a for a in architectures if architectures[a] is type(module)), **fields},
     }
 
 
 def _stablehlo(trained, card) -> dict:
-    """Writes the stage's functions as StableHLO; what a card says of them."""
-    written, channels = {}, trained.networks.system.channels
+    """Write the stage's functions as StableHLO; returns their entries in the card."""
+    entries, channels = {}, trained.networks.system.channels
     for name, function in stablehlo.functions(trained.networks).items():
         file = card.folder / f'{name}.stablehlo'
         file.write_bytes(stablehlo.serialized(function, card.size, channels))
-        written[file.name] = {'takes': ['any', *card.size, channels], 'sha256': sha256(file)}
-    return written
+        entries[file.name] = {'takes': ['any', *card.size, channels], 'sha256': sha256(file)}
+    return entries
 
 
 def _onnx(trained, card) -> dict:
-    """The same as ONNX, of the tensors that lie in the card's folder."""
-    written, channels, evaluator = {}, trained.networks.system.channels, Evaluator(card.folder)
-    for does, domains in (('segment', card.segments), ('translate', card.translates)):
+    """The same as ONNX, from the weights in the card's folder."""
+    entries, channels, evaluator = {}, trained.networks.system.channels, Evaluator(card.folder)
+    for task, domains in (('segment', card.segments), ('translate', card.translates)):
         for domain in domains:
-            file = card.folder / f'{does}_{domain}.onnx'
-            onnx.write(file, evaluator.function(does, domain), channels, card.size)
-            written[file.name] = {'takes': ['any', channels, *card.size], 'sha256': sha256(file)}
-    return written
+            file = card.folder / f'{task}_{domain}.onnx'
+            onnx.write(file, evaluator.function(task, domain), channels, card.size)
+            entries[file.name] = {'takes': ['any', channels, *card.size], 'sha256': sha256(file)}
+    return entries
 
 
-WRITE = {'stablehlo': _stablehlo, 'onnx': _onnx}
+FUNCTION_WRITERS = {'stablehlo': _stablehlo, 'onnx': _onnx}
 
 
 def _domain(run, domain) -> dict:
@@ -123,7 +123,7 @@ def _domain(run, domain) -> dict:
     }
 
 
-def _makes(name, twins) -> str:
+def _output(name, twins) -> str:
     if names.is_generator(name):
         return names.domain(name)
     if names.is_discriminator(name):

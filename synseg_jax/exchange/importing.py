@@ -1,4 +1,4 @@
-"""Weights from elsewhere: which files hold which network, and the stage that they make, by a card or without one."""
+"""Import weights: match files to networks, and derive the stage from a card, or from the configuration alone."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -18,44 +18,44 @@ from synseg_jax.training.system import KIND, System
 
 OURS = {theirs: ours for ours, theirs in PUBLISHED.items()}
 NAMED = re.compile(rf'(?:(?P<epoch>.+?)_)?(?:net_)?(?P<name>{"|".join(OURS)})(?P<suffix>\.pth|\.safetensors)')
-# The term by which a network is trained without any other.
-ALONE = {'g_ab': ('gen', 'idt_b'), 'g_ba': ('gen', 'idt_a'), 's_a': ('seg', 'seg_a'), 's_b': ('seg', 'seg_b')}
+# For each network, the player and the term that use it and no other network.
+SINGLE_TERMS = {'g_ab': ('gen', 'idt_b'), 'g_ba': ('gen', 'idt_a'), 's_a': ('seg', 'seg_a'), 's_b': ('seg', 'seg_b')}
 
 
-def found(folder: Path, epoch: str = '') -> dict[str, Path]:
-    """{network: file} of one epoch: the one that is named, else `latest`, else the highest number, else the only one.
+def weight_files(folder: Path, epoch: str = '') -> dict[str, Path]:
+    """{network: file} of one epoch: the given one, else `latest`, else the highest number, else the only one.
 
-    Files are named as the published code names them; of .safetensors and .pth the first is taken.
+    Files are named as by the published code; .safetensors are preferred to .pth.
     """
     if not folder.is_dir():
-        raise InputError(f'{folder}: no such folder; --weights is the folder that holds the weights')
+        raise InputError(f'{folder}: no such folder; give the folder of the weights as --weights')
     matches = [(match, path) for path in sorted(folder.iterdir()) if (match := NAMED.fullmatch(path.name))]
     if not matches:
-        raise InputError(f'{folder}: holds no weights; expected card.json, or files such as latest_net_G_A.pth')
-    chosen = _epoch(folder, {match['epoch'] or '' for match, _ in matches}, epoch)
-    order = sorted(matches, key=lambda one: SUFFIXES.index(one[0]['suffix']), reverse=True)
-    return {OURS[match['name']]: path for match, path in order if (match['epoch'] or '') == chosen}
+        raise InputError(f'{folder}: no weights; expected card.json, or files such as latest_net_G_A.pth')
+    epoch = _epoch(folder, {match['epoch'] or '' for match, _ in matches}, epoch)
+    preferred_last = sorted(matches, key=lambda pair: SUFFIXES.index(pair[0]['suffix']), reverse=True)
+    return {OURS[match['name']]: path for match, path in preferred_last if (match['epoch'] or '') == epoch}
 
 
-def _epoch(folder, epochs, asked) -> str:
-    if asked:
-        return known(f'epoch in {folder}', asked, epochs)
+def _epoch(folder, epochs, requested) -> str:
+    if requested:
+        return known(f'epoch in {folder}', requested, epochs)
     numbers = sorted(filter(str.isdecimal, epochs), key=int, reverse=True)
     default = [name for name in ('latest', *numbers) if name in epochs] or sorted(epochs)
     if default[0] not in ('latest', *numbers) and len(epochs) > 1:
-        raise InputError(f'{folder}: weights of {", ".join(default)}; name one with --epoch')
+        raise InputError(f'{folder}: has the epochs {", ".join(default)}; choose one with --epoch')
     return default[0]
 
 
 def with_card(config: Stage, card: Card) -> Run:
-    """The stage of `config` as the card describes it."""
+    """The stage of `config` with the fields of the card."""
     center = float(card.domains.get('b', {'center': 1.0})['center'])
     data = {'size': card.size, 'spacing_mm': card.spacing_mm, 'slice_axis': card.slice_axis, 'target_center': center}
-    for of in card.domains.values():
-        data |= {field: tuple(of[field]) for field in ('window_hu', 'percentiles') if field in of}
+    for entry in card.domains.values():
+        data |= {field: tuple(entry[field]) for field in ('window_hu', 'percentiles') if field in entry}
     predict = {name: value for name, value in card.predict.items() if name in vars(config.predict)}
     context = {name: value for name, value in card.context.items() if name in vars(config.context)}
-    own = replaced(
+    stage = replaced(
         config,
         {
             **{f'data.{name}': value for name, value in data.items()},
@@ -71,22 +71,22 @@ def with_card(config: Stage, card: Card) -> Run:
             'lesions': tuple(card.predict['lesions']),
         },
     )
-    own = pay_for(own, set(card.networks))
-    channels = {domain: of['channel'] for domain, of in card.domains.items()}
-    typical = {domain: tuple(of['typical']) for domain, of in card.domains.items() if 'typical' in of}
-    return Run(Path(), own, card.classes, channels, typical)
+    stage = set_weights(stage, set(card.networks))
+    channels = {domain: entry['channel'] for domain, entry in card.domains.items()}
+    typical = {domain: tuple(entry['typical']) for domain, entry in card.domains.items() if 'typical' in entry}
+    return Run(Path(), stage, card.classes, channels, typical)
 
 
 def _weights(card) -> dict[str, dict[str, object]]:
     """The card's weights of terms; 0 for those of the method that it lacks."""
-    usual, given = method(card.method).pays, {player: card.pays.get(player, {}) for player in KIND}
-    return {player: dict.fromkeys(usual.get(player, {}), 0.0) | dict(own) for player, own in given.items()}
+    defaults, of_card = method(card.method).pays, {player: card.pays.get(player, {}) for player in KIND}
+    return {p: dict.fromkeys(defaults.get(p, {}), 0.0) | dict(weights) for p, weights in of_card.items()}
 
 
 def _networks(card) -> dict[str, dict[str, object]]:
     """The fields of each kind of network."""
-    kinds = {KIND[names.player(name)]: of for name, of in card.networks.items() if not names.sees_features(name)}
-    return {kind: {f: v for f, v in of['fields'].items() if f != 'channels'} for kind, of in kinds.items()}
+    entries = {KIND[names.player(n)]: entry for n, entry in card.networks.items() if not names.sees_features(n)}
+    return {kind: {f: v for f, v in e['fields'].items() if f != 'channels'} for kind, e in entries.items()}
 
 
 def _segmentation(config, card) -> str:
@@ -94,38 +94,41 @@ def _segmentation(config, card) -> str:
     one_logit = any(card.networks[chain[-1]]['fields'].get('channels') == 1 for chain in card.segments.values())
     if one_logit:
         return 'binary_cross_entropy'
-    usual = config.loss.segmentation
-    return 'cross_entropy' if usual == 'binary_cross_entropy' else usual
+    default = config.loss.segmentation
+    return 'cross_entropy' if default == 'binary_cross_entropy' else default
 
 
 def without_card(config: Stage, names: Collection[str], channels: Sequence[str], typical: tuple[float, float]) -> Run:
-    """The stage of `config` with the networks `names`, for scans of the two `channels`.
+    """The stage of `config` with the networks `names`, for the two modalities `channels`.
 
-    `typical` is what 0 and 1 of synthetic scans stand for, but in CT.
+    `typical` are the intensities of 0 and 1 in synthetic scans other than CT, which has data.window_hu.
     """
     if len(channels) != 2 or not all(channels):
-        raise InputError('--channels: name the two modalities, source first, e.g. --channels=MR,CT')
+        raise InputError('--channels: give the two modalities, source first, e.g. --channels=MR,CT')
     segments = any(name.startswith('s') for name in names)
     if segments and not config.data.classes:
         raise InputError(
-            'config.data.classes is empty: name the classes in the order of their labels, '
+            'config.data.classes is empty: give the class names in the order of their labels, '
             """e.g. --config.data.classes="('background','liver')\""""
         )
-    own = pay_for(config, set(names))
+    stage = set_weights(config, set(names))
     ct = [intensity.is_ct(channel) for channel in channels]
     ranges = {d: config.data.window_hu if is_ct else typical for d, is_ct in zip('ab', ct, strict=True)}
     classes = config.data.classes or ('background',)
-    return Run(Path(), own, classes, dict(zip('ab', channels, strict=True)), ranges)
+    return Run(Path(), stage, classes, dict(zip('ab', channels, strict=True)), ranges)
 
 
-def pay_for(config: Stage, names: set[str]) -> Stage:
-    """The stage with weight 0 for terms that need networks besides `names`, and a term for each of these."""
-    usual = System(config, ()).method.pays
-    kept = {player: {term: w for term, w in bill.items() if set(TERMS[term].networks) <= names}
-            for player, bill in usual.items()}  # fmt: skip
-    run = {name for bill in kept.values() for term in bill for name in TERMS[term].networks}
-    added = [ALONE[name] for name in sorted(names & ALONE.keys() - run)]
+def set_weights(config: Stage, names: set[str]) -> Stage:
+    """The stage with terms' weights such that exactly the networks `names` are used.
+
+    Terms that use other networks get weight 0; a network that no term uses then gets its term of SINGLE_TERMS.
+    """
+    defaults = System(config, ()).method.pays
+    kept = {player: {term: w for term, w in terms.items() if set(TERMS[term].networks) <= names}
+            for player, terms in defaults.items()}  # fmt: skip
+    used = {name for terms in kept.values() for term in terms for name in TERMS[term].networks}
+    added = [SINGLE_TERMS[name] for name in sorted(names & SINGLE_TERMS.keys() - used)]
     weights = {
-        f'pays.{player}.{term}': 0.0 for player, bill in usual.items() for term in bill if term not in kept[player]
+        f'pays.{player}.{term}': 0.0 for player, terms in defaults.items() for term in terms if term not in kept[player]
     }
     return replaced(config, weights | {f'pays.{player}.{term}': 1.0 for player, term in added})

@@ -1,6 +1,6 @@
-"""PyTorch's .pth files as far as they are state dicts: named dense tensors, each number stored once.
+"""Safe reading of PyTorch's .pth files that are state dicts of dense tensors with storage of their own.
 
-torch.load neither verifies the checksums of a file nor minds tensors that claim more numbers than it holds.
+torch.load neither verifies the checksums of a file nor rejects tensors larger than their storage.
 """
 
 import errno
@@ -15,46 +15,46 @@ from synseg_jax.errors import InputError, warn
 from synseg_jax.files.schema import printable
 from synseg_jax.imaging.arrays import Shaped
 
-ZIP = b'PK\x03\x04'  # how files begin since PyTorch 1.6, whose entries have checksums
+ZIP = b'PK\x03\x04'  # signature of the format since PyTorch 1.6, a zip archive with checksums
 DTYPES = 'float16 bfloat16 float32 float64 bool uint8 int8 int16 int32 int64'.split()
-REMEDY = 'save the state_dict() of one network alone, or copy it again'
+REMEDY = 'save the state_dict() of a single network, or copy it again'
 
 
-def pytorch(otherwise: str):
-    """PyTorch, which only some need; an InputError that says what cannot be done without it and how to get it."""
+def pytorch(purpose: str):
+    """The optional package torch; InputError, beginning with `purpose`, if it is not installed."""
     try:
         import torch
     except ImportError as error:
         raise InputError(
-            f"{otherwise}: PyTorch is not installed; pip install 'synseg_jax[torch]', or use .safetensors files"
+            f"{purpose}: PyTorch is not installed; pip install 'synseg_jax[torch]', or use .safetensors files"
         ) from error
     return torch
 
 
 def read(path: Path) -> dict[str, Shaped[np.ndarray, '...']]:
-    """The tensors of a state dict, bfloat16 as float32; InputError for whatever else, or damage, is in the file.
+    """Read a state dict, bfloat16 as float32; InputError for any other content, or a damaged file.
 
-    Files of before PyTorch 1.6 have no checksums, which is told.
+    Warns about files of PyTorch before 1.6, which have no checksums.
     """
     torch = pytorch(f'{path} cannot be read')
     _check_archive(path)
     content = _load(path, torch)
-    if not isinstance(content, Mapping) or not all(isinstance(of, torch.Tensor) for of in content.values()):
-        raise InputError(f'{path} is not a state dict of tensors; save the state_dict() of one network alone')
+    if not isinstance(content, Mapping) or not all(isinstance(v, torch.Tensor) for v in content.values()):
+        raise InputError(f'{path} is not a state dict of tensors; save the state_dict() of a single network')
     content = {str(name): tensor for name, tensor in content.items()}
     for name, tensor in content.items():
-        if wrong := _kind(tensor, torch):
-            raise InputError(f'{path}: tensor {printable(name)} is {wrong}; save a dense one of float32 numbers')
+        if unsupported := _unsupported(tensor, torch):
+            raise InputError(f'{path}: tensor {printable(name)} is {unsupported}; save a dense float32 tensor')
     _check_storages(path, content)
-    wide = {name: of.float() if of.dtype == torch.bfloat16 else of for name, of in content.items()}
-    return {name: of.detach().numpy() for name, of in wide.items()}  # numpy has no bfloat16
+    widened = {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in content.items()}
+    return {name: tensor.detach().numpy() for name, tensor in widened.items()}  # numpy has no bfloat16
 
 
 def _check_archive(path) -> None:
-    """InputError for an archive that is damaged, or unpacks to more than its own size."""
+    """InputError for a damaged archive, or one that unpacks to more than its own size (a zip bomb)."""
     with path.open('rb') as file:
         if file.read(len(ZIP)) != ZIP:
-            warn("%s: PyTorch's format of before 1.6 has no checksums, so that damage may go unnoticed", path)
+            warn('%s: saved by PyTorch before 1.6, without checksums: damage may go unnoticed', path)
             return
     try:
         with zipfile.ZipFile(path) as archive:
@@ -62,39 +62,36 @@ def _check_archive(path) -> None:
             larger = unpacked > path.stat().st_size
             damaged = None if larger else archive.testzip()
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which places before the file's begin raise
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # raised by seeks to negative offsets
             raise
-        told = f'{path} is not a state dict of tensors but a damaged archive ({error})'
-        raise InputError(f'{told}; copy it again') from error
+        raise InputError(f'{path} is a damaged archive ({error}); copy it again') from error
     if larger:
         raise InputError(
-            f'{path}: unpacks to {unpacked} bytes, more than it has, which torch.save never does; save it anew'
+            f'{path}: unpacks to {unpacked} bytes, more than the file size, unlike files of torch.save; save it again'
         )
     if damaged:
-        raise InputError(f'{path}: its entry {damaged} does not fit its checksum; copy it again, or save it anew')
+        raise InputError(f'{path}: checksum error in its entry {damaged}; copy it again, or save it again')
 
 
 def _load(path, torch):
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of kinds of tensors that are in beta, and are refused
-            return torch.load(path, map_location='cpu', weights_only=True)  # refuses every pickle that would run code
+            warnings.simplefilter('ignore')  # about beta tensor types, which are rejected below
+            return torch.load(path, map_location='cpu', weights_only=True)  # rejects pickles that would run code
     except OSError:
         raise
-    except Exception as error:  # whatever a damaged or hostile file makes torch, zip or pickle raise
-        raise InputError(
-            f'{path} is not a state dict of tensors, and nothing else is read: {_told(error)}; {REMEDY}'
-        ) from error
+    except Exception as error:  # torch, zip and pickle raise anything on damaged or malicious files
+        raise InputError(f'{path} is not a state dict of tensors: {_reason(error)}; {REMEDY}') from error
 
 
-def _kind(tensor, torch) -> str:
-    """What a tensor is that has no numpy array of its numbers; '' of one that has."""
+def _unsupported(tensor, torch) -> str:
+    """The property of a tensor that numpy does not support; '' if there is none."""
     if tensor.is_nested:
         return 'nested'
     if tensor.layout != torch.strided:
         return 'sparse'
     if tensor.is_meta:
-        return 'without numbers (meta)'
+        return 'without data (meta)'
     if tensor.is_quantized:
         return 'quantised'
     dtype = str(tensor.dtype).removeprefix('torch.')
@@ -102,7 +99,7 @@ def _kind(tensor, torch) -> str:
 
 
 def _check_storages(path, tensors) -> None:
-    """InputError where tensors claim more numbers than their storage holds: expanded, or tied to one another."""
+    """InputError if tensors are larger than their storage: expanded, or sharing it with one another (tied)."""
     claimed = {}
     for name, tensor in tensors.items():
         storage = tensor.untyped_storage()
@@ -111,13 +108,13 @@ def _check_storages(path, tensors) -> None:
         if total > storage.nbytes():
             shared = f'with {printable(first)} ' if first != name else ''
             raise InputError(
-                f'{path}: tensor {printable(name)} {shared}claims {total} bytes of '
-                f'the {storage.nbytes()} that are stored (expanded or tied); save clones'
+                f'{path}: tensor {printable(name)} {shared}needs {total} bytes, but '
+                f'{storage.nbytes()} are stored (expanded or tied); save clones'
             )
         claimed[storage.data_ptr()] = total, first
 
 
-def _told(error) -> str:
-    """What PyTorch refuses or else meets, without its advice to let files run code."""
+def _reason(error) -> str:
+    """PyTorch's reason for an error, without its advice to set weights_only=False."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return next((line for line in lines if 'nsupported' in line), lines[0]).partition('. ')[0].rstrip('.')

@@ -1,10 +1,10 @@
-"""Trained networks as functions that need no code of ours: StableHLO with the weights inside.
+"""Export trained networks as StableHLO functions with the weights inside, callable without this package.
 
     function = jax.export.deserialize(bytearray(open('segment_b.stablehlo', 'rb').read()))
     probabilities = function.call(images)
 
-needs JAX alone, of the version that wrote it or of one that is up to half a year younger, on any of PLATFORMS.  Images
-are [any number, *size, channels] float32 in [0, 1]; card.json says how scans become such images.
+needs only JAX, of the exporting version or up to six months newer, on any of PLATFORMS.  Images are
+[batch, *size, channels] float32 in [0, 1] for any batch size; card.json describes how to make them from scans.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 
 
 def functions(networks: Networks) -> dict[str, Callable]:
-    """`segment_a`, `segment_b`, `translate_a` and `translate_b`, by the domain of their images, as far as trained."""
+    """`segment_a`, `segment_b`, `translate_a`, `translate_b`, named by their input's domain; only trained networks."""
     system = networks.system
     view = system.view(networks.params)
     generators = {d: names.generator(d) for d in names.DOMAINS}
@@ -45,9 +45,9 @@ def _translate(view, generator):
 
 
 def serialized(function: Callable, space: tuple[int, ...], channels: int) -> bytes:
-    """The function of images [b, *space, channels], for any b, as an artefact of jax.export."""
+    """Serialise a function of images [b, *space, channels], for any b, with jax.export."""
     if find_spec('flatbuffers') is None:
-        raise InputError("StableHLO cannot be written: pip install 'synseg_jax[stablehlo]', which is flatbuffers")
+        raise InputError("StableHLO cannot be written without flatbuffers: pip install 'synseg_jax[stablehlo]'")
     (rows,) = export.symbolic_shape('b')
     images = jax.ShapeDtypeStruct((rows, *space, channels), jnp.float32)
     return bytes(export.export(jax.jit(function), platforms=PLATFORMS)(images).serialize())

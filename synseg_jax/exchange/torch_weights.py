@@ -1,10 +1,10 @@
-"""Weights under PyTorch's names and layouts.
+"""Convert weights to and from PyTorch's names and layouts.
 
-ResNets and PatchGANs bear the names of the published code.  A ResNet's tensors are `model.1` (7-wide), `model.4`,
+ResNets and PatchGANs use the names of the published code.  A ResNet's layers are `model.1` (7-wide), `model.4`,
 `model.7` (stride 2), `model.10...conv_block.1` and `.5`, then two transposed and one 7-wide convolution; a PatchGAN's
-`model.0 .2 .5 .8 .11`.  All other networks' bear our own: `down0.conv1`, `down0.conv2`, `down0.short` (of residual
-blocks that change the number of features), `smaller0` (strided), `up0`, `join0.conv1`, `join0.conv2`, `extra`, `head`
-of a U-Net, `conv` of what twins share and of their heads.  Each has a `.weight` and a `.bias`.  Convolutions are
+`model.0 .2 .5 .8 .11`.  All other networks use ours: `down0.conv1`, `down0.conv2`, `down0.short` (of residual blocks
+that change the number of features), `smaller0` (strided), `up0`, `join0.conv1`, `join0.conv2`, `extra`, `head` of a
+U-Net, `conv` of the shared layer and of the domains' heads.  Each has a `.weight` and a `.bias`.  Convolutions are
 stored (out, in, *kernel), transposed ones (in, out, *kernel).
 """
 
@@ -22,21 +22,21 @@ from synseg_jax.networks.resnet import ResNet
 
 __all__ = ['fields', 'from_torch', 'read_tensors', 'to_torch', 'torch_names']
 
-TRANSPOSED = ('up1', 'up2')  # of a ResNet, unless it resizes
-LEFT_OVER = ('running_mean', 'running_var', 'num_batches_tracked')  # of norms in old checkpoints
-WRAPPERS = ('module.', '_orig_mod.')  # what DataParallel and torch.compile put before every name
-SHOWN = 6  # tensors that an error names
+TRANSPOSED = ('up1', 'up2')  # of a ResNet without resize
+NORM_STATISTICS = ('running_mean', 'running_var', 'num_batches_tracked')  # in old checkpoints; unused
+WRAPPERS = ('module.', '_orig_mod.')  # name prefixes of DataParallel and torch.compile
+SHOWN = 6  # tensors listed in an error
 
 
 def torch_names(network: nn.Module, like: PyTree | None = None) -> dict[str, tuple[str, ...]]:
-    """PyTorch's layer name -> where its kernel and bias lie in the parameters of `network`.
+    """{PyTorch's layer name: path of its kernel and bias in the parameters of `network`}.
 
-    `like` are parameters of it, or their shapes: needed for all but ResNets and PatchGANs.
+    `like`, its parameters or their shapes, is needed except for ResNets and PatchGANs.
     """
     if isinstance(network, PatchGAN):
         last = network.layers + 1
-        places = [0, *(3 * i - 1 for i in range(1, last + 1))]
-        return {f'model.{place}': (f'conv{i}',) for i, place in enumerate(places)}
+        indices = [0, *(3 * i - 1 for i in range(1, last + 1))]
+        return {f'model.{index}': (f'conv{i}',) for i, index in enumerate(indices)}
     if isinstance(network, ResNet):
         return _resnet_names(network)
     return {'.'.join(path): path for path in _layers(like)}
@@ -53,13 +53,13 @@ def _resnet_names(network):
 
 
 def from_torch(network: nn.Module, tensors: Mapping[str, np.ndarray], like: PyTree | None = None) -> dict:
-    """The parameters of `network` that the named tensors hold.
+    """The parameters of `network` from PyTorch's tensors.
 
-    What other programs add to names, and statistics of norms, are passed over.  InputError for missing or unexpected
-    tensors, for what is not finite and, given parameters `like` them or their shapes, for tensors of another shape.
+    Prefixes of DataParallel and torch.compile, and statistics of norms, are dropped.  InputError for missing or
+    unexpected tensors, NaN or infinity and, given parameters or shapes `like`, tensors of another shape.
     """
     names = torch_names(network, like)
-    tensors = _plain(network, tensors)
+    tensors = _normalise_names(network, tensors)
     _check_names({f'{layer}.{part}' for layer in names for part in ('weight', 'bias')}, set(tensors))
     if like is not None:
         _check_shapes(network, names, tensors, like)
@@ -76,8 +76,8 @@ def from_torch(network: nn.Module, tensors: Mapping[str, np.ndarray], like: PyTr
 
 
 def fields(network: nn.Module, tensors: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """The width, and the blocks or layers, of a ResNet or PatchGAN by its tensors; empty where they do not show."""
-    tensors = _plain(network, tensors)
+    """The width, and number of blocks or layers, of a ResNet or PatchGAN from its tensors; {} for other networks."""
+    tensors = _normalise_names(network, tensors)
     convolutions = {name.rpartition('.')[0] for name in tensors if name.endswith('.weight')}
     first = {ResNet: 'model.1.weight', PatchGAN: 'model.0.weight'}.get(type(network))
     if first not in tensors:
@@ -89,7 +89,7 @@ def fields(network: nn.Module, tensors: Mapping[str, np.ndarray]) -> dict[str, i
 
 
 def to_torch(network: nn.Module, params: Mapping) -> Tensors:
-    """The parameters of `network` under PyTorch's names and layouts."""
+    """The parameters of `network` as tensors with PyTorch's names and layouts."""
     tensors = {}
     for layer, path in torch_names(network, params).items():
         node = _at(params, path)
@@ -114,48 +114,48 @@ def _at(params, path):
 
 
 def _axes(network, path, ndim) -> tuple[int, ...]:
-    """The axes of our kernel [*kernel, in, out] in the order of PyTorch's weight."""
+    """Axis order that transposes our kernel [*kernel, in, out] to PyTorch's weight."""
     rank = ndim - 2
     transposed = isinstance(network, ResNet) and not network.resize and path[-1] in TRANSPOSED
     return (*((rank, rank + 1) if transposed else (rank + 1, rank)), *range(rank))
 
 
-def _plain(network, tensors) -> Tensors:
-    """The tensors that hold weights, under the names that they have without wrappers and without dropout."""
-    plain = {}
+def _normalise_names(network, tensors) -> Tensors:
+    """Tensors without norm statistics, under their names without wrappers and dropout."""
+    renamed = {}
     for name, tensor in tensors.items():
         while name.startswith(WRAPPERS):
             name = name.partition('.')[2]
-        if not name.endswith(LEFT_OVER):
-            plain[name] = tensor
+        if not name.endswith(NORM_STATISTICS):
+            renamed[name] = tensor
     if not isinstance(network, ResNet):
-        return plain
-    # In a block with dropout the second convolution comes one place later.
-    earlier = {name: re.sub(r'\.conv_block\.6\.', '.conv_block.5.', name) for name in plain}
-    return {name if earlier[name] in plain else earlier[name]: tensor for name, tensor in plain.items()}
+        return renamed
+    # In a block with dropout the second convolution has index 6.
+    without_dropout = {name: re.sub(r'\.conv_block\.6\.', '.conv_block.5.', name) for name in renamed}
+    return {name if (new := without_dropout[name]) in renamed else new: tensor for name, tensor in renamed.items()}
 
 
-def _check_names(wanted, given):
-    if given != wanted:
-        missing, unexpected = _some(wanted - given), _some(given - wanted)
-        raise InputError(f'these weights are of another network: missing {missing}, unexpected {unexpected}')
+def _check_names(expected, actual):
+    if actual != expected:
+        missing, unexpected = _shortened(expected - actual), _shortened(actual - expected)
+        raise InputError(f'weights of another network: missing {missing}, unexpected {unexpected}')
 
 
-def _some(names) -> str:
-    named = sorted(names)
-    return str(named[:SHOWN]) + (f' and {len(named) - SHOWN} more' if len(named) > SHOWN else '')
+def _shortened(names) -> str:
+    ordered = sorted(names)
+    return str(ordered[:SHOWN]) + (f' and {len(ordered) - SHOWN} more' if len(ordered) > SHOWN else '')
 
 
 def _check_shapes(network, names, tensors, like):
-    wrong = []
+    mismatches = []
     for layer, path in names.items():
         node = _at(like, path)
         shape = node['kernel'].shape
-        wanted = tuple(shape[axis] for axis in _axes(network, path, len(shape)))
-        for part, expected in (('weight', wanted), ('bias', tuple(node['bias'].shape))):
-            found = tuple(tensors[f'{layer}.{part}'].shape)
-            if found != expected:
-                wrong.append(f'{layer}.{part} is {found}, not {expected}')
-    if wrong:
-        more = f'; and {len(wrong) - 1} more' if len(wrong) > 1 else ''
-        raise InputError(f'these weights are of another network: {wrong[0]}{more}')
+        weight = tuple(shape[axis] for axis in _axes(network, path, len(shape)))
+        for part, expected in (('weight', weight), ('bias', tuple(node['bias'].shape))):
+            actual = tuple(tensors[f'{layer}.{part}'].shape)
+            if actual != expected:
+                mismatches.append(f'{layer}.{part} is {actual}, not {expected}')
+    if mismatches:
+        more = f'; and {len(mismatches) - 1} more' if len(mismatches) > 1 else ''
+        raise InputError(f'weights of another network: {mismatches[0]}{more}')

@@ -1,4 +1,4 @@
-"""A trained stage on disk: its configuration, its classes, and what its records were made of."""
+"""A trained stage on disk: its configuration, classes, and the modalities and intensities of its records."""
 
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
@@ -20,24 +20,24 @@ from synseg_jax.specification.parse import mapping, stage_of
 from synseg_jax.specification.stage import Stage
 from synseg_jax.training.system import System, system_of
 
-STAGE = 'stage.json'  # what a trained stage says of itself
-CHECKPOINTS = 'checkpoints'  # a stage's folder of them
+STAGE = 'stage.json'  # describes a trained stage
+CHECKPOINTS = 'checkpoints'  # folder of a stage
 FORMAT = 2  # of run.json and stage.json
-DAMAGED = 'copy the workdir again, or train again'  # what to do about such a file
+DAMAGED = 'copy the workdir again, or train again'  # remedy for an invalid stage.json
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained stage: its folder, its configuration, and what its records were made of."""
+    """A trained stage: its folder, configuration, classes, and the modality and intensity range of each domain."""
 
     folder: Path
     config: Stage
     classes: tuple[str, ...]
     channels: Mapping[str, str]  # by domain, e.g. {'a': 'MR', 'b': 'CT'}
-    typical: Mapping[str, tuple[float, float]]  # by domain: median low and high of the scans
+    typical: Mapping[str, tuple[float, float]]  # by domain: median intensities of 0 and 1 over the scans
 
     def save(self) -> None:
-        """Writes stage.json, whole or not at all."""
+        """Write stage.json atomically."""
         content = {
             'format': FORMAT,
             'config': mapping(self.config),
@@ -49,17 +49,17 @@ class Run:
 
     @classmethod
     def load(cls, folder: str | Path) -> 'Run':
-        """What a stage's folder says; InputError where it says nothing."""
+        """Read stage.json of a folder; InputError if it is missing or invalid."""
         path = Path(folder) / STAGE
-        read = content_of(path)
-        check_format(read, str(path))
-        content = schema.conform(read, StageFile, str(path), DAMAGED)
+        parsed = read_workdir_json(path)
+        check_format(parsed, str(path))
+        content = schema.conform(parsed, StageFile, str(path), DAMAGED)
         config = stage_of(content['config'], str(path), DAMAGED)
         return cls(Path(folder), config, content['classes'], content['channels'], content['typical'])
 
     @classmethod
     def of(cls, folder: Path, config: Stage, classes: tuple[str, ...], manifests: Iterable[Manifest]) -> 'Run':
-        """A stage that reads these records: of each domain, the channel and the bounds of the first that show it."""
+        """A stage trained on these records; a domain's channel and intensities are those of its first set."""
         channels, typical, manifests = {}, {}, list(manifests)
         sets = ChainMap(*(manifest.sets for manifest in manifests))
         check_channels((name, entry['domain'], entry['channel']) for name, entry in sets.items())
@@ -67,12 +67,12 @@ class Run:
             for entry in manifest.sets.values():
                 cases = [case for role in entry['roles'].values() for case in role['cases']]
                 channels.setdefault(entry['domain'], entry['channel'])
-                middle = tuple(float(np.median([case[bound] for case in cases])) for bound in ('low', 'high'))
-                typical.setdefault(entry['domain'], middle)
+                medians = tuple(float(np.median([case[bound] for case in cases])) for bound in ('low', 'high'))
+                typical.setdefault(entry['domain'], medians)
         return cls(folder, config, classes, channels, typical)
 
     def frame(self, scan: Volume, domain: str, size: tuple[int, ...], spacing_mm: float) -> NetworkGrid:
-        """The scan in [0, 1], as far as it is looked at."""
+        """The scan in [0, 1] on the networks' grid, cropped to data.target_center in domain b."""
         data = self.config.data
         channel = self.channels[known('domain', domain, self.channels)]
         share = data.target_center if domain == 'b' else 1.0
@@ -81,18 +81,19 @@ class Run:
 
     @property
     def system(self) -> System:
-        """The networks that were trained; InputError where stage.json describes none."""
+        """The stage's networks, without weights; InputError if stage.json is inconsistent."""
         try:
-            found = system_of(self.config, self.classes)
-            _ = found.networks, found.optimizers, found.losses  # made here, where errors are expected
+            system = system_of(self.config, self.classes)
+            _ = system.networks, system.optimizers, system.losses  # cached properties, evaluated to raise here
         except InputError as error:
             raise InputError(f'{self.folder / STAGE}: {error}; {DAMAGED}') from error
-        return found
+        return system
 
 
-def content_of(path):
+def read_workdir_json(path):
+    """The parsed content of a JSON file of a workdir, not yet validated; InputError if missing or not JSON."""
     if not path.is_file():
-        raise InputError(f'{path}: no such file; --workdir is the folder that synseg_jax.main trained in')
+        raise InputError(f'{path}: no such file; give the folder that synseg_jax.main wrote as --workdir')
     return read_json(path, DAMAGED)
 
 

@@ -1,4 +1,4 @@
-"""Organs in a label map: how large they are, and the largest piece of each."""
+"""Post-processing and volumetry of label maps; no JAX."""
 
 from collections.abc import Collection, Sequence
 
@@ -10,26 +10,33 @@ from synseg_jax.imaging.arrays import Float, Integer
 def volumes_ml(
     labels: Integer[np.ndarray, 'x y z'], affine: Float[np.ndarray, '4 4'], classes: Sequence[str]
 ) -> dict[str, float]:
-    """Millilitres of every class but the background; `affine` takes voxels to mm, at right angles or not."""
+    """The volume of every class except the background, in mL; `affine` maps voxels to mm and may shear."""
     voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
     return {name: float(np.count_nonzero(labels == i) * voxel_ml) for i, name in enumerate(classes) if i}
 
 
-def largest_pieces(
-    labels: Integer[np.ndarray, '*space'], spared: Collection[int] = ()
+def largest_organs(
+    labels: Integer[np.ndarray, '*space'], classes: Sequence[str], lesions: Collection[str]
 ) -> Integer[np.ndarray, '*space']:
-    """The labels with the largest piece of each class alone, the others 0; classes in `spared` stay as they are.
+    """`labels` with only the largest component of each class; lesions, which may be several, are kept."""
+    return largest_components(labels, {value for value, name in enumerate(classes) if name in lesions})
 
-    A piece hangs together by faces, edges or corners.  Of pieces of one size the first in the array stays.
+
+def largest_components(
+    labels: Integer[np.ndarray, '*space'], keep: Collection[int] = ()
+) -> Integer[np.ndarray, '*space']:
+    """`labels` with only the largest connected component of each class, the others set to 0; classes in `keep` stay.
+
+    Voxels are connected by faces, edges or corners.  Of components of the same size the first in the array stays.
     """
-    from scipy import ndimage  # which those who only keep labels need not have
+    from scipy import ndimage  # optional for the PyTorch evaluator
 
     kept, connected = labels.copy(), np.ones((3,) * labels.ndim, bool)
     for value, box in enumerate(ndimage.find_objects(labels), 1):
-        if box is None or value in spared:
+        if box is None or value in keep:
             continue
-        pieces, _ = ndimage.label(labels[box] == value, connected)
-        sizes = np.bincount(pieces.ravel())
-        sizes[0] = 0  # what is not of this class
-        kept[box][(pieces > 0) & (pieces != sizes.argmax())] = 0
+        components, _ = ndimage.label(labels[box] == value, connected)
+        sizes = np.bincount(components.ravel())
+        sizes[0] = 0  # voxels of other classes
+        kept[box][(components > 0) & (components != sizes.argmax())] = 0
     return kept

@@ -1,4 +1,4 @@
-"""Label maps of many scans, written beside their dataset.json."""
+"""Predict label maps for a list of scans, and write them with a dataset.json."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -8,24 +8,25 @@ from jaxtyping import Integer
 from rich.progress import track
 
 from synseg_jax.errors import InputError, known, warn
-from synseg_jax.files import write_csv, write_json
+from synseg_jax.files import write_csv
 from synseg_jax.files.scan_errors import ScanErrors, reading_scan
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import volume
 from synseg_jax.inference import model_folder, postprocess, trained_model
+from synseg_jax.inference.label_folder import write_dataset_json
 from synseg_jax.inference.scan_outputs import EXTRAS, Segmented, check_dicom
 
 
 def check_flips(trained) -> None:
-    """Says where mirror images do no good."""
+    """Warn if the networks were trained without left-right flips; InputError for atlases, which have no mirroring."""
     if not trained.config.predict.flips:
         return
     if not isinstance(trained, trained_model.Trained):
-        raise InputError(f'--flips={trained.config.predict.flips}: atlases are not mirrored; leave it out')
+        raise InputError(f'--flips={trained.config.predict.flips}: does not apply to atlases; leave it out')
     data, flipped = trained.config.data, trained.config.augment.flip
     if data.slice_axis != 'sagittal' and 'c' not in flipped:
         warn(
-            'networks that never saw mirror images (augment.flip %r) take left for right: --flips is likely to harm',
+            '--flips: the networks were trained without left-right flips (augment.flip %r); accuracy is likely to drop',
             flipped,
         )
 
@@ -39,10 +40,10 @@ def predict(
     extras: Collection[str] = (),
     write: Callable = scan_file.write,
 ) -> dict[str, Path]:
-    """{case: label map} of {case: scan}, written to `output` with a dataset.json that names the classes.
+    """Segment {case: scan}, write label maps and dataset.json to `output`, and return {case: label map}.
 
-    `extras` are written beside them: 'volumes', 'overlays', 'probabilities', 'dicom_seg'.  Scans that cannot be
-    segmented are left out, and an InputError names them once all others are.
+    `extras` are written as well: 'volumes', 'overlays', 'probabilities', 'dicom_seg'.  A scan that fails does not stop
+    the others; InputError at the end lists those that failed.
     """
     known('domain', domain, ('a', 'b'))
     _check(trained, domain)
@@ -54,7 +55,7 @@ def predict(
             with reading_scan(file):
                 scan = read(file)
             one = Segmented(case, file, scan, _labels(trained, scan, domain), trained, domain, write)
-            output.mkdir(parents=True, exist_ok=True)  # only now: scans that are all refused leave nothing behind
+            output.mkdir(parents=True, exist_ok=True)  # only now: no folder is left behind if every scan fails
             write(output / f'{case}.nii.gz', one.labels, one.scan, intent='label')
             written[case] = output / f'{case}.nii.gz'
             rows += _volumes(one) if 'volumes' in extras else []
@@ -70,29 +71,25 @@ def predict(
 
 
 def _check(trained, domain) -> None:
-    """InputError for what would be wrong with every scan."""
+    """InputError for settings that would fail on every scan."""
     if not trained.segments(domain):
-        raise InputError(f'{trained.run.folder.name} segments no scans of domain {domain}; choose another --domain')
+        raise InputError(f'{trained.run.folder.name} does not segment domain {domain}; choose another --domain')
 
 
 def _labels(trained, scan, domain) -> Integer[np.ndarray, 'x y z']:
-    """The labels of a scan; with the largest piece of each class but lesions alone, if the configuration says so."""
-    found, classes = trained.segment(scan, domain), trained.run.classes
+    """The labels of a scan, post-processed as predict.components says."""
+    labels = trained.segment(scan, domain)
     if not trained.config.predict.components:
-        return found
-    return postprocess.largest_pieces(
-        found, {classes.index(name) for name in trained.config.lesions if name in classes}
-    )
+        return labels
+    return postprocess.largest_organs(labels, trained.run.classes, trained.config.lesions)
 
 
 def _volumes(one) -> list[dict]:
-    """A row of volumes.csv for every organ of a scan."""
+    """Rows of volumes.csv, one for each organ of a scan."""
     volumes = postprocess.volumes_ml(one.labels, one.scan.affine, one.classes)
     return [{'case': one.case, 'organ': name, 'mL': round(ml, 3)} for name, ml in volumes.items()]
 
 
 def describe(output: Path, run: model_folder.Run, domain: str, count: int) -> None:
-    """Writes dataset.json beside `count` label maps of scans of a domain: it names the classes."""
-    labels = {name: value for value, name in enumerate(run.classes)}
-    description = {'channel_names': {'0': run.channels[domain]}, 'labels': labels, 'file_ending': '.nii.gz'}
-    write_json(output / 'dataset.json', {**description, 'numTraining': count})
+    """Write the dataset.json of `count` label maps of scans of a domain."""
+    write_dataset_json(output, run.classes, run.channels[domain], count)

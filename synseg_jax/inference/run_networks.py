@@ -1,4 +1,4 @@
-"""Trained networks on stacks of slices or on volumes: votes and translations, in batches of one shape."""
+"""Trained networks in JAX, applied to stacks of slices or volumes of any size."""
 
 from collections.abc import Mapping
 
@@ -6,44 +6,40 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from synseg_jax.errors import InputError
-from synseg_jax.imaging.sliding_window import tiled
+from synseg_jax.inference.whole_scan import in_batches
 from synseg_jax.objective import names
 from synseg_jax.training.system import System
 
 
 class Networks:
-    """The networks of a system with their trained weights; stacks hold values in [0, 1].
+    """The networks of a system with trained weights; images are in [0, 1].
 
-    They may have any size: what is larger than the networks were trained on is seen in overlapping tiles.
+    Images larger than the networks' input size are processed in overlapping tiles.
     """
 
     def __init__(self, system: System, params: Mapping[str, PyTree], batch: int = 8):
         self.system, self.params, self.batch = system, params, batch
 
-    def votes(self, stack: Float[np.ndarray, 'n *space c'], domain: str) -> Float[np.ndarray, 'n *space k']:
-        """Class probabilities of slices or volumes of a domain."""
+    def probabilities(self, stack: Float[np.ndarray, 'n *space c'], domain: str) -> Float[np.ndarray, 'n *space k']:
+        """Class probabilities of slices or volumes of `domain`; InputError where no segmentor is trained for it."""
         name = self.system.segmentor(domain)
         if name is None:
             raise InputError(f'method {self.system.method.name} trains no segmentor; choose another --system')
-        return self._map(self.system.votes[names.domain(name)], stack)
+        return self._map(self.system.probabilities[names.domain(name)], stack)
 
     def translate(self, stack: Float[np.ndarray, 'n *space c'], source: str) -> Float[np.ndarray, 'n *space c']:
-        """Slices or volumes of domain `source` as the other domain would show them."""
+        """Slices or volumes of domain `source` translated to the other domain; InputError without such a generator."""
         name = names.generator(source)
         if name not in self.system.networks:
             raise InputError(f'method {self.system.method.name} trains no {name}; choose another --system')
         return self._map(self.system.translations[name], stack)
 
     def _map(self, function, stack):
-        """`function(params, images)` tile by tile, in batches of one size, the last filled up: it compiles once."""
+        """`function(params, images)` in tiles and batches; the last batch is zero-padded, so that it compiles once."""
         count = 1 if stack.ndim == 5 else self.batch
 
-        def run(stack):
-            results = []
-            for first in range(0, len(stack), count):
-                rows = stack[first : first + count]
-                padded = np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])
-                results.append(np.asarray(function(self.params, padded))[: len(rows)])
-            return np.concatenate(results)
+        def run(rows):
+            padded = np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])
+            return np.asarray(function(self.params, padded))[: len(rows)]
 
-        return tiled(run, stack, self.system.size)
+        return in_batches(run, stack, self.system.size, count)

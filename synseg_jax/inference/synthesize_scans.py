@@ -1,4 +1,4 @@
-"""Synthetic scans in the other modality, with the source's labels."""
+"""Synthetic scans in the other modality, as a labelled dataset or as files alone."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,14 +22,14 @@ GENERATORS = {'a': 'g_ab', 'b': 'g_ba'}
 
 
 def labelled_set(trained, flag, folder, labels, domain) -> Dataset:
-    """The labelled scans of a domain in the folder that a flag names; `labels` are their classes as text."""
+    """The labelled dataset given by --`flag`; `labels` is its flag of label values. InputError for another modality."""
     channel, values = trained.run.channels[domain], class_names.parse(labels) if labels else None
-    found = nnunet_writer.labelled(folder, trained.run.classes, channel, values)
-    other = modality.differ(modality.of_channel(found.channel), modality.of_channel(channel))
-    if other or intensity.is_ct(found.channel) != intensity.is_ct(channel):
-        raise InputError(f'--{flag}={folder}: its channel is {found.channel}, not {channel}; see --domain')
-    input_scans.warn_of_headers((case.image for case in found.cases), channel)
-    return found
+    dataset = nnunet_writer.labelled(folder, trained.run.classes, channel, values)
+    other = modality.differ(modality.of_channel(dataset.channel), modality.of_channel(channel))
+    if other or intensity.is_ct(dataset.channel) != intensity.is_ct(channel):
+        raise InputError(f'--{flag}={folder}: its channel is {dataset.channel}, not {channel}; see --domain')
+    input_scans.warn_of_headers((case.image for case in dataset.cases), channel)
+    return dataset
 
 
 def synthesize(
@@ -40,10 +40,10 @@ def synthesize(
     real: Dataset | None = None,
     write: Callable = scan_file.write,
 ) -> int:
-    """Writes a raw dataset for nnU-Net of the translations of labelled scans, and of `real` ones; how many it holds.
+    """Write an nnU-Net raw dataset of translated labelled scans, and the `real` ones; return the number of cases.
 
-    Both datasets are as `nnunet.labelled` finds them.  `output` appears whole or not at all.  Scans that cannot be
-    translated or added are left out, and an InputError names them once the others are written.
+    Both datasets come from `nnunet_writer.labelled`.  `output` is written atomically.  A scan that fails does not stop
+    the others; InputError at the end lists those that failed.
     """
     _check(trained, domain)
     channel, classes = trained.run.channels[OTHER[domain]], trained.run.classes
@@ -62,10 +62,10 @@ def synthesize(
                 with reading_scan(case.image):
                     scan, labels = nnunet_writer.read(real, case, classes)
                 raw.add_real(case, scan, labels)
-        told = f' and real ones of {real.folder.name}' if real else ''
+        added_from = f' and real scans of {real.folder.name}' if real else ''
         if not raw.kinds:
             errors.finish('written')
-        raw.describe(f'synthetic {channel} scans made of {source.folder.name}{told}')
+        raw.describe(f'synthetic {channel} scans from {source.folder.name}{added_from}')
     errors.finish('written')
     return len(raw.kinds)
 
@@ -78,14 +78,14 @@ def translate(
     labels: Dataset | None = None,
     write: Callable = scan_file.write,
 ) -> int:
-    """Writes the translations of {case: scan} alone; masked generators need the `labels` of a dataset that they are of.
+    """Write the translations of {case: scan}, without labels; return their number.
 
-    `output` appears whole or not at all.  Scans that cannot be translated are left out, and an InputError names them
-    once the others are written.
+    Masked generators need `labels`, the dataset of these scans.  `output` is written atomically.  A scan that fails
+    does not stop the others; InputError at the end lists those that failed.
     """
     _check(trained, domain)
     if trained.config.masked and labels is None:
-        raise InputError('masked generators see labels beside the image; give scans that have some')
+        raise InputError('masked generators need labels beside the image; give a labelled dataset')
     nnunet_writer.check_free(output)
     written, errors = 0, ScanErrors(len(files))
     with atomic_folder(output.absolute()) as folder:
@@ -103,22 +103,27 @@ def translate(
 
 
 def _with_mask(case, file, labels, classes) -> tuple[Volume, Bool[np.ndarray, 'x y z'] | None]:
-    """A scan and where it is labelled, by a dataset that it is of."""
+    """A scan, and the mask of its labelled voxels if a dataset with its labels is given."""
     if labels is None:
         return scan_file.read(file), None
-    scan, found = nnunet_writer.read(labels, next(own for own in labels.cases if own.id == case), classes)
-    return scan, found > 0
+    entry = next(entry for entry in labels.cases if entry.id == case)
+    scan, array = nnunet_writer.read(labels, entry, classes)
+    return scan, array > 0
 
 
 def _check(trained, domain) -> None:
-    """InputError for what would be wrong with every scan."""
+    """InputError if the system has no generator for `domain`."""
     if (name := GENERATORS[known('domain', domain, OTHER)]) not in trained.networks.system.networks:
         raise InputError(f'method {trained.config.method} trains no {name}; choose another --system')
 
 
 def check_real(real, source, channel) -> None:
-    """InputError for real scans that are of another modality, or named as synthetic ones are."""
+    """InputError for real scans of another modality, or with the name of a synthetic one."""
     if real.channel.casefold() != channel.casefold():
-        raise InputError(f'--real={real.folder}: its channel is {real.channel}, that of the synthetic scans {channel}')
-    if both := sorted({case.id for case in real.cases} & {case.id for case in source.cases}):
-        raise InputError(f'--real={real.folder}: case {both[0]} is also in {source.folder} ({len(both)} such); rename')
+        raise InputError(
+            f'--real={real.folder}: its channel is {real.channel}, but synthetic scans are {channel}; give {channel}'
+        )
+    if shared := sorted({case.id for case in real.cases} & {case.id for case in source.cases}):
+        raise InputError(
+            f'--real={real.folder}: case {shared[0]} is also in {source.folder} ({len(shared)} in all); rename'
+        )

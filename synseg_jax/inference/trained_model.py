@@ -1,4 +1,4 @@
-"""Trained networks on whole scans: labels on a scan's own grid, and synthetic scans in the other modality."""
+"""Trained networks on whole scans: labels on the scan's own grid, and synthetic scans in the other modality."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -6,38 +6,20 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Integer, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError, known
 from synseg_jax.imaging import intensity, slices
 from synseg_jax.imaging.network_grid import NetworkGrid
-from synseg_jax.imaging.sliding_window import WINDOWS, about_middle
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference.model_folder import CHECKPOINTS, Run
 from synseg_jax.inference.run_networks import Networks
+from synseg_jax.inference.whole_scan import ScanOptions, ScanSegmenter, scan_probabilities
 from synseg_jax.specification.parse import replaced
 from synseg_jax.specification.stage import Stage
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.system import trained_params
-
-FLIPS = ('', 'lr')  # what predict.flips may be
-
-
-def _with_finite_weights(params, run):
-    """`params`, unless one of them is NaN or infinite: such networks find nothing, anywhere."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not np.isfinite(np.asarray(leaf, np.float32)).all():
-            name = jax.tree_util.keystr(path, simple=True, separator='.')
-            raise InputError(f'{run.folder}: weights {name} are NaN or infinite; train again with lower rates')
-    return params
-
-
-def _finite(found, what) -> np.ndarray:
-    """What networks return; InputError where it holds no numbers."""
-    if not np.isfinite(found).all():
-        raise InputError(f'the networks find {what} that are NaN or infinite; train again, or choose another --system')
-    return found
 
 
 @runtime_checkable
@@ -46,8 +28,8 @@ class Segmenter(Protocol):
 
     run: Run
     config: Stage
-    arrays: Collection[str]  # of a batch, that it learnt from
-    translates: bool  # whether it makes scans of domain b out of those of a
+    arrays: Collection[str]  # of a batch, used in training
+    translates: bool  # whether it synthesises scans of domain b from those of a
 
     def segments(self, domain: str) -> bool: ...
     def with_fields(self, fields: Mapping[str, object]) -> 'Segmenter': ...
@@ -56,54 +38,59 @@ class Segmenter(Protocol):
     def probability(self, scan: Volume, domain: str, label: int) -> np.ndarray: ...
 
 
-class Trained:
-    """A trained stage, applied to scans."""
+class Trained(ScanSegmenter):
+    """The networks of a trained stage, applied to scans."""
 
     def __init__(self, run: Run, params=None, step: int | None = None):
-        """The best checkpoint of the stage, unless `params` are given, those of `step`."""
+        """Load the best checkpoint of the stage, unless `params`, those of `step`, are given."""
         self.run, self.config, system = run, run.config, run.system
         self.step = step  # of the checkpoint
         if params is None:
-            like = system.abstract_state(parallel.own_device())
+            like = system.abstract_state(parallel.local_mesh())
             with self._checkpoints() as checkpoints:
                 best = checkpoints.best(like)
             params, self.step = _with_finite_weights(trained_params(best), run), int(best.step)
         self.networks = Networks(system, params, self.config.predict.batch)
-        self._seen: tuple = ((), None, None)  # what was asked for last, the frame and the votes there
+        self._clear_cache()
 
     @property
     def arrays(self) -> set[str]:
-        """The arrays of a batch that it was trained on."""
+        """The arrays of a batch used in training."""
         return self.networks.system.arrays
 
     @property
     def translates(self) -> bool:
-        """Whether it makes scans of domain b out of those of a."""
+        """Whether it synthesises scans of domain b from those of a."""
         return 'g_ab' in self.networks.system.networks
+
+    @property
+    def resample(self) -> str:
+        return self.config.predict.resample
 
     def segments(self, domain: str) -> bool:
         """Whether it segments scans of a domain."""
         return self.networks.system.segmentor(domain) is not None
 
     def kept(self) -> list[int]:
-        """The steps of the checkpoints that were kept."""
+        """The steps of the checkpoints on disk."""
         with self._checkpoints() as checkpoints:
             return checkpoints.steps()
 
     def validated(self) -> list[int]:
-        """The steps after which checkpoints were validated, kept or not; not those where training was interrupted."""
+        """The steps whose checkpoints were validated, kept or not; without those of interruptions."""
         last, every = max(self.kept()), self.config.train.save_every
         return sorted({*range(every, last, every), last})
 
     def load(self, step: int) -> None:
-        """Takes the weights of a checkpoint in place of those in use."""
-        like = self.networks.system.abstract_state(parallel.own_device())
+        """Replace the weights by those of the checkpoint of `step`."""
+        like = self.networks.system.abstract_state(parallel.local_mesh())
         with self._checkpoints() as checkpoints:
             state = checkpoints.at(step, like)
-        self.networks.params, self._seen = _with_finite_weights(trained_params(state), self.run), ((), None, None)
+        self.networks.params = _with_finite_weights(trained_params(state), self.run)
+        self._clear_cache()
 
     def with_fields(self, fields: Mapping[str, object]) -> 'Trained':
-        """The same networks, applied as other values of these fields say; InputError for those that may not be."""
+        """The same networks with other values of configuration fields; InputError for invalid ones."""
         run = replace(self.run, config=replaced(self.config, fields))
         return type(self)(run, self.networks.params, self.step)
 
@@ -112,68 +99,66 @@ class Trained:
         return Checkpoints(self.run.folder / CHECKPOINTS, alone=True)
 
     def uncut(self) -> 'Trained':
-        """The same networks, for scans of the target that show no more than those of the source."""
+        """The same networks, for target scans with the field of view of the source (data.target_center = 1)."""
         return self.with_fields({'data.target_center': 1.0})
 
-    def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
-        """Class indices on the scan's own grid and axes; the scan is of the modality of `domain`."""
-        frame, votes = self._votes(scan, domain)
-        return frame.labels(votes, self.config.predict.resample)
-
-    def probability(self, scan: Volume, domain: str, label: int) -> Float[np.ndarray, 'x y z']:
-        """The probability of one class on the scan's own grid and axes, 0 where the networks do not look."""
-        frame, votes = self._votes(scan, domain)
-        return frame.place(frame.values(votes[..., label]))
+    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, 'n *space k']]:
+        """The networks' grid and the class probabilities on it; those of the last scan are cached."""
+        options = self._options()
+        if self._cached[0] != (key := (scan, domain, options)):
+            self._clear_cache()  # before the next probabilities take memory
+            frame = self._frame(scan, domain)
+            self._cached = (key, frame, scan_probabilities(self._network(domain), frame, options))
+        return self._cached[1:]
 
     def synthesize(
         self, scan: Volume, domain: str, mask: Bool[np.ndarray, 'x y z'] | None = None
     ) -> Shaped[np.ndarray, 'x y z']:
         """The scan in the other modality's intensities (HU for CT), as `intensity.stored`, on its own grid and axes.
 
-        `mask`, where anything is labelled, is what masked generators see beside the image; InputError without it.
+        `mask`, True in labelled voxels, is the second channel of masked generators; InputError without it.
         """
         other = {'a': 'b', 'b': 'a'}[domain]
         frame, window = self._frame(scan, domain), self.normalisation(other)
         images = frame.images()
         if self.config.masked:
             if mask is None:
-                raise InputError('masked generators see labels beside the image; give scans that have some')
+                raise InputError('masked generators need labels beside the image; give a labelled dataset')
             images = slices.with_mask(images, frame.nearest(mask))
         fakes = _finite(self.networks.translate(images, domain)[..., 0], 'intensities')
-        found = intensity.stored(window.invert(frame.values(fakes)), window, self.run.channels[other])
-        return frame.place(found, window.low if found.dtype.kind == 'f' else round(window.low))
+        synthetic = intensity.stored(window.invert(frame.values(fakes)), window, self.run.channels[other])
+        return frame.place(synthetic, window.low if synthetic.dtype.kind == 'f' else round(window.low))
 
     def normalisation(self, domain: str) -> intensity.Normalisation:
-        """What [0, 1] stands for in the synthetic scans of a domain."""
+        """The intensities that 0 and 1 stand for in synthetic scans of a domain."""
         return intensity.Normalisation(*self.run.typical[known('domain', domain, self.run.typical)])
 
-    def _votes(self, scan, domain) -> tuple[NetworkGrid, np.ndarray]:
-        """A scan as it is seen, and the votes there; of one scan, labels and probabilities are asked for in turn."""
+    def _options(self) -> ScanOptions:
         predict, context = self.config.predict, self.config.context
-        if predict.flips not in FLIPS:
-            raise InputError(f"predict.flips {predict.flips!r}: give '' or 'lr'")
-        known('predict.window', predict.window, WINDOWS)
-        if self._seen[0] != (asked := (scan, domain, predict.flips, predict.window)):
-            self._seen = ((), None, None)  # makes room
-            frame = self._frame(scan, domain)
-            images = frame.images(context.slices, context.spacing_mm)
+        size = self.networks.system.size
+        return ScanOptions(size, context.slices, context.spacing_mm, predict.flips, predict.window)
 
-            def votes_of(images):
-                votes = _finite(self.networks.votes(images, domain), 'probabilities')
-                return (votes + self._mirrored(images, frame, domain)) / 2 if predict.flips else votes
-
-            votes = votes_of(images)
-            if frame.whole and predict.window == 'middle':
-                votes = about_middle(votes_of, images[0], votes[0], self.networks.system.size)[None]
-            self._seen = (asked, frame, votes)
-        return self._seen[1:]
-
-    def _mirrored(self, images, frame, domain):
-        """Votes on the scan with left and right exchanged, exchanged back."""
-        across = slices.VIEWS[frame.axis][0].index(0) + frame.whole
-        # sagittal slices come in the other order, and with them the neighbours that are their channels
-        mirrored = np.flip(images, across if across else (0, -1))
-        return np.flip(self.networks.votes(mirrored, domain), across)
+    def _network(self, domain):
+        return lambda images: _finite(self.networks.probabilities(images, domain), 'probabilities')
 
     def _frame(self, scan, domain) -> NetworkGrid:
         return self.run.frame(scan, domain, self.networks.system.size, self.config.data.spacing_mm)
+
+    def _clear_cache(self):
+        self._cached: tuple = ((), None, None)  # key, grid and probabilities of the last scan
+
+
+def _with_finite_weights(params, run):
+    """`params`; InputError if any weight is NaN or infinite."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not np.isfinite(np.asarray(leaf, np.float32)).all():
+            name = jax.tree_util.keystr(path, simple=True, separator='.')
+            raise InputError(f'{run.folder}: weights {name} are NaN or infinite; train again with lower rates')
+    return params
+
+
+def _finite(output, what) -> np.ndarray:
+    """The output of networks; InputError if any of it is NaN or infinite."""
+    if not np.isfinite(output).all():
+        raise InputError(f'the networks return NaN or infinite {what}; train again, or choose another --system')
+    return output

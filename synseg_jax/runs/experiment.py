@@ -49,7 +49,7 @@ def run(config: Experiment, workdir: Path, console: Console | None = None, named
     disk.check_path(workdir)
     names = _check(config)
     workdir.mkdir(parents=True, exist_ok=True)
-    with Signals(partial(say, console), processes.others()) as signals:
+    with Signals(partial(say, console), processes.stop_notice()) as signals:
         try:
             signals.idle = True  # whatever is made before and after training is made anew, or is whole
             workspace = Workspace(config, workdir, console, signals, named)
@@ -120,7 +120,7 @@ class Workspace:
                 elif stage.does in stages.MAKES:
                     by = Trained(Run.load(self._place(stage.before(stage.config.by))))
                     with processes.first_then_others(place.name):
-                        made[one] = synthesize(stage, by, place, self.signals.leave)
+                        made[one] = synthesize(stage, by, place, self.signals.raise_if_asked)
                 else:
                     begin = [self._place(stage.before(start)) for start in stage.config.start.stages]
                     fit = train_stage.Fit(stage, place, title if one == 'train' else f'{title}, {one}', begin)
@@ -144,7 +144,7 @@ class Workspace:
     def _pause(self) -> None:
         """Interrupted if a signal came; several processes, which measure together, go on to the end of a set."""
         if jax.process_count() == 1:
-            self.signals.leave()
+            self.signals.raise_if_asked()
 
     def _place(self, key) -> Path:
         return self.workdir / 'stages' / key

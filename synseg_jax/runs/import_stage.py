@@ -51,7 +51,7 @@ def import_weights(
         card = Card.load(weights)
         files, run = {name: card.weights(name) for name in card.networks}, importing.with_card(own, card)
     else:
-        files = importing.found(weights, epoch)
+        files = importing.weight_files(weights, epoch)
         run = importing.without_card(own, files, channels, typical)
     params = read(run, files, weights)
     stage = stage or next(iter(config.stages(system)))

@@ -63,5 +63,5 @@ def _dice(share, step, folder) -> dict[str, dict[str, float | None]]:
             found, true = share.predicted(written[case['id']]), share.reference(case).array
             values = {name: metrics.dice(found == i, true == i) for i, name in enumerate(share.classes) if i}
             own[case['id']] = {name: None if np.isnan(value) else float(value) for name, value in values.items()}
-    parts = processes.gathered(own, folder, f'{share.name}.oracle{step}')
+    parts = processes.all_gather(own, f'{share.name}.oracle{step}')
     return {case: of for part in parts for case, of in part.items()}

@@ -105,7 +105,7 @@ def _held(folder, say, signals):
         if not told:
             say(f'another run is at work in {folder}; waiting for it')
             told.append(True)
-        signals.leave()
+        signals.raise_if_asked()
 
     return files.exclusive_lock(folder / '.lock', waiting)
 

@@ -111,7 +111,7 @@ def measure(tested: Tested, folder: Path) -> dict:
     share = replace(tested, cases=processes.share(tested.cases))
     predictions = folder / 'predictions' / tested.name
     written = predict(tested.segmenter, share.paths, predictions, entry['domain'], share.scan)
-    found = dict(ChainMap(*processes.gathered(dict(_cases(share, written)), folder, tested.name)))
+    found = dict(ChainMap(*processes.all_gather(dict(_cases(share, written)), tested.name)))
     found = {case['id']: Case.of(*found[case['id']]) for case in tested.cases}
     measured = {name: of.measures for name, of in found.items()}
     if processes.is_first():

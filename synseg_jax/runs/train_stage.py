@@ -91,7 +91,7 @@ class Fit:
             training_curves.curves(self.folder / 'curves.png', self.folder / 'metrics.csv')
         cost = self._cost(began, int(state.step), finished=True)  # last: what is finished is not drawn again
         journal.say(f'uses the weights of step {int(best.step)}')
-        return Trained(described, parallel.here(trained_params(best))), cost
+        return Trained(described, parallel.local_copy(trained_params(best))), cost
 
     def _break_off(self, journal, checkpoints, began) -> None:
         """Ends what can be ended; that a full disk, say, holds this up as well need not be told."""
@@ -212,7 +212,7 @@ class Validation:
 
     def __call__(self, state) -> dict[str, float]:
         """The scores of the held-out subjects."""
-        self.networks.params = parallel.here(trained_params(state))
+        self.networks.params = parallel.local_copy(trained_params(state))
         if processes.is_first() and not self.signals.asked:
             rows = validation.both_paths(self.networks, self.pictured)
             second = 'real b' if self.fit.system.domains == ('a', 'b') else None
@@ -220,7 +220,7 @@ class Validation:
             figures.panel(path, rows, self.fit.system.classes, gap_before=second)
             self.journal.picture(int(state.step), 'both paths', path)
         measured = validation.measure(self.networks, self.held_out, self._asked)
-        scores = validation.score(processes.gathered(measured, self.fit.folder, 'validation'), self.counted)
+        scores = validation.score(processes.all_gather(measured, 'validation'), self.counted)
         if scores.get('change', 1.0) < validation.UNCHANGED:
             self.journal.say(
                 'translation changes next to nothing: it has collapsed to identity; raise adv or lower cyc'
@@ -229,9 +229,9 @@ class Validation:
 
     def _loss(self, state) -> float:
         """The segmentation loss of the held-out subjects."""
-        self.networks.params = parallel.here(trained_params(state))
+        self.networks.params = parallel.local_copy(trained_params(state))
         measured = validation.losses(self.networks, self.held_out, self._asked)
-        return validation.mean_loss(processes.gathered(measured, self.fit.folder, 'held_out_loss'))
+        return validation.mean_loss(processes.all_gather(measured, 'held_out_loss'))
 
     def _asked(self) -> bool:
         return bool(self.signals.asked)

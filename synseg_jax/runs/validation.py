@@ -92,8 +92,8 @@ def measure(
     counted, reported = checks(networks.system, labelled(records))
     found = _segmented(networks, records, counted + reported, stop)
     return {
-        place: (float(_mean_dice(votes.argmax(-1), reference, networks.system.classes)), change)
-        for place, votes, reference, change in found
+        place: (float(_mean_dice(probabilities.argmax(-1), reference, networks.system.classes)), change)
+        for place, probabilities, reference, change in found
     }
 
 
@@ -103,11 +103,11 @@ def losses(
     """{(check, case): segmentation loss} of this process's share of the scans that make up the score."""
     counted, _ = checks(networks.system, labelled(records))
     found = _segmented(networks, records, counted, stop)
-    return {place: _loss(votes, reference, networks.system) for place, votes, reference, _ in found}
+    return {place: _loss(probabilities, reference, networks.system) for place, probabilities, reference, _ in found}
 
 
 def _segmented(networks, records, wanted, stop) -> Iterator[tuple[tuple[str, int], np.ndarray, np.ndarray, float]]:
-    """((check, case), votes, labels, change) of this process's share of the checks' scans."""
+    """((check, case), probabilities, labels, change) of this process's share of the checks' scans."""
     size, scans = networks.system.shown, {}
     for check in wanted:
         for record in records[check.domain]:
@@ -120,7 +120,7 @@ def _segmented(networks, records, wanted, stop) -> Iterator[tuple[tuple[str, int
             real, images = images, networks.translate(images, check.domain)
             change = float(np.abs(images - real).mean())
         reference = resize(np.stack([r['label'] for r in records_of]), size)
-        yield (check.name, case), networks.votes(images, check.through), reference, change
+        yield (check.name, case), networks.probabilities(images, check.through), reference, change
 
 
 def score(
@@ -162,9 +162,9 @@ def _mean_dice(predicted, reference, classes):
     return np.nanmean([dice(predicted == i, reference == i) for i in organs])
 
 
-def _loss(votes, labels, system) -> float:
+def _loss(probabilities, labels, system) -> float:
     """The segmentation loss that the system trains on, of class probabilities."""
-    logits = jnp.log(jnp.maximum(votes, LEAST))
+    logits = jnp.log(jnp.maximum(probabilities, LEAST))
     if system.losses.segmentation in ONE_LOGIT:
         logits = logits[..., 1:] - logits[..., :1]
     return float(system.view({}).segmentation(logits, jnp.asarray(labels, jnp.int32)))
@@ -202,7 +202,7 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
             if source == 'a':
                 shown, title, through = fake, 'segmentation of synthetic b', 'b'
         if networks.system.segmentor(through):
-            add(title, shown, networks.votes(shown, through).argmax(-1))
+            add(title, shown, networks.probabilities(shown, through).argmax(-1))
     for i in range(count):
         rows += figures.in_planes({title: pictures[i] for title, pictures in columns.items()})
     return rows

@@ -172,9 +172,9 @@ class Predict:
     """Segmenting whole scans."""
 
     batch: int = field(8, 'slices or windows at once', BATCH, 'speed')
-    resample: str = field('nearest', "labels to the scan's grid by the nearest vote, or by votes interpolated",
+    resample: str = field('nearest', "resampling to the scan's grid: nearest labels, or linear probabilities",
                           ('nearest', 'linear'), 'measures')  # fmt: skip
-    flips: str = field('', "'lr': mean of the votes on the scan and its mirror image", ('', 'lr'), 'measures')
+    flips: str = field('', "'lr': mean probability of the scan and its mirror image", ('', 'lr'), 'measures')
     window: str = field('tiles', "of larger volumes; 'middle': then the one about the middle of what tiles find",
                         ('tiles', 'middle'), 'measures')  # fmt: skip
     components: str = field('', "'largest': the largest piece of each class alone, but all of lesions",

@@ -171,14 +171,14 @@ class Checkpoints:
         self._reload(f'checkpoint {step} has its score')
 
     def _reload(self, what) -> None:
-        processes.meet(what)
+        processes.barrier(what)
         self.manager.reload()
 
 
 def checksums(state: State) -> dict[str, int]:
     """A CRC-32 for every array of the state; all processes ask for it together."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {jax.tree_util.keystr(path): zlib.crc32(parallel.whole(leaf).tobytes()) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): zlib.crc32(parallel.to_host(leaf).tobytes()) for path, leaf in leaves}
 
 
 def _is_trouble(record):

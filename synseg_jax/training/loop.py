@@ -54,7 +54,7 @@ def train(
     restored = checkpoints.latest(state)
     state = state if restored is None else restored
     first = int(state.step)
-    agreement = processes.Agreement(parallel.summed(over))
+    agreement = processes.Agreement(parallel.async_sum(over))
     journal.begin(first, plan)
     between = BetweenSteps(plan, agreement, checkpoints, journal, signals, validate, held_out_loss)
     if first and between.look_again(state, first):

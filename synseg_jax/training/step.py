@@ -58,7 +58,7 @@ def make_step(
                     shown, new_past[domain] = exchange(state.history[domain], fakes, domain_keys)
                     return shown
 
-                more = {'show': show, 'total': parallel.total, 'keys': keys, 'average': state.average}
+                more = {'show': show, 'total': parallel.psum, 'keys': keys, 'average': state.average}
                 passed = view({**seen, **moved}, batch, **more)
                 terms = {name: TERMS[name].value(passed) for name in paid_for[player]}
                 weighted = (weights.at(w, state.step) * terms[name] for name, w in paid_for[player].items())

@@ -109,13 +109,13 @@ class System:
         return {name: partial(run, name=name) for name in self.networks}
 
     @cached_property
-    def votes(self) -> dict[str, Callable[..., Float[Array, 'b *space k']]]:
-        """`votes[domain](params, images)` are the probabilities of the classes of images in [0, 1]."""
+    def probabilities(self) -> dict[str, Callable[..., Float[Array, 'b *space k']]]:
+        """`probabilities[domain](params, images)` are the class probabilities of images in [0, 1]."""
 
-        def probabilities(logits):
+        def softmax(logits):
             return jax.nn.softmax(two_classes(logits) if logits.shape[-1] == 1 else logits)
 
-        return {d: self._looking(lambda view, x, d=d: probabilities(view.segment(d, x))) for d in names.DOMAINS}
+        return {d: self._looking(lambda view, x, d=d: softmax(view.segment(d, x))) for d in names.DOMAINS}
 
     @cached_property
     def translations(self) -> dict[str, Callable[..., Float[Array, 'b *space c']]]:
