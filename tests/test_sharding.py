@@ -19,7 +19,7 @@ ROWS, STEPS = 8, 3
 
 def system_of():
     config = base.get_config('records')
-    config.method, config.history = 'synseg', 2 * ROWS
+    config.method, config.history = 'synseg_hc', 2 * ROWS
     config.train.batch, config.train.steps, config.train.decay_steps = ROWS, STEPS, 2
     config.data.size = (SIZE, SIZE)
     config.augment.update(rotate=20.0, shift=0.1, flip='c', brightness=0.2)
