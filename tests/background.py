@@ -15,13 +15,15 @@ LIBRARIES = ['jax', 'synseg_jax.runs.experiment', 'synseg_jax.compare']
 
 
 class Program:
-    """A Python file or module at work, with what it prints in the file `said`, errors in `warned` if that is given."""
+    """A Python file or module at work in `folder`; it prints to the file `said`, its errors there or to `warned`."""
 
-    def __init__(self, name: str, *flags: str, said: Path, warned: Path | None = None, **environment: str):
+    def __init__(
+        self, name: str, *flags: str, said: Path, warned: Path | None = None, folder: Path = tiny.ROOT, **environment
+    ):
         self.said, warned = said, warned or said
         said.touch()
         warned.touch()
-        self.process = _server().Process(target=_become, args=(name, flags, said, warned, environment))
+        self.process = _server().Process(target=_become, args=(name, flags, said, warned, folder, environment))
         self.process.start()
 
     def text(self) -> str:
@@ -50,7 +52,7 @@ def _server():
     return context
 
 
-def _become(name, flags, said, warned, environment):
+def _become(name, flags, said, warned, folder, environment):
     """The life of a program, in the fork."""
     import jax
 
@@ -59,7 +61,7 @@ def _become(name, flags, said, warned, environment):
             os.dup2(file.fileno(), stream)
     os.environ.update({**tiny.environment(), **environment})
     jax.config.update('jax_enable_x64', os.environ['JAX_ENABLE_X64'] == '1')  # read before the fork
-    os.chdir(tiny.ROOT)
+    os.chdir(folder)
     sys.argv = [name, *flags]
     sys.modules.pop(name, None)  # the server may have imported it
     try:

@@ -8,13 +8,14 @@ import tempfile
 from pathlib import Path
 
 import background
+import tiny
 
 
-def command(name: str, *flags, timeout: float = 240) -> subprocess.CompletedProcess:
-    """`python -m synseg_jax.name flags`, run to its end or killed after `timeout` seconds; its output as text."""
+def command(name: str, *flags, timeout: float = 240, folder: Path = tiny.ROOT) -> subprocess.CompletedProcess:
+    """`python -m synseg_jax.name flags` in `folder`, killed after `timeout` seconds; its output as text."""
     line = [*map(str, flags)]
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder) / 'out', Path(folder) / 'err'
-        program = background.Program(f'synseg_jax.{name}', *line, said=out, warned=err)
+    with tempfile.TemporaryDirectory() as outputs:
+        out, err = Path(outputs) / 'out', Path(outputs) / 'err'
+        program = background.Program(f'synseg_jax.{name}', *line, said=out, warned=err, folder=folder)
         program.end(timeout)
         return subprocess.CompletedProcess([name, *line], program.process.exitcode, out.read_text(), err.read_text())

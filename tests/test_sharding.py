@@ -50,7 +50,7 @@ def run(devices):
 
 
 def same(found, expected, **tolerance):
-    jax.tree.map(functools.partial(np.testing.assert_allclose, **tolerance), found, expected)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, equal_nan=False, **tolerance), found, expected)
 
 
 def test_double_precision_on_eight(x64):
