@@ -10,4 +10,5 @@ venv=${VENV:-.venv}
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
+unset PYTHONDONTWRITEBYTECODE  # with it every process that a test starts compiles all modules anew
 exec "$venv/bin/python" -m pytest --numprocesses="${JOBS:-2}" --dist=loadfile --no-loadscope-reorder "$@"

@@ -15,12 +15,15 @@ LIBRARIES = ['jax', 'synseg_jax.runs.experiment', 'synseg_jax.compare']
 
 
 class Program:
-    """A Python file or module of the repository at work, with what it prints in the file `said`."""
+    """A Python file or module at work in `folder`; it prints to the file `said`, its errors there or to `warned`."""
 
-    def __init__(self, name: str, *flags: str, said: Path, **environment: str):
+    def __init__(
+        self, name: str, *flags: str, said: Path, warned: Path | None = None, folder: Path = tiny.ROOT, **environment
+    ):
+        self.said, warned = said, warned or said
         said.touch()
-        self.said = said
-        self.process = _server().Process(target=_become, args=(name, flags, said, environment))
+        warned.touch()
+        self.process = _server().Process(target=_become, args=(name, flags, said, warned, folder, environment))
         self.process.start()
 
     def text(self) -> str:
@@ -38,6 +41,7 @@ class Program:
         self.process.join(timeout_s)
         code = self.process.exitcode
         self.process.kill()
+        self.process.join()
         return code
 
 
@@ -48,17 +52,18 @@ def _server():
     return context
 
 
-def _become(name, flags, said, environment):
+def _become(name, flags, said, warned, folder, environment):
     """The life of a program, in the fork."""
     import jax
 
-    with said.open('a') as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    for path, stream in ((said, 1), (warned, 2)):
+        with path.open('a') as file:
+            os.dup2(file.fileno(), stream)
     os.environ.update({**tiny.environment(), **environment})
     jax.config.update('jax_enable_x64', os.environ['JAX_ENABLE_X64'] == '1')  # read before the fork
-    os.chdir(tiny.ROOT)
+    os.chdir(folder)
     sys.argv = [name, *flags]
+    sys.modules.pop(name, None)  # the server may have imported it
     try:
         if name.endswith('.py'):
             runpy.run_path(name, run_name='__main__')

@@ -39,8 +39,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
 # Files of ten seconds of computing and more, mostly XLA's compiling, the longest first.
 SLOW = (
-    'processes step import_weights stages resume export end_to_end whole_volumes parity loop sharding predict'
-    ' launch_slurm unet networks masked oracle compare benchmark synthesize unfinished pipeline kills corruptions wheel'
+    'processes step import_weights stages export end_to_end whole_volumes parity resume loop predict miniatures launch'
+    ' launch_slurm unet networks masked sharding oracle compare benchmark synthesize unfinished phantom pipeline kills'
+    ' corruptions wheel'
 ).split()
 
 

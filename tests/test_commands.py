@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import pytest
 import tiny
 from absl import flags
@@ -240,12 +241,19 @@ def _bare_environment():
 
 @pytest.mark.parametrize('command', COMMANDS)
 def test_as_a_program(command, tmp_path):
-    """A real process, in another folder, without a HOME or a terminal; some need no JAX to refuse what is wrong."""
+    """A process in another folder, without a terminal; some need no JAX to refuse what is wrong.
+
+    Of those that do, one is a real one, like these without a HOME; others are forked, as loading JAX takes seconds.
+    """
+    given = ['--workdir=ä', '--input=x', '--output=y']
     if command in WITHOUT_JAX:
         (tmp_path / 'jax.py').write_text('raise RuntimeError')  # the current folder comes first
-    line = [sys.executable, '-m', f'synseg_jax.{command}', '--workdir=ä', '--input=x', '--output=y']
-    start = {'cwd': tmp_path, 'env': _bare_environment()}
-    done = subprocess.run(line, **start, capture_output=True, text=True, encoding='utf-8', timeout=100)
+    if command in (*WITHOUT_JAX, 'predict'):
+        line, start = [sys.executable, '-m', f'synseg_jax.{command}', *given], {'cwd': tmp_path}
+        start |= {'env': _bare_environment(), 'text': True, 'encoding': 'utf-8', 'timeout': 100}
+        done = subprocess.run(line, **start, capture_output=True)
+    else:
+        done = forks.command(command, *given, folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, ''), done.stderr
     said = 'Unknown command line flag|--input=x: no such file|ä/run.json: no such file'
     assert re.fullmatch(f'error: ({said}).*\n', done.stderr), done.stderr

@@ -258,7 +258,7 @@ def agree(found, expected, *inputs):
     weights = jnp.cos(jnp.arange(math.prod(shape), dtype=inputs[0].dtype)).reshape(shape)
     ours, theirs = (with_slopes(function, weights, *inputs) for function in (found, expected))
     for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10, equal_nan=False)
 
 
 def with_slopes(function, cotangent, *inputs):

@@ -95,7 +95,8 @@ class Rules:
         self.mesh = parallel.mesh(1)
         rates = dict.fromkeys(self.networks, rate)
         self.step = make_step(self.method, self.view, self.optimizers, rates, Recorded.exchange, self.mesh)
-        self.outputs, self.losses = jax.jit(self._outputs), jax.jit(self._losses)
+        # Not compiled as a whole: such a program would hold every network as often as it is run.
+        self.outputs, self.losses = self._outputs, self._losses
 
     def view(self, params, batch, **more):
         return View(self.apply, params, batch, self.choices, **more)

@@ -42,7 +42,7 @@ def test_an_idle_process_ends_though_its_main_thread_is_busy():
 
 
 def test_a_process_that_has_something_to_lose_goes_on():
-    ended = _busy(idle=False, rounds=10**7)
+    ended = _busy(idle=False, rounds=3 * 10**6)
     assert (ended.returncode, ended.stdout) == (0, 'went on, SIGTERM\n')
 
 
@@ -54,7 +54,7 @@ def test_one_of_several_processes_tells_the_others():
 
 @pytest.mark.parametrize('idle', [True, False])
 def test_what_another_process_tells_ends_an_idle_one(idle):
-    ended = _busy(idle, notice='Notice()', posted='SIGINT', send=False, rounds=10**9 if idle else 10**7)
+    ended = _busy(idle, notice='Notice()', posted='SIGINT', send=False, rounds=10**9 if idle else 3 * 10**6)
     assert ended.returncode == 0
     assert ended.stdout.endswith('stopped by SIGINT; run the same command to resume\n' if idle else 'not asked\n')
 

@@ -34,7 +34,7 @@ def test_it_holds_every_module_and_configuration(site):
 
 
 def test_a_command_runs_far_from_the_checkout(site, tmp_path):
-    flags = ['--size=32', '--width=4', '--batch=8', '--parts=inference']
+    flags = ['--size=32', '--width=4', '--blocks=1', '--batch=8', '--steps=1', '--rounds=1', '--parts=inference']
     environment = {**tiny.environment(), 'PYTHONPATH': os.fspath(site)}
     line = [sys.executable, '-m', 'synseg_jax.benchmark', *flags]
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
