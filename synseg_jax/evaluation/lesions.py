@@ -1,11 +1,13 @@
 """Whether tumours survive translation: are they found one by one, and do they look as real ones do."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 
+from synseg_jax.evaluation.metric import Metric
 from synseg_jax.evaluation.metrics import check_shapes
 
 TOUCHED = 0.1  # share of a lesion's voxels that a prediction must cover to have found it
@@ -52,3 +54,17 @@ def divergence(synthetic: Integer[np.ndarray, ' bins'], real: Integer[np.ndarray
         return float('nan')
     p, q = ((counts + 0.5) / (counts + 0.5).sum() for counts in (real, synthetic))
     return float(np.sum(p * np.log(p / q)))
+
+
+METRICS = (  # of the counts of one scan
+    Metric(
+        'lesions',
+        'lesions found',
+        lambda counts: counts.found / counts.total if counts.total else math.nan,
+        limits=(0, 1),
+    ),
+    Metric('false_lesions', 'false lesions', lambda counts: counts.false, lower_is_better=True, limits=(0, math.inf)),
+)
+# Of the histograms of synthetic and of real voxels: of each scan, and of all scans together.
+KL = Metric('kl', 'KL divergence, per scan', divergence, lower_is_better=True, limits=(0, math.inf))
+KL_POOLED = Metric('kl_pooled', 'KL divergence, pooled', divergence, lower_is_better=True, limits=(0, math.inf))

@@ -9,14 +9,30 @@ The rule for empty masks, for every measure of every table:
   (`one_empty`).
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 
-MEASURES = ('dice', 'iou', 'asd_mm', 'hd95_mm')
-LOWER_IS_BETTER = ('asd_mm', 'hd95_mm', 'mae', 'kl', 'kl_pooled', 'false_lesions', 'patch_hd95_mm')
+from synseg_jax.evaluation.metric import Metric, measure
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """A predicted mask, its reference and their spacing: the argument of the functions in `METRICS`."""
+
+    prediction: Bool[np.ndarray, '*space']
+    reference: Bool[np.ndarray, '*space']
+    spacing_mm: Sequence[float]
+
+    @cached_property
+    def distances(self) -> tuple[Float[np.ndarray, 'p'], Float[np.ndarray, 'r']]:
+        """`surface_distances`, computed once for all metrics."""
+        return surface_distances(self.prediction, self.reference, self.spacing_mm)
 
 
 def dice(prediction: Bool[np.ndarray, '*space'], reference: Bool[np.ndarray, '*space']) -> float:
@@ -82,7 +98,7 @@ def case_measures(
     classes: Sequence[str],
     spacing_mm: Sequence[float],
 ) -> dict[str, dict[str, float | None]]:
-    """The `MEASURES` of each class but the background, None where the empty-mask rule leaves one out.
+    """The `METRICS` of each class but the background, None where the empty-mask rule leaves one out.
 
     `classes` names the label values 0, 1, 2, ...; value 0 is the background and is not measured.
     """
@@ -92,17 +108,10 @@ def case_measures(
     box = _bounding_box((prediction != 0) | (reference != 0))
     prediction, reference = prediction[box], reference[box]
     return {
-        name: _mask_measures(prediction == value, reference == value, spacing_mm)
+        name: measure(METRICS, Masks(prediction == value, reference == value, spacing_mm))
         for value, name in enumerate(classes)
         if value > 0
     }
-
-
-def _mask_measures(prediction, reference, spacing_mm) -> dict[str, float | None]:
-    distances = surface_distances(prediction, reference, spacing_mm)
-    overlaps = dice(prediction, reference), iou(prediction, reference)
-    values = *overlaps, _average(*distances), _percentile_95(*distances)
-    return {name: None if np.isnan(value) else float(value) for name, value in zip(MEASURES, values, strict=True)}
 
 
 def _average(forward, backward) -> float:
@@ -128,3 +137,37 @@ def check_shapes(prediction: np.ndarray, reference: np.ndarray) -> None:
     """ValueError for masks of different shapes."""
     if prediction.shape != reference.shape:
         raise ValueError(f'prediction has shape {prediction.shape}, reference {reference.shape}')
+
+
+METRICS = (
+    Metric(
+        'dice',
+        'Dice',
+        lambda masks: dice(masks.prediction, masks.reference),
+        limits=(0, 1),
+        one_empty=0.0,
+        beside=99,
+    ),
+    Metric('iou', 'IoU', lambda masks: iou(masks.prediction, masks.reference), limits=(0, 1), one_empty=0.0),
+    Metric(
+        'asd_mm',
+        'ASD',
+        lambda masks: _average(*masks.distances),
+        unit='mm',
+        digits=2,
+        lower_is_better=True,
+        limits=(0, math.inf),
+        beside=2,
+    ),
+    Metric(
+        'hd95_mm',
+        'HD95',
+        lambda masks: _percentile_95(*masks.distances),
+        unit='mm',
+        digits=1,
+        lower_is_better=True,
+        limits=(0, math.inf),
+        beside=1,
+    ),
+)
+MEASURES = tuple(metric.name for metric in METRICS)

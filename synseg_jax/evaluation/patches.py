@@ -1,14 +1,21 @@
 """Dice and distances inside patches about lesions: what papers report that cut their test scans about the tumours."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
-from synseg_jax.evaluation.metrics import check_shapes, dice, hausdorff_95
+from synseg_jax.evaluation import metrics
+from synseg_jax.evaluation.metric import measure
+from synseg_jax.evaluation.metrics import Masks, check_shapes
 
-MEASURES = ('patch_dice', 'patch_hd95_mm')
+METRICS = tuple(  # of the voxels in patches
+    replace(metric, name=f'patch_{metric.name}', scope='in patches', beside=0)
+    for metric in metrics.METRICS
+    if metric.name in ('dice', 'hd95_mm')
+)
 
 
 def patches(
@@ -34,14 +41,12 @@ def patch_measures(
     spacing_mm: Sequence[float],
     side_mm: float,
 ) -> dict[str, float | None]:
-    """The `MEASURES` of a scan's slices, all its patches taken together; None as the empty-mask rule says.
+    """The `METRICS` of a scan's slices, all its patches taken together; None as the empty-mask rule says.
 
     All of the reference counts, whatever the patches; of the prediction only what lies in them.
     """
     check_shapes(prediction, reference)
     inside = prediction & patches(reference, spacing_mm, side_mm)
-    values = dice(inside, reference), hausdorff_95(inside, reference, spacing_mm)
-    return {
-        name: float(value) if reference.any() and not np.isnan(value) else None
-        for name, value in zip(MEASURES, values, strict=True)
-    }
+    if not reference.any():
+        return dict.fromkeys(metric.name for metric in METRICS)
+    return measure(METRICS, Masks(inside, reference, spacing_mm))

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
+from synseg_jax.evaluation.metric import Metric
+
 
 def roc_curve(
     probability: Float[np.ndarray, '*space'], reference: Bool[np.ndarray, '*space']
@@ -42,3 +44,6 @@ def auc(probability: Float[np.ndarray, '*space'], reference: Bool[np.ndarray, '*
     """
     fpr, tpr, _ = roc_curve(probability, reference)
     return area(fpr, tpr)
+
+
+METRICS = (Metric('auc', 'AUC', auc, limits=(0, 1)),)  # of the probability of every voxel and the reference

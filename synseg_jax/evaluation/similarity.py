@@ -1,8 +1,12 @@
 """How near a synthetic scan is to the real scan of the same anatomy, where a pair exists: MAE, PSNR, SSIM."""
 
+import math
+
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
+
+from synseg_jax.evaluation.metric import Metric
 
 SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window, 11 voxels wide
 K1, K2 = 0.01, 0.03
@@ -81,3 +85,22 @@ def _check(image, reference, mask) -> None:
     shapes = {array.shape for array in (image, reference, mask) if array is not None}
     if len(shapes) > 1:
         raise ValueError(f'image, reference and mask have shapes {sorted(shapes)}')
+
+
+METRICS = (  # of a synthetic and a real volume with intensities in [0, 1], axial slices last, and of a mask
+    Metric('mae', 'MAE', mean_absolute_error, lower_is_better=True, limits=(0, 1)),
+    Metric(
+        'psnr',
+        'PSNR',
+        lambda image, reference, mask: psnr(image, reference, data_range=1.0, mask=mask),
+        unit='dB',
+        digits=1,
+        limits=(0, math.inf),
+    ),
+    Metric(  # over the whole slices: with a mask, only windows inside it would count
+        'ssim',
+        'SSIM',
+        lambda image, reference, mask: ssim(image, reference, data_range=1.0, slice_axis=2),
+        limits=(-1, 1),
+    ),
+)

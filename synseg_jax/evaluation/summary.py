@@ -1,21 +1,24 @@
 """From the measures of single cases to the numbers of a table: statistics per organ and over organs, CSV, JSON."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from synseg_jax.cli.terminal import plain
-from synseg_jax.evaluation import patches
-from synseg_jax.evaluation.metrics import MEASURES
+from synseg_jax.evaluation import lesions, patches
+from synseg_jax.evaluation.metric import Metric
+from synseg_jax.evaluation.metrics import MEASURES, METRICS
 
 NOT_ORGANS = ('background', 'body')
-OF_LESIONS = ('lesions', 'false_lesions', *patches.MEASURES)
+OF_LESIONS = tuple(metric.name for metric in (*lesions.METRICS, *patches.METRICS))
 COLUMNS = ('case', 'organ', *MEASURES)
+_ZERO = ' and '.join(metric.title for metric in METRICS if metric.one_empty == 0)
 _EMPTY = {
     'both_empty': 'in neither prediction nor reference (left out)',
-    'one_empty': 'in only one (Dice and IoU 0, no distance)',
+    'one_empty': f'in only one ({_ZERO} 0, no distance)',
 }
 
 # One case: {class: {measure: value or None}}, as `metrics.case_measures` returns it.
@@ -81,41 +84,48 @@ def rows(cases: Mapping[str, Case]) -> list[dict]:
 
 
 def table(systems: Mapping[str, Mapping], title: str | None = None) -> Table:
-    """Organs by row, the mean over organs last: Dice and, where a terminal has room, ASD mm, HD95 mm, median Dice."""
+    """Organs by row, the mean over organs last; of the metrics those that have room in a terminal."""
     several = len(systems) > 1
-    headings = {1: ('Dice', 'median', 'ASD mm', 'HD95 mm'), 2: ('Dice', 'ASD mm')}.get(len(systems), ('Dice',))
+    columns = dict(_columns(len(systems)))
     drawn = Table(title=title and plain(title, 'table.title'), caption=_caption(systems), caption_justify='left')
     drawn.add_column('\norgan' if several else 'organ', min_width=10)
     for system in systems:
-        for heading in headings:
-            above = system if heading == headings[0] else ''
+        for at, heading in enumerate(columns):
+            above = '' if at else system
             drawn.add_column(plain(f'{above}\n{heading}' if several else heading), justify='right', no_wrap=True)
     names = list(dict.fromkeys(name for summary in systems.values() for name in summary['classes']))
     for name in names:
-        drawn.add_row(plain(name), *_cells((summary['classes'].get(name) for summary in systems.values()), headings))
+        drawn.add_row(plain(name), *_cells((summary['classes'].get(name) for summary in systems.values()), columns))
     drawn.add_section()
-    drawn.add_row('mean', *_cells((summary['mean'] for summary in systems.values()), headings), style='bold')
+    drawn.add_row('mean', *_cells((summary['mean'] for summary in systems.values()), columns), style='bold')
     return drawn
 
 
-def _cells(parts: Iterable[Mapping | None], headings: Sequence[str]) -> Iterator[str]:
-    cells = {
-        'Dice': lambda part: _spread(part['dice'], 3),
-        'median': lambda part: _number(part['dice']['median'], 3),
-        'ASD mm': lambda part: _spread(part['asd_mm'], 2),
-        'HD95 mm': lambda part: _spread(part['hd95_mm'], 1),
-    }
+def _columns(systems: int) -> Iterator[tuple[str, Callable[[Mapping], str]]]:
+    """(heading, cell of a summary's part) of the metrics that have room beside so many systems."""
+    for metric in (metric for metric in METRICS if systems <= metric.beside):
+        yield metric.heading, partial(_spread, metric)
+        if metric is METRICS[0] and systems == 1:
+            yield 'median', partial(_median, metric)
+
+
+def _cells(parts: Iterable[Mapping | None], columns: Mapping[str, Callable[[Mapping], str]]) -> Iterator[str]:
     for part in parts:
-        yield from ('-' if part is None else cells[heading](part) for heading in headings)
+        yield from ('-' if part is None else cell(part) for cell in columns.values())
 
 
-def _spread(statistics: Mapping, digits: int) -> str:
-    mean = _number(statistics['mean'], digits)
-    return mean if statistics['std'] is None else f'{mean}±{statistics["std"]:.{digits}f}'
+def _spread(metric: Metric, part: Mapping) -> str:
+    found = part[metric.name]
+    mean = _number(metric, found['mean'])
+    return mean if found['std'] is None else f'{mean}±{metric.number(found["std"])}'
 
 
-def _number(value: float | None, digits: int) -> str:
-    return '-' if value is None else f'{value:.{digits}f}'
+def _median(metric: Metric, part: Mapping) -> str:
+    return _number(metric, part[metric.name]['median'])
+
+
+def _number(metric: Metric, value: float | None) -> str:
+    return '-' if value is None else metric.number(value)
 
 
 def _caption(systems: Mapping[str, Mapping]) -> Text | None:

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from synseg_jax.evaluation.metrics import LOWER_IS_BETTER
+from synseg_jax.evaluation import registry
+from synseg_jax.evaluation.metric import Metric
 from synseg_jax.evaluation.summary import Case, organ_means
 from synseg_jax.files import atomic_file
 from synseg_jax.imaging.colours import colour
@@ -56,6 +57,13 @@ def save(figure: Figure, path: str | Path, dpi: float = DPI, fit: bool = True) -
         figure.savefig(temporary, dpi=dpi, **size, pil_kwargs={'compress_level': PNG_LEVEL})
 
 
+def axis_limits(metric: Metric) -> tuple[float, float] | None:
+    """The possible values and a margin, so that marks at either end are whole; None where there is no largest one."""
+    low, high = metric.limits
+    margin = 0.02 * (high - low)
+    return (low - margin, high + margin) if np.isfinite(margin) else None
+
+
 def telling_slice(labels: Integer[np.ndarray, '*space'], axis: int = -1) -> int:
     """Index along `axis` of the slice with the most classes and, among those, the most labelled voxels."""
     slices = np.moveaxis(np.asarray(labels), axis, 0)
@@ -69,7 +77,7 @@ def telling_cases(cases: Mapping[str, Case], measure: str = 'dice') -> dict[str,
     the worst; cases without the measure do not count.
     """
     means = organ_means(cases, measure)
-    ranked = sorted(means, key=means.__getitem__, reverse=measure not in LOWER_IS_BETTER)
+    ranked = sorted(means, key=means.__getitem__, reverse=not registry.metric(measure).lower_is_better)
     places = {'best': 0, 'median': (len(ranked) - 1) // 2, 'worst': len(ranked) - 1}
     told = ('best', 'worst', 'median')[: len(ranked)]
     return {name: ranked[at] for name, at in places.items() if name in told}

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from synseg_jax.evaluation import registry
 from synseg_jax.evaluation.summary import rows
 from synseg_jax.files import atomic_file, write_csv
-from synseg_jax.reports import comparison_plots, html_page, wording
+from synseg_jax.reports import comparison_plots, figures, html_page, wording
 from synseg_jax.reports.comparison import Entry, Report, Row, entries, values
 
 __all__ = ['Report', 'Row', 'write']
-_UNIT_MEASURES = ('dice', 'dice_oracle', 'patch_dice', 'iou', 'auc')
 
 
 def write(report: Report, folder: str | Path) -> None:
@@ -80,7 +80,7 @@ def _boxplots(report: Report, found: Sequence[Entry], folder: Path) -> dict[str,
             measure=wording.heading(measure),
             marks={o: {entry.row.title: entry.mark for entry in own if entry.organ == o} for o in report.organs},
             references=[row.title for row in report.rows if row.name == report.reference],
-            limits=(-0.02, 1.02) if measure in _UNIT_MEASURES else None,
+            limits=figures.axis_limits(registry.metric(measure)),
         )
         marks = ', marks as in the table' if report.reference else ''
         drawn[f'{wording.heading(measure)} of every case{marks}.'] = path

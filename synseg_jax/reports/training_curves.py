@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from synseg_jax.evaluation import registry
 from synseg_jax.imaging.colours import COLOURS, colour
-from synseg_jax.reports.figures import STYLE, save
+from synseg_jax.reports.figures import STYLE, axis_limits, save
 
 _LINES = tuple(c for c in COLOURS if c not in ('#F0E442', '#DDCC77'))  # yellows are lost on white
 _GROUPS = {
@@ -69,12 +70,13 @@ def curves(path: str | Path, csv_path: str | Path, *, window: int | None = None,
 
 
 def boxplots(
-    path: str | Path, systems: Mapping[str, Mapping[str, Sequence[float | None]]], *, measure: str = 'Dice'
+    path: str | Path, systems: Mapping[str, Mapping[str, Sequence[float | None]]], *, measure: str = 'dice'
 ) -> None:
     """Draws one box per system and class with every case as a dot: median, quartiles, whiskers to 1.5 quartile ranges.
 
-    `systems` is `{system: {class: values over cases}}`; None and NaN are left out.
+    `systems` is `{system: {class: values of the metric over cases}}`; None and NaN are left out.
     """
+    metric = registry.metric(measure)
     names = list(dict.fromkeys(name for of in systems.values() for name in of))
     width = 0.8 / len(systems)
     width_in = min(10.0, max(3.0, 0.8 + len(names) * (0.35 + 0.28 * len(systems))))
@@ -90,11 +92,11 @@ def boxplots(
         axes.set_xlim(-0.6, len(names) - 0.4)
         turned = max(map(len, names), default=0) > 8 + 3 * len(systems)
         axes.set_xticks(range(len(names)), names, rotation=30 if turned else 0, ha='right' if turned else 'center')
-        axes.set_ylabel(measure)
+        axes.set_ylabel(metric.heading)
         axes.yaxis.grid(True, linewidth=0.4, color='0.9')
         axes.set_axisbelow(True)
-        if measure == 'Dice':
-            axes.set_ylim(-0.02, 1.02)
+        if limits := axis_limits(metric):
+            axes.set_ylim(*limits)
         if len(systems) > 1:
             handles = [Patch(color=colour(i + 1), label=system) for i, system in enumerate(systems)]
             figure.legend(handles=handles, loc='outside upper center', ncols=min(4, len(handles)))

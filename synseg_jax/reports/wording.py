@@ -2,25 +2,25 @@
 
 from collections.abc import Iterator
 
-from synseg_jax.evaluation.metrics import LOWER_IS_BETTER
+from synseg_jax.evaluation import metrics, registry
 from synseg_jax.evaluation.statistics import MIN_PAIRS, MIN_VALUES, RESAMPLES
 from synseg_jax.reports.comparison import LEVEL, Entry, Report, Row
-
-_NAMES = {'dice': 'Dice', 'iou': 'IoU', 'asd_mm': 'ASD mm', 'hd95_mm': 'HD95 mm', 'auc': 'AUC', 'ssim': 'SSIM'}
-_NAMES |= {'psnr': 'PSNR dB', 'mae': 'MAE', 'kl': 'KL divergence, per scan', 'kl_pooled': 'KL divergence, pooled'}
-_NAMES |= {'dice_oracle': 'Dice, oracle selection'}
-_NAMES |= {'patch_dice': 'Dice in patches', 'patch_hd95_mm': 'HD95 mm in patches'}
-_NAMES |= {'lesions': 'lesions found', 'false_lesions': 'false lesions'}
-_DIGITS = {'asd_mm': 2, 'hd95_mm': 1, 'patch_hd95_mm': 1, 'psnr': 1}
 
 
 def heading(measure: str) -> str:
     """A measure's name and unit, with an arrow towards the better."""
-    return f'{_NAMES.get(measure, measure)} {"↓" if measure in LOWER_IS_BETTER else "↑"}'
+    metric = registry.metric(measure)
+    return f'{metric.heading} {metric.arrow}'
 
 
 def number(value: float | None, measure: str) -> str:
-    return '–' if value is None else f'{value:.{_DIGITS.get(measure, 3)}f}'
+    return '–' if value is None else registry.metric(measure).number(value)
+
+
+def with_unit(value: float, measure: str) -> str:
+    """Title, value and unit, such as `PSNR 24.1 dB`."""
+    metric = registry.metric(measure)
+    return ' '.join(filter(None, (metric.title, metric.number(value), metric.unit)))
 
 
 def spread(entry: Entry) -> str:
@@ -106,9 +106,10 @@ def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
         )
     yield (
         'Empty masks: an organ in neither prediction nor reference leaves the case out; in only one of them it has '
-        'Dice and IoU 0 and no distance, so a miss shows in Dice, not in distances. n counts the cases with a value.'
+        f'{_zero(report)} 0 and no distance, so a miss shows in Dice, not in distances. '
+        'n counts the cases with a value.'
     )
-    if any(entry.measure == 'dice_oracle' and entry.n for entry in entries):
+    if any(entry.measure == registry.DICE_ORACLE.name and entry.n for entry in entries):
         yield (
             'Oracle selection: with the checkpoint (of every fold), of all, whose mean Dice over organs is best by the '
             'labels of these very test scans, as papers choose it. All other columns: chosen without their labels.'
@@ -123,6 +124,13 @@ def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
         yield f'Trained on the images, not the labels, of the scans tested (transductive): {", ".join(told)}.'
     if missing := [row.title for row in report.rows if row.cases is None]:
         yield f'Not run: {", ".join(missing)}'.rstrip('.') + '.'
+
+
+def _zero(report: Report) -> str:
+    """The overlaps, that have the value 0 where one mask is empty: Dice, IoU and others that the report shows."""
+    shown = {'dice', 'iou', *report.measures}
+    titles = [metric.title for metric in metrics.METRICS if metric.one_empty == 0 and metric.name in shown]
+    return ', '.join(titles[:-1]) + f' and {titles[-1]}'
 
 
 def _test(reference: str, seeds: int) -> str:
