@@ -12,7 +12,7 @@ from synseg_jax.evaluation import folders as folders_
 from synseg_jax.evaluation import metrics
 from synseg_jax.reports import measure_files
 
-PERFECT = {'dice': 1, 'iou': 1, 'asd_mm': 0, 'hd95_mm': 0}
+PERFECT = {metric.name: 0 if metric.lower_is_better else 1 for metric in metrics.METRICS}
 SPACING = (1.0, 2.0, 3.0)
 AFFINE = np.diag([*SPACING, 1.0])
 
@@ -44,7 +44,7 @@ def folders(tmp_path):
 def test_measures_every_case(folders):
     cases, summarised = folders_.evaluate_folder(*folders)
     assert list(cases) == ['case 1', 'case_2']
-    assert cases['case 1']['1'] == {'dice': 1, 'iou': 1, 'asd_mm': 0, 'hd95_mm': 0}
+    assert cases['case 1']['1'] == PERFECT
     masks = cube(2, 5) == 1, cube(1, 4) == 1
     assert cases['case_2']['1']['dice'] == pytest.approx(2 * 8 / 54)
     assert cases['case_2']['1']['asd_mm'] == pytest.approx(metrics.average_surface_distance(*masks, SPACING))

@@ -1,12 +1,12 @@
-"""How well a predicted mask matches its reference: Dice, IoU, average surface distance, 95 % Hausdorff distance.
+"""How well a predicted mask matches its reference: overlaps and surface distances, the table `METRICS` of them.
 
 The S-score of a synthetic scan is the Dice of a fixed segmentor's prediction on it, against the source's labels.
 
 The rule for empty masks, for every measure of every table:
 
 * both masks empty: the class is not in this scan; no measure (None), the case is left out and counted (`both_empty`);
-* exactly one empty: Dice and IoU 0 and no distance (None), for there is no surface to measure from; counted
-  (`one_empty`).
+* exactly one empty: overlaps (Dice, IoU, NSD) are 0 and there is no distance (None), for there is no surface to
+  measure from; counted (`one_empty`).
 """
 
 import math
@@ -19,6 +19,10 @@ from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 
 from synseg_jax.evaluation.metric import Metric, measure
+from synseg_jax.evaluation.surface_elements import element_areas
+
+TOLERANCE_MM = 2.0  # of the normalised surface Dice in tables
+ROUNDED = 1e-5  # relative error of the spacing in file headers, so that a distance of 2 mm is within 2 mm
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +94,30 @@ def hausdorff_95(
     The larger of the two directions' 95th percentiles of `surface_distances`, interpolated linearly between ranks.
     """
     return _percentile_95(*surface_distances(prediction, reference, spacing_mm))
+
+
+def normalised_surface_dice(
+    prediction: Bool[np.ndarray, '*space'],
+    reference: Bool[np.ndarray, '*space'],
+    spacing_mm: Sequence[float],
+    tolerance_mm: float = TOLERANCE_MM,
+) -> float:
+    """Normalised surface Dice (NSD, boundary Dice), in [0, 1]; nan if both masks are empty, 0 if exactly one is.
+
+    The share of the area of both surfaces that lies at most `tolerance_mm` from the other surface (Nikolov et al.,
+    arXiv:1809.04430, 2018; J Med Internet Res 23(7):e26151, 2021).  As in the authors' package surface-distance, a
+    surface consists of the elements at voxel corners where the mask changes, each weighted by its area
+    (`surface_elements`), and distances are Euclidean between these corners.
+    """
+    check_shapes(prediction, reference)
+    if not (prediction.any() and reference.any()):
+        return 0.0 if prediction.any() or reference.any() else math.nan
+    box = _bounding_box(prediction | reference)
+    areas = [element_areas(mask[box], spacing_mm) for mask in (prediction, reference)]
+    limit = tolerance_mm * (1 + ROUNDED)
+    far = [ndimage.distance_transform_edt(area == 0, sampling=spacing_mm) > limit for area in areas]
+    share = (areas[0][far[1]].sum() + areas[1][far[0]].sum()) / (areas[0].sum() + areas[1].sum())
+    return max(0.0, 1.0 - float(share))  # exactly 1 where none is far
 
 
 def case_measures(
@@ -168,6 +196,13 @@ METRICS = (
         lower_is_better=True,
         limits=(0, math.inf),
         beside=1,
+    ),
+    Metric(
+        f'nsd_{TOLERANCE_MM:g}mm',
+        f'NSD at {TOLERANCE_MM:g} mm',
+        lambda masks: normalised_surface_dice(masks.prediction, masks.reference, masks.spacing_mm),
+        limits=(0, 1),
+        one_empty=0.0,
     ),
 )
 MEASURES = tuple(metric.name for metric in METRICS)
