@@ -15,7 +15,7 @@ from synseg_jax.imaging import volume
 from synseg_jax.imaging.network_grid import RESAMPLE
 from synseg_jax.imaging.sliding_window import WINDOWS
 from synseg_jax.inference import model_folder, postprocess, trained_model
-from synseg_jax.inference.scan_outputs import EXTRAS, Segmented, check_dicom
+from synseg_jax.inference.scan_outputs import OUTPUTS, Segmented
 
 
 def check_flips(trained) -> None:
@@ -43,14 +43,15 @@ def predict(
 ) -> dict[str, Path]:
     """{case: label map} of {case: scan}, written to `output` with a dataset.json that names the classes.
 
-    `extras` are written beside them: 'volumes', 'overlays', 'probabilities', 'dicom_seg'.  Scans that cannot be
-    segmented are left out, and an InputError names them once all others are.
+    `extras` names the `OUTPUTS` to write beside them.  Scans that cannot be segmented are left out, and an InputError
+    names them once all others are.
     """
     known('domain', domain, ('a', 'b'))
     _check(trained, domain)
-    if 'dicom_seg' in extras:
-        check_dicom(files)
-    written, rows, batch = {}, [], Batch(len(files))
+    for name in extras:
+        OUTPUTS[known('output', name, OUTPUTS)].check(files)
+    written, batch = {}, Batch(len(files))
+    tables: dict[str, list[dict]] = {name: [] for name in extras}
     for case, file in track(files.items(), 'segmenting', disable=len(files) < 2):
         with batch.scan(file):
             with reading(file):
@@ -59,12 +60,11 @@ def predict(
             output.mkdir(parents=True, exist_ok=True)  # only now: scans that are all refused leave nothing behind
             write(output / f'{case}.nii.gz', one.labels, one.scan, intent='label')
             written[case] = output / f'{case}.nii.gz'
-            rows += _volumes(one) if 'volumes' in extras else []
-            for name in (name for name in extras if name in EXTRAS):
+            for name in extras:
                 with batch.scan(file, still=f'segmented, but no {name}'):
-                    EXTRAS[name](one, output)
-    if written and 'volumes' in extras:
-        write_csv(output / 'volumes.csv', rows)
+                    tables[name] += OUTPUTS[name].write(one, output) or []
+    for name in (name for name in extras if tables[name]):
+        write_csv(output / f'{name}.csv', tables[name])
     if written:
         describe(output, trained.run, domain, len(written))
     batch.finish('segmented')
@@ -92,12 +92,6 @@ def _labels(trained, scan, domain) -> Integer[np.ndarray, 'x y z']:
     return postprocess.largest_pieces(
         found, {classes.index(name) for name in trained.config.lesions if name in classes}
     )
-
-
-def _volumes(one) -> list[dict]:
-    """A row of volumes.csv for every organ of a scan."""
-    volumes = postprocess.volumes_ml(one.labels, one.scan.affine, one.classes)
-    return [{'case': one.case, 'organ': name, 'mL': round(ml, 3)} for name, ml in volumes.items()]
 
 
 def describe(output: Path, run: model_folder.Run, domain: str, count: int) -> None:
