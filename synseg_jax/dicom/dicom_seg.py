@@ -10,7 +10,6 @@ from pathlib import Path
 
 import highdicom as hd
 import numpy as np
-import pydicom
 from highdicom.seg import SegmentDescription
 from jaxtyping import Float, UInt8
 from matplotlib.colors import to_rgb
@@ -19,21 +18,16 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 import synseg_jax
+from synseg_jax.dicom import study
 from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_file
-from synseg_jax.files.batch import reading
 from synseg_jax.imaging.colours import colour
 from synseg_jax.imaging.volume import Volume
 
 NAME = 'synseg_jax'
 SCHEME = '99SYNSEG_JAX'  # of classes that the standard's context groups do not name
-REQUIRED = 'SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Rows Columns'.split()
-ASKED = (  # of the patient, the study and the position; may be empty, but has to be there
-    'PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber '
-    'ReferringPhysicianName PositionReferenceIndicator'
-).split()
 PLACED = (
-    'Modality SpecificCharacterSet ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness '
+    'Modality ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness '
     'LossyImageCompression LossyImageCompressionRatio LossyImageCompressionMethod '
     'NumberOfFrames SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence'
 ).split()
@@ -70,7 +64,7 @@ def write(path: Path, labels: Volume, files: Sequence[Path], classes: Sequence[s
 
 def _object(labels, files, classes, model) -> hd.seg.Segmentation:
     try:
-        headers = [_header(file) for file in files]
+        headers = [study.header(file, 'DICOM SEG', PLACED) for file in files]
         return _segmentation(labels, headers, _frames(labels, headers, files), classes, model)
     except InputError:
         raise
@@ -141,19 +135,6 @@ def _described(number, name) -> SegmentDescription:
     if side is not None:
         modifier = hd.sr.CodedConcept.from_code(side)
         found.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
-    return found
-
-
-def _header(file) -> Dataset:
-    """What an object needs of one file of its series."""
-    with reading(file):
-        found = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*REQUIRED, *ASKED, *PLACED])
-    if missing := [tag for tag in REQUIRED if not found.get(tag)]:
-        raise InputError(f'{file}: has no {missing[0]}, which DICOM SEG must name; repair the series')
-    for tag in (tag for tag in ASKED if tag not in found):
-        setattr(found, tag, None)
-    if found.PatientSex not in ('M', 'F', 'O'):
-        found.PatientSex = None
     return found
 
 
