@@ -3,12 +3,13 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from synseg_jax.dicom import series
+from synseg_jax.dicom import rtstruct_writer, series
 from synseg_jax.errors import InputError
 from synseg_jax.files.batch import reading
 from synseg_jax.formats import scan_file
@@ -87,6 +88,15 @@ def dicom_seg(one: Segmented, output: Path) -> None:
     dicom_seg.write(path, labels, files, one.classes, one.trained.run.folder.resolve().name)
 
 
+def rtstruct(one: Segmented, output: Path) -> None:
+    """`rtstruct/CASE.dcm`: the contours of each class as an RT Structure Set, in the study of the series."""
+    _require_series(one.file, 'rtstruct')
+    with reading(one.file):
+        frames = series.slices(one.file)
+    path, labels = output / 'rtstruct' / f'{one.case}.dcm', replace(one.scan, array=one.labels)
+    rtstruct_writer.write(path, labels, frames, one.classes, one.trained.run.folder.resolve().name)
+
+
 def check_dicom_seg(files: Mapping[str, Path]) -> None:
     """InputError without highdicom, or where no scan is a DICOM series."""
     try:
@@ -121,6 +131,11 @@ OUTPUTS = {  # by the name of the flag, and of the folder or table
         "needs highdicom, pip install -e '.[dicom]'.",
         dicom_seg,
         check_dicom_seg,
+    ),
+    'rtstruct': Output(
+        'Also write contours as an RT Structure Set in the study of each DICOM series, rtstruct/CASE.dcm.',
+        rtstruct,
+        partial(_require_any_series, flag='rtstruct'),
     ),
 }
 
