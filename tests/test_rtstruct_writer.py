@@ -211,3 +211,20 @@ def test_predict_adds_contours_to_the_study(tmp_path):
     with pytest.raises(InputError, match='^--rtstruct: .*ct_0_0000.nii.gz is no DICOM series, to whose study'):
         predict(trained, {'x': nifti}, tmp_path / 'other', extras=['rtstruct'])
     assert not (tmp_path / 'other').exists()
+
+
+@pytest.mark.filterwarnings('ignore')  # of what scanners write
+@pytest.mark.parametrize('name', ['ge_anatomical', 'siemens_anatomical', 'philips_enhanced_anatomical'])
+def test_series_of_scanners(tmp_path, shared, name):
+    """Single slices, and frames of one file in an order of their own."""
+    for file in (shared / 'data' / 'formats' / 'dicom' / f'{name}_001').iterdir():
+        header = pydicom.dcmread(file)
+        header.FrameOfReferenceUID = '1.2.3'  # left out when these were made public
+        header.save_as(tmp_path / file.name)
+    scan = scan_file.read(tmp_path)
+    x, y, z = (np.linspace(-1, 1, n) for n in scan.array.shape)
+    radius = np.sqrt(x[:, None, None] ** 2 + y[:, None] ** 2 + (0.7 * z) ** 2)
+    labels = (radius > 0.2) & (radius < 0.8)
+    path = tmp_path / 'out' / 'case.dcm'
+    rtstruct_writer.write(path, Volume(labels.astype(np.uint8), scan.affine), series.slices(tmp_path), CLASSES[:2])
+    np.testing.assert_array_equal(rtstruct.mask(path, 1, tmp_path, scan), labels)

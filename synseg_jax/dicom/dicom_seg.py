@@ -1,7 +1,7 @@
-"""Label maps as DICOM SEG objects: one segment a class, in the study of the series that was segmented.
+"""Label maps as DICOM SEG objects with one segment per class, in the study of the segmented series.
 
-Needs highdicom, the optional extra `dicom`.  Of the patient and the study the object holds what the standard requires
-of it, to be filed with the series, and no more: other attributes of the series are not read.
+Needs highdicom, the optional extra `dicom`.  Only the attributes of patient and study that the standard requires are
+copied from the series, see `study`.
 """
 
 import warnings
@@ -25,13 +25,13 @@ from synseg_jax.imaging.colours import colour
 from synseg_jax.imaging.volume import Volume
 
 NAME = 'synseg_jax'
-SCHEME = '99SYNSEG_JAX'  # of classes that the standard's context groups do not name
+SCHEME = '99SYNSEG_JAX'  # for classes that are in no context group of the standard
 PLACED = (
     'Modality ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness '
     'LossyImageCompression LossyImageCompressionRatio LossyImageCompressionMethod '
     'NumberOfFrames SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence'
 ).split()
-GROUPS = {  # of concepts, tables of the standard's part 16: anatomy, the heart, lesions; and their category
+GROUPS = {  # context groups of DICOM PS3.16 (anatomy, heart, lesions) and the category of their concepts
     'cid7192': 'AnatomicalStructure',
     'cid12305': 'AnatomicalStructure',
     'cid7159': 'MorphologicallyAbnormalStructure',
@@ -50,13 +50,13 @@ SYNONYMS = {
 
 
 def write(path: Path, labels: Volume, files: Sequence[Path], classes: Sequence[str], model: str = '0') -> None:
-    """Writes a label map, indices into `classes`, on the grid of the series that `files` are; whole or not at all.
+    """Writes a label map, indices into `classes`, on the grid of the series of `files`, atomically.
 
-    `model` tells the weights that made it from others.  InputError for files that lack what an object must refer to,
-    or lie elsewhere than the labels.
+    `model` identifies the weights.  InputError for files without an attribute that the object must refer to, and for
+    files on another grid than the labels.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of what is odd and harmless in a series, such as names without a caret
+        warnings.simplefilter('ignore')  # of odd but harmless values in a series, such as names without a caret
         found = _object(labels, files, classes, model)
         with atomic_file(path) as temporary:
             found.save_as(temporary)
@@ -99,9 +99,9 @@ def _segmentation(labels, headers, frames, classes, model) -> hd.seg.Segmentatio
 
 
 def concept(name: str) -> tuple[Code, Code, Code | None]:
-    """(category, type, side) of a class: the concept of the DICOM context groups of its name, or a private one.
+    """Coded concept (category, type, laterality) of a class by its name: `left kidney`, `kidney_left`, `Kidney`.
 
-    `left kidney`, `kidney_left` and `Kidney` are known.
+    From the DICOM context groups in `GROUPS`, else a private code.
     """
     words = name.lower().replace('_', ' ').replace('-', ' ').split()
     for side in (None, *(side for side in SIDES if side in words)):
@@ -115,7 +115,7 @@ def concept(name: str) -> tuple[Code, Code, Code | None]:
 
 
 def _text(name) -> str:
-    """A class's name as DICOM may hold it: 64 characters, no backslash."""
+    """A class name as a DICOM long string: at most 64 characters, no backslash."""
     return name.replace('\\', '/')[:64]
 
 
@@ -139,7 +139,7 @@ def _described(number, name) -> SegmentDescription:
 
 
 def _frames(labels, headers, files) -> UInt8[np.ndarray, 'n r c']:
-    """The labels of every frame of the series in the order of its files, each found by where it lies."""
+    """The labels of every frame of the series in the order of its files, matched by position."""
     into, found = np.linalg.inv(labels.affine), []
     for header, file in zip(headers, files, strict=True):
         if (header.Columns, header.Rows) != labels.array.shape[:2]:
@@ -155,7 +155,7 @@ def _frames(labels, headers, files) -> UInt8[np.ndarray, 'n r c']:
 
 
 def _place(header, frame) -> Float[np.ndarray, '4 3']:
-    """Pixel (column, row, 1) of a frame -> RAS mm."""
+    """Matrix from a pixel (column, row, 1) of a frame to RAS mm."""
     position = _said(header, frame, 'PlanePositionSequence', 'ImagePositionPatient')
     along, down = np.reshape(_said(header, frame, 'PlaneOrientationSequence', 'ImageOrientationPatient'), (2, 3))
     row_mm, column_mm = _said(header, frame, 'PixelMeasuresSequence', 'PixelSpacing')
@@ -164,7 +164,7 @@ def _place(header, frame) -> Float[np.ndarray, '4 3']:
 
 
 def _said(header, frame, sequence, field) -> Float[np.ndarray, ' n']:
-    """A field of one frame: its own, or that of all frames."""
+    """An attribute of a frame, from its own functional group, the shared one, or the header."""
     groups = [header]
     if 'PerFrameFunctionalGroupsSequence' in header:
         of = header.PerFrameFunctionalGroupsSequence[frame], header.SharedFunctionalGroupsSequence[0]
@@ -173,7 +173,7 @@ def _said(header, frame, sequence, field) -> Float[np.ndarray, ' n']:
 
 
 def _agreeing(headers, labels) -> list[Dataset]:
-    """The headers with one orientation and thickness, as highdicom wants them; digits may differ in a sound series."""
+    """The headers with one orientation and thickness, as highdicom requires; the last digits may differ in a series."""
     first = headers[0]
     if 'SharedFunctionalGroupsSequence' in first:
         shared, own = first.SharedFunctionalGroupsSequence[0], first.PerFrameFunctionalGroupsSequence[0]

@@ -1,12 +1,13 @@
-"""How well a predicted mask matches its reference: overlaps and surface distances, the table `METRICS` of them.
+"""Metrics of a predicted mask against its reference: overlaps and surface distances, listed in `METRICS`.
 
 The S-score of a synthetic scan is the Dice of a fixed segmentor's prediction on it, against the source's labels.
 
-The rule for empty masks, for every measure of every table:
+Empty masks, in all metrics and tables:
 
-* both masks empty: the class is not in this scan; no measure (None), the case is left out and counted (`both_empty`);
-* exactly one empty: overlaps (Dice, IoU, NSD) are 0 and there is no distance (None), for there is no surface to
-  measure from; counted (`one_empty`).
+* both masks empty: the class is absent from this scan; no value (None), the case is excluded and counted in
+  `both_empty`;
+* exactly one empty: overlaps (Dice, IoU, NSD) are 0, distances have no value (None) for want of a surface; counted in
+  `one_empty`.
 """
 
 import math
@@ -59,9 +60,9 @@ def surface_distances(
     """Distances in mm of surface voxels to the other surface: (prediction to reference, reference to prediction).
 
     The surface of a mask is the mask minus its erosion with the face-connected structuring element (4 neighbours
-    in 2-D, 6 in 3-D); beyond the borders of the array everything is outside, so a mask that touches them has surface
-    there.  A distance is Euclidean, from voxel centre to the nearest voxel centre of the other surface.  `spacing_mm`
-    holds one voxel edge per axis of the arrays.  Both results are empty if either mask is.
+    in 2-D, 6 in 3-D).  Outside the array is background, so a mask that touches the border has surface there.  Distances
+    are Euclidean, between voxel centres.  `spacing_mm` is the voxel size along each axis of the arrays.  Both results
+    are empty if either mask is.
     """
     check_shapes(prediction, reference)
     if len(spacing_mm) != prediction.ndim:
@@ -80,8 +81,8 @@ def average_surface_distance(
 ) -> float:
     """Symmetric average surface distance in mm; nan if either mask is empty.
 
-    The mean of all of `surface_distances` pooled, sum over both surfaces / number of voxels of both surfaces, each
-    voxel counting once.  (The mean of the two directions' means differs where one surface is larger.)
+    The mean over all surface voxels of both masks, pooled; the mean of the two directed means differs from it where one
+    surface is larger.
     """
     return _average(*surface_distances(prediction, reference, spacing_mm))
 
@@ -91,7 +92,7 @@ def hausdorff_95(
 ) -> float:
     """95 % Hausdorff distance in mm; nan if either mask is empty.
 
-    The larger of the two directions' 95th percentiles of `surface_distances`, interpolated linearly between ranks.
+    The larger of the 95th percentiles of the two directed `surface_distances`, with linear interpolation.
     """
     return _percentile_95(*surface_distances(prediction, reference, spacing_mm))
 
@@ -126,9 +127,9 @@ def case_measures(
     classes: Sequence[str],
     spacing_mm: Sequence[float],
 ) -> dict[str, dict[str, float | None]]:
-    """The `METRICS` of each class but the background, None where the empty-mask rule leaves one out.
+    """The `METRICS` of each class but the background; None as the rule of empty masks says.
 
-    `classes` names the label values 0, 1, 2, ...; value 0 is the background and is not measured.
+    `classes` are the names of the label values 0, 1, 2, ...; 0 is the background.
     """
     check_shapes(prediction, reference)
     if not (prediction.any() or reference.any()):
@@ -156,7 +157,7 @@ def _surface(mask):
 
 
 def _bounding_box(mask) -> tuple[slice, ...]:
-    """The smallest box that holds all of a mask that is not empty."""
+    """The bounding box of a mask that is not empty."""
     (box,) = ndimage.find_objects(mask.view(np.uint8))
     return box
 

@@ -1,4 +1,4 @@
-"""From the measures of single cases to the numbers of a table: statistics per organ and over organs, CSV, JSON."""
+"""Statistics of metrics over cases, per class and averaged over organs, and the terminal's table of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -29,9 +29,9 @@ def summarise(cases: Mapping[str, Case]) -> dict:
     """Statistics over cases per class and of the mean over organs, free of NaN.
 
     `{'classes': {class: {measure: statistics, 'both_empty': int, 'one_empty': int}}, 'mean': {measure: statistics}}`,
-    of a class also what cases tell of its lesions, `OF_LESIONS`.
-    `mean` takes for each case the mean over its organs (every class but background and body) that have the measure,
-    and then the statistics over the cases that have any.
+    with the metrics `OF_LESIONS` for classes that have them.
+    `mean` averages each case over its organs (all classes but background and body) with a value, and then takes the
+    statistics over cases.
     """
     names = list(dict.fromkeys(name for case in cases.values() for name in case))
     return {
@@ -56,7 +56,7 @@ def statistics(values: Iterable[float | None]) -> dict[str, float | int | None]:
 
 
 def organ_means(cases: Mapping[str, Case], measure: str) -> dict[str, float]:
-    """Mean of a measure over the organs of each case; cases in which no organ has it are absent."""
+    """Mean of a metric over the organs of each case; cases without a value are absent."""
     organs = {
         case: [of[measure] for name, of in classes.items() if name not in NOT_ORGANS and is_number(of.get(measure))]
         for case, classes in cases.items()
@@ -74,7 +74,7 @@ def _class_summary(measured: Sequence[Mapping[str, float | None]]) -> dict:
 
 
 def is_number(value: float | None) -> bool:
-    """Neither None nor NaN."""
+    """Whether a value is neither None nor NaN."""
     return value is not None and not np.isnan(value)
 
 
@@ -84,7 +84,7 @@ def rows(cases: Mapping[str, Case]) -> list[dict]:
 
 
 def table(systems: Mapping[str, Mapping], title: str | None = None) -> Table:
-    """Organs by row, the mean over organs last; of the metrics those that have room in a terminal."""
+    """Table with a row per organ and the mean over organs last, with the metrics that fit in a terminal."""
     several = len(systems) > 1
     columns = dict(_columns(len(systems)))
     drawn = Table(title=title and plain(title, 'table.title'), caption=_caption(systems), caption_justify='left')
@@ -102,7 +102,7 @@ def table(systems: Mapping[str, Mapping], title: str | None = None) -> Table:
 
 
 def _columns(systems: int) -> Iterator[tuple[str, Callable[[Mapping], str]]]:
-    """(heading, cell of a summary's part) of the metrics that have room beside so many systems."""
+    """(heading, function from a class's statistics to its cell) of the metrics that fit for so many systems."""
     for metric in (metric for metric in METRICS if systems <= metric.beside):
         yield metric.heading, partial(_spread, metric)
         if metric is METRICS[0] and systems == 1:
@@ -129,7 +129,7 @@ def _number(metric: Metric, value: float | None) -> str:
 
 
 def _caption(systems: Mapping[str, Mapping]) -> Text | None:
-    """Says which cases the empty-mask rule touched; None if it touched none."""
+    """How many cases of each class had one or two empty masks; None if there were none."""
     lines = []
     for system, summary in systems.items():
         for name, part in summary['classes'].items():

@@ -19,13 +19,13 @@ from synseg_jax.inference import postprocess
 from synseg_jax.inference.trained_model import Segmenter
 from synseg_jax.reports import figures
 
-SHOWN = 8  # slices in a picture
-STEPS = 2**16  # of probabilities; what lies between them is noise that makes the files five times as large
+SHOWN = 8  # slices per figure
+STEPS = 2**16  # of quantised probabilities; finer ones are noise that makes files five times as large
 
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """A scan, the class of every voxel as an index, and where both come from."""
+    """A segmented scan: the class index of every voxel, and the file and segmenter they come from."""
 
     case: str
     file: Path
@@ -141,7 +141,7 @@ OUTPUTS = {  # by the name of the flag, and of the folder or table
 
 
 def spread(marked: Bool[np.ndarray, ' n'], count: int) -> list[int]:
-    """At most `count` of the places that are marked, evenly among them; of all places where none is."""
+    """At most `count` evenly spaced indices among the marked ones, or among all if none is marked."""
     places = np.flatnonzero(marked) if marked.any() else np.arange(len(marked))
     wanted = min(count, len(places))
     return [int(places[int((i + 0.5) * len(places) / wanted)]) for i in range(wanted)]

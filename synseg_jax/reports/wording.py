@@ -1,4 +1,4 @@
-"""The words and numbers of a report, before any markup: headings, cells, the legend."""
+"""Text of a report without markup: headings, cells, legend."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from synseg_jax.reports.comparison import LEVEL, Entry, Report, Row
 
 
 def heading(measure: str) -> str:
-    """A measure's name and unit, with an arrow towards the better."""
+    """Title and unit of a metric, with an arrow in the direction of better values."""
     metric = registry.metric(measure)
     return f'{metric.heading} {metric.arrow}'
 
@@ -34,7 +34,7 @@ def median(entry: Entry) -> str:
 
 
 def over_seeds(entry: Entry) -> str:
-    """The standard deviation of the mean over seeds, `–` for one seed."""
+    """Standard deviation over seeds, `–` for one seed."""
     return '–' if entry.std_seeds is None else f'± {number(entry.std_seeds, entry.measure)}'
 
 
@@ -43,12 +43,12 @@ def interval(entry: Entry) -> str:
 
 
 def probability(p: float | None) -> str:
-    """A p-value to three places, `< 0.001` below them."""
+    """A p-value with three digits, or `< 0.001`."""
     return '–' if p is None else '< 0.001' if p < 0.001 else f'{p:.3f}'
 
 
 def count(entry: Entry) -> str:
-    """The cases with a value, and of how many where some have none."""
+    """The number of cases with a value, and of all if some have none."""
     if entry.row.cases is None:
         return '–'
     return f'{entry.n}' if entry.n == entry.cases else f'{entry.n} of {entry.cases}'
@@ -62,7 +62,7 @@ def duration(seconds: float) -> str:
 
 
 def badges(report: Report, row: Row) -> list[str]:
-    """What a reader must know of a row beside its name."""
+    """Tags of a row, shown beside its name."""
     told = {
         'not run': row.cases is None,
         'reference': row.name == report.reference,
@@ -73,7 +73,7 @@ def badges(report: Report, row: Row) -> list[str]:
 
 
 def facts(row: Row) -> str:
-    """Steps, seeds, time and memory, as far as they are known."""
+    """Cases, steps, seeds, time and memory, as far as known."""
     several = len(row.by_seed)
     seed = f'{several} seeds from {row.seed} on' if several else f'seed {row.seed}'
     steps = f'{row.steps or 0:,} steps' + ' each' * (several > 0)
@@ -88,7 +88,7 @@ def facts(row: Row) -> str:
 
 
 def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
-    """How to read the table, one sentence or two per line."""
+    """Legend of the table, line by line."""
     seeds = max((len(row.by_seed) for row in report.rows), default=0)
     if seeds:
         yield (
@@ -127,7 +127,7 @@ def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
 
 
 def _zero(report: Report) -> str:
-    """The overlaps, that have the value 0 where one mask is empty: Dice, IoU and others that the report shows."""
+    """Titles of the metrics that are 0 if one mask is empty: Dice, IoU and others in the report."""
     shown = {'dice', 'iou', *report.measures}
     titles = [metric.title for metric in metrics.METRICS if metric.one_empty == 0 and metric.name in shown]
     return ', '.join(titles[:-1]) + f' and {titles[-1]}'
@@ -143,7 +143,7 @@ def _test(reference: str, seeds: int) -> str:
 
 
 def _unlike(report: Report) -> Iterator[str]:
-    """Names the rows whose cases are not those of their reference."""
+    """Lines on rows whose cases differ from those of their reference."""
     references = {row.set: row for row in report.rows if row.name == report.reference and row.cases is not None}
     for row in report.rows:
         against = references.get(row.set)
