@@ -13,11 +13,12 @@ from functools import cache
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
+from synseg_jax.objective import names
 from synseg_jax.phantom.dataset import REGIONS
-from synseg_jax.runs import stages
-from synseg_jax.specification.resolve import configure
+from synseg_jax.specification.experiment import Experiment
+from synseg_jax.specification.parse import parse
+from synseg_jax.specification.stage import Stage
 from synseg_jax.training.optimizers import in_game
 from synseg_jax.training.state import initial_params
 from synseg_jax.training.system import KIND, System
@@ -187,22 +188,21 @@ FIELDS = (
 )  # fmt: skip
 
 
-def trained(config: ConfigDict) -> Iterator[tuple[str, str, ConfigDict]]:
+def trained(config: Experiment) -> Iterator[tuple[str, str, Stage]]:
     """(system, stage, its configuration) of every stage that trains, the chosen system first."""
     for system in sorted(config.systems, key=lambda name: name != config.chosen):
-        for stage in stages.names(config, system):
-            own = configure(config, system, stage)
+        for stage, own in config.stages(system).items():
             if own.do == 'train':
                 yield system, stage, own
 
 
-def facts(own: ConfigDict, made: Sequence[str]) -> dict[str, str]:
+def facts(own: Stage, made: Sequence[str], region: str = '') -> dict[str, str]:
     """What a stage does, by the names of FIELDS; `made` are the sets that stages of its system make."""
-    system = System(own, tuple(own.data.classes) or REGIONS[own.phantom.region].classes)
+    system = System(own, own.data.classes or REGIONS[region].classes)
     players = {'gen': 'G', 'dis': 'D', 'seg': 'S'}
     found = {
         'method': own.method,
-        'sets': '; '.join(f'{d}: {", ".join(own.sets[d])}' for d in system.domains if own.sets[d]) or 'all',
+        'sets': '; '.join(f'{d}: {", ".join(own.sets.of(d))}' for d in system.domains if own.sets.of(d)) or 'all',
         'target labels': 'read' if 'label_b' in system.arrays and _real(own.sets.b, made) else 'not read',
         'folds': f'{own.fold.of or "none"}' + ', stratified' * bool(own.fold.of and own.fold.strata),
         'length': _length(own.train),
@@ -216,15 +216,15 @@ def facts(own: ConfigDict, made: Sequence[str]) -> dict[str, str]:
         'augmentation': _augmentation(own.augment),
         'segmentation loss': own.loss.segmentation,
         'weights of classes': ', '.join(f'{w:g}' for w in own.loss.class_weights) or 'all 1',
-        'Adam': 'b1 {b1:g}, b2 {b2:g}'.format(**in_game(dict(own.optimizer), 'dis' in system.method.pays)),
+        'Adam': 'b1 {b1:g}, b2 {b2:g}'.format(**in_game(vars(own.optimizer), 'dis' in system.method.pays)),
     }
     if own.data.cut_about == 'lesion':
         found['cut'] = 'about the largest tumour; scans without labels about one half of the body'
     for player, bill in system.method.pays.items():
         letter = players[player]
         found[f'weights of {letter}'] = ', '.join(f'{term} {weight:g}' for term, weight in sorted(bill.items()))
-        found[f'rate of {letter}'] = f'{own.rate[KIND[player]]:g}'
-        found[letter] = _network(own[KIND[player]], system, player)
+        found[f'rate of {letter}'] = f'{getattr(own.rate, KIND[player]):g}'
+        found[letter] = _network(getattr(own, KIND[player]), system, player)
     if 'dis' in system.method.pays:
         found |= {'adversarial loss': own.loss.adversarial, 'cycle loss': own.loss.cycle}
         found['image pool'] = str(own.history)
@@ -243,8 +243,8 @@ def _length(train) -> str:
 def _augmentation(augment) -> str:
     told = [f'cut to {" x ".join(map(str, augment.window))}'] if augment.window else []
     told += [f'crop {augment.crop:g}'] if augment.crop < 1 else []
-    amounts = ('shift', 'rotate', 'scale', 'brightness', 'contrast')
-    told += [f'{name} {augment[name]:g}' for name in amounts if augment[name]]
+    amounts = ('shift', 'rotate', 'scale', 'brightness', 'contrast', 'fourier')
+    told += [f'{name} {getattr(augment, name):g}' for name in amounts if getattr(augment, name)]
     told += [f'flip {augment.flip}'] if augment.flip else []
     told += [f'gamma {augment.gamma:g}'] if augment.gamma != 1 else []
     return ', '.join(told) or 'none'
@@ -253,7 +253,7 @@ def _augmentation(augment) -> str:
 def _network(described, system, player) -> str:
     """Architecture, width, and the parameters of the player's first network."""
     name = sorted(system.method.networks(_terms())[player])[0]
-    more = [f'{described[field]} {field}' for field in ('blocks', 'levels', 'layers') if described.get(field)]
+    more = [f'{value} {field}' for field in ('blocks', 'levels', 'layers') if (value := getattr(described, field))]
     count = f'{_parameters(system.networks[name], (1, *system.size, _channels(system, name))):,} parameters'
     return ', '.join([described.architecture, f'width {described.width}', *more, count])
 
@@ -265,7 +265,7 @@ def _terms():
 
 
 def _channels(system, name) -> int:
-    inner = system.method.twins and name.startswith(('s_shared', 's_head'))
+    inner = system.method.twins and names.sees_features(name)
     return system.config.segmentor.width if inner else system.channels
 
 
@@ -297,10 +297,10 @@ def departure(*place: str) -> str:
 @cache
 def rows(name: str) -> dict[tuple, list[str]]:
     """{((field, ours, the paper's, why), ...): the stages of which that is true} of a configuration."""
-    config = importlib.import_module(f'configs.{name}').get_config('records')
+    config = parse(importlib.import_module(f'configs.{name}').get_config('records'))
     found: dict[tuple, list[str]] = {}
     for system, stage, own in trained(config):
-        ours, theirs = facts(own, stages.names(config, system)), stated(name, system, stage)
+        ours, theirs = facts(own, list(config.stages(system)), config.phantom.region), stated(name, system, stage)
         told = []
         for field in (field for field in FIELDS if field in ours):
             value = theirs.get(field, SILENT)

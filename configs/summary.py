@@ -1,12 +1,14 @@
-"""README's table over all systems: what was looked for, what was seen, and how sure that is.
+"""The table over all systems: what was looked for, what was seen, and how sure that is.
 
-    python -m configs.summary       # prints what stands between the two markers in README.md
+    python -m configs.summary           # prints the lines between the two markers in docs/results.md
+    python -m configs.summary README    # and those in README.md, the first claim of some tables
 
 A claim names two rows of a table; every figure is read from the table as it is committed, configs/tables/NAME.md.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import dropwhile, takewhile
 from pathlib import Path
@@ -16,6 +18,7 @@ from synseg_jax.errors import known
 from synseg_jax.evaluation import registry
 
 TABLES = Path(__file__).parent / 'tables'
+IN_README = ('synseg_abdomen_laptop', 'synseg_spleen', 'prostate', 'essnet_liver', 'heart', 'tumor')
 MARKERS = ('<!-- python -m configs.summary -->\n', '<!-- end of the summary -->')
 _BADGES = re.compile(r'(?: \((?:not run|reference|reads target labels|transductive)\))+$')
 _BESIDE = ('median', 'over seeds', 'paper')  # columns that belong to the measure before them
@@ -165,21 +168,46 @@ def _short(value: float) -> str:
     return f'{value:.3f}'.removeprefix('0')
 
 
-def lines() -> Iterator[str]:
-    """The summary in Markdown."""
-    found = {claim.table: read((TABLES / f'{claim.table}.md').read_text(encoding='utf-8')) for claim in CLAIMS}
+def lines(folder: str = '../configs/tables') -> Iterator[str]:
+    """The whole summary in Markdown; links begin with the folder of the tables."""
+    found = _read(CLAIMS)
     yield '| table | looked for | seen | how sure |'
     yield '|---|---|---|---|'
     before = ''
     for claim in CLAIMS:
-        place = f'[`{claim.table}`](configs/tables/{claim.table}.md): {claim.source}'
+        place = f'{_link(claim, folder)}: {claim.source}'
         yield f'| {place if claim.table != before else ""} | {line(claim, found[claim.table])} |'
         before = claim.table
+    yield from _changes(found)
+
+
+def short_lines(folder: str = 'configs/tables') -> Iterator[str]:
+    """The first claim of the tables that README shows."""
+    first = {claim.table: claim for claim in reversed(CLAIMS)}
+    chosen = [first[name] for name in IN_README]
+    found = _read(chosen)
+    yield '| paper | looked for | seen | how sure |'
+    yield '|---|---|---|---|'
+    for claim in chosen:
+        yield f'| [{claim.source}]({folder}/{claim.table}.md) | {line(claim, found[claim.table])} |'
+    yield from _changes(found)
+
+
+def _changes(found: Mapping[str, Table]) -> Iterator[str]:
+    """Which tables are older than a change that alters results."""
     for day in sorted({table.before for table in found.values()} - {''}):
         later = ', '.join(f'`{name}`' for name, table in found.items() if table.rows and table.before != day)
         yield ''
         yield f'{f"All but {later}" if later else "All"} were trained before the change of {day} that they tell of.'
 
 
+def _read(claims: Iterable[Claim]) -> dict[str, Table]:
+    return {claim.table: read((TABLES / f'{claim.table}.md').read_text(encoding='utf-8')) for claim in claims}
+
+
+def _link(claim: Claim, folder: str) -> str:
+    return f'[`{claim.table}`]({folder}/{claim.table}.md)'
+
+
 if __name__ == '__main__':
-    print(*lines(), sep='\n')
+    print(*(short_lines() if sys.argv[1:] == ['README'] else lines()), sep='\n')

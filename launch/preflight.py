@@ -1,7 +1,7 @@
-"""One line about what a task of a Slurm job sees, before the training starts; exit code 2 if that cannot work.
+"""Check of a Slurm task before training: prints its devices, or an error with exit code 2.
 
 Usage:
-    srun python launch/preflight.py HOST     # where the tasks will meet
+    srun python launch/preflight.py HOST     # the host of the coordinator
 """
 
 import os
@@ -10,15 +10,15 @@ import sys
 
 
 def fault(host: str) -> str:
-    """What is wrong with this task, or nothing; prints where it runs and what it sees."""
+    """The error of this task, or '' after printing its host and devices."""
     rank, tasks, local = (os.environ[f'SLURM_{name}'] for name in ('PROCID', 'NTASKS', 'LOCALID'))
-    asked = int(os.environ.get('SLURM_GPUS_ON_NODE') or 0)
+    gpus_on_node = int(os.environ.get('SLURM_GPUS_ON_NODE') or 0)
     task = f'task {rank} of {tasks} on {socket.gethostname()}'
     try:
         socket.getaddrinfo(host, None)
     except OSError as error:
-        return f'{task} cannot find {host}, where the tasks meet: {error.strerror}'
-    os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # of the memory, for a look
+        return f'{task} cannot resolve the coordinator {host}: {error.strerror}'
+    os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # listing devices needs no memory
     try:
         import jax
 
@@ -27,11 +27,11 @@ def fault(host: str) -> str:
         devices = jax.local_devices()
     except Exception as error:
         return f'{task} cannot start JAX: {(str(error) or repr(error)).strip().splitlines()[0]}'
-    seen = f'{len(devices)} {devices[0].platform} device(s), {devices[0].device_kind}'
-    wanted = 1 if asked and tasks != '1' else asked
-    if wanted and (devices[0].platform != 'gpu' or len(devices) != wanted):
-        return f'{task} sees {seen}, not the {wanted} GPU(s) asked for; is jax[cuda12] or jax[cuda13] installed?'
-    print(f'{task}: {seen}', flush=True)
+    found = f'{len(devices)} {devices[0].platform} device(s), {devices[0].device_kind}'
+    requested = 1 if gpus_on_node and tasks != '1' else gpus_on_node
+    if requested and (devices[0].platform != 'gpu' or len(devices) != requested):
+        return f'{task} sees {found}, not the {requested} requested GPU(s); is jax[cuda12] or jax[cuda13] installed?'
+    print(f'{task}: {found}', flush=True)
     return ''
 
 

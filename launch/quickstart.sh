@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains SynSeg-Net and its segmentor without adaptation on the embedded phantom: about 10 minutes on 2 CPU cores.
-# Results, pictures and checkpoints: runs/quickstart.  Extra arguments go to synseg_jax.main.
+# Trains SynSeg-Net and a segmentor without adaptation on the embedded phantom: about 10 minutes on 2 CPU cores.
+# Results, figures and checkpoints are in runs/quickstart.  Arguments go to synseg_jax.main.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lints and tests the project in a virtual environment of its own (.venv; PYTHON chooses the interpreter), in JOBS
-# processes, default 2.  --quick leaves out the slow tests; other arguments go to pytest.
+# Lints and tests the project in its virtual environment (VENV, default .venv; made with PYTHON), in JOBS processes
+# (default 2).  --quick skips the slow tests; other arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "${1:-}" != --quick ] || set -- -m 'not slow' "${@:2}"

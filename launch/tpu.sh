@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU slice: copies the project to its workers, installs it there and starts a process on each.
+# Trains on a Cloud TPU slice: copies the project to all workers, installs it, and starts one process per worker.
 #     bash launch/tpu.sh NAME ZONE --config=configs/prostate_ssim.py:/mnt/records/prostate --workdir=/mnt/runs/prostate
-# Records and workdir belong on a disk that all workers mount.  PYTHON is the workers' interpreter, 3.11 or newer.
-# A lost connection does not stop the workers; this does, and lets them save:
+# Records and workdir must be on a disk that all workers mount.  PYTHON is the workers' interpreter, 3.11 or newer.
+# A lost connection does not stop the workers.  To stop them with a checkpoint:
 #     gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all --command='pkill --full "[s]ynseg_jax.main"'
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,3 +1,3 @@
-"""Segment a modality that nobody has labelled, by learning to translate scans into it."""
+"""Segmentation of an unlabelled imaging modality by unpaired translation from a labelled one, in JAX."""
 
 __version__ = '0.1.0'

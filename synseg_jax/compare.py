@@ -1,18 +1,18 @@
-"""Set systems side by side as a paper's table does: train what has not run, measure every row, write one report.
+"""Compare systems in a table, as in a paper: train the missing rows, evaluate all, write one report.
 
 Usage:
     python -m synseg_jax.compare --table=configs/tables/synseg_spleen.py
     python -m synseg_jax.compare --table=configs/tables/synseg_spleen.py:records/spleen --rows=synseg
     python -m synseg_jax.compare --table=configs/tables/context_seeds.py --seeds=3
 
-Without data after the colon a table is made at demonstration scale on the embedded phantom.  Every row trains in a
-process of its own, one after another; --rows trains some alone, so that a cluster can take them one by one, and
---rows=none only writes the report.  An interrupted comparison goes on where it was.  The report (report.html,
-report.md, table.csv, cases.csv) marks rows that have not run.  Single fields: --table.train.batch=8.
+Without data after the colon a table runs at demonstration scale on the embedded phantom.  Every row trains in its own
+process, one after another; --rows trains only some, e.g. one per cluster job, and --rows=none only writes the report.
+An interrupted comparison resumes.  The report (report.html, report.md, table.csv, cases.csv) marks rows that have not
+run.  Single fields: --table.train.batch=8.
 
---seeds=3 trains every row three times, from its seed and the two after it: weights, order of the data and
-augmentation change, subjects do not.  The first lie in the workdir itself, the others in seed1 and seed2 of it, which
-are workdirs too.
+--seeds=3 trains every row with three consecutive seeds: initial weights, order of the data and augmentation change,
+subjects do not.  The first seed trains in the workdir itself, the others in its subfolders seed1 and seed2, which are
+workdirs too.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from synseg_jax.cli import command
@@ -31,38 +30,40 @@ from synseg_jax.errors import InputError, known
 from synseg_jax.formats import outputs
 from synseg_jax.reports import report, unpaired
 from synseg_jax.reports.comparison import Report
-from synseg_jax.runs.comparison import in_order, measures, pictures, rows, stored, train_missing
+from synseg_jax.runs.comparison import measures, pictures, rows, stored, train_missing
 from synseg_jax.runs.repeats import repeats
 from synseg_jax.runs.results import RESULTS, Results
+from synseg_jax.specification.parse import parse
+from synseg_jax.specification.table import Table
 
 FLAGS = (
     config_flag('table', required=True),
-    Flag('rows', 'Systems to train, by name; all unless given; none: only write the report.', [], flags.DEFINE_list),
-    Flag('seeds', 'Train every row from so many seeds.', 1, partial(flags.DEFINE_integer, lower_bound=1)),
-    Flag('workdir', 'Folder for all rows; default: runs/tables/<the table says>.'),
+    Flag('rows', 'Systems to train, by name; default: all; none: only write the report.', [], flags.DEFINE_list),
+    Flag('seeds', 'Number of seeds to train every row with.', 1, partial(flags.DEFINE_integer, lower_bound=1)),
+    Flag('workdir', 'Folder for all rows; default: runs/tables/<table.runs>.'),
 )
 
 
-def unpaired_sets(table: ConfigDict) -> tuple[str, ...]:
-    """The words for the two sets on which each system is tested against itself; none where a table asks for no test."""
-    names = tuple(table.get('unpaired', ()))
+def unpaired_sets(table: Table) -> tuple[str, ...]:
+    """Titles of the two sets compared by an unpaired test (table.unpaired); () without such a test."""
+    names = table.unpaired
     if len(set(names)) not in (0, 2) or len(names) > 2:
         raise InputError(f'table.unpaired {names}: name two of the sets of its rows, or none')
     shown = {row.set for row in table.rows.values()}
-    return tuple(dict(table.sets).get(known('set (table.unpaired)', name, shown), name) for name in names)
+    return tuple(table.sets.get(known('set (table.unpaired)', name, shown), name) for name in names)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Compare the systems of a table; the exit code."""
+    """Compare the systems of a table; returns the exit code."""
     return command.run(train_and_report, FLAGS, argv)
 
 
 def train_and_report(options: Options) -> None:
-    """Trains the rows that have not run and writes the report."""
-    config = options.table
-    if 'table' not in config:
-        raise InputError('--table names a configuration without a table; configs/tables/ has those with one')
-    systems = list(dict.fromkeys(row.system for row in in_order(config.table)))
+    """Train the rows that have not run, and write the report."""
+    config = parse(options.table)
+    if not config.table.rows:
+        raise InputError(f'--table={options.config_file}: it has no table; choose one of configs/tables/')
+    systems = list(dict.fromkeys(row.system for row in config.table.in_order()))
     chosen = [] if options.rows == ['none'] else [known('row', name, systems) for name in options.rows or systems]
     workdir, compared = Path(options.workdir or Path('runs/tables') / config.table.runs), unpaired_sets(config.table)
     outputs.check(workdir, [config.data_dir] if config.data_dir else [], flag='workdir')
@@ -75,7 +76,7 @@ def train_and_report(options: Options) -> None:
     notes = [*unpaired.notes(made, compared, table.organs[0], table.measures)]
     notes += [f'{name} stopped with exit code {code}; run it again to see why' for name, code in failed.items()]
     written = Report(
-        table.title, table.source, tuple(table.organs), measures(config), table.reference, made, notes,
+        table.title, table.source, table.organs, measures(config), table.reference, made, notes,
         versions(), sum(times), pictures(config, made, workdir, folder),
     )  # fmt: skip
     report.write(written, folder)

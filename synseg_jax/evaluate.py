@@ -1,11 +1,10 @@
-"""Measures predicted label maps against references: Dice, surface distances in mm, tables and boxplots.
+"""Evaluate predicted label maps against references: Dice, surface distances in mm, tables and boxplots.
 
-Reads two folders of label maps that are named by case (`case_01.nii.gz` in both), on the same grid, and writes
-`cases.csv`, `summary.json` and `boxplots.png`.  The references may be an nnU-Net dataset too.  Classes are named by the
-`dataset.json` in the folder of the predictions, and in that of the references or its parent, or by --labels for the
-references; they match by name, whatever their values, and those that only one side knows are left out.  Where one
-side alone has names they are taken for both; without any, classes are the numbers that occur in the files.  Cases are
-matched as everywhere: x.nii.gz, x_0000.nii.gz, x_label.nii.gz and x.seg.nrrd are case x.
+Reads two folders of label maps on the same grid, matched by case (x.nii.gz, x_0000.nii.gz, x_label.nii.gz and
+x.seg.nrrd are case x), and writes `cases.csv`, `summary.json` and `boxplots.png`.  The references may also be an
+nnU-Net dataset.  Classes are named by the `dataset.json` of the predictions, and by that of the references or of the
+folder above, or --labels.  They are matched by name, whatever their values; classes of only one side are left out.  If
+only one side has names, they count for both; without names, classes are the values in the files.
 
 Example:
   python -m synseg_jax.evaluate --predictions=runs/ct --references=/data/Dataset001_Abdomen/labelsTs --output=measures
@@ -30,19 +29,19 @@ FLAGS = (
     Flag('predictions', 'Folder of predicted label maps.', required=True),
     Flag('references', 'Folder of reference label maps.', required=True),
     Flag('output', 'Folder for cases.csv, summary.json and boxplots.png.', required=True),
-    Flag('labels', 'liver:6,kidneys:2+3, the classes of the references by their values.'),
-    Flag('partial', 'Measure the cases that are predicted; references may be without.', False, flags.DEFINE_bool),
+    Flag('labels', 'Classes and label values of the references, e.g. liver:6,kidneys:2+3.'),
+    Flag('partial', 'Allow references without prediction; they are left out.', False, flags.DEFINE_bool),
 )
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure predicted label maps against references; the exit code."""
+    """Evaluate predicted label maps against references; returns the exit code."""
     return command.run(measure, FLAGS, argv)
 
 
 def measure(options: Options) -> None:
-    """Measure the folder that --predictions names, and print the table."""
-    labels = class_names.parsed(options.labels) if options.labels else None
+    """Evaluate the folder given by --predictions, write the results and print the table."""
+    labels = class_names.parse(options.labels) if options.labels else None
     _check_output(Path(options.output), Path(options.predictions), Path(options.references))
     cases, summarised = evaluate_folder(options.predictions, options.references, labels, partial=options.partial)
     write(options.output, cases, summarised)
@@ -50,7 +49,7 @@ def measure(options: Options) -> None:
 
 
 def _check_output(output: Path, predictions: Path, references: Path) -> None:
-    """InputError where measures would be written among label maps."""
+    """Raise InputError if results would be written among label maps."""
     folders = [predictions, references, *(references / part for part in PARTS)]
     outputs.check(output, folders, [path for folder in folders if folder.is_dir() for path in folder.iterdir()])
 

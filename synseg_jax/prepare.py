@@ -1,20 +1,20 @@
-"""Write scans as records of normalised slices, with a manifest that says what was done.
+"""Prepare scans for training: records of normalised slices or volumes, and a manifest.
 
 Usage:
     python -m synseg_jax.prepare --config=configs/synseg_abdomen.py \\
         --source=Dataset101_AbdomenMR --target=Dataset102_AbdomenCT --output=records/abdomen
 
 --source is the labelled modality, --target the other; both are split into train, val and test by subject.
---set=name=FOLDER:domain:role (repeatable; domain a or b) adds a whole folder in one role.
-Target labels are not opened unless data.target_labels is True.
+--set=name=FOLDER:domain:role (repeatable; domain a or b) adds a whole folder as train, val or test.
+Target labels are not read unless data.target_labels is True.
 
-A folder may be nnU-Net raw, a task of the Medical Segmentation Decathlon, images/ beside labels/ or masks/, or a
-download of CHAOS, PROSTATEx, NCI-ISBI 2013, NSCLC-Radiomics, MM-WHS 2017 or BTCV as it unpacks; a wrong one is told
-which trees are expected.  Where it holds several sequences, FOLDER#word names one, e.g. Train_Sets/MR#T2SPIR.
-Scans are NIfTI, NRRD, MetaImage or folders of DICOM, labels these or RTSTRUCT.
+A folder may be an nnU-Net raw dataset, a task of the Medical Segmentation Decathlon, images/ with labels/ or masks/, or
+an unpacked download of CHAOS, PROSTATEx, NCI-ISBI 2013, NSCLC-Radiomics, MM-WHS 2017 or BTCV.  If it holds several
+sequences, FOLDER#name selects one, e.g. Train_Sets/MR#T2SPIR.  Scans are NIfTI, NRRD, MetaImage or DICOM series, labels
+also RTSTRUCT.
 
-Classes are matched by name, whatever numbers each set gives them.  Where nothing in the folder names them, or
-otherwise than wanted (each flag repeatable, for every set):
+Classes are matched by name, whatever their label values in each set.  To name channel and classes of a folder that does
+not, or to override its names (repeatable, per set):
 
     --channel=target=CT --labels=source=background:0,liver:6,kidneys:2+3 --labels=target=tumour:GTV-1*
 """
@@ -30,8 +30,8 @@ from synseg_jax.cli.options import Flag, Options, config_flag
 from synseg_jax.formats import outputs
 from synseg_jax.preparation.records_table import table
 from synseg_jax.preparation.sets import SETS, given
-from synseg_jax.preparation.settings import settings_of
 from synseg_jax.preparation.write_records import prepare
+from synseg_jax.specification.parse import parse_data
 
 FLAGS = (
     config_flag(required=True, data=('output',)),
@@ -42,15 +42,15 @@ FLAGS = (
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the records of sets of scans; the exit code."""
+    """Prepare sets of scans; returns the exit code."""
     return command.run(write_records, FLAGS, argv)
 
 
 def write_records(options: Options) -> None:
-    """Prepare the scans that the flags name, and print the table of what was written."""
+    """Prepare the scans given by the flags, and print a table of the records."""
     sets = given(options)
     outputs.check(Path(options.output), [scans.folder for scans in sets])
-    manifest = prepare(sets, options.output, settings_of(options.config), options.overwrite)
+    manifest = prepare(sets, options.output, parse_data(options.config), options.overwrite)
     Console().print(table(manifest))
 
 

@@ -1,20 +1,20 @@
-"""Turn scans into the other modality: synthetic target scans that carry the source's labels.
+"""Translate scans into the other modality: synthetic target scans with the labels of the source.
 
 Usage:
     python -m synseg_jax.synthesize --workdir=runs/abdomen --input=Dataset101_AbdomenMR --output=Dataset201_SyntheticCT
     nnUNetv2_plan_and_preprocess -d 201 --verify_dataset_integrity
 
---input is a labelled dataset of the source modality in any layout that synseg_jax.prepare reads, or scans of an nnU-Net
-dataset; their labels come along, numbered as the system's classes are.  Where nothing in it names its labels,
---labels=liver:6,kidneys:2+3 does.  --real=FOLDER adds the labelled scans of a dataset of the target modality, whose
-labels --real_labels may name.  Synthetic scans lie on the grid of their source, in Hounsfield units where the target is
-CT, else in its typical range, as float32 where int16 would be too coarse or too small; the output is a raw dataset for
-nnU-Net v2.  Scans that cannot be translated are named at the end, with exit code 2; all others are written.
+--input is a labelled dataset of the source modality in any layout of synseg_jax.prepare, or scans of an nnU-Net
+dataset.  Its labels are written with the class indices of the system; --labels=liver:6,kidneys:2+3 names them if the
+dataset does not.  --real=FOLDER adds the labelled scans of a dataset of the target modality, with --real_labels
+likewise.  Synthetic scans are on the grid of their source, in Hounsfield units if the target is CT, else in its typical
+range; int16, or float32 where int16 would lose range or resolution.  The output is a raw dataset for nnU-Net v2.  Scans
+that cannot be translated are listed at the end, with exit code 2; all others are written.
 
---straighten resamples scans of a tilted gantry, linearly, and their labels, by the nearest voxel, onto a grid without
-its shear, which ITK, 3D Slicer and nnU-Net need.
+--straighten resamples sheared scans (gantry tilt) linearly, and their labels by nearest neighbour, to an orthogonal
+grid, as ITK, 3D Slicer and nnU-Net need.
 
---format=scans writes the scans alone, CASE.nii.gz, of any scan, folder or DICOM series: no labels are needed.
+--format=scans writes only scans, CASE.nii.gz, from any scan, folder or DICOM series, without labels.
 """
 
 from collections.abc import Sequence
@@ -24,37 +24,37 @@ from absl import flags
 
 from synseg_jax.cli import command
 from synseg_jax.cli.options import Flag, Options
-from synseg_jax.datasets import given
+from synseg_jax.datasets import input_scans
 from synseg_jax.errors import InputError, known
 from synseg_jax.formats import outputs, straight
 from synseg_jax.inference.synthesize_scans import OTHER, labelled_set, synthesize, translate
 from synseg_jax.runs import open_run
 
 FLAGS = (
-    Flag('workdir', 'Folder that synseg_jax.main trained in.', required=True),
+    Flag('workdir', 'Workdir of synseg_jax.main.', required=True),
     Flag('input', 'A labelled dataset, or scans in one; with --format=scans, any scans.', required=True),
     Flag('output', 'Folder to write to; for nnU-Net named DatasetNNN_Name.', required=True),
-    Flag('format', 'nnunet: a raw dataset with labels; scans: the scans alone.', 'nnunet'),
+    Flag('format', 'nnunet: a raw dataset with labels; scans: only scans.', 'nnunet'),
     Flag('real', 'Dataset of the other modality whose labelled scans are added.'),
-    Flag('labels', 'liver:6,kidneys:2+3, the classes of --input by their values.'),
-    Flag('real_labels', 'The same of --real.'),
-    Flag('straighten', 'Write on grids without shear where a gantry was tilted.', False, flags.DEFINE_bool),
-    Flag('system', 'Which system of the run; default: config.chosen.'),
+    Flag('labels', 'Classes and label values of --input, e.g. liver:6,kidneys:2+3.'),
+    Flag('real_labels', 'Classes and label values of --real.'),
+    Flag('straighten', 'Write on orthogonal grids where a gantry was tilted.', False, flags.DEFINE_bool),
+    Flag('system', 'System of the workdir; default: config.chosen.'),
     Flag('domain', 'Modality of the scans: a, the source, or b, the target.', 'a'),
     Flag('unfinished', open_run.UNFINISHED, False, flags.DEFINE_bool),
 )
 
 
 def main(argv: Sequence[str]) -> int:
-    """Translate scans into the other modality; the exit code."""
+    """Translate scans into the other modality; returns the exit code."""
     return command.run(write_scans, FLAGS, argv)
 
 
 def write_scans(options: Options) -> None:
-    """Translate the scans that --input names, and print how many there are."""
+    """Translate the scans given by --input, and print their number."""
     raw, domain = known('format', options.format, ('nnunet', 'scans')) == 'nnunet', options.domain
     if options.real and not raw:
-        raise InputError('--real adds to a dataset for nnU-Net; leave --format=scans out')
+        raise InputError('--real needs --format=nnunet; leave --format=scans out')
     known('domain', domain, OTHER)
     write = straight.writer(options.straighten)
     output = Path(options.output)
@@ -67,7 +67,7 @@ def write_scans(options: Options) -> None:
         print(f'{synthesize(trained, labels, output, domain, added or None, write)} labelled scans in {output}')
     else:
         channel = trained.run.channels[domain]
-        files = {case.id: case.image for case in labels.cases} if labels else given.scans(options.input, channel)
+        files = {case.id: case.image for case in labels.cases} if labels else input_scans.find(options.input, channel)
         print(f'{translate(trained, files, output, domain, labels, write)} synthetic scans in {output}')
 
 

@@ -1,17 +1,17 @@
-"""Check folders of scans before anything is trained on them.
+"""Check datasets before training.
 
 Usage:
     python -m synseg_jax.verify --config=configs/synseg_abdomen.py \\
         --source=Dataset101_AbdomenMR --target=Dataset102_AbdomenCT
 
-The flags are those of synseg_jax.prepare; what is checked is what it would read, and more: whether files are whole,
-labels lie on their scans and hold what is named, whether a scan or a person is in two places, whether scans are of the
-modality that their set is said to be, whether sets have organs in common, and whether these lie on the same side of the
-body in all sets.  Target labels are opened as well, for checking alone.  Every problem is a line that names the file
-and the remedy; exit code 1 if training would be wrong, 0 with warnings alone.
+The flags are those of synseg_jax.prepare.  Checks everything that it reads, and more: files are intact, labels lie on
+the grid of their scan and have only named values, no scan or subject is in two splits, scans are of the modality of
+their set, sets have organs in common, and organs lie on the same side of the body in all sets.  Target labels are read
+too, only for checking.  Every problem is one line with the file and the remedy; exit code 1 for errors that would spoil
+training, 0 for warnings.
 
---repair writes, for every set, a folder --output/SET in the layout of nnU-Net: scans as links, and labels of another
-grid brought onto that of their scan by nearest neighbour.  It says what it changed; the originals stay as they are.
+--repair writes for every set a folder --output/SET in nnU-Net layout: links to the scans, and labels on another grid
+resampled to that of their scan by nearest neighbour.  It prints what it changed; the originals are not changed.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ from rich.console import Console
 from synseg_jax.cli import command
 from synseg_jax.cli.options import Flag, Options, config_flag
 from synseg_jax.errors import InputError
-from synseg_jax.files.capture_warnings import overheard
+from synseg_jax.files.capture_warnings import capture_warnings
 from synseg_jax.formats import outputs
 from synseg_jax.preparation.checks.repair import repair
 from synseg_jax.preparation.checks.survey import survey
 from synseg_jax.preparation.checks.table import table
 from synseg_jax.preparation.sets import SETS, given
-from synseg_jax.preparation.settings import settings_of
+from synseg_jax.specification.parse import parse_data
 
 FLAGS = (
     config_flag(required=True, data=('source', 'target', 'set')),
@@ -40,12 +40,12 @@ FLAGS = (
 
 
 def main(argv: Sequence[str]) -> int:
-    """Check sets of scans; the exit code."""
+    """Check sets of scans; returns the exit code."""
     return command.run(check, FLAGS, argv)
 
 
 def check(options: Options) -> int:
-    """Check the scans that the flags name, and print the table and the problems; 1 if any is an error."""
+    """Check the scans given by the flags, print a table and the problems; returns 1 if any is an error."""
     if options.repair != bool(options.output):
         raise InputError('--repair and --output=FOLDER belong together')
     sets = given(options)
@@ -54,15 +54,15 @@ def check(options: Options) -> int:
     console = Console()
     with console.status('') as status:
         checked, problems = survey(
-            sets, settings_of(options.config), lambda done, of: status.update(f'{done} of {of} scans')
+            sets, parse_data(options.config), lambda done, total: status.update(f'{done} of {total} scans')
         )
     console.print(table(checked, problems))
     for problem in sorted(problems, key=lambda problem: not problem.error):
         print(f'{"error" if problem.error else "warning"}: {problem.text}')
-    if any(one.beside for one in checked) and not options.repair:
-        print('labels that lie on another grid than their scans: --repair --output=FOLDER writes copies that do not')
+    if any(case.beside for case in checked) and not options.repair:
+        print('some labels are not on the grid of their scan: --repair --output=FOLDER writes resampled copies')
     if options.repair:
-        with overheard():  # what was told above
+        with capture_warnings():  # printed above already
             lines = repair(checked, options.output)
         for line in lines:
             print(f'repair: {line}')

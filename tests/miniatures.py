@@ -35,11 +35,13 @@ from ml_collections import ConfigDict  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from synseg_jax.files import read_json  # noqa: E402
-from synseg_jax.preparation.settings import Settings, settings_of  # noqa: E402
 from synseg_jax.preparation.split import Scans  # noqa: E402
 from synseg_jax.preparation.write_records import prepare  # noqa: E402
 from synseg_jax.runs import stages  # noqa: E402
 from synseg_jax.runs.experiment import run  # noqa: E402
+from synseg_jax.specification.data import Data  # noqa: E402
+from synseg_jax.specification.experiment import Experiment  # noqa: E402
+from synseg_jax.specification.parse import parse, parse_data  # noqa: E402
 
 TABLES = sorted(path.stem for path in (ROOT / 'configs' / 'tables').glob('*.py'))
 SHORT = {'.train.steps': 2, '.train.decay_steps': 0, '.train.save_every': 2, '.train.log_every': 1, '.train.devices': 1}
@@ -54,7 +56,7 @@ class Job:
     name: str  # of the configuration
     table: str
     system: str
-    config: ConfigDict
+    config: Experiment
     workdir: Path
 
     @property
@@ -69,7 +71,7 @@ class Job:
         began, log, parts = time.monotonic(), io.StringIO(), []
         try:
             with mock.patch.object(stages, 'folds', _first(folds)), contextlib.redirect_stdout(log):
-                parts += [f'stages {len(stages.names(self.config, self.system))}']
+                parts += [f'stages {len(self.config.stages(self.system))}']
                 parts += [f'folds {len(stages.folds(self.config, self.system))}']
                 run(self.config, self.workdir, Console(file=log, width=200))
             cases = read_json(self.workdir / self.system / 'results.json', '')['cases']
@@ -125,19 +127,19 @@ def jobs(name: str, folder: Path) -> Iterator[Job]:
         config = small(module, folder)
         for system in config.run if table else sorted(set(config.systems) - seen):
             seen.add(system)
-            yield Job(name, table, system, _alone(config, system), folder / 'run')
+            yield Job(name, table, system, _alone(config, system), folder / ('run' if table else 'others'))
     for system in TRANSDUCTIVE.get(name, ()):
         config = small(configuration, folder)
         config.transductive = True
         yield Job(name, '', system, _alone(config, system), folder / 'transductive')
 
 
-def write(name: str, folder: Path, voxels: bool = True) -> tuple[list[Scans], Settings]:
+def write(name: str, folder: Path, voxels: bool = True) -> tuple[list[Scans], Data]:
     """The raw sets of a configuration below `folder`, and the settings to prepare them with."""
     configuration = importlib.import_module(f'configs.{name}')
     config = small(configuration, folder)
     modules = (configuration, *tables_of(configuration).values())
-    return written(folder / 'raw', name, config.data.classes, *modules, voxels=voxels), settings_of(config)
+    return written(folder / 'raw', name, config.data.classes, *modules, voxels=voxels), parse_data(config)
 
 
 def small(module: ModuleType, folder: Path) -> ConfigDict:
@@ -147,10 +149,10 @@ def small(module: ModuleType, folder: Path) -> ConfigDict:
     return config
 
 
-def _alone(config, system) -> ConfigDict:
+def _alone(config, system) -> Experiment:
     own = config.copy_and_resolve_references()
     own.run = (system,)
-    return own
+    return parse(own)
 
 
 def main() -> None:

@@ -208,7 +208,7 @@ def _segmentation(folder: Path) -> Path:
 def _read_segmentation(path: Path) -> dict:
     scan = path.parent.parent / 'scan.nrrd'
     values = {name: number for number, name in enumerate(CLASSES)}
-    label_maps.held(path, scan, scan_file.read(scan))
+    label_maps.present_values(path, scan, scan_file.read(scan))
     return {'labels': label_maps.read(path, scan, values, CLASSES).array}
 
 

@@ -196,7 +196,7 @@ def _contours(folder: Path) -> Path:
 def _read_contours(path: Path) -> dict:
     image, values = path.parent / 'ct', {name: name for name in CLASSES}
     scan = scan_file.read(image)
-    label_maps.held(path, image, scan)
+    label_maps.present_values(path, image, scan)
     rtstruct.referenced(path)
     label_maps.check(path, image, values, CLASSES, scan)
     return {'labels': label_maps.read(path, image, values, CLASSES, scan).array}
@@ -219,7 +219,7 @@ def _pictures(folder: Path) -> Path:
 def _read_pictures(path: Path) -> dict:
     image = path.parent / 'ct'
     scan = scan_file.read(image)
-    label_maps.held(path, image, scan)
+    label_maps.present_values(path, image, scan)
     return {'labels': label_maps.read(path, image, {'liver': 1}, CLASSES[:2], scan).array}
 
 

@@ -20,11 +20,11 @@ from synseg_jax.datasets import layouts
 from synseg_jax.errors import InputError
 from synseg_jax.inference import model_folder
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.preparation.settings import settings_of
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
 from synseg_jax.runs import comparison as compare
 from synseg_jax.runs import results, train_stage
+from synseg_jax.specification.parse import parse_data
 from synseg_jax.training.metrics_log import Table
 
 CONFIG = config_flag(required=True)
@@ -66,7 +66,7 @@ def _read_dataset(folder: Path) -> dict:
                 raise AssertionError(f'leaves the folder for {path}')
     output = folder.parent / 'records'
     shutil.rmtree(output, ignore_errors=True)
-    manifest = prepare([Scans('source', folder, 'a', 'train')], output, settings_of(tiny.config()), progress=False)
+    manifest = prepare([Scans('source', folder, 'a', 'train')], output, parse_data(tiny.config()), progress=False)
     return {'classes': list(manifest.classes), 'cases': _cases(manifest), 'role': manifest.sets['source']['channel']}
 
 
@@ -77,9 +77,7 @@ def _cases(manifest) -> list[str]:
 
 
 def _records(root: Path) -> Path:
-    prepare(
-        [Scans('source', _nnunet(root), 'a', 'train')], root / 'records', settings_of(tiny.config()), progress=False
-    )
+    prepare([Scans('source', _nnunet(root), 'a', 'train')], root / 'records', parse_data(tiny.config()), progress=False)
     return root / 'records'
 
 

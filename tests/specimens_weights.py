@@ -23,7 +23,6 @@ from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference import model_folder
 from synseg_jax.runs import open_run
 from synseg_jax.runs.import_stage import read
-from synseg_jax.specification.resolve import configure
 from synseg_jax.training.checkpoint import Checkpoints
 
 
@@ -34,7 +33,7 @@ def _workdir(root: Path) -> Path:
 
 @cache
 def _system():
-    run = model_folder.Run(Path(), configure(weights.configured('context'), 'synseg'), tiny.CLASSES, {}, {})
+    run = model_folder.Run(Path(), tiny.configure(weights.configured('context'), 'synseg'), tiny.CLASSES, {}, {})
     return run.system, run.system.abstract_state(parallel.mesh(1))
 
 

@@ -12,7 +12,7 @@ from synseg_jax.evaluation.metrics import dice
 from synseg_jax.formats import scan_file
 from synseg_jax.inference.multi_atlas import Atlas, Atlases, carried, fuse, register
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.runs import experiment, open_run
+from synseg_jax.runs import open_run
 
 MM = 4.0
 
@@ -79,7 +79,7 @@ def finished(tmp_path_factory):
     own = {'do': 'atlases', 'sets': {'b': ('target',)}, 'data': {'target_labels': True}}
     config.systems, config.chosen = {'atlases': {**own, 'fold': {'set': 'target', 'of': 2}}}, 'atlases'
     workdir = folder / 'run'
-    return workdir, experiment.run(config, workdir, tiny.quiet()), records
+    return workdir, tiny.run(config, workdir, tiny.quiet()), records
 
 
 def test_results(finished):
@@ -113,4 +113,4 @@ def test_unlabelled_scans_are_no_atlases(finished, tmp_path):
     config = tiny.config(finished[2], data__target_split=(0.5, 0.0, 0.5))
     config.systems, config.chosen = {'atlases': {'do': 'atlases', 'sets': {'b': ('target',)}}}, 'atlases'
     with pytest.raises(InputError, match='stage train: atlases are labelled scans; name such sets in sets.b'):
-        experiment.run(config, tmp_path / 'run', tiny.quiet())
+        tiny.run(config, tmp_path / 'run', tiny.quiet())

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from synseg_jax.batches.augment import Augmentation, augmenter
+from synseg_jax.batches.augment import augmenter
 from synseg_jax.errors import InputError
+from synseg_jax.specification.stage import Augment
 
 SIZE = (16, 12)
 EVERYTHING = {'rotate': 25.0, 'shift': 0.15, 'scale': 0.2, 'crop': 0.8, 'flip': 'rc'}
@@ -35,7 +36,7 @@ def random_images(rows):
 
 
 def changed(batch, seed=0, **fields):
-    apply = augmenter(Augmentation(**fields))
+    apply = augmenter(Augment(**fields))
     return jax.jit(apply)(keys_of(len(batch['a']), seed), batch)
 
 
@@ -46,7 +47,7 @@ def places(batch):
 
 
 def test_off_is_nothing():
-    assert augmenter(Augmentation()) is None
+    assert augmenter(Augment()) is None
 
 
 def test_no_change_is_the_identity():
@@ -145,7 +146,7 @@ def test_every_row_and_domain_has_a_key_of_its_own():
 
 def test_a_row_does_not_see_the_others():
     batch, keys = random_images(4), keys_of(4)
-    apply = jax.jit(augmenter(Augmentation(**EVERYTHING, **SHADES)))
+    apply = jax.jit(augmenter(Augment(**EVERYTHING, **SHADES)))
     whole = apply(keys, batch)
     order = jnp.asarray([2, 0, 3, 1])
     shuffled = apply(keys[order], {name: array[order] for name, array in batch.items()})
@@ -173,6 +174,25 @@ def test_intensity_does_not_move_geometry(fields):
         assert abs(found['a'] - batch['a']).max() <= 0.4 + 1e-6
 
 
+def test_low_frequencies_of_the_target():
+    """FDA: the source takes the amplitudes of low frequencies, keeps all phases and the amplitudes of the others."""
+    waves = np.cos(2 * np.pi * np.arange(SIZE[0]) / SIZE[0])[:, None, None] * np.ones((*SIZE, 1))
+    fine = np.cos(2 * np.pi * 6 * np.arange(SIZE[0]) / SIZE[0])[:, None, None]
+    source, target = 0.3 + 0.1 * waves + 0.05 * fine, 0.5 - 0.2 * waves + 0.2 * fine
+    batch = {'a': source, 'b': target, 'label_a': np.ones(SIZE)}
+    batch = {
+        name: jnp.asarray(array, jnp.int32 if 'label' in name else jnp.float32)[None] for name, array in batch.items()
+    }
+    found = changed(batch, fourier=0.1)  # up to 1 period
+    np.testing.assert_allclose(found['a'][0], 0.5 + 0.2 * waves + 0.05 * fine, atol=1e-5)
+    np.testing.assert_array_equal(found['b'], batch['b'])
+    np.testing.assert_array_equal(found['label_a'], batch['label_a'])
+    np.testing.assert_allclose(changed(batch, fourier=0.05)['a'][0], 0.5 + 0.1 * waves + 0.05 * fine, atol=1e-5)
+    shown = changed(random_images(4), fourier=0.2, window=(8, 8), **SHADES)
+    assert shown['a'].shape == (4, 8, 8, 1) and 0 <= shown['a'].min() and shown['a'].max() <= 1
+    assert 'b' not in changed({'a': batch['a']}, fourier=0.1)
+
+
 def test_window():
     batch = coordinates(16)
     found = changed(batch, window=(8, 4))
@@ -185,11 +205,3 @@ def test_window():
     assert changed(batch, window=SIZE)['a'].shape == batch['a'].shape
     with pytest.raises(InputError, match=r'augment.window \(17, 4\) is larger than the images'):
         changed(batch, window=(17, 4))
-
-
-def test_impossible_fields():
-    for crop in (0.0, 1.5):
-        with pytest.raises(InputError, match=f'augment.crop {crop}: give a share'):
-            Augmentation(crop=crop)
-    with pytest.raises(InputError, match="augment.flip 'x'"):
-        Augmentation(flip='x')

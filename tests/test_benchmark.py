@@ -1,5 +1,6 @@
 """The benchmark times what it says, beside a peer in turn, and its costs are those of the step."""
 
+import dataclasses
 import gzip
 import json
 import time
@@ -15,7 +16,7 @@ from synseg_jax.benchmarks.flops import flops
 from synseg_jax.formats import scan_file
 from synseg_jax.inference import predict_scans
 from synseg_jax.preparation import write_records
-from synseg_jax.specification.resolve import configure
+from synseg_jax.specification.parse import replaced
 from synseg_jax.training.system import System
 
 PEER = """
@@ -30,7 +31,7 @@ print(json.dumps({'seconds_per_step': a.size * a.ngf * a.blocks * a.batch / 1e3}
 
 
 def _system(**changes):
-    return System(configure(tiny.config(**changes), 'synseg'), tiny.CLASSES)
+    return System(tiny.configure(tiny.config(**changes), 'synseg'), tiny.CLASSES)
 
 
 def test_a_step_is_timed_alone_and_fed_by_records():
@@ -59,7 +60,7 @@ def test_the_pipeline_delivers_rows(monkeypatch):
     monkeypatch.setattr(runner, '_read', slowly)
     for one in islice(runner.delivering(0.3), 2):
         assert 22 < one['pipeline_rows_per_s'] <= 40 < one['pipeline_rows_per_cpu_s']
-    runner.system.config.train.workers = 1
+    runner.system = dataclasses.replace(runner.system, config=replaced(runner.system.config, {'train.workers': 1}))
     assert next(runner.delivering(0.1)).keys() == {'pipeline_rows_per_s'}
 
 
@@ -137,7 +138,9 @@ def test_an_epoch_is_as_many_steps_as_its_images_fill(monkeypatch):
 
 def test_the_network_of_one_logit_is_run():
     """The larger of one is known without it, and a compiler would leave the network out."""
-    config = configure(tiny.config(method='supervised', history=0, loss__segmentation='binary_cross_entropy'), 'synseg')
+    config = tiny.configure(
+        tiny.config(method='supervised', history=0, loss__segmentation='binary_cross_entropy'), 'synseg'
+    )
     runner = training_speed.Timing(System(config, ('background', 'liver')))
     params = runner.system.abstract_state(runner.over).params
     seen = jax.ShapeDtypeStruct((2, 32, 32, 1), np.float32)

@@ -2,19 +2,18 @@
 
 import importlib
 import json
-import re
-import shlex
 from pathlib import Path
 
+import documents
 import pytest
 import tiny
 from absl import flags
 
 from synseg_jax.benchmarks import measurement
 from synseg_jax.cli import command
-from synseg_jax.cli.spelling import CONFIGURATIONS, CommandLine
+from synseg_jax.cli.command_line import CONFIGURATIONS, CommandLine
 from synseg_jax.errors import InputError
-from synseg_jax.runs import stages
+from synseg_jax.specification.parse import parse
 
 TINY = str(tiny.ROOT / 'tests' / 'tiny.py')
 FIELDS = {'config.data.size': '(8, 12)', 'config.seed': '3', 'config.train.balanced': 'true', 'config.dtype': 'float64'}
@@ -107,18 +106,11 @@ def test_all_spellings_are_one_request(parsed, name):
         assert config['data']['size'] == [8, 12] and config['train']['balanced']
 
 
-def _documented():
-    """(where, module, arguments) of every command in the documents; what follows a redirection is left out."""
-    for path in (tiny.ROOT / 'README.md', *tiny.ROOT.glob('docs/*.md'), *tiny.ROOT.glob('configs/tables/*.md')):
-        text = path.read_text(encoding='utf-8').replace('\\\n', ' ')
-        for module, line in re.findall(r'python -m ([\w.]+)([^`\n>]*)', text):
-            yield path.name, module, shlex.split(line, comments=True)
-
-
 def test_commands_in_documents_are_taken(parsed, monkeypatch):
     """Their modules, configurations and flags exist, and the parts, systems and stages that a benchmark names."""
     monkeypatch.chdir(tiny.ROOT)
-    for where, module, line in _documented():
+    calls = [(page.name, *call) for page in documents.with_tables() for call in documents.calls(page)]
+    for where, module, line in calls:
         package, _, name = module.rpartition('.')
         assert importlib.util.find_spec(module), (where, module)
         if package == 'synseg_jax':
@@ -134,7 +126,8 @@ def _check_benchmark(told, given):
     assert not told['peer'] or Path(told['peer']).is_file(), given
     if 'system' in given:
         config = importlib.import_module(f'configs.{Path(given["config"].partition(":")[0]).stem}').get_config()
-        assert set(given['stage'].split(',')) <= set(stages.names(config, given['system'])), given
+        config = parse(config)
+        assert set(given['stage'].split(',')) <= set(config.stages(given['system'])), given
 
 
 def test_records_of_every_spelling_are_the_same(tmp_path):

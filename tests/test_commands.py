@@ -1,7 +1,6 @@
 """Every command explains itself, and answers a mistake in one line that names it, with exit code 2 and no debris."""
 
 import importlib.machinery
-import json
 import logging
 import os
 import re
@@ -17,10 +16,9 @@ from absl import flags
 from synseg_jax import main
 from synseg_jax.cli import command as commands
 from synseg_jax.cli.command import LARGE_PAGES, quieten_xla, start, with_large_pages, with_xla
-from synseg_jax.cli.spelling import CONFIGURATIONS
+from synseg_jax.cli.command_line import CONFIGURATIONS
 from synseg_jax.inference import model_folder
 from synseg_jax.runs import experiment
-from synseg_jax.specification.resolve import configure
 
 COMMANDS = sorted(
     path.stem for path in (tiny.ROOT / 'synseg_jax').glob('*.py') if "__name__ == '__main__'" in path.read_text()
@@ -34,20 +32,20 @@ MISTAKES = {
     'config absent': ('main', '--config=none.py', '--config=none.py: no such file'),
     'config absent, flag and value apart': ('main', '--config none.py', '--config=none.py: no such file'),
     'config not Python': ('main', '--config={folder}/bad/bad.py', 'invalid syntax|bad.py'),
-    'unknown field': ('main', TINY + ' --config.train.batc=3', r'--config.train.batc: no such field.*configs/base.py'),
-    'unknown group': ('main', TINY + ' --config.trian.batch=3', r'trian.*configs/base.py'),
+    'unknown field': ('main', TINY + ' --config.train.batc=3', r'--config.train.batc: no such field.*configuration.md'),
+    'unknown group': ('main', TINY + ' --config.trian.batch=3', r'trian.*configuration.md'),
     'wrong type': ('main', TINY + ' --config.train.batch=x', r'config\.train\.batch.*x'),
     'wrong flag': ('main', TINY + ' --wrkdir=x', "'wrkdir'. Did you mean: workdir"),
     'flag without dashes': ('main', TINY + ' workdir=x', "unexpected argument 'workdir=x'; flags are written --name"),
     'unknown method': (
         'main',
         TINY + ':{records} --config.method=synsge',
-        "unknown method 'synsge'; known: cyclegan, shape_consistency, supervised, synseg, synseg_hc, ",
+        "unknown method 'synsge'; known: cut, cyclegan, shape_consistency, supervised, synseg, synseg_hc, ",
     ),
     'unknown loss': (
         'main',
         TINY + ':{records} --config.loss.cycle=l3',
-        "config.loss.cycle='l3': give 'l1' or 'l2' or 'ssim'",
+        "unknown config.loss.cycle 'l3'; known: l1, l2, ssim",
     ),
     'unknown network': (
         'main',
@@ -99,7 +97,7 @@ MISTAKES = {
     'workdir is a file': (
         'main',
         TINY + ':{records} --workdir={mr}/dataset.json',
-        'dataset.json is no folder; choose another',
+        'dataset.json is not a folder; choose another',
     ),
     'prepare without output': ('prepare', TINY, '--output is missing; --help shows an example'),
     'prepare nothing': ('prepare', TINY + ' --output=out', 'no scans: give --source=FOLDER'),
@@ -143,7 +141,7 @@ MISTAKES = {
     'compare without a table': (
         'compare',
         f'--table={tiny.ROOT}/tests/tiny.py:{{records}}',
-        'without a table; configs/tables/ has those with one',
+        'it has no table; choose one of configs/tables/',
     ),
     'benchmark an absent peer': ('benchmark', TINY + ' --peer=none.py --parts=step', 'none.py: no such file'),
     'benchmark another work than the peer': (
@@ -179,11 +177,10 @@ def places(tiny_records, tmp_path_factory):
     (folder / 'bad' / 'bad.py').write_text('def get_config(data=:\n')
     unlabelled = tiny.write_dataset(folder / 'unlabelled', 'CT', 2, labelled=False)
     (folder / 'run').mkdir()
-    config = configure(tiny.config(tiny_records), 'synseg')
+    config = tiny.configure(tiny.config(tiny_records), 'synseg')
     (folder / 'run' / 'stage').mkdir()
     model_folder.Run(folder / 'run' / 'stage', config, tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 1.0)}).save()
-    described = {'config': {'systems': {'synseg': {}}, 'chosen': 'synseg'}, 'systems': {'synseg': ['stage']}}
-    (folder / 'run' / 'run.json').write_text(json.dumps(described))
+    tiny.write_run_json(folder / 'run', systems={'synseg': ['stage']})
     named = {'records': tiny_records, 'mr': tiny_records.parent / 'Dataset_MR', 'unlabelled': unlabelled}
     return {'folder': folder, 'run': folder / 'run', **named}
 
@@ -330,7 +327,7 @@ def test_calls_are_independent(tiny_records, tmp_path, monkeypatch, capsys):
     assert main.main([f'--config={tmp_path}/empty.py']) == 2
     assert main.main(['--help']) == 0
     assert trained == [(3, 'w', ('seed',)), (0, 'v', ())]
-    assert 'empty.py: it has no get_config(data); configs/quickstart.py is an example' in capsys.readouterr().err
+    assert 'empty.py: it has no get_config(data); see configs/quickstart.py' in capsys.readouterr().err
     assert _process() == before
 
 

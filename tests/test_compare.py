@@ -18,6 +18,7 @@ import tiny
 from configs import variants
 from synseg_jax import main
 from synseg_jax.runs import comparison
+from synseg_jax.specification.parse import parse
 
 TABLE = """
 from tests import tiny
@@ -104,7 +105,11 @@ def test_rows_keep_the_tables_order(table, tiny_records):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config(str(tiny_records))
-    assert [row.name for row in comparison.rows(config, table.parent)] == ['SynSeg-Net', 'no adaptation', 'broken']
+    assert [row.name for row in comparison.rows(parse(config), table.parent)] == [
+        'SynSeg-Net',
+        'no adaptation',
+        'broken',
+    ]
 
 
 def test_what_runs_again(compared, tiny_records, tmp_path):
@@ -117,18 +122,20 @@ def test_what_runs_again(compared, tiny_records, tmp_path):
     rows = {name: {'system': name, 'set': 'target', 'name': name, 'reported': {}} for name in ('synseg', 'broken')}
     config.table = variants.table('', '', rows)
     assert begun['train']['steps'] == 4
-    assert comparison.finished(config, workdir, 'synseg') and not comparison.finished(config, workdir, 'broken')
+    assert comparison.finished(parse(config), workdir, 'synseg') and not comparison.finished(
+        parse(config), workdir, 'broken'
+    )
     other = shutil.copytree(workdir, tmp_path / 'run', symlinks=True)  # another row has been run with more steps since
     described = json.loads((other / 'run.json').read_text())
     described['config']['train']['steps'] = 6
     (other / 'run.json').write_text(json.dumps(described))
     longer = copy.deepcopy(config)
     longer.train.steps = 6
-    assert not comparison.finished(longer, other, 'synseg')
+    assert not comparison.finished(parse(longer), other, 'synseg')
     config.table.rows.synseg.set = 'other'
-    assert not comparison.finished(config, workdir, 'synseg')
+    assert not comparison.finished(parse(config), workdir, 'synseg')
     config.table.rows.synseg.set, config.train.steps = 'target', 6
-    assert not comparison.finished(config, workdir, 'synseg')
+    assert not comparison.finished(parse(config), workdir, 'synseg')
 
 
 def test_an_unknown_row(table, tiny_records, tmp_path):

@@ -187,5 +187,5 @@ def test_damaged_pictures(tmp_path):
             refused += 1
     assert refused > 100
     sitk.WriteImage(sitk.GetImageFromArray(masks[1, :, :7]), str(path))
-    with pytest.raises(InputError, match=r'1.png: mask of \(7, 20\) pixels, its slice has \(24, 20\)'):
+    with pytest.raises(InputError, match=r'1.png: mask has \(7, 20\) pixels, its slice \(24, 20\)'):
         label_maps.read(path.parent, tmp_path / 'ct', {'liver': 1}, ('background', 'liver'), scan)

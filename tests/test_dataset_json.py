@@ -83,7 +83,7 @@ def test_fields_that_do_not_matter(tmp_path, changes):
     'text', ['[' * 100_000, '{"labels":' * 100_000, '{', '', '[]', '3', '{"a": 1' + '0' * 5000 + '}']
 )
 def test_no_json_of_a_dataset(tmp_path, text):
-    with pytest.raises(InputError, match=r'dataset\.json: (not readable as JSON|describes no dataset)') as error:
+    with pytest.raises(InputError, match=r'dataset\.json: (invalid JSON|not a dataset description)') as error:
         read_dataset(folder(tmp_path, text))
     assert '\n' not in str(error.value)
     with pytest.raises(InputError, match=r'dataset\.json: '):
@@ -141,7 +141,7 @@ def test_files_that_nnunet_lists(tmp_path):
     assert (case.id, case.image, case.label) == ('b', path / 'raw/b.nii.gz', path / 'raw/b_label.nii.gz')
     listed['b']['images'] = ['../other/b.nii.gz']
     (path / 'dataset.json').write_text(json.dumps({**NNUNET, 'dataset': listed}))
-    with pytest.raises(InputError, match=r"dataset.json: lists '../other/b.nii.gz', no path below its folder; bring"):
+    with pytest.raises(InputError, match=r"dataset.json: lists '../other/b.nii.gz', not a path below its folder; move"):
         read_dataset(path)
 
 

@@ -105,8 +105,8 @@ def test_two_series_in_a_folder(tmp_path):
         InputError, match=r'both: holds 2 series \(#3: 4 files, CT; #7: 4 files, CT\); name one as both#'
     ):
         scan_file.read(folder)
-    assert scan_file.found(tmp_path) == {'both_3': tmp_path / 'both#3', 'both_7': tmp_path / 'both#7'}
-    assert scan_file.kind(tmp_path / 'both#7') == '/' and scan_file.exists(tmp_path / 'both#7')
+    assert scan_file.list_scans(tmp_path) == {'both_3': tmp_path / 'both#3', 'both_7': tmp_path / 'both#7'}
+    assert scan_file.suffix(tmp_path / 'both#7') == '/' and scan_file.exists(tmp_path / 'both#7')
     for number in (3, 7):
         _check(tmp_path / f'both#{number}', _scan(number))
     with pytest.raises(InputError, match='both#5: no DICOM images with series number 5 in it; it has #3, #7'):
@@ -121,7 +121,7 @@ def test_two_series_of_one_number_go_by_their_uid(tmp_path):
             folder.mkdir(exist_ok=True)
             file.rename(folder / f'{name}{file.name}')
         (tmp_path / name).rmdir()
-    assert set(scan_file.found(tmp_path)) == {f'both_{uid}' for uid in uids.values()}
+    assert set(scan_file.list_scans(tmp_path)) == {f'both_{uid}' for uid in uids.values()}
     for seed, uid in enumerate(uids.values()):
         _check(tmp_path / f'both#{uid}', _scan(seed))
 
@@ -135,7 +135,7 @@ def test_what_lies_beside_a_series_does_no_harm(series):
     (folder / 'notes.txt').write_text('no DICOM')
     (folder / 'DICOMDIR').write_bytes(files[0].read_bytes())
     _check(folder, array)
-    assert scan_file.found(folder.parent) == {'ct': folder}
+    assert scan_file.list_scans(folder.parent) == {'ct': folder}
 
 
 def test_a_tilted_gantry_is_said_and_placed(tmp_path, caplog):

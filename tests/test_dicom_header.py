@@ -79,7 +79,7 @@ def test_a_slice_without_its_size(series, missing, name):
     for read in (scan_file.read, scan_file.grid):
         with pytest.raises(InputError, match=f'{name}: {missing} missing, an image cut short'):
             read(folder)
-    assert scan_file.found(folder.parent) == {'ct': folder}  # so that it is refused, not forgotten
+    assert scan_file.list_scans(folder.parent) == {'ct': folder}  # so that it is refused, not forgotten
 
 
 OTHERS = {  # by SOP class or modality, and whether an image should be there
@@ -246,7 +246,7 @@ def test_series_of_odd_names(tmp_path):
         'eeeee': {'SeriesNumber': 8, 'SeriesInstanceUID': None},
     }
     _two_series(tmp_path / 'both', **odd)
-    found = scan_file.found(tmp_path)
+    found = scan_file.list_scans(tmp_path)
     assert set(found) == {'both_.._1_2+0', 'both_.._1_2+1', 'both_C_a_b_7', 'both_7', 'both_8'}
     assert {path.parent for path in found.values()} == {tmp_path}
     values = {name: scan_file.read(path).array.max() for name, path in found.items()}

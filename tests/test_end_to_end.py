@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import nibabel as nib
@@ -13,10 +14,10 @@ from matplotlib.image import imread
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation.metrics import MEASURES
 from synseg_jax.phantom.abdomen import CLASSES
-from synseg_jax.preparation.settings import settings_of
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
-from synseg_jax.runs import experiment, train_stage
+from synseg_jax.runs import train_stage, workdir_files, workdir_page
+from synseg_jax.specification.parse import parse_data
 
 STEPS = 6
 NUMBERS = {'mean', 'median', 'std', 'n'}
@@ -40,7 +41,7 @@ def finished(tmp_path_factory):
     """(workdir, results, what was said) of a bare run."""
     workdir = tmp_path_factory.mktemp('bare') / 'run'
     console = tiny.quiet()
-    results = experiment.run(_config(), workdir, console)
+    results = tiny.run(_config(), workdir, console)
     return workdir, results, console.file.getvalue()
 
 
@@ -63,6 +64,25 @@ def test_results(finished):
             assert 0 <= measures['dice']['mean'] <= 1 and measures['dice']['n'] == 1
         assert all(mean[name].keys() == NUMBERS for name in MEASURES)
     assert 'target, test scans' in said and 'source_only' in said and 'results.json' in said
+
+
+def test_every_file_of_a_workdir_is_documented(finished):
+    """With the fields of every JSON file."""
+    workdir = finished[0]
+    parts = {'*': '.+', '.': r'\.', **dict.fromkeys(('SYSTEM', 'STAGE', 'DIGEST', 'SET'), '[^/]+')}
+    names = [
+        re.sub(r'SYSTEM|STAGE|DIGEST|SET|[.*]', lambda part: parts[part[0]], name) for name in workdir_files.WORKDIR
+    ]
+    known = {name.rpartition('/')[2]: set() for name in (*workdir_files.MORE, *workdir_page.SCHEMAS)}
+    for name, kind in workdir_page.SCHEMAS.items():
+        known[name.rpartition('/')[2]] |= workdir_page.fields_of(kind).keys()
+    for name, fields in workdir_files.MORE.items():
+        known[name.rpartition('/')[2]] |= fields.keys()
+    for path in (path for path in workdir.rglob('[!.]*') if path.is_file()):
+        place = path.relative_to(workdir).as_posix()
+        assert any(re.fullmatch(name, place) for name in names), place
+        if path.name in known:
+            assert json.loads(path.read_text()).keys() <= known[path.name], place
 
 
 @pytest.mark.parametrize('system', ['synseg', 'source_only'])
@@ -97,7 +117,7 @@ def test_again_without_training(finished, monkeypatch):
 
     monkeypatch.setattr(train_stage.pipeline, 'batches', refuse)
     console = tiny.quiet()
-    again = experiment.run(_config(), workdir, console)
+    again = tiny.run(_config(), workdir, console)
     assert again['systems'] == results['systems']
     assert console.file.getvalue().count(f'done: {STEPS} steps') == 2
 
@@ -108,7 +128,7 @@ def test_again_without_training(finished, monkeypatch):
 def test_another_phantom_in_the_same_place_is_refused(finished, field, value):
     name = field.replace('__', '.')
     with pytest.raises(InputError, match=rf'was begun with {name}='):
-        experiment.run(_config(**{field: value}), finished[0], tiny.quiet())
+        tiny.run(_config(**{field: value}), finished[0], tiny.quiet())
 
 
 def _networks(workdir):
@@ -130,7 +150,7 @@ def test_target_labels_change_nothing(finished, tmp_path):
     for path in labels:
         path.write_bytes(b'no label map at all')
     config = _config()
-    manifest = prepare(sets, tmp_path / 'records', settings_of(config), progress=False)
+    manifest = prepare(sets, tmp_path / 'records', parse_data(config), progress=False)
     for file in (finished[0] / 'records').glob('*.array_record'):
         assert (tmp_path / 'records' / file.name).read_bytes() == file.read_bytes()
     (tested,) = manifest.role('target', 'test')['cases']
@@ -138,7 +158,7 @@ def test_target_labels_change_nothing(finished, tmp_path):
     content = json.loads((tmp_path / 'records' / 'manifest.json').read_text())
     content['sets']['target']['roles']['test']['cases'] = [{**tested, 'label': None}]
     (tmp_path / 'records' / 'manifest.json').write_text(json.dumps(content))
-    results = experiment.run(_config(tmp_path / 'records'), tmp_path / 'run', tiny.quiet())
+    results = tiny.run(_config(tmp_path / 'records'), tmp_path / 'run', tiny.quiet())
     assert results['systems'] == {'synseg': {}, 'source_only': {}}
     found, expected = _networks(tmp_path / 'run'), _networks(finished[0])
     assert found == expected and all(len(sums) > 20 for sums in found.values())
@@ -151,9 +171,9 @@ def test_damaged_test_labels_are_named(finished, tmp_path):
     sound = label.read_bytes()
     label.write_bytes(b'no label map at all')
     with pytest.raises(InputError, match=label.name):
-        experiment.run(_config(), workdir, tiny.quiet())
+        tiny.run(_config(), workdir, tiny.quiet())
     label.write_bytes(sound)
-    assert experiment.run(_config(), workdir, tiny.quiet())['systems'] == results['systems']
+    assert tiny.run(_config(), workdir, tiny.quiet())['systems'] == results['systems']
 
 
 def _case(workdir):

@@ -18,7 +18,6 @@ from synseg_jax.exchange.tensors import read_tensors, write_tensors
 from synseg_jax.exchange.torch_weights import to_torch
 from synseg_jax.inference import model_folder, trained_model
 from synseg_jax.runs import open_run
-from synseg_jax.specification.resolve import configure
 
 PUBLISHED = {'g_ab': 'G_A', 'g_ba': 'G_B', 'd_b': 'D_A', 'd_a': 'D_B', 's_b': 'Seg_A'}
 
@@ -76,7 +75,7 @@ def test_the_card_names_no_place_and_nobody(tmp_path):
     config.data_dir, config.sets.a = '/data/hospital', ('anna',)
     place = tmp_path / 'hospital'
     run = model_folder.Run(
-        place, configure(config, 'synseg'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 700.0)}
+        place, tiny.configure(config, 'synseg'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 700.0)}
     )
     place.mkdir()
     export(trained_model.Trained(run, tiny.first_state().params), tmp_path / 'out')

@@ -32,7 +32,7 @@ def test_json_may_begin_with_a_byte_order_mark(tmp_path):
 @pytest.mark.parametrize('content', [b'', b'{', b'[' * 100_000, b'"\xff"'])
 def test_what_is_no_json_is_named_with_the_remedy(tmp_path, content):
     (tmp_path / 'a.json').write_bytes(content)
-    with pytest.raises(InputError, match=r'a\.json: not readable as JSON \(.+\); train again'):
+    with pytest.raises(InputError, match=r'a\.json: invalid JSON \(.+\); train again'):
         read_json(tmp_path / 'a.json', 'train again')
 
 
@@ -149,7 +149,7 @@ def test_who_waits_for_a_lock_may_give_up(tmp_path):
 
 def test_a_link_is_no_lock(tmp_path):
     (tmp_path / '.lock').symlink_to(tmp_path / 'theirs')
-    with pytest.raises(InputError, match='lock: is a link'), exclusive_lock(tmp_path / '.lock'):
+    with pytest.raises(InputError, match='symbolic link; remove it'), exclusive_lock(tmp_path / '.lock'):
         pass
     assert names(tmp_path) == ['.lock']
 
@@ -159,5 +159,5 @@ def test_json_is_read_from_files_alone(tmp_path, kind):
     """A pipe would be waited for, and a device never ends."""
     path = tmp_path / 'dataset.json'
     {'folder': path.mkdir, 'pipe': lambda: os.mkfifo(path), 'device': lambda: path.symlink_to('/dev/zero')}[kind]()
-    with pytest.raises(InputError, match='dataset.json: a folder, pipe or device, no file; repair it'):
+    with pytest.raises(InputError, match='dataset.json: not a regular file; repair it'):
         read_json(path, 'repair it')

@@ -30,7 +30,7 @@ def test_nifti_files_against_nibabel(shared):
     for path in sorted((shared / 'data/formats').rglob('*.nii.gz')):
         image = nib.load(path)
         if image.ndim > 3:
-            with pytest.raises(InputError, match=f'{path.name}: has 4 dimensions .*; extract the one'):
+            with pytest.raises(InputError, match=f'{path.name}: has 4 dimensions .*; extract one'):
                 scan_file.read(path)
             continue
         read = scan_file.read(path)
@@ -153,8 +153,8 @@ def test_single_dicom_files(shared, tmp_path):
         ('dicom/generic_rgb_001', '0001.dcm: holds colour'),
         ('dicom/small/no_meta.dcm', 'no_meta.dcm: truncated or no DICOM'),  # it begins with a stray byte
         ('dicom/small/rtstruct.dcm', 'rtstruct.dcm: no DICOM images in it'),
-        ('png/images/image_CHAOST2_2_slice010.png', 'unknown kind of scan; known: .nii'),
-        ('tfrecord/sifa_ct_01.tfrecords', 'unknown kind of scan'),
+        ('png/images/image_CHAOST2_2_slice010.png', 'unknown format; known: .nii'),
+        ('tfrecord/sifa_ct_01.tfrecords', 'unknown format'),
     ],
 )
 def test_files_that_are_refused(shared, name, message):

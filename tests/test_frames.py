@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from synseg_jax.imaging.intensity import Normalisation
-from synseg_jax.imaging.network_grid import Frame
+from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.volume import Volume
 
 # voxels of 2 x 3 x 4 mm, stored so that x runs back, y up and z left
@@ -33,10 +33,10 @@ def votes(frame):
 def test_labels_come_back_to_their_voxels(scan, size, spacing_mm, resample):
     """Rows run from front to back and columns from right to left, here 20 and 9 voxels; slices upwards, 12."""
     if len(size) == 3 and not spacing_mm:
-        frame = Frame(scan, Frame.of(scan, Normalisation(0, 100), 'axial', (20, 9)).stack,
+        frame = NetworkGrid(scan, NetworkGrid.from_scan(scan, Normalisation(0, 100), 'axial', (20, 9)).stack,
                       (slice(0, 20), slice(0, 9)), 'axial', size)  # fmt: skip
     else:
-        frame = Frame.of(scan, Normalisation(0, 100), 'axial', size, spacing_mm=spacing_mm)
+        frame = NetworkGrid.from_scan(scan, Normalisation(0, 100), 'axial', size, spacing_mm=spacing_mm)
     assert frame.whole == (len(size) == 3)
     expected = (scan.array / 50).astype(np.uint8)
     found = frame.labels(votes(frame), resample)
@@ -50,7 +50,7 @@ def test_labels_come_back_to_their_voxels(scan, size, spacing_mm, resample):
 
 
 def test_values_and_what_nobody_looked_at(scan):
-    frame = Frame.of(scan, Normalisation(0, 100), 'axial', (10, 4), share=0.5)
+    frame = NetworkGrid.from_scan(scan, Normalisation(0, 100), 'axial', (10, 4), share=0.5)
     assert frame.images().shape == (12, 10, 4, 1)
     found = frame.place(frame.values(np.full((12, 10, 4), 7.0, np.float32)), outside=-1)
     assert found.shape == SHAPE and set(np.unique(found)) == {-1, 7}
@@ -58,7 +58,7 @@ def test_values_and_what_nobody_looked_at(scan):
 
 
 def test_neighbours_are_channels_of_slices(scan):
-    frame = Frame.of(scan, Normalisation(0, 100), 'axial', (20, 9))
+    frame = NetworkGrid.from_scan(scan, Normalisation(0, 100), 'axial', (20, 9))
     images = frame.images(1)
     assert images.shape == (12, 20, 9, 3)
     np.testing.assert_array_equal(images[3, ..., 0], frame.images()[2, ..., 0])

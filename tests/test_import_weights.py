@@ -25,6 +25,7 @@ from synseg_jax.inference.predict_scans import predict
 from synseg_jax.objective.terms import View
 from synseg_jax.runs import open_run
 from synseg_jax.runs.import_stage import import_weights, save
+from synseg_jax.specification.parse import parse
 
 PUBLISHED = {'g_ab': 'G_A', 'g_ba': 'G_B', 'd_b': 'D_A', 'd_a': 'D_B', 's_b': 'Seg_A'}
 SCAN = volume.Volume(tiny.scan(3, 'CT')[0].astype(np.float32), tiny.AFFINE)
@@ -69,7 +70,7 @@ def test_there_and_back(tmp_path, kind):
     """Another architecture, size, context and so on than the configuration's: the card counts."""
     before = weights.workdir(tmp_path / 'run', kind)
     export(before, tmp_path / 'out')
-    import_weights(tiny.config(), tmp_path / 'out', tmp_path / 'again')
+    import_weights(parse(tiny.config()), tmp_path / 'out', tmp_path / 'again')
     after = open_run.find(tmp_path / 'again', network='')
     assert after.networks.params.keys() == before.networks.params.keys()
     same_weights(before, after)
@@ -105,7 +106,7 @@ def test_the_commands_there_and_back(tmp_path):
 
 
 def test_published_files(made, published, tmp_path):
-    import_weights(config(), published(), tmp_path / 'run', **HERE)
+    import_weights(parse(config()), published(), tmp_path / 'run', **HERE)
     after = open_run.find(tmp_path / 'run')
     same_weights(made, after)
     assert after.run.channels == {'a': 'MR', 'b': 'CT'} and after.run.classes == tiny.CLASSES
@@ -130,7 +131,7 @@ def test_published_files(made, published, tmp_path):
     ],
 )
 def test_some_of_the_networks(made, published, tmp_path, names, method):
-    import_weights(config(method=method), published(*names), tmp_path / 'run', **HERE)
+    import_weights(parse(config(method=method)), published(*names), tmp_path / 'run', **HERE)
     after = open_run.find(tmp_path / 'run', network='')
     assert set(after.networks.params) == set(names)
     same_weights(made, after, names)
@@ -143,25 +144,25 @@ def test_some_of_the_networks(made, published, tmp_path, names, method):
 
 
 def test_generators_need_no_classes(published, tmp_path):
-    import_weights(tiny.config(), published('g_ab', 'g_ba'), tmp_path / 'run', **HERE)
+    import_weights(parse(tiny.config()), published('g_ab', 'g_ba'), tmp_path / 'run', **HERE)
     assert open_run.find(tmp_path / 'run', network='g').run.classes == ('background',)
     with pytest.raises(InputError, match='config.data.classes is empty: name the classes in the order of their labels'):
-        import_weights(tiny.config(), published('s_b'), tmp_path / 'run2', **HERE)
+        import_weights(parse(tiny.config()), published('s_b'), tmp_path / 'run2', **HERE)
 
 
 def test_networks_that_do_not_fit_together(published, tmp_path):
     folder = published('s_b', 'd_a')
     with pytest.raises(InputError, match=r'published: left over for method synseg: D_B \(d_a\)'):
-        import_weights(config(), folder, tmp_path / 'run', **HERE)
+        import_weights(parse(config()), folder, tmp_path / 'run', **HERE)
     with pytest.raises(InputError, match=r'missing for method tumor_aware: Seg_head_A \(s_head_b\), Seg_shared'):
-        import_weights(config(method='tumor_aware'), folder, tmp_path / 'run', **HERE)
+        import_weights(parse(config(method='tumor_aware')), folder, tmp_path / 'run', **HERE)
     assert not (tmp_path / 'run').exists()
 
 
 def test_modalities_are_asked_for(published, tmp_path):
     for channels in ((), ('MR',), ('MR', '')):
         with pytest.raises(InputError, match='--channels: name the two modalities, source first, e.g. --channels='):
-            import_weights(config(), published(), tmp_path / 'run', channels=channels)
+            import_weights(parse(config()), published(), tmp_path / 'run', channels=channels)
 
 
 def test_epochs(made, published, tmp_path):
@@ -171,7 +172,7 @@ def test_epochs(made, published, tmp_path):
     (folder / '100_optim_G_A.txt').touch()
 
     def kernel(number, **options):
-        import_weights(config(), folder, tmp_path / f'run{number}', **HERE, **options)
+        import_weights(parse(config()), folder, tmp_path / f'run{number}', **HERE, **options)
         return np.asarray(
             open_run.find(tmp_path / f'run{number}', network='g').networks.params['g_ab']['stem']['kernel']
         )
@@ -184,10 +185,10 @@ def test_epochs(made, published, tmp_path):
     with pytest.raises(InputError, match="unknown epoch in .*published '5'; known: 100, 20, latest"):
         kernel(4, epoch='5')
     other = published('g_ab', epoch='first', folder=tmp_path / 'two')
-    import_weights(config(), other, tmp_path / 'only', **HERE)
+    import_weights(parse(config()), other, tmp_path / 'only', **HERE)
     published('g_ab', epoch='second', folder=other)
     with pytest.raises(InputError, match='two: weights of first, second; name one with --epoch'):
-        import_weights(config(), other, tmp_path / 'run', **HERE)
+        import_weights(parse(config()), other, tmp_path / 'run', **HERE)
 
 
 @pytest.mark.parametrize('content', ['nothing', 'other files', 'no folder'])
@@ -198,12 +199,12 @@ def test_a_folder_without_weights(tmp_path, content):
     if content == 'other files':
         (folder / 'latest_net_G_C.pth').touch()
     with pytest.raises(InputError, match='weights: (holds no weights; expected card.json, or files|no such folder)'):
-        import_weights(config(), folder, tmp_path / 'run', **HERE)
+        import_weights(parse(config()), folder, tmp_path / 'run', **HERE)
 
 
 def test_an_old_workdir_is_kept(published, tmp_path):
     with pytest.raises(InputError, match='published: exists; choose another --workdir'):
-        import_weights(config(), published(), tmp_path / 'published', **HERE)
+        import_weights(parse(config()), published(), tmp_path / 'published', **HERE)
 
 
 def test_stages_of_a_system(published, tmp_path):
@@ -213,8 +214,8 @@ def test_stages_of_a_system(published, tmp_path):
     folder = published('g_ab', 'g_ba')
     for named, said in (('', 'system two has the stages .*; name one'), ('made', 'stage made of two trains nothing')):
         with pytest.raises(InputError, match=said):
-            import_weights(both, folder, tmp_path / 'run', 'two', named, **HERE)
-    run = import_weights(both, folder, tmp_path / 'run', 'two', 'translate', **HERE)
+            import_weights(parse(both), folder, tmp_path / 'run', 'two', named, **HERE)
+    run = import_weights(parse(both), folder, tmp_path / 'run', 'two', 'translate', **HERE)
     assert run.folder.name.startswith('translate-') and run.folder.is_dir()
     assert open_run.find(tmp_path / 'run', network='g').translates
     assert json.loads((tmp_path / 'run' / 'run.json').read_text())['config']['chosen'] == 'two'
@@ -232,7 +233,7 @@ def test_wrong_tensors_are_named(published, tmp_path):
         published()
         rewritten(folder, name, change)
         with pytest.raises(InputError) as error:
-            import_weights(config(), folder, tmp_path / 'run', **HERE)
+            import_weights(parse(config()), folder, tmp_path / 'run', **HERE)
         assert not (tmp_path / 'run').exists() and '\n' not in str(error.value)
         return str(error.value)
 
@@ -266,7 +267,7 @@ def test_networks_of_another_size_are_described(published, tmp_path, kind, field
     folder, other = published(), config()
     other[kind].update(fields)
     with pytest.raises(InputError) as error:
-        import_weights(other, folder, tmp_path / 'run', **HERE)
+        import_weights(parse(other), folder, tmp_path / 'run', **HERE)
     assert str(error.value).endswith(f'; it would fit with {flags}')
 
 
@@ -282,14 +283,14 @@ def test_what_other_programs_add_is_passed_over(made, published, tmp_path):
 
     rewritten(folder, 'g_ab', older)
     rewritten(folder, 's_b', lambda of: {f'_orig_mod.module.{name}': tensor for name, tensor in of.items()})
-    import_weights(config(), folder, tmp_path / 'run', **HERE)
+    import_weights(parse(config()), folder, tmp_path / 'run', **HERE)
     same_weights(made, open_run.find(tmp_path / 'run'))
 
 
 def test_half_precision_becomes_the_precision_of_the_configuration(made, published, tmp_path):
     folder = published()
     rewritten(folder, 's_b', lambda of: {name: tensor.astype(np.float16) for name, tensor in of.items()})
-    import_weights(config(), folder, tmp_path / 'run', **HERE)
+    import_weights(parse(config()), folder, tmp_path / 'run', **HERE)
     found = open_run.find(tmp_path / 'run').networks.params['s_b']['head']['kernel']
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, made.networks.params['s_b']['head']['kernel'], atol=1e-3)
@@ -307,14 +308,14 @@ def test_weights_that_are_no_numbers(published, tmp_path, wrong):
 
     rewritten(folder, 'g_ba', spoil)
     with pytest.raises(InputError) as error:
-        import_weights(config(), folder, tmp_path / 'run', **HERE)
+        import_weights(parse(config()), folder, tmp_path / 'run', **HERE)
     assert str(error.value).startswith(f'{folder}/latest_net_G_B.safetensors: tensor model.4.weight: 2 of 288 weights')
     assert not (tmp_path / 'run').exists()
 
 
 def test_checkpoints_that_hold_no_numbers(published, tmp_path):
     """Of whatever trained them, or imported them earlier."""
-    run = import_weights(config(), published('s_b'), tmp_path / 'run', **HERE)
+    run = import_weights(parse(config()), published('s_b'), tmp_path / 'run', **HERE)
     trained = open_run.find(tmp_path / 'run')
     params = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), trained.networks.params)
     shutil.rmtree(run.folder / 'checkpoints')
@@ -334,7 +335,7 @@ def test_state_dicts(made, tmp_path):
         torch.save(state, folder / f'latest_net_{theirs}.pth', **old)
     torch.save({'odd': torch.zeros(1)}, folder / 'latest_net_D_B.pth')
     save_file(tensors(made, 'd_a'), folder / 'latest_net_D_B.safetensors')
-    import_weights(config(), folder, tmp_path / 'run', **HERE)
+    import_weights(parse(config()), folder, tmp_path / 'run', **HERE)
     same_weights(made, open_run.find(tmp_path / 'run'))
 
 
@@ -371,7 +372,7 @@ def test_a_malicious_file_never_runs(made, tmp_path, form):
     assert marker.exists()  # it is malicious
     marker.unlink()
     with pytest.raises(InputError, match='Seg_A.pth is not a state dict of tensors, and nothing else is read') as error:
-        import_weights(config(), folder, tmp_path / 'run', **HERE)
+        import_weights(parse(config()), folder, tmp_path / 'run', **HERE)
     assert '\n' not in str(error.value) and 'weights_only' not in str(error.value)
     assert form == 'bare pickle' or 'system' in str(error.value)
     assert not marker.exists() and not (tmp_path / 'run').exists()
@@ -386,7 +387,7 @@ def test_a_state_dict_that_is_none(made, tmp_path, content):
     if content in ('empty', 'garbage', 'cut off'):
         path.write_bytes({'empty': b'', 'garbage': b'x' * 100, 'cut off': path.read_bytes()[:-500]}[content])
     with pytest.raises(InputError, match='Seg_A.pth is not a state dict of tensors') as error:
-        import_weights(config(), tmp_path, tmp_path / 'run', **HERE)
+        import_weights(parse(config()), tmp_path, tmp_path / 'run', **HERE)
     assert '\n' not in str(error.value)
 
 
@@ -394,7 +395,7 @@ def test_without_pytorch(tmp_path, monkeypatch):
     (tmp_path / 'latest_net_Seg_A.pth').touch()
     monkeypatch.setitem(sys.modules, 'torch', None)
     with pytest.raises(InputError, match=r"Seg_A.pth cannot be read: PyTorch is not installed; pip install 'synseg"):
-        import_weights(config(), tmp_path, tmp_path / 'run', **HERE)
+        import_weights(parse(config()), tmp_path, tmp_path / 'run', **HERE)
 
 
 def test_exported_files_that_were_changed(tmp_path):
@@ -402,7 +403,7 @@ def test_exported_files_that_were_changed(tmp_path):
     path = tmp_path / 'out' / 'latest_net_Seg_A.safetensors'
     save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
     with pytest.raises(InputError, match='Seg_A.safetensors: damaged or changed'):
-        import_weights(tiny.config(), tmp_path / 'out', tmp_path / 'again')
+        import_weights(parse(tiny.config()), tmp_path / 'out', tmp_path / 'again')
 
 
 @pytest.mark.parametrize('prefix, folder', [('init', ''), ('step4', 'f64')])
@@ -415,7 +416,7 @@ def test_published_weights_give_the_published_outputs(shared, tmp_path, x64, pre
     theirs.data.classes = tuple('abcdefg')
     theirs.generator.width = theirs.segmentor.width = theirs.discriminator.width = 8
     theirs.generator.blocks, theirs.segmentor.blocks, theirs.discriminator.layers = 9, 9, 3
-    import_weights(theirs, parity / folder, tmp_path / 'run', epoch=prefix, **HERE)
+    import_weights(parse(theirs), parity / folder, tmp_path / 'run', epoch=prefix, **HERE)
     networks = open_run.find(tmp_path / 'run').networks
     for ours, name in PUBLISHED.items():
         expected = load_file(parity / folder / f'{prefix}_{name}.safetensors')
@@ -447,4 +448,4 @@ def test_mistakes_in_flags_are_one_line(tmp_path):
     line = [f'--config={tiny.ROOT}/configs/base.py', f'--weights={tmp_path}/x', f'--workdir={tmp_path}/run']
     done = tiny.command('import_weights', *line, '--typical=0,a')
     assert (done.returncode, done.stdout) == (2, '')
-    assert done.stderr == 'error: --typical=0,a: give two rising numbers, e.g. --typical=0,1000\n'
+    assert done.stderr == 'error: --typical=0,a: give two increasing numbers, e.g. --typical=0,1000\n'

@@ -42,7 +42,7 @@ def test_mostly_empty_scan_is_refused():
 
 def test_without_a_name_there_is_no_prefix():
     for channel in ('MR', 'CT'):
-        with pytest.raises(InputError, match='^(percentiles 2.5 and 97.5 are both 7|all of its values .7 to 7.)'):
+        with pytest.raises(InputError, match='^(percentiles 2.5 and 97.5 are both 7|values 7 to 7 have no contrast)'):
             intensity.for_channel(channel, np.full((3, 3), 7, np.float32), (-1000, 1000), (2.5, 97.5))
 
 
@@ -54,6 +54,6 @@ def test_bad_windows(limits):
 
 def test_unused_range_is_said():
     narrow = np.float32([-125, 275])
-    assert '20% of the window -1000 to 1000' in intensity.unused(intensity.window(-1000, 1000), narrow)
-    assert intensity.unused(intensity.window(-125, 275), narrow) is None
-    assert intensity.unused(intensity.window(-125, 275), RAMP) is None
+    assert '20% of the window -1000 to 1000' in intensity.window_warning(intensity.window(-1000, 1000), narrow)
+    assert intensity.window_warning(intensity.window(-125, 275), narrow) is None
+    assert intensity.window_warning(intensity.window(-125, 275), RAMP) is None

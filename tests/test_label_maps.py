@@ -11,7 +11,7 @@ from dicom_files import write_series
 
 from synseg_jax.errors import InputError
 from synseg_jax.formats import label_maps, scan_file
-from synseg_jax.formats.label_maps import several
+from synseg_jax.formats.label_maps import as_tuple
 
 AFFINE = np.diag([-2.0, 2, 3, 1])
 SHAPE = (4, 5, 3)
@@ -101,7 +101,7 @@ def test_values_that_are_left_out(tmp_path, image):
 def test_a_class_without_a_number(tmp_path, image):
     path = _save(tmp_path / 'l.nii.gz', _labels(6, 7).astype(np.uint8))
     values = {'background': 0, 'liver': 6, 'kidneys': '7-8'}
-    with pytest.raises(InputError, match=r"l\.nii\.gz: a label map, in which kidneys has no number, but '7-8'"):
+    with pytest.raises(InputError, match=r"l\.nii\.gz: a label map, but kidneys is given by contours .'7-8'"):
         label_maps.read(path, image, values, CLASSES)
     with pytest.raises(InputError, match='label values 7 are not named'):  # it is not asked for
         label_maps.read(path, image, values, CLASSES[:2])
@@ -109,18 +109,18 @@ def test_a_class_without_a_number(tmp_path, image):
 
 def test_what_is_held(tmp_path, image):
     path = _save(tmp_path / 'l.nii.gz', _labels(6, 500, 1 - 5e-4))
-    assert label_maps.held(path, image, scan_file.read(image)) == [1, 6, 500]
+    assert label_maps.present_values(path, image, scan_file.read(image)) == [1, 6, 500]
 
 
 def test_pictures_need_a_series(tmp_path, image):
     (tmp_path / 'masks').mkdir()
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((5, 4), np.uint8)), str(tmp_path / 'masks' / '1.png'))
-    with pytest.raises(InputError, match='PNG masks belong to the files of a DICOM series'):
+    with pytest.raises(InputError, match='PNG masks need a DICOM series'):
         label_maps.read(tmp_path / 'masks', image, {'background': 0, 'liver': 63}, CLASSES[:2])
 
 
 def test_several():
-    assert several(3) == (3,) and several('GTV') == ('GTV',) and several([1, 2]) == (1, 2)
+    assert as_tuple(3) == (3,) and as_tuple('GTV') == ('GTV',) and as_tuple([1, 2]) == (1, 2)
 
 
 def test_pictures_whose_names_are_not_utf_8(tmp_path):

@@ -237,9 +237,9 @@ def test_one_task_is_not_told_of_others(cluster, limited):
             'no CUDA',
             ['--ntasks-per-node=2'],
             {'NO_CUDA': '1'},
-            'sees 1 cpu device(s), cpu, not the 1 GPU(s) asked for;',
+            'sees 1 cpu device(s), cpu, not the 1 requested GPU(s);',
         ),
-        ('no CUDA, one task', ['--gpus-per-task=2'], {'NO_CUDA': '1'}, 'not the 2 GPU(s) asked for; is jax[cuda12]'),
+        ('no CUDA, one task', ['--gpus-per-task=2'], {'NO_CUDA': '1'}, 'not the 2 requested GPU(s); is jax[cuda12]'),
         ('too few', ['--ntasks-per-node=3', '--gpus-per-task=0', '--gres=gpu:2'], {}, 'cannot start JAX: list index'),
     ],
 )

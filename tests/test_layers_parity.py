@@ -113,7 +113,7 @@ def test_losses_parity(x64):
         'ce_weighted': entropy('ce_weighted', weights),
         'ce_weighted_ignore': entropy('ce_weighted_ignore', weights),  # label -1: unlabelled
         'ce_unweighted': entropy('ce_unweighted', jnp.ones(7)),
-        'dice': (lambda x: losses.soft_dice(jnp.moveaxis(x, 1, -1), labels) - 1, logits, 'dice/grad'),
+        'dice': (lambda x: losses.soft_dice(jnp.moveaxis(x, 1, -1), labels, jnp.ones(7)) - 1, logits, 'dice/grad'),
         'lsgan_real': (lambda x: losses.lsgan(x, True), pred, 'lsgan_real/grad_wrt_pred'),
         'lsgan_fake': (lambda x: losses.lsgan(x, False), pred, 'lsgan_fake/grad_wrt_pred'),
         'bce_real': (of_probability(True), probability, 'bce_real/grad_wrt_sigmoid_pred'),

@@ -20,13 +20,13 @@ from synseg_jax.errors import InputError
 from synseg_jax.formats import scan_file
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.sets import described
-from synseg_jax.preparation.settings import Settings
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
+from synseg_jax.specification.data import Data
 
 SHAPE = (12, 10, 4)
 # (columns, rows) of a slice as the viewer sees it, all of it kept
-SETTINGS = Settings(
+SETTINGS = Data(
     size=(10, 12), percentiles=(0.0, 100.0), window_hu=(-1000.0, 1000.0), foreground_share=0.0, target_labels=True,
     source_split=(1.0, 0.0, 0.0), target_split=(1.0, 0.0, 0.0),
 )  # fmt: skip
@@ -154,14 +154,16 @@ def test_chaos_ct_and_mr_agree_on_the_liver(tmp_path):
 def test_several_sequences_are_named(tmp_path):
     folder = _chaos(tmp_path / 'CHAOS')
     named = 'MR#T2SPIR, MR#InPhase, MR#OutPhase'
-    with pytest.raises(InputError, match=f'MR: holds T2SPIR and InPhase and OutPhase; name one: {named}'):
+    with pytest.raises(InputError, match=f'MR: could be T2SPIR or InPhase or OutPhase; name one: {named}'):
         read_dataset(folder / 'MR')
-    with pytest.raises(InputError, match=f'MR#T3: holds .*; name one: {named}'):
+    with pytest.raises(InputError, match=f'MR#T3: could be .*; name one: {named}'):
         read_dataset(folder / 'MR#T3')
-    with pytest.raises(InputError, match='MR/1/T1DUAL: begins no known layout'):  # and no CT, for all its DICOM_anon
+    with pytest.raises(InputError, match='MR/1/T1DUAL: part of no known layout'):  # and no CT, for all its DICOM_anon
         read_dataset(folder / 'MR/1')
     below = 'Train_Sets/MR#'.join(['', *named.removeprefix('MR#').split('MR#')])
-    with pytest.raises(InputError, match=f'CHAOS: lies above what is meant; name one: Train_Sets/CT, {below}'):
+    with pytest.raises(
+        InputError, match=f'CHAOS: not a dataset itself; give one of those in it: Train_Sets/CT, {below}'
+    ):
         read_dataset(folder.parent)
 
 
@@ -310,7 +312,7 @@ def test_mm_whs(tmp_path):
     dataset = read_dataset(tmp_path / 'ct_train')
     assert [case.id for case in dataset.cases] == ['mmwhs_ct_1001', 'mmwhs_ct_1002'] and dataset.channel == 'CT'
     assert [case.id for case in read_dataset(tmp_path / 'ct_test').test_cases] == ['mmwhs_ct_2001']
-    with pytest.raises(InputError, match='lies above what is meant; name one: ct_test, ct_train, mr_train'):
+    with pytest.raises(InputError, match='not a dataset itself; give one of those in it: ct_test, ct_train, mr_train'):
         read_dataset(tmp_path)
     classes = ('background', 'left ventricle', 'myocardium', 'left atrium')
     sets = Scans('source', tmp_path / 'ct_train', 'a'), Scans('target', tmp_path / 'mr_train', 'b')
@@ -378,7 +380,7 @@ def test_decathlon_of_four_dimensions(tmp_path):
     folder = _msd(
         tmp_path / 'several', {'0': 'background', '1': 'a', '2': 'b', '3': 'c', '4': 'd'}, {'0': 'T2', '1': 'ADC'}
     )
-    with pytest.raises(InputError, match=r'dataset.json: 2 channels \(T2, ADC\) in one 4-D file a scan; write'):
+    with pytest.raises(InputError, match=r'dataset.json: 2 channels \(T2, ADC\) in one 4-D file per scan; write'):
         read_dataset(folder)
     folder = _msd(tmp_path / 'one', {'0': 'background', '1': 'a', '2': 'b', '3': 'c', '4': 'd'})
     for n in (1, 2):
@@ -417,7 +419,7 @@ VALUES = {'background': 0, 'liver': 200, 'spleen': 500}
 
 def test_plain(tmp_path):
     folder = _plain(tmp_path / 'mine')
-    with pytest.raises(InputError, match='mine/dataset.json: no such file; .*--channel=SET=CT, and --labels, take its'):
+    with pytest.raises(InputError, match='mine/dataset.json: no such file; .*or give --channel=SET=CT and --labels'):
         read_dataset(folder)
     dataset = read_dataset(folder, channel='CT', labels=VALUES)
     assert [case.id for case in dataset.cases] == ['p1', 'p3', 'p4'] and dataset.labels == VALUES
@@ -450,9 +452,9 @@ def test_scans_alone(tmp_path):
 @pytest.mark.parametrize(
     ('files', 'message'),
     [
-        (['a.nii.gz', 'a_Seg.nii.gz'], 'a_Seg.nii.gz: a label map by its name; put scans into images/'),
+        (['a.nii.gz', 'a_Seg.nii.gz'], 'a_Seg.nii.gz: named like a label map; put scans into images/'),
         (['a.nii.gz', 'a.nrrd'], r'a\.nrrd: the same case as a\.nii\.gz'),
-        (['a_0000.nii.gz', 'a_0001.nii.gz'], 'a_0001.nii.gz: another channel of a_0000.nii.gz; leave'),
+        (['a_0000.nii.gz', 'a_0001.nii.gz'], 'a_0001.nii.gz: another channel of a_0000.nii.gz; keep'),
     ],
 )
 def test_what_is_no_folder_of_scans(tmp_path, files, message):
@@ -464,7 +466,7 @@ def test_what_is_no_folder_of_scans(tmp_path, files, message):
 
 def test_a_part_of_what_is_meant(tmp_path):
     folder = _msd(tmp_path / 'Task', {'0': 'background', '1': 'liver'})
-    with pytest.raises(InputError, match=f'Task/imagesTr: lies in what is meant; name {folder}$'):
+    with pytest.raises(InputError, match=f'Task/imagesTr: a subfolder of a dataset; give {folder}$'):
         read_dataset(folder / 'imagesTr', channel='CT')
     with pytest.raises(InputError, match=r'/Tusk: no such folder; did you mean Task\?$'):
         read_dataset(tmp_path / 'Tusk')
@@ -476,12 +478,12 @@ def test_plain_with_contours_and_pictures(tmp_path):
     (folder / 'masks').mkdir()
     contours = {'Liver': [(1, _square((1, 4), (2, 5)))], 'spleen_1': [(1, _square((7, 11), (1, 4)))]}
     write_rtstruct(folder / 'masks/a.dcm', series, contours)
-    labels = class_names.parsed('liver:liver*,spleen:spleen_?')
+    labels = class_names.parse('liver:liver*,spleen:spleen_?')
     scans = Scans('source', folder, 'a', channel='CT', labels=labels)
     _check(_prepared(tmp_path, scans), 'source', TOP_DOWN, ('liver', 'spleen'))
     (folder / 'masks/a.dcm').unlink()
     _png(folder / 'masks/a', _mapped(63, 126))
-    scans = Scans('source', folder, 'a', channel='CT', labels=class_names.parsed('liver:63,spleen:126'))
+    scans = Scans('source', folder, 'a', channel='CT', labels=class_names.parse('liver:63,spleen:126'))
     _check(prepare([scans], tmp_path / 'pictures', SETTINGS, progress=False), 'source', TOP_DOWN, ('liver', 'spleen'))
 
 
@@ -492,15 +494,18 @@ def test_plain_with_contours_and_pictures(tmp_path):
         (['images/a.nii.gz', 'labels/a.nii.gz', 'masks/a.nii.gz'], 'masks: labels lie in labels too; keep one'),
         (['images/a.nii.gz', 'images/a_image.nii.gz'], 'a_image.nii.gz: the same case as a.nii.gz'),
         (['images/a.nii.gz', 'labels/a.nii.gz', 'labels/a.nrrd'], r'a\.nrrd: the same case as a\.nii\.gz'),
-        (['images/a_0000.nii.gz', 'images/a_0001.nii.gz'], 'a_0001.nii.gz: another channel of a_0000.nii.gz; leave'),
+        (
+            ['images/a_0000.nii.gz', 'images/a_0001.nii.gz'],
+            'a_0001.nii.gz: another channel of a_0000.nii.gz; keep',
+        ),
         (['images/a.txt'], 'images: no scans in it'),
         (
             ['Images/a.nii.gz', 'x'],
-            r'/Images: begins no known layout; did you mean images\?; expected: dataset.json, im',
+            r'/Images: part of no known layout; did you mean images\?; expected: dataset.json, im',
         ),
-        (['dataset.json', 'images/a.nii.gz'], 'dataset.json: not readable as JSON'),
+        (['dataset.json', 'images/a.nii.gz'], 'dataset.json: invalid JSON'),
         ([], 'empty; expected: dataset.json, imagesTr/.*; images/<case>.*<n>/T2SPIR/DICOM_anon .T2SPIR.*LUNG1-.*'),
-        (['dataset.json', 'img/img0001.nii.gz'], r'holds nnU-Net and BTCV; name one: f#nnU-Net, f#BTCV'),
+        (['dataset.json', 'img/img0001.nii.gz'], r'could be nnU-Net or BTCV; name one: f#nnU-Net, f#BTCV'),
     ],
 )
 def test_bad_trees(tmp_path, files, message):
@@ -516,7 +521,7 @@ def test_bad_trees(tmp_path, files, message):
 def test_nnunet_without_its_description(tmp_path):
     folder = _msd(tmp_path / 'f', {})
     (folder / 'dataset.json').unlink()
-    scans = Scans('source', folder, 'a', channel='CT', labels=class_names.parsed('a:1,b:2,c:3,d:4'))
+    scans = Scans('source', folder, 'a', channel='CT', labels=class_names.parse('a:1,b:2,c:3,d:4'))
     _check(_prepared(tmp_path, scans), 'source', UPRIGHT, 'abcd')
 
 
@@ -553,15 +558,15 @@ def test_flags():
 
 def test_spelling():
     values = {'Background': 0, 'kidney_right': 1, 'Left_Kidney': 2, 'both': (1, 2, 3)}
-    found = class_names.spelt(values, ('background', 'left kidney'))
+    found = class_names.match_names(values, ('background', 'left kidney'))
     assert found == {'background': 0, 'left kidney': 2, 'kidney_right': 1, 'both': (1, 3)}
-    assert class_names.spelt(found, ('background', 'left kidney')) == found
-    assert class_names.alike('right kidney', ['spleen', 'Kidney_Right']) == '; did you mean Kidney_Right?'
-    assert class_names.alike('spinal cord', ['CORD_SPINAL', 'liver']) == '; did you mean CORD_SPINAL?'
-    assert class_names.alike('heart', ['spleen', 'liver']) == ''
-    assert class_names.apart(values) == ('Background', 'kidney_right', 'Left_Kidney')
-    assert class_names.apart({'b': 2, 'a': 1, 'background': 0}) == ('background', 'a', 'b')
-    assert class_names.apart({'background': 0, 'z': 'Z*', 'a': 'A*'}) == ('background', 'z', 'a')
+    assert class_names.match_names(found, ('background', 'left kidney')) == found
+    assert class_names.suggestion('right kidney', ['spleen', 'Kidney_Right']) == '; did you mean Kidney_Right?'
+    assert class_names.suggestion('spinal cord', ['CORD_SPINAL', 'liver']) == '; did you mean CORD_SPINAL?'
+    assert class_names.suggestion('heart', ['spleen', 'liver']) == ''
+    assert class_names.disjoint(values) == ('Background', 'kidney_right', 'Left_Kidney')
+    assert class_names.disjoint({'b': 2, 'a': 1, 'background': 0}) == ('background', 'a', 'b')
+    assert class_names.disjoint({'background': 0, 'z': 'Z*', 'a': 'A*'}) == ('background', 'z', 'a')
 
 
 def test_near_names_are_hinted(tmp_path):
@@ -585,7 +590,7 @@ def test_nnunet_folders_by_name(shared):
     for name, channel, count in (('Dataset101_AbdomenMR', 'MRI', 16), ('Dataset102_AbdomenCT', 'CT', 24)):
         dataset = read_dataset(shared / 'data' / name)
         assert dataset.channel == channel and len(dataset.cases) == count and all(c.label for c in dataset.cases)
-        assert class_names.apart(dataset.labels) == ('background', *ORGANS)
+        assert class_names.disjoint(dataset.labels) == ('background', *ORGANS)
 
 
 def test_raw_labels_by_name(shared, tmp_path):
@@ -594,7 +599,7 @@ def test_raw_labels_by_name(shared, tmp_path):
     for part, kind in (('images', 'image'), ('labels', 'label')):
         (tmp_path / 'chaos' / part).mkdir(parents=True)
         (tmp_path / 'chaos' / part / f'c2_{kind}.nii.gz').symlink_to(raw / f'chaos_{kind}_2.nii.gz')
-    values = class_names.parsed('liver:1,right kidney:2,left kidney:3,spleen:4')
+    values = class_names.parse('liver:1,right kidney:2,left kidney:3,spleen:4')
     _btcv_like(tmp_path / 'btcv', raw / 'btcv_label_3.nii.gz')
     sets = [
         Scans('source', tmp_path / 'chaos', 'a', 'train', channel='MR', labels=values),

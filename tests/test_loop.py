@@ -301,3 +301,9 @@ def test_given_up_without_a_checkpoint(training):
     with pytest.raises(InputError, match='non-finite from the start .*; lower the rates or check the data'):
         training.start(nan=range(STEPS))
     assert training.read == list(range(loop.PATIENCE))
+
+
+def test_a_training_too_short_to_be_given_up_says_why_it_has_no_checkpoint(training):
+    with pytest.raises(InputError, match=r'non-finite whenever .* \(4 of 4 steps skipped\).*; lower the learning'):
+        training.start(steps=4, nan=range(4))
+    assert 'step 4: no checkpoint, gradients were non-finite in the last 4 steps' in training.said

@@ -125,16 +125,22 @@ def test_cross_entropy_by_pixels_and_by_weights():
 
 
 @pytest.mark.parametrize('by_weight', [False, True])
-def test_unlabelled_pixels_count_for_nothing(by_weight):
+@pytest.mark.parametrize('name', sorted({*losses.SEGMENTATION} - losses.ONE_LOGIT))
+def test_unlabelled_pixels_count_for_nothing(name, by_weight):
+    loss = losses.SEGMENTATION[name]
     random = np.random.RandomState(0)
     logits, labels = jnp.asarray(random.normal(size=(2, 5, 3)), jnp.float32), jnp.asarray([[0, 1, 2, 1, 2]] * 2)
     cut = labels.at[:, 3:].set(-1)
-    expected = losses.cross_entropy(logits[:, :3], labels[:, :3], WEIGHTS, by_weight)
-    value, slope = jax.value_and_grad(losses.cross_entropy)(logits, cut, WEIGHTS, by_weight)
+    expected = loss(logits[:, :3], labels[:, :3], WEIGHTS, by_weight)
+    value, slope = jax.value_and_grad(loss)(logits, cut, WEIGHTS, by_weight)
     assert value == pytest.approx(float(expected), rel=1e-6)
     assert not slope[:, 3:].any() and slope[:, :3].all()
-    value, slope = jax.value_and_grad(losses.cross_entropy)(logits, jnp.full_like(labels, -1), WEIGHTS, by_weight)
-    assert value == 0 and not slope.any()
+    slope = jax.grad(loss)(logits, jnp.full_like(labels, -1), WEIGHTS, by_weight)
+    assert not slope.any()
+
+
+def test_cross_entropy_without_labelled_pixels_is_0():
+    assert losses.cross_entropy(jnp.ones((2, 5, 3)), jnp.full((2, 5), -1), WEIGHTS) == 0
 
 
 def test_a_label_without_a_class_is_not_hidden():
@@ -144,8 +150,9 @@ def test_a_label_without_a_class_is_not_hidden():
 def test_soft_dice_perfect_and_worst():
     labels = jnp.asarray([[[0, 1], [2, 1]]])
     perfect = 100 * jax.nn.one_hot(labels, 3)
-    assert losses.soft_dice(perfect, labels) == pytest.approx(0, abs=1e-6)
-    assert losses.soft_dice(jnp.roll(perfect, 1, -1), labels) == pytest.approx(1, abs=1e-6)
+    assert losses.soft_dice(perfect, labels, WEIGHTS) == pytest.approx(0, abs=1e-6)
+    assert losses.soft_dice(jnp.roll(perfect, 1, -1), labels, WEIGHTS) == pytest.approx(3, abs=1e-6)
+    assert losses.soft_dice(jnp.roll(perfect, 1, -1), labels, WEIGHTS, True) == pytest.approx(1, abs=1e-6)
 
 
 def test_soft_dice_by_hand():
@@ -153,7 +160,28 @@ def test_soft_dice_by_hand():
     logits = logits_of([[[0.5, 0.5], [0.75, 0.25]], [[0.25, 0.75], [0.5, 0.5]]])
     labels = jnp.asarray([[1, 0], [1, 1]])
     dice = 2 * (0.5 + 0.75 + 0.5) / (0.25 + 0.0625 + 0.5625 + 0.25 + 3)
-    assert losses.soft_dice(logits, labels) == pytest.approx(1 - dice, rel=1e-5)
+    assert losses.soft_dice(logits, labels, jnp.ones(2)) == pytest.approx(1 - dice, rel=1e-5)
+
+
+def test_soft_dice_with_weights_is_the_mean_over_classes():
+    logits = jnp.asarray(LOGITS, jnp.float32)
+    labels = jnp.asarray(np.abs(LABELS))
+    one, two = (float(losses.soft_dice(logits, labels, jnp.eye(3)[c], True)) for c in (1, 2))
+    assert losses.soft_dice(logits, labels, jnp.ones(3)) == pytest.approx((one + two) / 2, rel=1e-6)
+    assert losses.soft_dice(logits, labels, WEIGHTS, True) == pytest.approx((2 * one + 4 * two) / 6, rel=1e-6)
+    assert losses.soft_dice(logits, labels, WEIGHTS) == pytest.approx((2 * one + 4 * two) / 2, rel=1e-6)
+
+
+def test_focal_by_hand():
+    """Lin et al.: pixels that are right already hardly count; gamma 0 is cross entropy."""
+    logits, labels = logits_of([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]]), jnp.asarray([0, 2])
+    expected = (0.5**2 * np.log(2) - 4 * 0.25**2 * np.log(0.75)) / 2
+    assert losses.focal(logits, labels, WEIGHTS) == pytest.approx(expected, rel=1e-5)
+    assert losses.focal(logits, labels, WEIGHTS, gamma=0.0) == losses.cross_entropy(logits, labels, WEIGHTS)
+    both = losses.focal(logits, labels, WEIGHTS) + losses.soft_dice(logits, labels, WEIGHTS)
+    assert losses.SEGMENTATION['focal_dice'](logits, labels, WEIGHTS) == both
+    sure, slope = jax.value_and_grad(losses.focal)(jnp.asarray([[1e4, 0.0, 0.0]]), jnp.asarray([0]), WEIGHTS)
+    assert sure == 0 and not slope.any()
 
 
 RANDOM = np.random.RandomState(1)
@@ -180,7 +208,8 @@ LOSSES = {
         functools.partial(losses.cross_entropy, class_weights=WEIGHTS, by_weight=True),
         (LOGITS, LABELS),
     ),
-    'dice': (losses.soft_dice, (LOGITS, np.abs(LABELS))),
+    'dice': (functools.partial(losses.soft_dice, class_weights=WEIGHTS), (LOGITS, LABELS)),
+    'focal and dice': (functools.partial(losses.focal_dice, class_weights=WEIGHTS), (LOGITS, LABELS)),
 }
 every_loss = pytest.mark.parametrize('loss, arrays', LOSSES.values(), ids=LOSSES)
 

@@ -14,10 +14,10 @@ from synseg_jax.errors import InputError
 from synseg_jax.evaluation import lesions, metrics
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging.intensity import Normalisation
-from synseg_jax.imaging.slices import fitted, with_mask
+from synseg_jax.imaging.slices import resize, with_mask
 from synseg_jax.inference import model_folder, trained_model
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.runs import experiment, train_stage
+from synseg_jax.runs import train_stage
 
 LABELS = {'data': {'target_labels': True}}
 STAGES = {
@@ -43,7 +43,7 @@ def finished(tiny_records, tmp_path_factory):
     config.systems, config.chosen = {'masked': {'stages': STAGES}, 'kept': kept}, 'masked'
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_stage.Fit, 'run', untrained.fit)
-        experiment.run(config, workdir, tiny.quiet())
+        tiny.run(config, workdir, tiny.quiet())
     return workdir, trained_model.Trained(model_folder.Run.load((workdir / 'masked' / 'translate').resolve()))
 
 
@@ -63,7 +63,7 @@ def test_what_a_stage_makes_depends_on_the_labels(finished, tiny_records):
     workdir, trained = finished
     made = Manifest.load(workdir / 'masked' / 'synthesis' / 'records')
     real = Manifest.load(tiny_records).records('source', 'train')[2]
-    image, label = fitted(real['image'][None], (32, 32)), fitted(real['label'][None], (32, 32))
+    image, label = resize(real['image'][None], (32, 32)), resize(real['label'][None], (32, 32))
     seen = with_mask(image, label)
     assert seen.shape == (1, 32, 32, 2) and set(np.unique(seen[..., 1])) == {0, 1}
     np.testing.assert_array_equal(seen[..., 1] == 1, label > 0)
@@ -139,5 +139,5 @@ def test_a_tested_stage_that_is_not_there(tiny_records, tmp_path):
     config = tiny.config(tiny_records)
     config.systems, config.chosen = {'kept': {'stages': KEPT, 'tested': 'judge'}}, 'kept'
     with pytest.raises(InputError, match='stage.*judge'):
-        experiment.run(config, tmp_path, tiny.quiet())
+        tiny.run(config, tmp_path, tiny.quiet())
     assert not (tmp_path / 'stages').exists()

@@ -12,12 +12,11 @@ from jax.ad_checkpoint import print_saved_residuals
 from synseg_jax.benchmarks import memory_estimate
 from synseg_jax.devices import parallel
 from synseg_jax.objective.terms import TERMS, View
-from synseg_jax.specification.resolve import configure
 from synseg_jax.training.system import System
 
 
 def _system(**changes) -> System:
-    return System(configure(tiny.config(**changes), 'synseg'), tiny.CLASSES)
+    return System(tiny.configure(tiny.config(**changes), 'synseg'), tiny.CLASSES)
 
 
 def test_it_counts_what_jax_says_it_saves(capsys):
@@ -25,7 +24,7 @@ def test_it_counts_what_jax_says_it_saves(capsys):
     params = system.abstract_state(parallel.mesh(1)).params
 
     def bill(params, a, label_a):
-        return TERMS['seg_a'].value(View(system.apply, params, {'a': a, 'label_a': label_a}, system.choices))
+        return TERMS['seg_a'].value(View(system.apply, params, {'a': a, 'label_a': label_a}, system.losses))
 
     image, label = jax.ShapeDtypeStruct((2, 32, 32, 1), jnp.float32), jax.ShapeDtypeStruct((2, 32, 32), jnp.int32)
     print_saved_residuals(bill, params, image, label)

@@ -5,7 +5,8 @@ import copy
 import pytest
 
 from synseg_jax.errors import InputError
-from synseg_jax.objective.methods import METHODS, OWNER, method
+from synseg_jax.objective import names
+from synseg_jax.objective.methods import METHODS, method
 from synseg_jax.objective.terms import TERMS
 
 NETWORKS = {
@@ -18,6 +19,7 @@ NETWORKS = {
         'dis': ('d_a', 'd_b'),
         'seg': ('s_a', 's_b', 's_head_a', 's_head_b', 's_shared'),
     },
+    'cut': {'gen': ('g_ab', 'h_ab'), 'dis': ('d_b',), 'seg': ('s_b',)},
     'supervised': {'seg': ('s_a',)},
 }
 
@@ -26,7 +28,7 @@ NETWORKS = {
 def test_players_own_disjoint_networks(name):
     owned = method(name).networks(TERMS)
     assert owned == NETWORKS[name]
-    assert all(OWNER[network[0]] == player for player, networks in owned.items() for network in networks)
+    assert all(names.player(network) == player for player, networks in owned.items() for network in networks)
     assert method(name).cite and set(method(name).terms()) <= set(TERMS)
 
 
@@ -40,6 +42,7 @@ def test_published_weights():
     pays = method('tumor_aware').pays
     assert pays['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 10, 'cyc_b': 10, 'seg_fake_b': 5, 'feat': 1}
     assert pays['seg'] == {'seg_a': 1, 'seg_fake_b': 1, 'feat': 1}
+    assert method('cut').pays['gen'] == {'adv_b': 1, 'nce_a': 1, 'nce_b': 1, 'seg_fake_b': 1}
 
 
 def test_weights_change_without_touching_the_table():
@@ -72,14 +75,28 @@ def test_a_new_player():
     ],
 )
 def test_a_network_that_nobody_trains(changes, network, owner):
-    with pytest.raises(InputError, match=f'synseg: nobody trains {network}; let {owner} pay for a term that runs it'):
+    told = f'synseg: network {network} is not trained; give player {owner} a weight for a term that uses it'
+    with pytest.raises(InputError, match=told):
         method('synseg').pay(changes).networks(TERMS)
 
 
 def test_unknown_names():
-    with pytest.raises(InputError, match="unknown method 'unit'; known: cyclegan, shape_consistency, s"):
+    with pytest.raises(InputError, match="unknown method 'unit'; known: cut, cyclegan, shape_consistency, s"):
         method('unit')
     with pytest.raises(InputError, match="unknown player 'generator'; known: dis, gen, seg"):
         method('synseg').pay({'generator': {'adv_a': 1.0}})
-    with pytest.raises(InputError, match="unknown term 'cycle_a'; known: adv_a, adv_b"):
+    with pytest.raises(InputError, match=r'^config\.pays\.gen\.cycle_a: no such term; is cyc_a meant\?$'):
         method('synseg').pay({'gen': {'cycle_a': 1.0}}).networks(TERMS)
+
+
+def test_weights_that_are_not_given():
+    assert method('synseg').pay({'gen': {'cyc_a': None, 'idt_b': None}}) == method('synseg')
+
+
+def test_names():
+    assert [names.domain(name) for name in ('a', 'label_a', 'd_b', 's_head_b', 'g_ab')] == ['a', 'a', 'b', 'b', 'b']
+    assert (names.generator('b'), names.source('g_ab'), names.source('d_b')) == ('g_ba', 'a', 'b')
+    assert names.other('a') == 'b'
+    assert names.PLAYERS == ('gen', 'dis', 'seg')
+    assert names.is_label('label_b') and not names.is_label('b') and names.is_generator('g_ab')
+    assert [name for name in ('s_a', 's_shared', 's_head_a') if names.sees_features(name)] == ['s_shared', 's_head_a']

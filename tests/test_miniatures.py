@@ -10,15 +10,14 @@ import jaxtyping
 import miniature_sets
 import miniatures
 import pytest
-from ml_collections import ConfigDict
 
 from synseg_jax.inference import trained_model
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.preparation.settings import READING
 from synseg_jax.preparation.split import plan, recast
 from synseg_jax.preparation.write_records import packages, prepare
 from synseg_jax.runs import experiment, oracle_selection, results, train_stage
+from synseg_jax.specification.data import IMAGE_FIELDS
 
 # (configuration, system): scans that are tested of each set, over all folds; of others see OF_ALL.
 TESTED = {
@@ -52,7 +51,7 @@ def _manifest(folder, roles, classes, settings) -> Manifest:
             'file': role.file, 'records': sum(case['records'] for case in described), 'sha256': role.file,
             'labelled': role.classes is not None, 'cases': described,
         }  # fmt: skip
-    fields = {field: getattr(settings, field) for field in READING}
+    fields = {field: getattr(settings, field) for field in IMAGE_FIELDS}
     return Manifest(folder=folder, classes=classes, seed=0, sets=sets, packages=packages(), request=str(settings),
                     version='', settings=vars(settings), **fields)  # fmt: skip
 
@@ -84,7 +83,9 @@ def _made(stage, by, folder, stop) -> Manifest:
     (source,) = {scans.set for scans in read}
     manifest = read[0].manifest
     to = domain if stage.does == 'reconstruct' else {'a': 'b', 'b': 'a'}[domain]
-    entry = {**manifest.sets[source], 'domain': to, 'of': source, 'by': folder.name, 'from': domain}
+    channel = stage.described(folder).channels[to]
+    entry = {**manifest.sets[source], 'domain': to, 'channel': channel}
+    entry |= {'of': source, 'by': folder.name, 'from': domain}
     return Manifest(**{**vars(manifest), 'sets': {stage.name: entry}, 'request': folder.name})
 
 
@@ -100,7 +101,7 @@ def untrained(monkeypatch):
     """
     monkeypatch.setattr(jaxtyping.config, 'jaxtyping_disable', True)
     monkeypatch.setattr(Manifest, 'load', cache(Manifest.load))
-    monkeypatch.setattr(experiment.Experiment, '_remember', lambda *_, **__: None)
+    monkeypatch.setattr(experiment.Workspace, '_remember', lambda *_, **__: None)
     monkeypatch.setattr(Manifest, 'records', lambda self, name, role: ())
     monkeypatch.setattr(train_stage.Fit, 'run', lambda fit, *_: (Untrained(fit), COST | {'steps': fit.plan.steps}))
     monkeypatch.setattr(experiment, 'synthesize', _made)
@@ -129,22 +130,20 @@ def test_every_system_finds_what_it_reads_and_tests(name, tmp_path, untrained):
         assert not failed, line
         cases = json.loads((job.workdir / job.system / 'results.json').read_text())['cases']
         tested = {of: len(measured) for of, measured in cases.items()}
-        if job.config.systems[job.system].get('transductive', job.config.transductive):
+        if any(stage.transductive for stage in job.config.stages(job.system).values()):
             assert tested['target'] == counts['target'], line
         elif (name, job.system) in TESTED:
             assert tested == TESTED[name, job.system], line
 
 
 def _different(jobs):
-    """Each once, alone in its configuration, whose copies take long; of four shares of the scans two will do."""
+    """Each once; of four shares of the scans two will do."""
     seen = set()
     for job in jobs:
         if job.system.endswith(('_35', '_60')):
             continue
         if (key := (job.system, job.config.tests, job.config.transductive)) not in seen:
             seen.add(key)
-            job.config.systems = ConfigDict({job.system: job.config.systems[job.system]})
-            job.config.chosen = job.system
             yield job
 
 

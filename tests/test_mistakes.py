@@ -19,17 +19,19 @@ FIELDS = {  # of the configuration: what the line says
     '--noconfig.augment.flip': '--config.augment.flip: its value is missing; write --config.augment.flip=VALUE',
     '--config.train=3': '--config.train=3: a group of fields; set them one by one, --config.train.FIELD=VALUE',
     '--config.optimizer={}': 'no optimizer.b1, optimizer.b1_alone, optimizer.b2',
-    '--config.train.batch.x=3': '--config.train.batch.x: no such field; configs/base.py lists them',
-    '--config.data.size.x=3': '--config.data.size.x: no such field; configs/base.py lists them',
-    '--config.data.size[0]=3': '--config.data.size[0]: no such field; configs/base.py lists them',
-    '--config.=3': '--config.: no such field; configs/base.py lists them',
+    '--config.train.batch.x=3': '--config.train.batch.x: no such field; docs/configuration.md lists them',
+    '--config.data.size.x=3': '--config.data.size.x: no such field; docs/configuration.md lists them',
+    '--config.data.size[0]=3': '--config.data.size[0]: no such field; docs/configuration.md lists them',
+    '--config.pays.gen.cyc_x=1': '--config.pays.gen.cyc_x: no such field; is cyc_b meant?',
+    "--config.pays.gen.cyc_a=('linear',1)": "cyc_a=('linear', 1): give a finite number from 0 on, or a schedule",
+    '--config.=3': '--config.: no such field; docs/configuration.md lists them',
     '--config.data.classes=a,b': """=a,b: a tuple is written --config.data.classes="('a','b')"\n""",
     '--config.data.classes=(a,)': """=(a,): a tuple is written --config.data.classes="('a',)"\n""",
     '--config.data.size=(64,64': '=(64,64: a tuple is written --config.data.size="(64,64)"\n',
     '--config.rate.generator=nan': 'config.rate.generator=nan: give a finite number from 0 on',
 }
 FLAGS = {
-    '--config.seed=3': '--config.seed: of which configuration? --config=FILE is missing',
+    '--config.seed=3': '--config.seed: --config=FILE is missing',
     '--processes=abc': '--processes=abc: give a whole number',
     '--deterministic=2': '--deterministic=2: give true or false',
     '--workdir': '--workdir: its value is missing; write --workdir=VALUE',
@@ -47,7 +49,7 @@ def get_config(data):
 FILES = {  # their content, and what the line says
     'number.py': ('number = 1 / 0\n', 'number.py, line 1: division by zero'),
     'import.py': ('import nothing_of_that_name\n', "import.py, line 1: No module named 'nothing_of_that_name'"),
-    'empty.py': ('', '--config=empty.py: it has no get_config(data); configs/quickstart.py is an example'),
+    'empty.py': ('', '--config=empty.py: it has no get_config(data); see configs/quickstart.py'),
     'three.py': ('def get_config(data): return 3\n', '--config=three.py: get_config returns no ConfigDict'),
     'few.py': (
         'from ml_collections import ConfigDict\ndef get_config(data):\n    return ConfigDict({"seed": 0})\n',

@@ -8,14 +8,14 @@ import pytest
 import tiny
 from dicom_files import write_series
 
-from synseg_jax.datasets import given
+from synseg_jax.datasets import input_scans
 from synseg_jax.imaging import intensity, modality
 from synseg_jax.preparation.checks.survey import survey
-from synseg_jax.preparation.settings import Settings
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
+from synseg_jax.specification.data import Data
 
-SETTINGS = Settings(
+SETTINGS = Data(
     size=(22, 24), source_split=(1.0, 0.0, 0.0), target_split=(1.0, 0.0, 0.0), foreground_share=0.0,
     window_hu=(-200.0, 300.0),
 )  # fmt: skip
@@ -32,7 +32,7 @@ SETTINGS = Settings(
     ],
 )
 def test_names_of_channels(channel, name):
-    assert modality.named(channel) == name and intensity.is_ct(channel) == (name == 'CT')
+    assert modality.of_channel(channel) == name and intensity.is_ct(channel) == (name == 'CT')
 
 
 def test_a_ct_by_another_name_is_seen_in_hounsfield_units():
@@ -43,8 +43,8 @@ def test_a_ct_by_another_name_is_seen_in_hounsfield_units():
 
 def test_values_that_are_no_ct():
     mr, ct = np.float32([0, 5, 900]), np.float32([-1000, 0, 900])
-    assert 'no value below 0, as a CT has' in modality.unlike('CT_portal', mr)
-    assert not modality.unlike('CT', ct) and not modality.unlike('MR', mr)
+    assert 'no value below 0, unlike a CT' in modality.hu_warning('CT_portal', mr)
+    assert not modality.hu_warning('CT', ct) and not modality.hu_warning('MR', mr)
 
 
 def series(folder, kind='MR'):
@@ -81,26 +81,26 @@ def test_scans_that_a_network_does_not_know(tmp_path, caplog):
     }
     for path, line in told.items():
         caplog.clear()
-        assert given.scans(path, 'CT_portal')
+        assert input_scans.find(path, 'CT_portal')
         assert len(caplog.messages) == 1 and caplog.messages[0].endswith(line)
         caplog.clear()
-        assert given.scans(path, 'T1 MR') and given.scans(path, 'unheard of') and not caplog.messages
+        assert input_scans.find(path, 'T1 MR') and input_scans.find(path, 'unheard of') and not caplog.messages
 
 
 def test_values_that_a_network_does_not_know(tmp_path, caplog):
     mr = dataset(tmp_path / 'set', 'CT', ORGANS)
-    ((_, path), *_) = given.scans(mr, 'CT').items()
-    assert given.reader('MR')(path).array.shape == tiny.SHAPE and not caplog.messages
+    ((_, path), *_) = input_scans.find(mr, 'CT').items()
+    assert input_scans.reader('MR')(path).array.shape == tiny.SHAPE and not caplog.messages
     nib.save(nib.Nifti1Image(np.abs(tiny.scan(0, 'MR')[0]), tiny.AFFINE), path)
-    read = given.reader('CT')
+    read = input_scans.reader('CT')
     read(path), read(path)
-    assert len(caplog.messages) == 1 and caplog.messages[0].startswith(f'{path}: no value below 0, as a CT has')
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith(f'{path}: no value below 0, unlike a CT')
 
 
 def test_a_broken_description_hinders_no_prediction(tmp_path, caplog):
     mr = dataset(tmp_path / 'set', 'MR', ORGANS)
     (mr / 'dataset.json').write_text('{')
-    assert len(given.scans(mr, 'CT')) == 2 and 'not readable as JSON' in caplog.text
+    assert len(input_scans.find(mr, 'CT')) == 2 and 'invalid JSON' in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_the_channel_that_was_trained_on(tmp_path, caplog, channels, trained, nu
         path.with_name(path.name.replace('_0000', '_0001')).write_bytes(path.read_bytes())
     names = dict(enumerate(channels))
     (mr / 'dataset.json').write_text(json.dumps({'channel_names': names, 'labels': ORGANS}))
-    found = given.scans(mr, trained)
+    found = input_scans.find(mr, trained)
     assert [path.name for path in found.values()] == [f'MR{n}_000{number}.nii.gz' for n in range(2)]
     assert list(found) == ['MR0', 'MR1'] and len(caplog.messages) == 1
     assert f'only 000{number} is read (2 files are left out)' in caplog.text

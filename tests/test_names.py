@@ -43,8 +43,8 @@ def test_cases_of_names(name, case):
 
 
 def test_names_of_label_maps():
-    assert all(map(names.of_labels, ('a_seg', 'a.seg', 'a_Masks', 'a_seg_0000')))
-    assert not any(map(names.of_labels, ('a_img', 'a', 'seg')))
+    assert all(map(names.is_label_name, ('a_seg', 'a.seg', 'a_Masks', 'a_seg_0000')))
+    assert not any(map(names.is_label_name, ('a_img', 'a', 'seg')))
 
 
 def paths(folder, *files):
@@ -63,7 +63,7 @@ def paths(folder, *files):
     ],
 )
 def test_channels(tmp_path, caplog, files, number, kept, left_out):
-    found = names.of_channel(paths(tmp_path, *files), number)
+    found = names.select_channel(paths(tmp_path, *files), number)
     assert {case: path.name for case, path in found.items()} == kept
     assert [path.name for path in names.split_channels(paths(tmp_path, *files), number)[1]] == left_out
     assert bool(left_out) == ('another channel' in caplog.text)
@@ -79,7 +79,7 @@ def test_channels(tmp_path, caplog, files, number, kept, left_out):
 )
 def test_channels_that_cannot_be(tmp_path, files, message):
     with pytest.raises(InputError, match=message):
-        names.of_channel(paths(tmp_path, *files))
+        names.select_channel(paths(tmp_path, *files))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_names_that_are_no_text(tmp_path, read):
 
 def test_channels_that_are_no_text(tmp_path):
     save(tmp_path / 'a.nii.gz')
-    with pytest.raises(InputError, match=r"--channel: 'M.udcfcller' is no name; give e.g. CT"):
+    with pytest.raises(InputError, match=r"--channel: 'M.udcfcller' has unprintable characters; give e.g. CT"):
         read_dataset(tmp_path, channel='M\udcfcller')
 
 
@@ -143,9 +143,9 @@ def test_folders_that_are_no_text(tmp_path):
 
 def test_label_maps_are_known_with_a_channel_number(tmp_path):
     labels = {'a_0000': tmp_path / 'a', 'b_0000': tmp_path / 'b', 'c': tmp_path / 'c'}
-    assert list(names.as_known(labels, {'a', 'b_0000', 'c'})) == ['a', 'b_0000', 'c']
+    assert list(names.match_cases(labels, {'a', 'b_0000', 'c'})) == ['a', 'b_0000', 'c']
     with pytest.raises(InputError, match='the same case as'):
-        names.as_known(labels | {'a': tmp_path / 'other'}, {'a'})
+        names.match_cases(labels | {'a': tmp_path / 'other'}, {'a'})
 
 
 def test_dicom_beside_other_scans_is_told(tmp_path, caplog):
@@ -162,11 +162,11 @@ def test_dicom_beside_other_scans_is_told(tmp_path, caplog):
 
 @pytest.mark.parametrize('relative', ['../x.nii', '/x.nii', 'a/../../x.nii', '', 'a\0'])
 def test_paths_that_leave_a_folder(tmp_path, relative):
-    with pytest.raises(InputError, match='no path below this folder'):
-        names.below(tmp_path, relative)
+    with pytest.raises(InputError, match='not a path below this folder'):
+        names.resolve_below(tmp_path, relative)
 
 
 def test_paths_below_a_folder(tmp_path):
     path = save(tmp_path / NFD / f'{NFC}.nii')
-    assert names.below(tmp_path, f'./{NFC}/{NFD}.nii') == path
-    assert names.below(tmp_path, 'none/a.nii') == tmp_path / 'none' / 'a.nii'
+    assert names.resolve_below(tmp_path, f'./{NFC}/{NFD}.nii') == path
+    assert names.resolve_below(tmp_path, 'none/a.nii') == tmp_path / 'none' / 'a.nii'

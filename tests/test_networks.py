@@ -400,3 +400,32 @@ def test_another_device_may_be_assumed():
         with backend.assumed(kind):
             forms[kind] = 'conv_general_dilated' in str(jax.make_jaxpr(lambda x, k: convolve(x, k))(x, kernel))
     assert forms == {'gpu': True, '': False}
+
+
+def test_features_inside_a_network():
+    """By the names of its layers; the same whether or not blocks are computed anew for the gradient."""
+    image = jax.random.normal(jax.random.key(1), (2, 8, 8, 1))
+    network = build('resnet', channels=1, width=2, blocks=3)
+    params = network.init(jax.random.key(0), image)['params']
+    found = networks.features(network, params, image, network.encoder)
+    assert {tap: of.shape for tap, of in found.items()} == {
+        'down1': (2, 4, 4, 4), 'down2': (2, 2, 2, 8), 'block0': (2, 2, 2, 8), 'block1': (2, 2, 2, 8)
+    }  # fmt: skip
+    stem = Conv(2, 7, mirror=3).apply({'params': params['stem']}, image)
+    down = Conv(4, 3, stride=2, padding=1).apply({'params': params['down1']}, jax.nn.relu(instance_norm(stem)))
+    np.testing.assert_allclose(found['down1'], down, atol=1e-5)
+    again = networks.features(network.clone(remat=True), params, image, ('block0/conv1', 'block1'))
+    np.testing.assert_allclose(again['block1'], found['block1'], atol=1e-5)
+    assert again['block0/conv1'].shape == (2, 2, 2, 8)
+    with pytest.raises(InputError, match="unknown layer of a ResNet 'block9'; known: block0, block1, block2, down1, "):
+        networks.features(network, params, image, ('block9',))
+
+
+@pytest.mark.parametrize('fields, encoder', [
+    ({'architecture': 'resnet', 'blocks': 9}, ('down1', 'down2', 'block0', 'block4')),  # those of CUT
+    ({'architecture': 'resnet', 'blocks': 1}, ('down1', 'down2', 'block0')),
+    ({'architecture': 'resnet', 'blocks': 0}, ('down1', 'down2')),
+    ({'architecture': 'unet', 'levels': 2}, ('down0', 'down1', 'down2')),
+])  # fmt: skip
+def test_layers_of_an_encoder(fields, encoder):
+    assert build(**fields, channels=1, width=2).encoder == encoder

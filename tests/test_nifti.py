@@ -97,14 +97,14 @@ def test_a_qform_that_is_no_rotation(tmp_path, caplog):
     path = _saved(tmp_path / 'scan.nii', quatern_b=3.0)
     with caplog.at_level('WARNING', logger='absl'):
         scan = scan_file.read(path)
-    assert 'its qform is no rotation; the sform is used' in caplog.text
+    assert 'its qform is not a rotation; the sform is used' in caplog.text
     np.testing.assert_allclose(scan.affine, AFFINE)
     caplog.clear()
     scan_file.write(tmp_path / 'labels.nii', ARRAY, scan)
     np.testing.assert_allclose(scan_file.read(tmp_path / 'labels.nii').affine, AFFINE)
     np.testing.assert_allclose(nib.load(tmp_path / 'labels.nii').get_qform(), AFFINE, atol=1e-5)
     assert not caplog.records
-    with pytest.raises(InputError, match='its qform is no rotation, and it has no sform'):
+    with pytest.raises(InputError, match='its qform is not a rotation, and it has no sform'):
         scan_file.read(_saved(path, quatern_b=3.0, sform=0))
 
 
@@ -114,7 +114,7 @@ def test_a_sheared_grid_has_no_qform(tmp_path, source, caplog):
     like = Volume(ARRAY, SHEARED)
     if source != 'array':
         like = scan_file.read(_saved(tmp_path / 'scan.nii', affine=SHEARED, qform=source == 'both forms'))
-    scan_file._tell_shear.cache_clear()
+    scan_file._warn_shear.cache_clear()
     caplog.clear()
     for name in ('a.nii.gz', 'b.nii.gz'):
         scan_file.write(tmp_path / name, ARRAY, like, 'label')

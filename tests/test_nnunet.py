@@ -86,7 +86,7 @@ def test_the_first_class_is_the_background(tmp_path):
 
 @pytest.mark.parametrize('name', ['synthetic_ct', 'Dataset1_CT', 'Dataset201', 'Dataset201_', 'Dataset201_a b', 'x/..'])
 def test_names_that_are_not_found(tmp_path, name):
-    with pytest.raises(InputError, match='are named DatasetNNN_Name; write to e.g. Dataset201_SyntheticCT'):
+    with pytest.raises(InputError, match='named DatasetNNN_Name; write to e.g. Dataset201_SyntheticCT'):
         write(tmp_path / name)
     assert not list(tmp_path.iterdir())
 
@@ -173,7 +173,7 @@ def test_which_cases_are_meant(tmp_path):
 
 def test_all_classes_must_be_labelled(tmp_path, caplog):
     folder = tiny.write_dataset(tmp_path / 'set', 'MR', 1)
-    with pytest.raises(InputError, match='dataset.json: no label kidney, which the system knows; label it'):
+    with pytest.raises(InputError, match='dataset.json: no label kidney, a class of the system; label it'):
         nnunet_writer.labelled(folder, (*tiny.CLASSES, 'kidney'))
     dataset = nnunet_writer.labelled(folder, ('background', 'spleen'))
     assert 'dataset.json: labels liver become background' in caplog.text

@@ -13,7 +13,7 @@ from synseg_jax.formats import scan_file
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.reports import report
 from synseg_jax.reports.comparison import Report, Row
-from synseg_jax.runs import comparison, experiment, open_run, oracle_selection
+from synseg_jax.runs import comparison, open_run, oracle_selection
 
 LENGTH = {'train__steps': 12, 'train__decay_steps': 0, 'train__save_every': 4, 'train__keep': 1}
 TOLD = 'by the labels of these very test scans'
@@ -23,7 +23,7 @@ def _run(records, workdir, **changes):
     """Few steps at a high rate, whose checkpoints differ."""
     c = tiny.config(records, rate__segmentor=0.03, loss__segmentation='dice', **LENGTH, **changes)
     c.systems, c.chosen = {'alone': {'method': 'supervised'}}, 'alone'
-    return experiment.run(c, workdir, tiny.quiet())
+    return tiny.run(c, workdir, tiny.quiet())
 
 
 @pytest.fixture(scope='module')

@@ -10,9 +10,9 @@ import untrained
 
 from synseg_jax.errors import InputError
 from synseg_jax.formats import outputs
-from synseg_jax.preparation.settings import settings_of
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
+from synseg_jax.specification.parse import parse_data
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def _with(folder, link):
 
 @pytest.mark.parametrize('way', WAYS)
 def test_an_output_that_is_or_holds_an_input(scans, way):
-    with pytest.raises(InputError, match='--output=.*: (is|holds) the input .*; choose another --output'):
+    with pytest.raises(InputError, match='--output=.*: (is|contains) the input .*; choose another --output'):
         outputs.check(WAYS[way](scans), [scans], [scans / 'ct.nii.gz'])
 
 
@@ -60,16 +60,16 @@ def test_outputs_that_are_no_inputs(scans, tmp_path):
 
 def test_all_of_a_folder_is_replaced(scans, tmp_path):
     for output in (scans, tmp_path, _linked(scans)):
-        with pytest.raises(InputError, match='holds the input .*scans/ct.nii.gz; choose another --output'):
+        with pytest.raises(InputError, match='contains the input .*scans/ct.nii.gz; choose another --output'):
             outputs.check_whole(output, [scans / 'ct.nii.gz'])
     outputs.check_whole(scans / 'new', [scans / 'ct.nii.gz'])
 
 
 def test_folders_that_cannot_be_written_to(scans, monkeypatch):
-    with pytest.raises(InputError, match=r'--workdir=.*ct.nii.gz/new: .*ct.nii.gz is no folder'):
+    with pytest.raises(InputError, match=r'--workdir=.*ct.nii.gz/new: .*ct.nii.gz is not a folder'):
         outputs.check(scans / 'ct.nii.gz' / 'new', [], flag='workdir')
     monkeypatch.setattr(os, 'access', lambda *_: False)
-    with pytest.raises(InputError, match=r'--output=.*scans/new: .*scans may not be written to; choose another'):
+    with pytest.raises(InputError, match=r'--output=.*scans/new: .*scans is not writable; choose another'):
         outputs.check(scans / 'new', [])
 
 
@@ -147,8 +147,8 @@ def test_records_are_not_made_of_scans_among_them(tmp_path):
     moved = records / 'Dataset_MR'
     (tmp_path / 'Dataset_MR').rename(moved)
     sets = [Scans('source', moved, 'a'), Scans('target', tmp_path / 'Dataset_CT', 'b')]
-    with pytest.raises(InputError, match=r'--output=.*records: holds the input .*records/Dataset_MR/imagesTr/mr_'):
-        prepare(sets, records, settings_of(tiny.config(data__seed=3)), overwrite=True, progress=False)
+    with pytest.raises(InputError, match=r'--output=.*records: contains the input .*records/Dataset_MR/imagesTr/mr_'):
+        prepare(sets, records, parse_data(tiny.config(data__seed=3)), overwrite=True, progress=False)
     assert len(list((moved / 'imagesTr').iterdir())) == tiny.SUBJECTS['MR']
 
 
@@ -157,6 +157,6 @@ def test_records_are_not_replaced_with_what_is_no_record_among_them(tmp_path):
     (records / 'notes.txt').write_text('of the user')
     sets = [Scans('source', tmp_path / 'Dataset_MR', 'a'), Scans('target', tmp_path / 'Dataset_CT', 'b')]
     with pytest.raises(InputError, match='records: holds notes.txt, which is no record; move it, or choose another'):
-        prepare(sets, records, settings_of(tiny.config(data__seed=3)), overwrite=True, progress=False)
+        prepare(sets, records, parse_data(tiny.config(data__seed=3)), overwrite=True, progress=False)
     assert (records / 'notes.txt').read_text() == 'of the user'
-    prepare(sets, records, settings_of(tiny.config()), progress=False)  # up to date, and nothing is replaced
+    prepare(sets, records, parse_data(tiny.config()), progress=False)  # up to date, and nothing is replaced

@@ -34,7 +34,7 @@ def cases(tmp_path_factory):
 
 
 def test_the_truth_itself_is_perfect(cases):
-    truth = dataset.paired('MR', 'CT', 4, 7)[1]
+    truth = dataset.generate_pair('MR', 'CT', 4, 7)[1]
     measured = paired_phantom.measure(Known(lambda _: truth), cases)['phantom_mr_007']
     assert measured['mae'] == 0 and measured['psnr'] == np.inf and measured['ssim'] == pytest.approx(1)
 
@@ -43,13 +43,13 @@ def test_the_truth_is_of_the_same_cohort(tmp_path, monkeypatch):
     request = {'modality': 'CT', 'seed': 4, 'region': 'abdomen', 'plane': 'axial', 'cohort': 'normal spleen'}
     (tmp_path / 'dataset.json').write_text(json.dumps({'phantom': request}))
     asked = []
-    monkeypatch.setattr(dataset, 'paired', lambda *scan: asked.append(scan) or (None, None))
+    monkeypatch.setattr(dataset, 'generate_pair', lambda *scan: asked.append(scan) or (None, None))
     paired_phantom._truth(tmp_path / 'imagesTr' / 'phantom_ct_007_0000.nii.gz', 'MR')
     assert asked == [('CT', 'MR', 4, 7, 'abdomen', 'axial', 0, 'normal spleen')]
 
 
 def test_an_error_is_measured_where_the_truth_shows_something(cases):
-    truth = dataset.paired('MR', 'CT', 4, 7)[1]
+    truth = dataset.generate_pair('MR', 'CT', 4, 7)[1]
     off = paired_phantom.measure(Known(lambda _: truth + 50), cases)['phantom_mr_007']
     assert 0.08 < off['mae'] <= 0.1 + 1e-6 and 19 < off['psnr'] < 22 and off['ssim'] < 1  # 50 of 500 HU, clipped bone
     air = paired_phantom.measure(Known(lambda _: np.where(truth < -200, -900, truth)), cases)['phantom_mr_007']

@@ -18,7 +18,8 @@ from synseg_jax.devices import parallel
 from synseg_jax.exchange import torch_weights
 from synseg_jax.networks import build
 from synseg_jax.objective.methods import method
-from synseg_jax.objective.terms import TERMS, Choices, View
+from synseg_jax.objective.terms import TERMS, View
+from synseg_jax.specification.stage import Losses
 from synseg_jax.training import optimizers, state
 from synseg_jax.training.image_pool import Past
 from synseg_jax.training.step import make_step
@@ -73,7 +74,7 @@ class Rules:
         gen = {'cyc_a': lambda_a, 'cyc_b': lambda_b, 'idt_a': lambda_a * identity, 'idt_b': lambda_b * identity}
         self.method = method('synseg' if segments else 'cyclegan').pay({'gen': gen})
         self.dice = segments and option['seg_norm'] == 'DiceNorm'
-        self.choices = Choices(
+        self.choices = Losses(
             adversarial='log_likelihood' if option['no_lsgan'] else 'lsgan',
             segmentation='dice' if self.dice else 'cross_entropy',
             class_weights=tuple(option.get('crossentropy_weight') or ()),
@@ -93,13 +94,14 @@ class Rules:
         self.optimizers = dict.fromkeys(self.networks, adam)
         self.mesh = parallel.mesh(1)
         rates = dict.fromkeys(self.networks, rate)
-        self.step = make_step(
-            self.method, self.apply, self.optimizers, rates, Recorded.exchange, self.mesh, choices=self.choices
-        )
+        self.step = make_step(self.method, self.view, self.optimizers, rates, Recorded.exchange, self.mesh)
         self.outputs, self.losses = jax.jit(self._outputs), jax.jit(self._losses)
 
+    def view(self, params, batch, **more):
+        return View(self.apply, params, batch, self.choices, **more)
+
     def _outputs(self, params, batch):
-        view = View(self.apply, params, batch)
+        view = self.view(params, batch)
         named = {
             'fake_B': view.fake_b, 'fake_A': view.fake_a, 'rec_A': view.rec_a, 'rec_B': view.rec_b,
             'D_A_fake_B': view.d_b(view.fake_b), 'D_B_fake_A': view.d_a(view.fake_a),
@@ -110,7 +112,7 @@ class Rules:
         return named | ({'seg_fake_B': view.s_b(view.fake_b)} if 's_b' in self.networks else {})
 
     def _losses(self, params, batch):
-        view = View(self.apply, params, batch, self.choices)
+        view = self.view(params, batch)
         return {name: TERMS[name].value(view) for name in self.method.terms()}
 
 

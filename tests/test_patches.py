@@ -12,11 +12,10 @@ import untrained
 from synseg_jax.formats import scan_file
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.preparation.settings import settings_of
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
 from synseg_jax.runs import validation
-from synseg_jax.specification.resolve import configure
+from synseg_jax.specification.parse import parse_data
 from synseg_jax.training.system import System
 
 PATCHES = {'data__size': (16, 16), 'data__spacing_mm': 2.0}  # of scans of 72 x 66 mm
@@ -41,7 +40,7 @@ def _prepared(folder, place, modality='MR', labelled=True, **changes):
     nib.save(nib.Nifti1Image(image, tiny.AFFINE), scan)
     for path in (dataset / 'labelsTr').iterdir():
         nib.save(nib.Nifti1Image(labels, tiny.AFFINE), path)
-    settings = settings_of(tiny.config(**{**PATCHES, **WHOLE, **changes}))
+    settings = parse_data(tiny.config(**{**PATCHES, **WHOLE, **changes}))
     name, domain = {'MR': ('source', 'a'), 'CT': ('target', 'b')}[modality]
     prepare([Scans(name, dataset, domain)], folder / 'records', settings, progress=False)
     return Manifest.load(folder / 'records').records(name, 'train')
@@ -108,9 +107,9 @@ def test_a_scan_comes_back_from_its_tiles(tmp_path, monkeypatch):
 def test_whole_scans_are_not_resized_for_networks_that_saw_pieces():
     """The window of an augmentation is as many pixels of the spacing, so that records of any size are seen in tiles."""
     changes = {'method': 'supervised', 'augment__window': (16, 16)}
-    system = System(configure(tiny.config(**changes, data__spacing_mm=2.0), 'synseg'), tiny.CLASSES)
+    system = System(tiny.configure(tiny.config(**changes, data__spacing_mm=2.0), 'synseg'), tiny.CLASSES)
     assert system.size == (16, 16) and system.shown == ()
-    assert System(configure(tiny.config(**changes), 'synseg'), tiny.CLASSES).shown == (16, 16)
+    assert System(tiny.configure(tiny.config(**changes), 'synseg'), tiny.CLASSES).shown == (16, 16)
     label = np.zeros((32, 32), np.uint8)
     label[:9, 20:] = 1
     networks = Networks(system, {})
@@ -127,7 +126,7 @@ def _cut_about_lesions(folder, labels, image, **changes):
     for path in (dataset / 'labelsTr').iterdir():
         nib.save(nib.Nifti1Image(labels, tiny.AFFINE), path)
     about = {'data__cut_about': 'lesion', 'data__classes': tiny.CLASSES, 'data__target_labels': True}
-    settings = settings_of(tiny.config(**{**PATCHES, **WHOLE, **about, **changes}))
+    settings = parse_data(tiny.config(**{**PATCHES, **WHOLE, **about, **changes}))
     prepare([Scans('scans', dataset, 'b', 'train')], folder / 'records', settings, progress=False)
     return Manifest.load(folder / 'records').records('scans', 'train')
 

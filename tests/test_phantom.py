@@ -14,14 +14,14 @@ from synseg_jax.phantom import dataset
 from synseg_jax.phantom.abdomen import CLASSES
 
 ORGANS = CLASSES[1:6]
-SCAN = functools.cache(dataset.scan)
+SCAN = functools.cache(dataset.generate)
 MODALITIES = ('CT', 'MR')
 
 
 @pytest.fixture(scope='module')
 def scans():
     """Eight people per modality: (image, labels, affine)."""
-    return {m: [dataset.scan(m, 0, n) for n in range(8)] for m in MODALITIES}
+    return {m: [dataset.generate(m, 0, n) for n in range(8)] for m in MODALITIES}
 
 
 def every(scans):
@@ -42,7 +42,7 @@ def means(image, labels):
 
 
 def test_same_seed_same_bits(scans):
-    again = dataset.scan('MR', 0, 1)
+    again = dataset.generate('MR', 0, 1)
     assert all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(again, scans['MR'][1], strict=True))
 
 
@@ -86,7 +86,7 @@ def test_another_cohort_has_normal_spleens(tmp_path):
         assert np.array_equal(usual.organs['right lobe'].axes, other.organs['right lobe'].axes)
         assert not np.array_equal(usual.organs['spleen'].axes, other.organs['spleen'].axes)
     with pytest.raises(InputError, match="unknown cohort 'tall'; known: normal spleen"):
-        dataset.scan('CT', 0, 200, cohort='tall')
+        dataset.generate('CT', 0, 200, cohort='tall')
 
 
 def test_grids_are_those_of_scans(scans):
@@ -123,7 +123,7 @@ def test_contrast_orders_differ_between_modalities(scans):
 def pair(region, modality='CT', number=2):
     """Images by modality, labels and affine, all on the grid of one modality."""
     other = MODALITIES[modality == 'CT']
-    image, truth, labels, affine = dataset.paired(modality, other, 0, number, region)
+    image, truth, labels, affine = dataset.generate_pair(modality, other, 0, number, region)
     return {modality: image, other: truth}, labels, affine
 
 
@@ -244,7 +244,7 @@ def test_a_heart_is_built_and_shown_as_hearts_are(modality):
 def test_tumours_shrink_from_week_to_week():
     volumes, people = [], []
     for week in (0, 2, 6):
-        image, labels, affine = dataset.scan('MR', 0, 3, 'thorax', week=week)
+        image, labels, affine = dataset.generate('MR', 0, 3, 'thorax', week=week)
         volumes.append((labels == 1).sum() * abs(np.linalg.det(affine[:3, :3])))
         people.append(dataset.subject('thorax', 'MR', 0, 3, week)[0])
         lung = np.median(
@@ -253,7 +253,7 @@ def test_tumours_shrink_from_week_to_week():
         assert np.median(image[labels == 1]) > 3 * lung
     assert volumes[0] > 1.1 * volumes[1] > 1.2 * volumes[2] > 0
     assert len({person.half_widths_mm for person in people}) == 1 and len({person.breath for person in people}) == 3
-    ct, truth, labels, _ = dataset.paired('CT', 'MR', 0, 3, 'thorax', week=2)
+    ct, truth, labels, _ = dataset.generate_pair('CT', 'MR', 0, 3, 'thorax', week=2)
     muscle = np.median(ct[(truth > 60) & (truth < 250) & (ct > 20) & (ct < 90)])
     assert abs(np.median(ct[labels == 1]) - muscle) < 40  # soft tissue, as all around it but lung
 
@@ -261,7 +261,7 @@ def test_tumours_shrink_from_week_to_week():
 def test_planes_are_views_of_one_person():
     volumes = []
     for plane, across in (('axial', 2), ('coronal', 1), ('sagittal', 0)):
-        _, labels, affine = dataset.scan('CT', 0, 0, plane=plane)
+        _, labels, affine = dataset.generate('CT', 0, 0, plane=plane)
         spacing_mm = nib.affines.voxel_sizes(affine)
         assert spacing_mm.argmax() == across and spacing_mm[across] > 4
         volumes.append(volume_ml(labels, affine, 'liver'))
@@ -283,7 +283,7 @@ def test_dataset_is_an_ordinary_raw_folder(tmp_path):
     scan, truth = (nib.load(tmp_path / 'set' / name) for name in (images[0], labels[0]))
     assert scan.get_data_dtype() == np.int16 and truth.get_data_dtype() == np.uint8
     assert scan.header.get_xyzt_units()[0] == 'mm' and np.array_equal(scan.affine, truth.affine)
-    image, expected, affine = dataset.scan('MR', 0, 1)
+    image, expected, affine = dataset.generate('MR', 0, 1)
     assert np.array_equal(scan.dataobj, image) and np.array_equal(truth.dataobj, expected)
     assert np.allclose(scan.affine, affine, atol=1e-3)
 
@@ -317,12 +317,12 @@ def test_dataset_over_weeks(tmp_path):
     assert sorted(path.name for path in (tmp_path / 'set' / 'labelsTr').iterdir()) == [f'{n}.nii.gz' for n in names]
     assert counted == [(1, 4), (2, 4), (3, 4), (4, 4)]
     labels = nib.load(tmp_path / 'set' / 'labelsTr' / f'{names[3]}.nii.gz')
-    np.testing.assert_array_equal(labels.get_fdata(), dataset.scan('MR', 0, 5, 'thorax', week=3)[1])
+    np.testing.assert_array_equal(labels.get_fdata(), dataset.generate('MR', 0, 5, 'thorax', week=3)[1])
 
 
 @pytest.mark.parametrize('region', dataset.REGIONS)
 def test_dataset_of_a_region_with_and_without_labels(tmp_path, region, monkeypatch):
-    monkeypatch.setattr(dataset, 'scan', SCAN)
+    monkeypatch.setattr(dataset, 'generate', SCAN)
     for labelled in (True, False):
         folder = tmp_path / f'labelled {labelled}'
         dataset.write_dataset(folder, 'CT', 1, seed=0, first=3, region=region, labelled=labelled)
@@ -338,11 +338,11 @@ def test_dataset_of_a_region_with_and_without_labels(tmp_path, region, monkeypat
 
 @pytest.mark.parametrize('region', dataset.REGIONS)
 def test_unknown_modality_lists_the_known(tmp_path, region):
-    for call in (dataset.scan, functools.partial(dataset.write_dataset, tmp_path / 'set')):
+    for call in (dataset.generate, functools.partial(dataset.write_dataset, tmp_path / 'set')):
         with pytest.raises(InputError, match='known: CT, MR'):
             call('PET', 1, 0, region=region)
     with pytest.raises(InputError, match='known: CT, MR'):
-        dataset.paired('CT', 'PET', 0, 0, region)
+        dataset.generate_pair('CT', 'PET', 0, 0, region)
 
 
 def test_unknown_region_lists_the_known(tmp_path):

@@ -17,6 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 
+from synseg_jax import __version__ as version
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
 from synseg_jax.formats import scan_file, straight
@@ -25,8 +26,7 @@ from synseg_jax.inference import model_folder, postprocess, trained_model
 from synseg_jax.inference.predict_scans import predict
 from synseg_jax.inference.scan_outputs import OUTPUTS, Output, spread
 from synseg_jax.reports import figures
-from synseg_jax.runs import open_run
-from synseg_jax.specification.resolve import configure
+from synseg_jax.runs import open_run, run_file
 
 SHAPE = (20, 26, 5)
 ORIENTATIONS = [
@@ -47,7 +47,9 @@ def trained(tmp_path_factory):
             config = tiny.config(predict__resample=resample)
             typical = {'a': (0.0, 700.0), 'b': (-200.0, 300.0)}
             workdir = tmp_path_factory.mktemp('run')
-            run = model_folder.Run(workdir, configure(config, 'synseg'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, typical)
+            run = model_folder.Run(
+                workdir, tiny.configure(config, 'synseg'), tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, typical
+            )
             made[resample] = trained_model.Trained(run, params)
         return made[resample]
 
@@ -183,12 +185,6 @@ def test_neighbours_reach_the_network(tmp_path):
     assert [bool((one[..., i] != other[..., i]).any()) for i in range(SHAPE[2])] == [True, True, True, False, False]
 
 
-def test_unknown_resampling(trained, tmp_path):
-    system = trained_model.Trained(_run(tmp_path, predict__resample='cubic'), tiny.first_state().params)
-    with pytest.raises(InputError, match="unknown predict.resample 'cubic'; known: linear, nearest"):
-        system.segment(volume.Volume(_scan(), _affine()), 'b')
-
-
 def test_inputs(tmp_path):
     files = [_save(tmp_path / 'set' / 'imagesTr' / f'{c}_0000.nii.gz', np.zeros((2, 2, 2), np.int16)) for c in 'xy']
     (tmp_path / 'set' / 'imagesTr' / 'notes.txt').touch()
@@ -202,7 +198,7 @@ def test_inputs(tmp_path):
     with pytest.raises(InputError, match='none: no such file or folder'):
         scan_file.inputs(tmp_path / 'none')
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(InputError, match='holds no scan; known: .nii, .nii.gz'):
+    with pytest.raises(InputError, match='no scans in it; known formats: .nii, .nii.gz'):
         scan_file.inputs(tmp_path / 'empty')
 
 
@@ -219,7 +215,7 @@ def test_inputs_of_dicom(tmp_path):
     (tmp_path / 'exam').rename(tmp_path / 'patient')
     (tmp_path / 'study').mkdir()
     (tmp_path / 'patient').rename(tmp_path / 'study' / 'patient')
-    with pytest.raises(InputError, match='study: holds no scan; DICOM lies deeper, in .*study/patient/both; name the'):
+    with pytest.raises(InputError, match='study: no scans in it; DICOM lies deeper, in .*study/patient/both; name the'):
         scan_file.inputs(tmp_path / 'study')
 
 
@@ -270,7 +266,7 @@ def test_scans_without_contrast_are_named_one_a_line(trained, tmp_path):
     title, *lines = str(refused.value).split('\n')
     assert title == '2 of 3 scans left out, the others segmented:'
     assert [line.split(': ')[0] for line in lines] == [str(files['b']), str(files['c'])]
-    assert all('look the same in the window -200 to 300 HU' in line for line in lines)
+    assert all('no contrast in the window -200 to 300 HU' in line for line in lines)
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.nii.gz', 'dataset.json', 'volumes.csv']
     with (tmp_path / 'out' / 'volumes.csv').open() as file:
         assert [row['case'] for row in csv.DictReader(file)] == ['a', 'a']
@@ -301,7 +297,7 @@ def test_a_scan_that_is_too_large(trained, tmp_path, monkeypatch, error):
         return segment(self, scan, domain)
 
     monkeypatch.setattr(trained_model.Trained, 'segment', segmented)
-    with pytest.raises(InputError, match=r'1 of 3 scans left out.*:\n.*c.nii.gz: not enough memory for it; crop it'):
+    with pytest.raises(InputError, match=r'1 of 3 scans left out.*:\n.*c.nii.gz: out of memory; crop the scan'):
         predict(trained(), files, tmp_path / 'out')
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.nii.gz', 'b.nii.gz', 'dataset.json']
 
@@ -349,9 +345,6 @@ def test_extras_that_fail_leave_the_labels(trained, tmp_path, monkeypatch):
 
 
 def test_what_is_wrong_for_all_scans_is_said_once(trained, tmp_path):
-    system = trained_model.Trained(_run(tmp_path, predict__resample='cubic'), tiny.first_state().params)
-    with pytest.raises(InputError, match="unknown predict.resample 'cubic'; known: linear, nearest"):
-        predict(system, _three(tmp_path / 'ct'), tmp_path / 'out')
     system = trained_model.Trained(_run(tmp_path, method='cyclegan'), {})
     with pytest.raises(InputError, match='segments no scans of domain b; choose another --domain'):
         predict(system, _three(tmp_path / 'ct'), tmp_path / 'out')
@@ -393,7 +386,7 @@ def test_a_system_without_the_network(tmp_path):
 
 
 def _run(folder, **changes):
-    config = configure(tiny.config(**changes), 'synseg')
+    config = tiny.configure(tiny.config(**changes), 'synseg')
     return model_folder.Run(folder, config, tiny.CLASSES, {'a': 'MR', 'b': 'CT'}, {'a': (0.0, 9.5), 'b': (1.0, 2.0)})
 
 
@@ -438,16 +431,15 @@ def test_one_scan_after_another(tmp_path):
     for scan, expected in ((one, first), (other, second), (one, first)):
         np.testing.assert_array_equal(trained.segment(scan, 'b'), expected)
     before = trained.probability(one, 'b', 1)
-    trained.config.predict.flips = 'lr'
-    assert (trained.probability(one, 'b', 1) != before).any()
+    assert (trained.with_fields({'predict.flips': 'lr'}).probability(one, 'b', 1) != before).any()
 
 
-@pytest.mark.parametrize('field, wrong', [('flips', 'ud'), ('components', 'two'), ('window', 'all')])
-def test_unknown_fields(tmp_path, field, wrong):
-    trained = untrained.trained(tmp_path, **ALONE, **{f'predict__{field}': wrong})
-    path = _save(tmp_path / 'x.nii', _scan())
-    with pytest.raises(InputError, match=f"predict.{field} '{wrong}'(: give '' or '|; known: middle, tiles)"):
-        predict(trained, {'x': path}, tmp_path / 'out')
+@pytest.mark.parametrize(
+    'field, wrong', [('flips', 'ud'), ('components', 'two'), ('window', 'all'), ('resample', 'cubic')]
+)
+def test_values_of_fields_that_do_not_exist_are_refused(tmp_path, field, wrong):
+    with pytest.raises(InputError, match=f"^config.predict.{field}='{wrong}': give '"):
+        untrained.trained(tmp_path, **ALONE).with_fields({f'predict.{field}': wrong})
 
 
 def test_a_tilted_gantry(trained, tmp_path):
@@ -611,9 +603,7 @@ def test_the_command(tmp_path):
     each = [f'probabilities/{name}/{{}}.nii.gz' for name in tiny.CLASSES] + ['overlays/{}.png', '{}.nii.gz']
     expected = {text.format(case) for text in each for case in ('ct_0', 'ct_1')}
     assert files == expected | {'dataset.json', 'volumes.csv'}
-    trained = open_run.find(workdir)
-    trained.config.predict.flips = 'lr'
-    trained.config.predict.components = 'largest'
+    trained = open_run.find(workdir).with_fields({'predict.flips': 'lr', 'predict.components': 'largest'})
     written = predict(trained, scan_file.inputs(source), tmp_path / 'again')
     for case, path in written.items():
         assert path.read_bytes() == (tmp_path / 'out' / f'{case}.nii.gz').read_bytes()
@@ -624,7 +614,7 @@ def test_flags_that_do_not_fit(tmp_path):
     source = tiny.write_dataset(tmp_path / 'set', 'CT', 1)
     flags = (f'--workdir={workdir}', f'--input={source}', f'--output={tmp_path / "out"}')
     for flag, said in {
-        '--flips=ud': "predict.flips 'ud': give '' or 'lr'",
+        '--flips=ud': "predict.flips='ud': give '' or 'lr'",
         '--dicom_seg': 'is no DICOM series',
     }.items():
         done = tiny.command('predict', *flags, flag)
@@ -633,28 +623,44 @@ def test_flags_that_do_not_fit(tmp_path):
         assert not [path for path in (tmp_path / 'out').rglob('*') if path.is_file()]
 
 
-def test_a_stage_of_an_earlier_version(tmp_path):
-    """Fields of predict that it does not have are as they were: nothing."""
+@pytest.mark.parametrize('found', [None, 1, 3, '2'])
+def test_workdirs_of_another_version_are_refused_in_one_line(tmp_path, found):
+    run = _run(tmp_path)
+    run.save()
+    content = {**json.loads((tmp_path / 'stage.json').read_text()), 'format': found}
+    run_json = {'format': found, 'config': {'systems': {'x': {}}, 'chosen': 'x'}, 'systems': {'x': ['.']}}
+    if found is None:
+        del content['format'], run_json['format']
+    (tmp_path / 'stage.json').write_text(json.dumps(content))
+    (tmp_path / 'run.json').write_text(json.dumps(run_json))
+    told = rf'json: written by another version of synseg_jax, in format {found or 1!r}; this version, {version}, reads'
+    for load in (model_folder.Run.load, open_run.find, run_file.read):
+        with pytest.raises(InputError, match=told) as refused:
+            load(tmp_path)
+        assert '\n' not in str(refused.value)
+
+
+def test_a_stage_that_lacks_a_field(tmp_path):
     _run(tmp_path).save()
     content = json.loads((tmp_path / 'stage.json').read_text())
-    content['config']['predict'] = {'batch': 3, 'resample': 'linear'}
+    del content['config']['predict']['components']
     (tmp_path / 'stage.json').write_text(json.dumps(content))
-    found = model_folder.Run.load(tmp_path).config.predict
-    assert found.to_dict() == {'batch': 3, 'resample': 'linear', 'flips': '', 'components': '', 'window': 'tiles'}
+    with pytest.raises(InputError, match='stage.json: config.predict.components: missing; copy the workdir again'):
+        model_folder.Run.load(tmp_path)
 
 
 def test_a_run_round_trips(tmp_path):
     made = _run(tmp_path)
     made.save()
     read = model_folder.Run.load(tmp_path)
-    assert read.config.to_json_best_effort() == made.config.to_json_best_effort()
+    assert read.config == made.config
     assert (read.classes, read.channels, read.typical) == (made.classes, made.channels, made.typical)
 
 
 def test_no_run(tmp_path):
     with pytest.raises(InputError, match='stage.json: no such file; --workdir is the folder that synseg_jax.main'):
         model_folder.Run.load(tmp_path)
-    for content in ('', '{"config": {}', '[]', '{"config": {}}'):
+    for content in ('', '{"config": {}', '[]', '{"format": 2, "config": {}}'):
         (tmp_path / 'stage.json').write_text(content)
         with pytest.raises(InputError, match='stage.json: .+; copy the workdir again, or train again'):
             model_folder.Run.load(tmp_path)
@@ -662,7 +668,7 @@ def test_no_run(tmp_path):
         open_run.find(tmp_path)
 
 
-@pytest.mark.parametrize('field, said', [('optimizer.rule', 'unknown optimizer'), ('dtype', 'unknown dtype')])
+@pytest.mark.parametrize('field, said', [('optimizer.rule', "'adam' or 'sgd'"), ('dtype', "'bfloat16' or")])
 def test_a_stage_that_describes_no_networks_is_named(tmp_path, field, said):
     _run(tmp_path).save()
     content = json.loads((tmp_path / 'stage.json').read_text())
@@ -672,7 +678,7 @@ def test_a_stage_that_describes_no_networks_is_named(tmp_path, field, said):
         place = place[group]
     place[name] = 'x'
     (tmp_path / 'stage.json').write_text(json.dumps(content))
-    with pytest.raises(InputError, match=f"stage.json: {said} 'x'; known: .+; copy the workdir again"):
+    with pytest.raises(InputError, match=f"stage.json: config.{field}='x': give {said}.*; copy the workdir again"):
         _ = model_folder.Run.load(tmp_path).system
 
 
@@ -681,7 +687,7 @@ def test_a_field_that_no_configuration_can_have_is_named(tmp_path):
     content = json.loads((tmp_path / 'stage.json').read_text())
     content['config']['train']['0.5'] = 1
     (tmp_path / 'stage.json').write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r'stage.json: .*0\.5 .*; copy the workdir again'):
+    with pytest.raises(InputError, match=r'stage.json: config.train.0\.5: no such field; .*; copy the workdir again'):
         model_folder.Run.load(tmp_path)
 
 
@@ -689,7 +695,8 @@ def test_the_last_stage_with_the_network_is_found(tmp_path):
     for name, method in (('one', 'synseg'), ('two', 'cyclegan'), ('three', 'supervised')):
         (tmp_path / name).mkdir()
         _run(tmp_path / name, method=method).save()
-    stages = {'config': {'systems': {'x': {}, 'y': {}}, 'chosen': 'x'}, 'systems': {'x': ['one', 'two', 'three']}}
+    config = {'systems': {'x': {}, 'y': {}}, 'chosen': 'x'}
+    stages = {'format': model_folder.FORMAT, 'config': config, 'systems': {'x': ['one', 'two', 'three']}}
     (tmp_path / 'run.json').write_text(json.dumps(stages))
     for network, folder in (('g', 'two'), ('s', 'three')):
         with pytest.raises(InputError, match=rf'{folder}/checkpoints: no readable checkpoint; train first'):

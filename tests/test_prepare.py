@@ -14,14 +14,16 @@ import tiny
 from synseg_jax.errors import InputError
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import intensity, slices, volume
+from synseg_jax.inference.model_folder import Run
 from synseg_jax.preparation import write_records
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.sets import parse_set
-from synseg_jax.preparation.settings import Settings, settings_of
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare, prepare_again
+from synseg_jax.specification.data import Data
+from synseg_jax.specification.parse import parse_data
 
-SETTINGS = Settings(size=(8, 10), source_split=(0.5, 0.25, 0.25), target_split=(0.75, 0.0, 0.25))
+SETTINGS = Data(size=(8, 10), source_split=(0.5, 0.25, 0.25), target_split=(0.75, 0.0, 0.25))
 AFFINE = np.diag([-1.5, 1.5, 4.0, 1.0])  # stored left, anterior, superior
 LABELS = {'background': 0, 'liver': 3, 'spleen': 7}
 
@@ -161,7 +163,7 @@ def test_up_to_date_or_refused(sets, tmp_path, capsys):
 
 
 def test_foreign_folders_are_never_replaced(sets, tmp_path):
-    with pytest.raises(InputError, match='holds the input'):
+    with pytest.raises(InputError, match='contains the input'):
         prepare(sets, sets[0].folder, SETTINGS, overwrite=True)
     assert (sets[0].folder / 'dataset.json').exists()
     (tmp_path / 'theirs').mkdir()
@@ -326,48 +328,45 @@ def test_set_flag():
 
 
 def test_settings_of_a_configuration():
-    config = ml_collections.ConfigDict({'seed': 5, 'data': {**vars(Settings(seed=3)), 'context': 1}})
-    assert settings_of(config) == Settings(seed=3)
+    config = ml_collections.ConfigDict({'seed': 5, 'data': vars(Data(seed=3))})
+    assert parse_data(config) == Data(seed=3)
     del config.data['size']
-    with pytest.raises(InputError, match='config.data.size is missing'):
-        settings_of(config)
+    with pytest.raises(InputError, match='the configuration has no data.size'):
+        parse_data(config)
 
 
 @pytest.mark.parametrize(
-    'field, value, message',
+    'field, value, remedy',
     [
-        ('size', (6.5, 6), r'data\.size \(6\.5, 6\): give tuple\[int, \.\.\.\], e\.g\. \(256, 256\)'),
-        ('size', 64, r'data\.size 64: give'),
-        ('window_hu', (0.0, 'high'), r'data\.window_hu \(0\.0, .high.\): give tuple\[float, float\]'),
-        ('classes', 'liver', r'data\.classes .liver.: give tuple\[str, \.\.\.\]'),
-        ('source_margin', 1.5, r'data\.source_margin 1\.5: give int'),
-        ('target_labels', 1, r'data\.target_labels 1: give bool'),
-        ('foreground_share', True, r'data\.foreground_share True: give float'),
-        ('foreground_share', float('nan'), r'data\.foreground_share nan: give a share between 0 and 1, e\.g\. 0\.02'),
-        ('spacing_mm', float('nan'), r'data\.spacing_mm nan: give a finite number of mm'),
-        ('window_hu', (100.0, -100.0), r'data\.window_hu \(100\.0, -100\.0\): give two rising numbers in HU'),
-        ('window_hu', (-100.0, float('inf')), r'data\.window_hu \(-100\.0, inf\): give two rising numbers in HU'),
-        ('percentiles', (2.5, 101.0), r'data\.percentiles \(2\.5, 101\.0\): give two rising numbers between 0 and 100'),
-        ('target_center', 0.0, r'data\.target_center 0\.0: give a share above 0, at most 1'),
-        ('target_margin', -2, r'data\.target_margin -2: give slices, or -1 for all'),
-        (
-            'target_split',
-            (1.0, 0.5, 0.0),
-            r'data\.target_split \(1\.0, 0\.5, 0\.0\): give train, val and test',
-        ),
-        ('seed', -1, r'data\.seed -1: give a whole number from 0 to 4294967295'),
+        ('size', (6.5, 6), '2 or 3 whole numbers'),
+        ('size', 64, '2 or 3 whole numbers'),
+        ('window_hu', (0.0, 'high'), 'two rising numbers in HU'),
+        ('classes', 'liver', "names, ('name', 'another')"),
+        ('source_margin', 1.5, 'slices, or -1 for all'),
+        ('target_labels', 1, 'True or False'),
+        ('foreground_share', True, 'a share between 0 and 1'),
+        ('foreground_share', float('nan'), 'a share between 0 and 1'),
+        ('spacing_mm', float('nan'), 'a number of mm from 0.01 to 1000, or 0'),
+        ('window_hu', (100.0, -100.0), 'two rising numbers in HU'),
+        ('window_hu', (-100.0, float('inf')), 'two rising numbers in HU'),
+        ('percentiles', (2.5, 101.0), 'two rising numbers between 0 and 100'),
+        ('target_center', 0.0, 'a share from 0.001 to 1'),
+        ('target_margin', -2, 'slices, or -1 for all'),
+        ('target_split', (1.0, 0.5, 0.0), 'train, val and test, summing to 1'),
+        ('seed', -1, 'a whole number from 0 to 4294967295'),
     ],
 )
-def test_a_field_of_another_type_is_one_line(field, value, message):
-    data = {**vars(Settings()), field: value}
-    with pytest.raises(InputError, match=message) as error:
-        settings_of(ml_collections.ConfigDict({'data': data}))
+def test_a_field_of_another_type_is_one_line(field, value, remedy):
+    data = {**vars(Data()), field: value}
+    with pytest.raises(InputError) as error:
+        parse_data(ml_collections.ConfigDict({'data': data}))
+    assert str(error.value).startswith(f'config.data.{field}={value!r}: give {remedy}')
     assert '\n' not in str(error.value)
 
 
 def test_whole_numbers_and_lists_do():
-    data = {**vars(Settings()), 'window_hu': [-125, 275], 'foreground_share': 0, 'classes': ['background', 'liver']}
-    settings = settings_of(ml_collections.ConfigDict({'data': data}))
+    data = {**vars(Data()), 'window_hu': [-125, 275], 'foreground_share': 0, 'classes': ['background', 'liver']}
+    settings = parse_data(ml_collections.ConfigDict({'data': data}))
     assert settings.window_hu == (-125, 275) and settings.classes == ('background', 'liver')
 
 
@@ -446,3 +445,48 @@ def test_target_margin_needs_target_labels(sets, tmp_path):
         manifest = prepare(sets, tmp_path / str(labels), settings, progress=False)
         assert _slices(manifest, 'target', 'train') == list(kept)
         assert _slices(manifest, 'source', 'train') == list(range(9))
+
+
+def _described(folder, **fields):
+    """Changes fields of a folder's dataset.json."""
+    path = folder / 'dataset.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_a_domain_holds_ct_or_other_channels(sets, tmp_path):
+    """Of two names of CT it may hold both."""
+    extra = _dataset(tmp_path / 'extra', 'CT', prefix='x')
+    with pytest.raises(InputError, match='domain a: set source is MRI, set more is CT; .*correct --channel=more=') as e:
+        prepare([*sets, Scans('more', extra, 'a', 'train')], tmp_path / 'out', SETTINGS)
+    assert '\n' not in str(e.value) and not (tmp_path / 'out').exists()
+    _described(extra, channel_names={'0': 'CTA'})
+    manifest = prepare([*sets, Scans('more', extra, 'b', 'test')], tmp_path / 'out', SETTINGS)
+    manifest.sets['more']['domain'] = 'a'  # as records of earlier versions may have it
+    with pytest.raises(InputError, match='domain a: set source is MRI, set more is CTA'):
+        Run.of(tmp_path, tiny.config(), manifest.classes, [manifest])
+
+
+def test_a_set_is_known_by_its_domain_not_its_name(sets, tmp_path):
+    named = [Scans('ct', sets[1].folder, 'b'), Scans('mr', sets[0].folder, 'a')]
+    _described(sets[1].folder, labels={'background': 0, 'spleen': 7, 'liver': 3, 'bone': 9})
+    assert prepare(named, tmp_path / 'out', SETTINGS).classes == ('background', 'liver', 'spleen')
+    for path in (sets[0].folder / 'labelsTr').iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match=r'no labels for the mr scan .* \(2 of 2 in train\); expected'):
+        prepare(named, tmp_path / 'more', SETTINGS)
+
+
+@pytest.mark.parametrize('role', ['train', 'test'])
+def test_labels_that_know_a_part_of_the_classes(sets, tmp_path, caplog, role):
+    """They are not trained on, where the rest would be learnt as background; in a test set they can stay."""
+    _described(sets[1].folder, labels={'background': 0, 'liver': 3, 'other': 7})
+    given = [sets[0], replace(sets[1], role=role)]
+    settings = replace(SETTINGS, target_labels=True)
+    if role == 'train':
+        with pytest.raises(InputError, match='no label spleen; it has .*would be learnt as background'):
+            prepare(given, tmp_path / 'out', settings)
+        settings = replace(settings, classes=('background', 'liver'))
+    manifest = prepare(given, tmp_path / 'out', settings)
+    assert manifest.role('target', role)['labelled'] == (role == 'train')
+    assert manifest.sets['target']['labels'] == {'background': 0, 'liver': 3, 'other': 7}
+    assert ('no label spleen; its test records carry no labels' in caplog.text) == (role == 'test')

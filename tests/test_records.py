@@ -193,7 +193,7 @@ def test_a_raw_folder_gets_the_command(tmp_path):
     with pytest.raises(InputError, match=rf'python -m synseg_jax.prepare .*--source={tmp_path}'):
         Manifest.load(tmp_path)
     (tmp_path / 'manifest.json').write_text('{')
-    with pytest.raises(InputError, match='not readable as JSON'):
+    with pytest.raises(InputError, match='invalid JSON'):
         Manifest.load(tmp_path)
 
 

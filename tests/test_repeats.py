@@ -8,9 +8,9 @@ import tiny
 from configs import variants
 from synseg_jax.batches.selection import select
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.preparation.settings import settings_of
 from synseg_jax.runs import comparison, stages
 from synseg_jax.runs.repeats import repeats
+from synseg_jax.specification.parse import parse
 
 SYSTEMS = {
     'plain': {},
@@ -25,16 +25,16 @@ def _config(data='', **changes):
     config.systems = variants.systems(**SYSTEMS)
     rows = {name: {'system': name, 'set': 'target', 'name': name, 'reported': {}} for name in ('plain', 'atlases')}
     config.table = variants.table('', '', rows, organs=('liver',), measures=('dice',), reference='plain', runs='')
-    return config
+    return parse(config)
 
 
 def _subjects(config, manifest):
     """All that decides who is trained on and who is tested: settings of `prepare`, folds, parts of sets."""
     folds = stages.folds(config, 'folded')
-    stage = stages.Stage('train', config, manifest, dict.fromkeys(manifest.sets, manifest), folds[0])
+    stage = stages.Stage('train', config.stage('folded'), manifest, dict.fromkeys(manifest.sets, manifest), folds[0])
     parts = [scans.key() for d in 'ab' for scans in stage.scans(d)]
     drawn = select(('source:50%',), 'a', stage.sets, 'train', folds[0], manifest, seed=stage.scans('a')[0].seed)
-    return settings_of(config), folds, parts, [list(scans.open().rows) for scans in drawn]
+    return config.data, folds, parts, [list(scans.open().rows) for scans in drawn]
 
 
 def test_the_seed_of_training_deals_no_subjects(tiny_records):
@@ -50,9 +50,9 @@ def test_every_seed_of_training_is_raised_and_no_other(tmp_path):
     assert (first.seed, first.workdir, first.changed) == (2, tmp_path, {})
     assert (second.seed, second.workdir) == (3, tmp_path / 'seed3') and third.workdir == tmp_path / 'seed4'
     assert third.changed == {'seed': 4, 'systems.seeded.seed': 7, 'systems.seeded.stages.train.seed': 9}
-    assert (third.config.seed, third.config.systems.seeded.stages.train.seed) == (4, 9)
+    assert (third.config.seed, third.config.stage('seeded').seed) == (4, 9)
     assert (third.config.data.seed, third.config.phantom.seed) == (9, 8)
-    assert first.config.seed == 2 and first.config.systems.seeded.seed == 5  # nothing is changed in place
+    assert first.config.seed == 2 and first.config.stage('seeded').seed == 7  # nothing is changed in place
     assert [repeat.trains('plain') for repeat in (first, second)] == [True, True]
     assert [repeat.trains('atlases') for repeat in (first, second)] == [True, False]
 

@@ -26,7 +26,7 @@ SAVE = 4
 def _run(records, workdir, **changes):
     """(results, what the user was told)."""
     console = tiny.quiet()
-    results = experiment.run(tiny.config(records, train__save_every=SAVE, **changes), workdir, console)
+    results = tiny.run(tiny.config(records, train__save_every=SAVE, **changes), workdir, console)
     return results, console.file.getvalue()
 
 
@@ -146,7 +146,7 @@ def test_a_signal_while_records_are_made_ends_at_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('name', ['run [left]', 'a*b', 'back\\slash', os.fsdecode(b'\xff')])
 def test_a_workdir_that_cannot_hold_checkpoints_is_refused_first(tmp_path, name):
-    with pytest.raises(InputError, match='checkpoints cannot be kept in a path with'):
+    with pytest.raises(InputError, match='checkpoints cannot be stored in a path with'):
         _run('', tmp_path / name)
     assert not list(tmp_path.iterdir())
 
@@ -225,7 +225,7 @@ def test_a_finished_run_only_evaluates(tiny_records, straight, tmp_path, monkeyp
     ],
 )
 def test_what_may_change(tiny_records, straight, field, value):
-    experiment._check_unchanged(tiny.config(tiny_records, train__save_every=SAVE, **{field: value}), straight)
+    experiment._check_unchanged(tiny.parsed(tiny_records, train__save_every=SAVE, **{field: value}), straight)
 
 
 @pytest.mark.parametrize(

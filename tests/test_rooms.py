@@ -10,8 +10,8 @@ import synseg_jax
 
 ROOT = Path(synseg_jax.__file__).parent
 FLOORS = [  # from the ground up; rooms of one floor do not use each other
-    'files',
-    'imaging phantom networks objective devices specification',
+    'files specification',
+    'imaging phantom networks objective devices',
     'dicom cli',
     'formats',
     'datasets',
@@ -83,3 +83,9 @@ def test_no_room_is_large():
         lines[_room(name)] = lines.get(_room(name), 0) + len(path.read_text().splitlines())
     total = sum(lines.values())
     assert {room: n for room, n in lines.items() if room in ROOMS and n > LARGEST * total} == {}
+
+
+def test_a_configuration_is_parsed_once():
+    """Below the commands nothing reads a ConfigDict: they parse it, and pass dataclasses on."""
+    reading = {name for name, path in _modules().items() if 'ml_collections' in path.read_text()}
+    assert reading == {'cli.options', 'cli.flag_errors', 'specification.parse'}

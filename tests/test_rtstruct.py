@@ -92,7 +92,7 @@ def test_contours_of_classes_that_have_numbers(drawn):
     read = label_maps.read(path, folder, values, ('background', 'liver', 'tumour'))
     np.testing.assert_array_equal(read.array == 1, _masked(contours['Liver'], read.array.shape))
     np.testing.assert_array_equal(read.array == 2, _masked(contours['GTV 2'], read.array.shape))
-    assert label_maps.held(path, folder, scan_file.read(folder)) == ['GTV 1', 'GTV 2', 'Liver']
+    assert label_maps.present_values(path, folder, scan_file.read(folder)) == ['GTV 1', 'GTV 2', 'Liver']
 
 
 def test_a_contour_with_points_left_out(drawn):
@@ -232,7 +232,7 @@ def test_a_file_without_rois(drawn):
         read.StructureSetROISequence, read.ROIContourSequence = [], []
 
     _edited(path, change)
-    assert label_maps.held(path, folder, scan_file.read(folder)) == []
+    assert label_maps.present_values(path, folder, scan_file.read(folder)) == []
     with pytest.raises(InputError, match=r'rt.dcm: no contours are named liver, gtv\*; it has none; name them'):
         _read(path, folder)
 

@@ -52,7 +52,7 @@ def test_the_same_labels_by_our_reader(tmp_path, tilt):
 
 @pytest.mark.parametrize('oblique', [False, True])
 def test_organs_at_clinical_resolution(tmp_path, oblique):
-    _, array, affine = dataset.scan('CT', 0, 0)
+    _, array, affine = dataset.generate('CT', 0, 0)
     if oblique:
         turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
         affine[:3, :3] = turn * np.sign(np.linalg.det(turn)) @ affine[:3, :3]

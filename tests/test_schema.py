@@ -24,6 +24,7 @@ from synseg_jax.inference.multi_atlas import LISTED, Listed
 from synseg_jax.preparation import split
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.runs import comparison, open_run, results, run_file
+from synseg_jax.specification.parse import parse
 
 THINNED = 6  # of the values, every sixth is tried at a place, and others at the next; 1 tries all
 DEEP = '@deep@'  # stands for lists within lists, more than Python's reader follows
@@ -133,7 +134,7 @@ def trained(tmp_path_factory):
 def applied(run: model_folder.Run) -> None:
     """Everything about a stage but its weights."""
     made = run.system
-    assert made.choices and made.augmentation and made.size and made.optimizers.keys() == made.networks.keys()
+    assert made.losses and made.augmentation and made.size and made.optimizers.keys() == made.networks.keys()
     for domain in run.channels:
         run.frame(SCAN, domain, made.size, run.config.data.spacing_mm).images(run.config.context.slices)
         assert trained_model.Trained(run, params={}).segments(domain)
@@ -162,7 +163,7 @@ def test_card_json(trained, tmp_path):
         with contextlib.suppress(InputError):  # of another file than its own: said where it is read
             files = {name: card.weights(name) for name in card.networks}
             assert all(file.parent == tmp_path / 'out' for file in files.values())
-        applied(importing.with_card(tiny.config(), card))
+        applied(importing.with_card(tiny.stage(), card))
 
     assert check(tmp_path / 'out' / 'card.json', use) > 200
 
@@ -193,9 +194,9 @@ def test_manifest_json(tiny_records, tmp_path):
 
 
 def tiny_settings():
-    from synseg_jax.preparation.settings import settings_of
+    from synseg_jax.specification.parse import parse_data
 
-    return settings_of(tiny.config())
+    return parse_data(tiny.config())
 
 
 MEASURED = {'ct_1': {'liver': {'dice': 0.5, 'asd_mm': None}}}
@@ -212,11 +213,10 @@ def test_results_json(tmp_path):
     row = {'system': 'x', 'set': 'target', 'name': 'X', 'reported': {}}
     config = tiny.config()
     config.systems = {'x': {}}
-    with config.unlocked():
-        config.table = {'rows': {'x': row}, 'order': ('x',), 'sets': {}}
+    config.table = {'rows': {'x': row}, 'order': ('x',), 'sets': {}}
 
     def use():
-        for row in comparison.rows(config, tmp_path):
+        for row in comparison.rows(parse(config), tmp_path):
             assert comparison.values(row, 'liver', 'dice') is not None and isinstance(row.note, str)
 
     assert check(tmp_path / 'x' / results.RESULTS, use) > 15

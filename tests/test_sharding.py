@@ -5,12 +5,12 @@ import functools
 import jax
 import numpy as np
 import pytest
+import tiny
 from test_step import CLASSES, SIZE, batch_of, drawn, host
 
 from configs import base
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
-from synseg_jax.specification.resolve import configure
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System
 
@@ -31,7 +31,7 @@ def system_of():
     config.dtype = config.param_dtype = 'float64'
     # Biases in front of a norm have no gradient but rounding noise, which a smaller epsilon would turn into moves.
     config.optimizer = {'rule': 'adam', 'b1': 0.5, 'b2': 0.999, 'eps': 1e-6, 'clip_norm': 0.0, 'b1_alone': 0.9}
-    return System(configure(config, 'synseg'), CLASSES)
+    return System(tiny.configure(config, 'synseg'), CLASSES)
 
 
 @functools.cache

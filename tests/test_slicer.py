@@ -13,13 +13,13 @@ from synseg_jax.evaluation import folders
 from synseg_jax.formats import label_maps, scan_file, slicer
 from synseg_jax.preparation.checks.repair import repair
 from synseg_jax.preparation.checks.survey import survey
-from synseg_jax.preparation.settings import Settings
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
+from synseg_jax.specification.data import Data
 
 SHAPE, SPACING, ORIGIN = (24, 22, 6), (3.0, 3.0, 5.0), (-10.0, 4.0, 7.0)
 BOX = (slice(6, 14), slice(5, 12), slice(1, 4))
-SETTINGS = Settings(size=(22, 24), source_split=(1.0, 0.0, 0.0), target_split=(1.0, 0.0, 0.0), foreground_share=0.0)
+SETTINGS = Data(size=(22, 24), source_split=(1.0, 0.0, 0.0), target_split=(1.0, 0.0, 0.0), foreground_share=0.0)
 
 
 def labels():
@@ -128,7 +128,7 @@ def test_values_that_segments_contradict(tmp_path):
 def test_segments_that_nobody_names(tmp_path, caplog):
     scan = image(tmp_path / 'p1.nrrd')
     drawn = save(tmp_path / 'p1.seg.nrrd', labels(), {'Liver, right lobe': 1, 'lesion': 2})
-    assert label_maps.held(drawn, scan, scan_file.grid(scan)) == ['Liver, right lobe', 'lesion']
+    assert label_maps.present_values(drawn, scan, scan_file.grid(scan)) == ['Liver, right lobe', 'lesion']
     found = label_maps.read(drawn, scan, {'background': 0, 'liver': 'LIVER*'}, ('background', 'liver'))
     np.testing.assert_array_equal(found.array, labels() == 1)  # the others are left out, as contours are
     assert not caplog.messages
@@ -141,9 +141,9 @@ def test_segments_that_nobody_names(tmp_path, caplog):
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
-        ({'Segment1_Layer': '1'}, 'its segments overlap, in several layers; export it from 3D Slicer as a label map'),
-        ({'Segment1_LabelValue': '-1'}, "'-1' is no value of a segment"),
-        ({'Segment1_Name': 'liver'}, 'have no names that tell them apart; rename them'),
+        ({'Segment1_Layer': '1'}, 'overlapping segments in several layers; export it from 3D Slicer as a label map'),
+        ({'Segment1_LabelValue': '-1'}, "'-1' is not a label value"),
+        ({'Segment1_Name': 'liver'}, 'need distinct printable names; rename them'),
     ],
 )
 def test_segments_that_cannot_be_read(tmp_path, fields, message):

@@ -15,10 +15,10 @@ from synseg_jax.batches.selection import Fold
 from synseg_jax.errors import InputError
 from synseg_jax.inference import model_folder, trained_model
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.preparation.settings import settings_of
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
 from synseg_jax.runs import experiment, open_run, stages, synthesis_stage, test_set, train_stage
+from synseg_jax.specification.parse import parse, parse_data
 
 TRANSLATE = {'method': 'synseg_hc', 'sets': {'a': ('extra',), 'b': ('target',)}}  # the quickest to compile
 SEGMENT = {'context': {'slices': 1, 'spacing_mm': 4.0}}
@@ -56,7 +56,7 @@ def _config(records='', systems=SYSTEMS, **changes):
 @pytest.fixture(scope='module')
 def records(tmp_path_factory):
     folder = tmp_path_factory.mktemp('sets')
-    prepare(list(_sets(folder)), folder / 'records', settings_of(_config()), progress=False)
+    prepare(list(_sets(folder)), folder / 'records', parse_data(_config()), progress=False)
     return folder / 'records'
 
 
@@ -64,7 +64,7 @@ def records(tmp_path_factory):
 def finished(records, tmp_path_factory):
     """(workdir, results, what was said)."""
     workdir, console = tmp_path_factory.mktemp('stages') / 'run', tiny.quiet()
-    results = experiment.run(_config(records), workdir, console)
+    results = tiny.run(_config(records), workdir, console)
     return workdir, results, console.file.getvalue()
 
 
@@ -94,7 +94,7 @@ def test_every_subject_is_tested_once_and_by_a_network_that_never_saw_it(finishe
     for index in range(2):
         folder = workdir / 'folded' / f'fold{index + 1}'
         tested = json.loads((folder / 'measures.json').read_text())['sets']['synthesis']['cases']
-        fold = stages.folds(_config(), 'folded')[index]
+        fold = stages.folds(parse(_config()), 'folded')[index]
         assert fold.held_out(manifest) == set(tested) and len(tested) == 2
 
 
@@ -134,8 +134,8 @@ def test_a_set_that_is_killed_before_its_picture_is_drawn_draws_it(finished, rec
     with monkeypatch.context() as patch:
         patch.setattr(synthesis_stage.figures, 'panel', killed)
         with pytest.raises(KeyboardInterrupt):
-            experiment.run(_config(records, run=('half',)), workdir, tiny.quiet())
-    experiment.run(_config(records, run=('half',)), workdir, tiny.quiet())
+            tiny.run(_config(records, run=('half',)), workdir, tiny.quiet())
+    tiny.run(_config(records, run=('half',)), workdir, tiny.quiet())
     assert (made / 'panel.png').read_bytes() == (_place(finished[0], 'half', 'synthesis') / 'panel.png').read_bytes()
 
 
@@ -150,7 +150,7 @@ def test_sets_of_different_spacings_are_not_mixed(finished, records, tmp_path):
     finer = {'sets': {'b': ('synthesis', 'target')}, 'data': {'target_labels': True, 'spacing_mm': 2.0}}
     mixed = {**variants.two_stages(TRANSLATE, finer), 'tests': ('target',)}
     with pytest.raises(InputError, match='stage segment of mixed reads sets of different sizes or spacings'):
-        experiment.run(_config(records, SYSTEMS | {'mixed': mixed}, run=('mixed',)), workdir, tiny.quiet())
+        tiny.run(_config(records, SYSTEMS | {'mixed': mixed}, run=('mixed',)), workdir, tiny.quiet())
 
 
 def test_synthetic_scans_are_measured_whole(finished, records, tmp_path):
@@ -164,8 +164,8 @@ def test_synthetic_scans_are_measured_whole(finished, records, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trained_model, 'Trained', Seeing)
-        trained = Seeing(model_folder.Run.load(_place(finished[0], 'half', 'segment')))
-        trained.config.data.target_center = 0.5
+        whole = Seeing(model_folder.Run.load(_place(finished[0], 'half', 'segment')))
+        trained = whole.with_fields({'data.target_center': 0.5})
         cases = manifest.role('synthesis', 'train')['cases'][:1]
         found = test_set.measure(test_set.Tested(trained, 'synthesis', {'synthesis': manifest}, cases), tmp_path)
     assert seen == [1.0] and trained.config.data.target_center == 0.5
@@ -189,7 +189,7 @@ def test_again_nothing_is_trained_nor_measured(finished, records, monkeypatch):
 
     monkeypatch.setattr(train_stage.pipeline, 'batches', refuse)
     monkeypatch.setattr(test_set, 'predict', refuse)
-    assert experiment.run(_config(records), workdir, tiny.quiet())['systems'] == results['systems']
+    assert tiny.run(_config(records), workdir, tiny.quiet())['systems'] == results['systems']
 
 
 def test_interrupted_measuring_goes_on_at_the_set_where_it_was(finished, records, tmp_path, monkeypatch):
@@ -204,9 +204,9 @@ def test_interrupted_measuring_goes_on_at_the_set_where_it_was(finished, records
         return plain(segmenter, files, output, *more)
 
     monkeypatch.setattr(test_set, 'predict', predict)
-    assert experiment.run(_config(records), workdir, tiny.quiet()) == {}
+    assert tiny.run(_config(records), workdir, tiny.quiet()) == {}
     assert json.loads(path.read_text())['sets'].keys() == {'synthesis'}
-    assert experiment.run(_config(records), workdir, tiny.quiet())['systems'] == finished[1]['systems']
+    assert tiny.run(_config(records), workdir, tiny.quiet())['systems'] == finished[1]['systems']
     assert begun == ['synthesis', 'target', 'target']
 
 
@@ -216,7 +216,7 @@ def test_measures_that_cannot_be_read_are_not_measured_again(finished, records, 
     path.unlink()
     path.symlink_to(path)
     with pytest.raises(OSError, match='Too many levels of symbolic links'):
-        experiment.run(_config(records, run=('half',)), workdir, tiny.quiet())
+        tiny.run(_config(records, run=('half',)), workdir, tiny.quiet())
     assert path.is_symlink()
 
 
@@ -225,7 +225,7 @@ def test_damaged_measures_are_measured_again(finished, records, tmp_path, conten
     workdir = shutil.copytree(finished[0], tmp_path / 'run', symlinks=True)
     path = workdir / 'half' / 'measures.json'
     path.write_bytes(content)
-    again = experiment.run(_config(records, run=('half',)), workdir, tiny.quiet())
+    again = tiny.run(_config(records, run=('half',)), workdir, tiny.quiet())
     assert again['systems']['half'] == finished[1]['systems']['half']
     assert json.loads(path.read_text())['sets'].keys() == {'target'}
 
@@ -246,7 +246,7 @@ def test_a_new_system_joins_a_workdir_and_starts_from_named_weights(finished, re
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment.train_stage, 'Fit', Fit)
-        assert experiment.run(config, workdir, tiny.quiet())['systems'].keys() == {'joint'}
+        assert tiny.run(config, workdir, tiny.quiet())['systems'].keys() == {'joint'}
     given = trained_model.Trained(model_folder.Run.load(_place(workdir, 'joint', 'translate'))).networks.params
     for name in ('g_ab', 'd_b', 's_b'):
         taken = all(np.array_equal(x, y) for (_, x), (_, y) in zip(
@@ -259,7 +259,7 @@ def test_a_new_system_joins_a_workdir_and_starts_from_named_weights(finished, re
     [
         (
             {'stages': {'train': {'by': 'other', 'do': 'synthesize'}, 'other': {'start': {'stages': ('train',)}}}},
-            'wait for',
+            'system odd: cyclic dependency between stages',
         ),
         ({'sets': {'b': ('trget',)}}, "unknown set .* 'trget'; known: extra, source, target"),
         ({'sets': {'b': ('source',)}}, 'sets.b: source is of domain a'),
@@ -273,12 +273,12 @@ def test_a_new_system_joins_a_workdir_and_starts_from_named_weights(finished, re
 )
 def test_what_cannot_be_is_said_before_training(records, tmp_path, system, says):
     with pytest.raises(InputError, match=says):
-        experiment.run(_config(records, {'odd': system}), tmp_path / 'run', tiny.quiet())
+        tiny.run(_config(records, {'odd': system}), tmp_path / 'run', tiny.quiet())
     assert not list((tmp_path / 'run').rglob('checkpoints'))
 
 
 def test_a_longer_generator_makes_its_set_anew(records, tmp_path):
-    made = experiment.Experiment(_config(records), tmp_path, tiny.quiet(), experiment.Signals())
+    made = experiment.Workspace(parse(_config(records)), tmp_path, tiny.quiet(), experiment.Signals())
     keys = [made._stage('half', 'synthesis', Fold(), {}, {'translate': stages.Done('x', n)}).key() for n in (4, 4, 8)]
     assert keys[0] == keys[1] != keys[2]
 
@@ -287,7 +287,7 @@ def test_steps_that_patience_spared_are_not_counted(tiny_records, tmp_path):
     train = {'steps': 20, 'decay_steps': 0, 'patience': 1, 'batch': 8}
     systems = {'patient': {'method': 'supervised', 'rate': {'segmentor': 0.0}, 'train': train}}
     for _ in range(2):  # again, when it is done
-        steps = experiment.run(_config(tiny_records, systems), tmp_path / 'run', tiny.quiet())['steps']
+        steps = tiny.run(_config(tiny_records, systems), tmp_path / 'run', tiny.quiet())['steps']
         assert steps == 6  # two epochs, without a change of any weight
 
 
@@ -296,7 +296,7 @@ def test_the_same_stage_at_two_lengths_is_refused(records, tmp_path, monkeypatch
     short = {'method': 'supervised', 'train': {'steps': 3}}
     systems = {'one': {'method': 'supervised'}, 'two': short}
     with pytest.raises(InputError, match='systems one and two share stage .* but for its length .4 and 3 steps'):
-        experiment.run(_config(records, systems), tmp_path / 'run', tiny.quiet())
+        tiny.run(_config(records, systems), tmp_path / 'run', tiny.quiet())
 
 
 def test_garbage_in_the_targets_labels_changes_no_network(finished, records, tmp_path):
@@ -305,11 +305,11 @@ def test_garbage_in_the_targets_labels_changes_no_network(finished, records, tmp
         shutil.copytree(records.parent / name, tmp_path / name)
     for path in (tmp_path / 'target' / 'labelsTr').iterdir():
         path.write_bytes(b'no label map at all')
-    manifest = prepare(list(_sets(tmp_path)), tmp_path / 'records', settings_of(_config()), progress=False)
+    manifest = prepare(list(_sets(tmp_path)), tmp_path / 'records', parse_data(_config()), progress=False)
     for file in records.glob('*.array_record'):
         assert (tmp_path / 'records' / file.name).read_bytes() == file.read_bytes()
     systems = {'folded': {**SYSTEMS['folded'], 'tests': ('synthesis',)}}
-    experiment.run(_config(manifest.folder, systems), tmp_path / 'run', tiny.quiet())
+    tiny.run(_config(manifest.folder, systems), tmp_path / 'run', tiny.quiet())
     for path in ('fold1/translate', 'fold1/segment', 'fold2/segment'):
         one, other = (_place(workdir, 'folded', path) for workdir in (tmp_path / 'run', finished[0]))
         assert one.name == other.name  # the digest of all that it depends on
@@ -324,7 +324,7 @@ def test_two_classes_are_ranked(tmp_path, monkeypatch):
     records = tiny.write_records(tmp_path / 'sets', **changes)
     one = {'method': 'supervised', 'segmentor': {'architecture': 'unet', 'width': 4, 'levels': 2}}
     one['loss'] = {'segmentation': 'binary_cross_entropy'}
-    experiment.run(_config(records, {'unet': one}, **changes), tmp_path / 'run', tiny.quiet())
+    tiny.run(_config(records, {'unet': one}, **changes), tmp_path / 'run', tiny.quiet())
     (organs,) = json.loads((tmp_path / 'run' / 'unet' / 'results.json').read_text())['cases']['target'].values()
     assert organs.keys() == {'liver'} and 0 <= organs['liver']['auc'] <= 1
     roc = json.loads((tmp_path / 'run' / 'unet' / 'measures.json').read_text())['sets']['target']['roc']

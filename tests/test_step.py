@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 
 from configs import base
 from synseg_jax.devices import parallel
 from synseg_jax.objective.methods import METHODS
-from synseg_jax.objective.terms import TERMS, Choices, View
-from synseg_jax.specification.resolve import configure
+from synseg_jax.objective.terms import TERMS
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System, trained_params
 
@@ -39,14 +39,12 @@ def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False, segmentor=
     config.discriminator.update(width=2, layers=1)
     config.rate.update(generator=RATE, discriminator=2 * RATE, segmentor=RATE)
     config.dtype = config.param_dtype = 'float64'
-    config.optimizer = {'rule': rule, 'clip_norm': clip_norm} | (
-        {'b1': B1, 'b2': 0.999, 'eps': 1e-8} if rule == 'adam' else {}
-    )
+    config.optimizer.update(rule=rule, clip_norm=clip_norm, b1=B1, b1_alone=B1)
     if segmentor:
         config.segmentor = dict(segmentor)
     if free:
         config.pays.gen.seg_fake_b = 0.0
-    system = System(configure(config, 'synseg'), CLASSES)
+    system = System(tiny.configure(config, 'synseg'), CLASSES)
     over = parallel.mesh(1)
     shapes = system.abstract_state(over)
     return system, system.step(1, over), lambda: parallel.place(drawn(shapes), over, LAYOUT)
@@ -128,7 +126,7 @@ def test_players_move_their_own_networks_by_their_own_payments(segmentor, x64):
     new = host(step(state, batch)[0].params)
 
     def value(params, term):
-        return TERMS[term].value(View(system.apply, params, seen, Choices(), keys=keys))
+        return TERMS[term].value(system.view(params, seen, keys=keys))
 
     gradients = jax.jit(lambda params: {term: jax.grad(value)(params, term) for term in system.method.terms()})(old)
     for player, own in system.method.networks(TERMS).items():
@@ -151,7 +149,7 @@ def test_players_in_turn_look_at_what_those_before_them_made(x64):
     for player, own in system.method.networks(TERMS).items():
 
         def bill(moved, player=player, params=params):
-            view = View(system.apply, {**params, **moved}, seen)
+            view = system.view({**params, **moved}, seen)
             return sum(w * TERMS[term].value(view) for term, w in system.method.pays[player].items())
 
         gradients = jax.jit(jax.grad(bill))({name: params[name] for name in own})
@@ -183,7 +181,7 @@ def test_twins_have_one_shared_layer_that_both_move(x64):
     assert min(jax.tree.leaves(moved)) > 0
 
     def through(term):
-        return jax.jit(jax.grad(lambda s: TERMS[term].value(View(system.apply, {**old, 's_shared': s}, seen))))(
+        return jax.jit(jax.grad(lambda s: TERMS[term].value(system.view({**old, 's_shared': s}, seen))))(
             old['s_shared']
         )
 

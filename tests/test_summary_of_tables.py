@@ -1,4 +1,4 @@
-"""README's summary says what the tables say, and reads tables as reports write them."""
+"""The summaries of README and docs say what the tables say, and read tables as reports write them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +10,16 @@ from synseg_jax.errors import InputError
 from synseg_jax.reports import comparison, report
 from synseg_jax.reports.report import Report, Row
 
-README = (Path(__file__).parents[1] / 'README.md').read_text(encoding='utf-8')
+ROOT = Path(__file__).parents[1]
 
 
-def test_readme_is_up_to_date():
-    start, end = summary.MARKERS
-    told = README[README.index(start) + len(start) : README.index(end)]
-    assert told == '\n'.join(summary.lines()) + '\n', 'paste what python -m configs.summary prints'
+@pytest.mark.parametrize(
+    'page, lines', [('docs/results.md', summary.lines), ('README.md', summary.short_lines)], ids=['docs', 'README']
+)
+def test_summaries_are_up_to_date(page, lines):
+    text, (start, end) = (ROOT / page).read_text(encoding='utf-8'), summary.MARKERS
+    told = text[text.index(start) + len(start) : text.index(end)]
+    assert told == '\n'.join(lines()) + '\n', 'paste what python -m configs.summary prints'
 
 
 def test_every_table_is_in_the_summary():

@@ -9,13 +9,12 @@ import tiny
 from synseg_jax.devices import parallel
 from synseg_jax.networks import backend
 from synseg_jax.networks.resnet import ResNet
-from synseg_jax.specification.resolve import configure
 from synseg_jax.training.optimizers import in_game
 from synseg_jax.training.system import system_of
 
 
 def _system(**changes):
-    return system_of(configure(tiny.config(**changes), 'synseg'), tiny.CLASSES)
+    return system_of(tiny.configure(tiny.config(**changes), 'synseg'), tiny.CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +32,12 @@ def test_what_is_not_compiled_changes_no_system(elsewhere):
     one, other = _system(), _system(**elsewhere)
     over = parallel.mesh(1)
     assert one is other and one.step(6, over) is other.step(6, over)
+
+
+def test_augmentation_may_read_images_of_the_target():
+    plain, styled = _system(method='supervised'), _system(method='supervised', augment__fourier=0.05)
+    assert plain.domains == ('a',) and plain.arrays == {'a', 'label_a'}
+    assert styled.domains == ('a', 'b') and styled.arrays == {'a', 'b', 'label_a'}
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_an_experiment_in_a_folder_with_brackets(tmp_path, monkeypatch):
 
     monkeypatch.setattr(experiment, 'prepare', stop)
     with pytest.raises(InputError, match='which is all'):
-        experiment.Experiment(tiny.config(), folder, console, Signals())
+        experiment.Workspace(tiny.parsed(), folder, console, Signals())
     said = console.file.getvalue().splitlines()
     assert [line.partition('/Dataset')[0] for line in said] == [
         f'phantom: 2 {modality} scans in {folder}/phantom' for modality in ('MR', 'CT')

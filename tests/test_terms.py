@@ -9,14 +9,31 @@ import pytest
 
 from synseg_jax.errors import InputError
 from synseg_jax.objective import losses
-from synseg_jax.objective.terms import TERMS, Choices, View
+from synseg_jax.objective.terms import TERMS, View
+from synseg_jax.specification.stage import Losses
 
 # Every network is one number: generators multiply, discriminators too, segmentors give that multiple of three slopes.
 SLOPES = np.asarray([1.0, -1.0, 0.5])
 NETWORKS = {name: (lambda p, x: p * x) for name in ('g_ab', 'g_ba', 'd_a', 'd_b')} | {
     name: (lambda p, x: p * x * jnp.asarray(SLOPES)) for name in ('s_a', 's_b')
 }
-PARAMS = {'g_ab': 2.0, 'g_ba': 0.75, 'd_a': 0.3, 'd_b': 0.7, 's_a': 1.1, 's_b': 1.3}
+LEVELS = np.asarray([1.0, 0.4])  # by which the encoder of g_ab multiplies its features
+
+
+def generate(p, x, encode=False):
+    return {'level': p * x * jnp.asarray(LEVELS)} if encode else p * x
+
+
+def vectors(p, features):
+    def vector(x):
+        x = jnp.concatenate([p * jnp.ones_like(x), x], -1)
+        return x / jnp.sqrt((x**2).sum(-1, keepdims=True))
+
+    return {layer: vector(x) for layer, x in features.items()}
+
+
+NETWORKS |= {'g_ab': generate, 'h_ab': vectors}
+PARAMS = {'h_ab': 0.6, 'g_ab': 2.0, 'g_ba': 0.75, 'd_a': 0.3, 'd_b': 0.7, 's_a': 1.1, 's_b': 1.3}
 RANDOM = np.random.RandomState(0)
 BATCH = {name: jnp.asarray(RANDOM.normal(size=(2, 4, 4, 1)), jnp.float32) for name in 'ab'}
 BATCH |= {f'label_{name}': jnp.asarray(RANDOM.randint(0, 3, (2, 4, 4)), jnp.int32) for name in 'ab'}
@@ -52,7 +69,19 @@ def test_values():
         p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         return -np.log(np.take_along_axis(p, label[..., None], -1)).mean()
 
+    def contrast(translation, image):
+        of_layers = []
+        for scale in (np.ones(1), 2 * LEVELS):
+            query, key = (
+                np.asarray(vectors(0.6, {'': x * scale})['']).reshape(2, 16, -1) for x in (translation, image)
+            )
+            similarity = np.exp(query @ key.swapaxes(1, 2) / 0.07)
+            of_layers.append(-np.log(np.diagonal(similarity, axis1=1, axis2=2) / similarity.sum(-1)).mean())
+        return np.mean(of_layers)
+
     expected = {
+        'nce_a': contrast(2 * a, a),
+        'nce_b': contrast(2 * b, b),
         'adv_b': ((0.7 * 2 * a - 1) ** 2).mean(),
         'adv_a': ((0.3 * 0.75 * b - 1) ** 2).mean(),
         'cyc_a': abs(0.75 * 2 * a - a).mean(),
@@ -78,9 +107,9 @@ def test_an_image_is_made_once():
     calls = collections.Counter()
 
     def counted(name):
-        def run(params, x):
+        def run(params, x, **more):
             calls[name] += 1
-            return NETWORKS[name](params, x)
+            return NETWORKS[name](params, x, **more)
 
         return run
 
@@ -108,13 +137,13 @@ def test_discriminators_judge_what_they_are_shown(domain):
 
 def test_choices_decide_the_loss():
     def value(name, **choices):
-        return float(TERMS[name].value(View(NETWORKS, PARAMS, BATCH, Choices(**choices))))
+        return float(TERMS[name].value(View(NETWORKS, PARAMS, BATCH, Losses(**choices))))
 
     view = View(NETWORKS, PARAMS, BATCH)
     logits = view.s_b(view.fake_b)
     weights = jnp.asarray([1.0, 2.0, 3.0])
     assert value('adv_b', adversarial='log_likelihood') == losses.log_likelihood(view.d_b(view.fake_b), True)
-    assert value('seg_fake_b', segmentation='dice') == losses.soft_dice(logits, view.label_a)
+    assert value('seg_fake_b', segmentation='dice') == losses.soft_dice(logits, view.label_a, jnp.ones(3))
     for by_weight in (False, True):
         expected = losses.cross_entropy(logits, view.label_a, weights, by_weight)
         assert value('seg_fake_b', class_weights=(1.0, 2.0, 3.0), by_weight=by_weight) == expected
@@ -125,7 +154,7 @@ def test_choices_decide_the_loss():
 def test_one_logit_a_pixel(weights):
     networks = NETWORKS | {'s_a': lambda p, x: p * x}
     view = View(networks, PARAMS, BATCH | {'label_a': BATCH['label_a'] % 2 - (BATCH['a'][..., 0] > 1)})
-    view.choices = Choices(segmentation='binary_cross_entropy', class_weights=weights)
+    view.choices = Losses(segmentation='binary_cross_entropy', class_weights=weights)
     expected = losses.binary_cross_entropy(view.s_a(view.a), view.label_a, jnp.asarray(weights or (1.0, 1.0)))
     assert TERMS['seg_a'].value(view) == expected > 0
 
@@ -148,15 +177,21 @@ def test_networks_get_the_keys_of_the_rows():
 
 
 KNOWN = {
-    'adversarial': 'log_likelihood, lsgan',
-    'cycle': 'l1, l2, ssim',
-    'segmentation': 'binary_cross_entropy, cross_entropy, dice',
+    'adversarial': losses.ADVERSARIAL,
+    'cycle': losses.CYCLE,
+    'segmentation': losses.SEGMENTATION,
 }
 
 
 def test_unknown_names():
     for field, known in KNOWN.items():
-        with pytest.raises(InputError, match=f"unknown {field} loss 'l3'; known: {known}"):
-            Choices(**{field: 'l3'})
+        with pytest.raises(InputError, match=rf"unknown config\.loss\.{field} 'l3'; known: {', '.join(sorted(known))}"):
+            losses.check(Losses(**{field: 'l3'}))
     with pytest.raises(AttributeError, match='neither a network nor an array of the batch: s_c'):
         View(NETWORKS, PARAMS, BATCH).s_c  # noqa: B018
+    with pytest.raises(AttributeError, match='neither a network nor an array of the batch: g_ab'):
+        View({}, {}, BATCH).fake_b  # noqa: B018
+
+
+def test_every_term_is_explained():
+    assert [name for name, term in TERMS.items() if not term.value.__doc__] == []

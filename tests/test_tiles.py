@@ -13,17 +13,17 @@ def test_shape_at():
 
 def test_middle():
     labels = np.zeros((9, 10, 11), np.uint8)
-    assert sliding_window.middle(labels) == (4, 5, 5)
+    assert sliding_window.box_centre(labels) == (4, 5, 5)
     labels[1, 2:5, 7] = 2
     labels[2, 9, 10] = 1
-    assert sliding_window.middle(labels) == (2, 6, 9)
+    assert sliding_window.box_centre(labels) == (2, 6, 9)
 
 
 @pytest.mark.parametrize('centre', [(3, 4, 5), (0, 0, 0), (5, 7, 9), (-9, 40, 3)])
 @pytest.mark.parametrize('size', [(2, 3, 4), (9, 8, 13)])
 def test_cut(centre, size):
     volume = 1 + np.arange(6 * 8 * 10).reshape(6, 8, 10)
-    box = sliding_window.cut(volume, centre, size)
+    box = sliding_window.crop(volume, centre, size)
     assert box.shape == size
     for place in np.ndindex(*size):
         at = tuple(c - n // 2 + p for c, n, p in zip(centre, size, place, strict=True))
@@ -33,13 +33,13 @@ def test_cut(centre, size):
 
 @pytest.mark.parametrize('length, window', [(8, 8), (9, 8), (12, 8), (13, 8), (40, 7), (5, 1)])
 def test_starts(length, window):
-    found = sliding_window.starts(length, window)
+    found = sliding_window.tile_starts(length, window)
     assert found[0] == 0 and found[-1] == length - window and found == sorted(found)
     assert max(np.diff(found), default=0) <= max(1, window // 2)
 
 
 def test_weights():
-    found = sliding_window.weights((4, 5, 8))
+    found = sliding_window.tile_weights((4, 5, 8))
     assert found.shape == (4, 5, 8) and found.dtype == np.float32 and found.min() > 0
     np.testing.assert_array_equal(found, found[::-1, ::-1, ::-1])
     assert found[:, 2].max() == 1 and found[1, 2, 3] / found[1, 0, 3] == pytest.approx(np.exp((2 / 0.625) ** 2 / 2))

@@ -220,7 +220,7 @@ def test_the_command_runs_with_nothing_but_what_it_names(both, dataset, tmp_path
         f'error: {pieces} asks for pieces of labels: the package scipy is not installed; pip install scipy',
     ]
     again = scan_file.read_labels(tmp_path / 'labels' / 'scan.nii.gz').array
-    assert agree(again, scan_file.read_labels(tmp_path / 'labels' / f'{scan_file.name(first)[:-5]}.nii.gz').array)
+    assert agree(again, scan_file.read_labels(tmp_path / 'labels' / f'{scan_file.stem(first)[:-5]}.nii.gz').array)
     for case, path in predict(trained, scan_file.inputs(dataset), tmp_path / 'jax').items():
         found = scan_file.read_labels(tmp_path / 'labels' / f'{case}.nii.gz').array
         assert len(np.unique(found)) > 1 and agree(found, scan_file.read_labels(path).array)
@@ -331,7 +331,7 @@ def test_a_wrong_card(copy, changes, said):
 @pytest.mark.parametrize('content', ['', '[1]'])
 def test_a_card_that_is_none(copy, content):
     (copy / 'card.json').write_text(content)
-    with pytest.raises(InputError, match='card.json: (the file: an object of fields is wanted|not readable as JSON)'):
+    with pytest.raises(InputError, match='card.json: (the file: an object of fields is wanted|invalid JSON)'):
         Evaluator(copy)
 
 

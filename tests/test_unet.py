@@ -19,7 +19,7 @@ from synseg_jax.errors import InputError
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.networks import build
 from synseg_jax.networks.layers import dropout, halve, nearest
-from synseg_jax.specification.resolve import configure
+from synseg_jax.specification.parse import replaced
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System
 
@@ -240,21 +240,21 @@ def test_first_weights():
 def system_of(method='supervised', classes=('background', 'liver'), **changes):
     config = tiny.config('records', method=method, data__size=(16, 16), **changes)
     config.systems = {'unet': {'segmentor': SMALL}}
-    return System(configure(config, 'unet'), classes)
+    return System(tiny.configure(config, 'unet'), classes)
 
 
 def test_an_architecture_replaces_the_fields_of_another():
     config = tiny.config('records')
     config.systems = {'unet': {'segmentor': SMALL, 'generator': {'width': 3}}, 'wrong': {'segmentor': {'levels': 2}}}
-    found = configure(config, 'unet')
-    assert found.segmentor.to_dict() == SMALL
-    assert found.generator.to_dict() == config.generator.to_dict() | {'width': 3}
+    found = tiny.configure(config, 'unet')
+    assert found.segmentor.given() == SMALL
+    assert found.generator.given() == config.generator.to_dict() | {'width': 3}
     assert config.segmentor.architecture == 'resnet'
-    with pytest.raises(InputError, match="unknown field of systems.wrong.segmentor 'levels'; known: architecture, b"):
-        configure(config, 'wrong')
-    found.segmentor.blocks = 3
-    with pytest.raises(InputError, match="unknown field of unet 'blocks'; known: channels, dropout"):
-        System(found, ('background', 'liver')).networks  # noqa: B018
+    wrong = {'resnet': ('levels', tiny.configure(config, 'wrong')),
+             'unet': ('blocks', replaced(found, {'segmentor.blocks': 3}))}  # fmt: skip
+    for architecture, (field, stage) in wrong.items():
+        with pytest.raises(InputError, match=f"unknown field of {architecture} '{field}'; known: "):
+            System(stage, ('background', 'liver')).networks  # noqa: B018
 
 
 def test_one_logit_for_two_classes():
@@ -274,7 +274,7 @@ def test_one_logit_for_two_classes():
 def test_twins_vote_through_the_layer_they_share():
     config = tiny.config('records', method='tumor_aware', data__size=(16, 16))
     config.systems = {'twins': {'segmentor': {**SMALL, 'extra': 0, 'dropout': 0.0}}}
-    system = System(configure(config, 'twins'), ('background', 'tumour'))
+    system = System(tiny.configure(config, 'twins'), ('background', 'tumour'))
     shapes = system.abstract_state(parallel.mesh(1)).params
     random = np.random.RandomState(0)
     params = jax.tree.map(lambda p: jnp.asarray(random.normal(0, 0.4, p.shape), p.dtype), shapes)
@@ -293,7 +293,7 @@ def test_twins_vote_through_the_layer_they_share():
 def test_networks_draw_on_their_own():
     config = tiny.config('records', method='cyclegan')
     config.systems = {'unet': {'generator': SMALL}}
-    system = System(configure(config, 'unet'), ('background', 'liver'))
+    system = System(tiny.configure(config, 'unet'), ('background', 'liver'))
     params = random_params(system.networks['g_ab'], 16, 16)
     x = jax.random.normal(jax.random.key(0), (2, 16, 16, 1))
     ab, ba = system.apply['g_ab'], system.apply['g_ba']

@@ -13,7 +13,7 @@ import untrained
 from synseg_jax.batches import pipeline
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
-from synseg_jax.runs import experiment, open_run
+from synseg_jax.runs import open_run
 from synseg_jax.training.checkpoint import Checkpoints
 
 SAVED = [4, 6]  # the steps of the checkpoints of a run that was stopped
@@ -21,7 +21,7 @@ SAVED = [4, 6]  # the steps of the checkpoints of a run that was stopped
 
 def _run(records, workdir, steps=8):
     config = tiny.config(records, method='supervised', train__save_every=4, train__steps=steps, train__decay_steps=4)
-    return experiment.run(config, workdir, tiny.quiet())
+    return tiny.run(config, workdir, tiny.quiet())
 
 
 def _stop_at(monkeypatch, number):
@@ -117,8 +117,7 @@ def _workdir(folder, *methods, checkpoints=2):
             saved.save(jax.block_until_ready(made.system.first_state(parallel.mesh(1))), 0.5)
             saved.close()
     begun = {'synseg': [f'stages/stage{number}-0123456789' for number in range(len(methods))]}
-    described = {'config': {'systems': {'synseg': {}}, 'chosen': 'synseg'}, 'systems': {}, 'begun': begun}
-    (folder / 'run.json').write_text(json.dumps(described))
+    tiny.write_run_json(folder, systems={}, begun=begun)
     return folder
 
 

@@ -1,16 +1,20 @@
 """What is looked at while training: whose segmentor sees which images, and what the score is of."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
+from synseg_jax.batches.selection import Chosen
+from synseg_jax.devices.signals import Signals
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.objective import losses
-from synseg_jax.objective.terms import View
-from synseg_jax.runs import validation
-from synseg_jax.specification.resolve import configure
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.runs import train_stage, validation
+from synseg_jax.training.metrics_log import Journal
 from synseg_jax.training.system import System
 
 LABEL = np.zeros((32, 32), np.uint8)
@@ -23,7 +27,7 @@ class Known(Networks):
     """Networks that know the labels in one domain and see organ 1 everywhere in the other."""
 
     def __init__(self, knows, classes=tiny.CLASSES, **changes):
-        super().__init__(System(configure(tiny.config(**changes), 'synseg'), classes), {})
+        super().__init__(System(tiny.configure(tiny.config(**changes), 'synseg'), classes), {})
         self.knows, self.asked = knows, []
 
     def votes(self, stack, domain):
@@ -121,8 +125,7 @@ def test_the_held_out_loss_is_the_loss_that_is_trained(name):
     networks = Unsure('a', tiny.CLASSES[:count], method='shape_consistency', **changes)
     records = {d: [{'image': RECORD['image'], 'label': label, 'case': 0}] for d in 'ab'}
     found = validation.losses(networks, records)
-    view = View({}, {}, {}, networks.system.choices)
-    expected = float(view.segmentation(jnp.asarray(logits), jnp.asarray(label[None], jnp.int32)))
+    expected = float(networks.system.view({}).segmentation(jnp.asarray(logits), jnp.asarray(label[None], jnp.int32)))
     assert found == {('a', 0): pytest.approx(expected, rel=1e-5), ('b', 0): pytest.approx(expected, rel=1e-5)}
 
 
@@ -130,6 +133,22 @@ def test_the_held_out_loss_of_processes_is_that_of_one():
     parts = [{('a', 0): 1.0, ('b', 0): 5.0}, {('a', 1): 2.0}]
     assert validation.mean_loss(parts) == validation.mean_loss([{**parts[1], **parts[0]}]) == (1.5 + 5.0) / 2
     assert np.isnan(validation.mean_loss([{}, {}]))
+
+
+def test_all_validation_sets_of_a_domain_count(tiny_records):
+    """Their cases are told apart, and a set without labels is passed over."""
+    manifest = Manifest.load(tiny_records)
+    of = [('source', 'val'), ('target', 'train'), ('source', 'train')]
+    read = [Chosen(manifest, *place, tuple(range(len(manifest.role(*place)['cases'])))) for place in of]
+    fit, journal, signals = (object.__new__(kind) for kind in (train_stage.Fit, Journal, Signals))
+    fit.stage = SimpleNamespace(scans=lambda domain, role: read if domain == 'a' else [])
+    fit.system, fit.config = Known('a', method='supervised').system, tiny.config()
+    fit.plan = SimpleNamespace(patience=0)
+    held_out = train_stage.Validation(fit, journal, signals).held_out['a']
+    assert sorted({int(record['case']) for record in held_out}) == [0, 1, 2, 3, 4]
+    assert len(held_out) == len(read[0].open()) + len(read[2].open())
+    np.testing.assert_array_equal(held_out[len(held_out) - 1]['image'], read[2].open()[23]['image'])
+    assert len(validation.HeldOut(read[1:2])) == len(read[1].open())  # for the picture
 
 
 def test_scans_without_labels_have_no_score():

@@ -21,13 +21,11 @@ from synseg_jax.preparation.checks.fingerprint import digest
 from synseg_jax.preparation.checks.repair import on_grid, repair
 from synseg_jax.preparation.checks.survey import survey
 from synseg_jax.preparation.checks.table import table
-from synseg_jax.preparation.settings import Settings
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
+from synseg_jax.specification.data import Data
 
-SETTINGS = Settings(
-    size=(8, 10), window_hu=(-200.0, 150.0), source_split=(0.5, 0.25, 0.25), target_split=(0.75, 0.0, 0.25)
-)
+SETTINGS = Data(size=(8, 10), window_hu=(-200.0, 150.0), source_split=(0.5, 0.25, 0.25), target_split=(0.75, 0.0, 0.25))
 AFFINE = np.array([[-1.5, 0, 0, 12], [0, 1.5, 0, -15], [0, 0, 4.0, 7], [0, 0, 0, 1]])
 SHAPE = (16, 20, 5)
 LABELS = {'background': 0, 'liver': 3, 'spleen': 7}

@@ -321,7 +321,7 @@ def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch):
         raise MemoryError('Unable to allocate 9 GiB')
 
     monkeypatch.setattr(scan_file, '_require_finite', fail)
-    with pytest.raises(InputError, match=f'^{path}: too large for the memory that is free .*9 GiB'):
+    with pytest.raises(InputError, match=f'^{path}: too large for the free memory .*9 GiB'):
         scan_file.read(path)
 
 

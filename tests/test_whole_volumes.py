@@ -14,8 +14,8 @@ from synseg_jax.formats import scan_file
 from synseg_jax.imaging.sliding_window import about_middle
 from synseg_jax.inference import model_folder, trained_model
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.preparation.settings import settings_of
-from synseg_jax.runs import experiment, open_run, train_stage
+from synseg_jax.runs import open_run, train_stage
+from synseg_jax.specification.parse import parse_data
 
 SIZE, SPACING = (8, 16, 16), 4.5
 UNET = {'architecture': 'unet', 'width': 2, 'levels': 1, 'extra': 0, 'dropout': 0.0, 'up_width': 3}
@@ -75,7 +75,7 @@ def test_records(records):
 def test_wrong_sizes():
     for size, spacing in (((8, 16, 16), 0.0), ((16, 16), -1.5)):
         with pytest.raises(InputError, match=r'data.spacing_mm .* with data.size .*: volumes, three numbers, need'):
-            tiny.prepare([], '/nowhere', settings_of(tiny.config(data__size=size, data__spacing_mm=spacing)))
+            tiny.prepare([], '/nowhere', parse_data(tiny.config(data__size=size, data__spacing_mm=spacing)))
 
 
 @pytest.fixture(scope='module')
@@ -84,7 +84,7 @@ def finished(records, tmp_path_factory):
     workdir, train = tmp_path_factory.mktemp('volumes_run'), train_stage.Fit.run
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_stage.Fit, 'run', lambda fit, *told: (train if fit.begin else untrained.fit)(fit, *told))
-        return workdir, experiment.run(config(records), workdir, tiny.quiet())
+        return workdir, tiny.run(config(records), workdir, tiny.quiet())
 
 
 def test_results(finished):

@@ -24,10 +24,10 @@ from synseg_jax.inference.synthesize_scans import synthesize, translate
 from synseg_jax.preparation import write_records
 from synseg_jax.preparation.checks.repair import repair
 from synseg_jax.preparation.checks.survey import survey
-from synseg_jax.preparation.settings import settings_of
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
 from synseg_jax.runs.import_stage import import_weights
+from synseg_jax.specification.parse import parse_data
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def given(tmp_path_factory):
     label = scan_file.read_labels(beside / 'labelsTr' / 'mr_0.nii.gz')
     smaller = volume.Volume(label.array[:-1], label.affine)
     scan_file.write(beside / 'labelsTr' / 'mr_0.nii.gz', smaller.array, smaller)
-    settings = settings_of(tiny.config())
+    settings = parse_data(tiny.config())
     checked, _ = survey([Scans('source', beside, 'a', 'train')], settings)
     scan = mr / 'imagesTr' / 'mr_0_0000.nii.gz'
     trained.segment(scan_file.read(scan), 'a'), trained.synthesize(scan_file.read(scan), 'a')

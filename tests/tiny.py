@@ -19,10 +19,13 @@ from rich.console import Console
 
 from configs import base
 from synseg_jax.devices import parallel
-from synseg_jax.preparation.settings import settings_of
+from synseg_jax.inference.model_folder import FORMAT
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
-from synseg_jax.specification.resolve import configure
+from synseg_jax.runs import experiment
+from synseg_jax.specification.experiment import Experiment
+from synseg_jax.specification.parse import parse, parse_data
+from synseg_jax.specification.stage import Stage
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System
 
@@ -59,6 +62,26 @@ def config(data: str | Path = '', **changes) -> ConfigDict:
     return c
 
 
+def parsed(data: str | Path = '', **changes) -> Experiment:
+    """`config` as the experiment that it describes."""
+    return parse(config(data, **changes))
+
+
+def stage(**changes) -> Stage:
+    """The only stage of `synseg` in `config` with these changes."""
+    return parsed(**changes).stage('synseg')
+
+
+def configure(given: ConfigDict, system: str, name: str = '') -> Stage:
+    """A stage of a system of a configuration."""
+    return parse(given).stage(system, name)
+
+
+def run(given: ConfigDict, *arguments, **options) -> dict:
+    """`experiment.run` of a configuration that is not parsed yet."""
+    return experiment.run(parse(given), *arguments, **options)
+
+
 def scan(seed: int, modality: str, shape: tuple[int, ...] = SHAPE) -> tuple[np.ndarray, np.ndarray]:
     """A body with two organs, brighter than it in MR and in CT: int16 intensities and uint8 labels."""
     rng = np.random.default_rng(seed)
@@ -73,6 +96,12 @@ def scan(seed: int, modality: str, shape: tuple[int, ...] = SHAPE) -> tuple[np.n
     image[labels == 1] += levels[2] - levels[1]
     image[labels == 2] += levels[3] - levels[1]
     return image.astype(np.int16), labels
+
+
+def write_run_json(folder: Path, config: dict | None = None, **content) -> None:
+    """run.json of a workdir with the system `synseg`."""
+    config = config or {'systems': {'synseg': {}}, 'chosen': 'synseg'}
+    (folder / 'run.json').write_text(json.dumps({'format': FORMAT, 'config': config, **content}))
 
 
 def write_dataset(folder: Path, modality: str, subjects: int, seed: int = 0, labelled: bool = True) -> Path:
@@ -98,15 +127,15 @@ def write_records(folder: Path, **changes) -> Path:
         sets.append(Scans(name, path, domain))
         if not path.exists():
             write_dataset(path, modality, SUBJECTS[modality])
-    prepare(sets, folder / 'records', settings_of(config(**changes)), progress=False)
+    prepare(sets, folder / 'records', parse_data(config(**changes)), progress=False)
     return folder / 'records'
 
 
 @cache
 def system(devices: int = 1, batch: int = 2, **changes) -> tuple:
     """(system, mesh, step), compiled once for all tests that ask for the same."""
-    c = configure(config(train__batch=batch, train__devices=devices, **changes), 'synseg')
-    made, over = System(c, CLASSES), parallel.mesh(devices)
+    own = stage(train__batch=batch, train__devices=devices, **changes)
+    made, over = System(own, CLASSES), parallel.mesh(devices)
     return made, over, made.step(6, over)
 
 

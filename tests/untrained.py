@@ -1,6 +1,5 @@
 """Systems that nobody has trained: random weights, as scans are given to them or as a workdir of `main` holds them."""
 
-import json
 import time
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import tiny
 
 from synseg_jax.devices import parallel
 from synseg_jax.inference import model_folder, trained_model
-from synseg_jax.specification.resolve import configure
 from synseg_jax.training.checkpoint import Checkpoints
 
 CHANNELS = {'a': 'MR', 'b': 'CT'}
@@ -18,7 +16,7 @@ TYPICAL = {'a': (0.0, 700.0), 'b': (-200.0, 300.0)}
 
 def run(folder: Path, **changes) -> model_folder.Run:
     """A stage of the tiny configuration with fields changed, written `predict__flips='lr'`."""
-    return model_folder.Run(folder, configure(tiny.config(**changes), 'synseg'), tiny.CLASSES, CHANNELS, TYPICAL)
+    return model_folder.Run(folder, tiny.configure(tiny.config(**changes), 'synseg'), tiny.CLASSES, CHANNELS, TYPICAL)
 
 
 def trained(folder: Path, **changes) -> trained_model.Trained:
@@ -33,8 +31,7 @@ def workdir(folder: Path, **changes) -> Path:
     stage.folder.mkdir(parents=True)
     stage.save()
     _keep(stage.system, stage.folder)
-    described = {'config': {'systems': {'synseg': {}}, 'chosen': 'synseg'}, 'systems': {'synseg': ['stage']}}
-    (folder / 'run.json').write_text(json.dumps(described))
+    tiny.write_run_json(folder, systems={'synseg': ['stage']})
     return folder
 
 

@@ -1,6 +1,5 @@
 """Tiny stages with random weights in all that has any, in a workdir as after training."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -10,7 +9,6 @@ import tiny
 from synseg_jax.devices import parallel
 from synseg_jax.inference import model_folder, trained_model
 from synseg_jax.runs import open_run
-from synseg_jax.specification.resolve import configure
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.state import LAYOUT
 
@@ -40,15 +38,14 @@ def workdir(folder: Path, *kinds: str, seed: int = 6) -> trained_model.Trained:
     for kind in kinds:
         config = configured(kind)
         folders.append(f'stages/{kind}-0123456789')
-        own = configure(config, 'synseg')
+        own = tiny.configure(config, 'synseg')
         classes = tiny.CLASSES[:2] if own.loss.segmentation == 'binary_cross_entropy' else tiny.CLASSES
         typical = {'a': (0.0, 700.0), 'b': (-200.0, 300.0)}
         run = model_folder.Run(folder / folders[-1], own, classes, {'a': 'MR', 'b': 'CT'}, typical)
         run.folder.mkdir(parents=True)
         run.save()
         save(run, seed)
-    described = {'config': json.loads(config.to_json_best_effort()), 'systems': {'synseg': folders}}
-    (folder / 'run.json').write_text(json.dumps(described))
+    tiny.write_run_json(folder, config.to_dict(), systems={'synseg': folders})
     return open_run.find(folder, network='')
 
 

@@ -11,13 +11,18 @@ from jaxtyping import Array, Int
 from synseg_jax.batches.pipeline import Mix, Pool
 from synseg_jax.devices import parallel
 from synseg_jax.devices.environment import GIB
+from synseg_jax.objective import names
 
 
 def resident_gib(pools: Mapping[str, Pool | Mix], arrays: Collection[str]) -> float:
     """What the records of all pools take, held once."""
     first = {domain: next(iter(pool.records()), {}) for domain, pool in pools.items()}
-    sizes = (np.asarray(first[a[-1]].get(_kind(a), ())).nbytes * pools[a[-1]].recorded for a in arrays)
-    return sum(sizes) / GIB
+
+    def size(array):
+        domain = names.domain(array)
+        return np.asarray(first[domain].get(_kind(array), ())).nbytes * pools[domain].recorded
+
+    return sum(map(size, arrays)) / GIB
 
 
 class Resident:
@@ -27,7 +32,7 @@ class Resident:
         self.over = over
         held = {}
         for domain, pool in pools.items():
-            wanted = [name for name in sorted(arrays) if name[-1] == domain]
+            wanted = [name for name in sorted(arrays) if names.domain(name) == domain]
             for place, record in enumerate(pool.records()):
                 for name in wanted:
                     one = record[_kind(name)]
@@ -42,9 +47,9 @@ class Resident:
 
 
 def _kind(array):
-    return 'label' if array.startswith('label') else 'image'
+    return 'label' if names.is_label(array) else 'image'
 
 
 def _taken(held, places):
-    rows = {name: of.at[places[name[-1]]].get(mode='promise_in_bounds') for name, of in held.items()}
-    return {name: row.astype(jnp.int32) if name.startswith('label') else row for name, row in rows.items()}
+    rows = {name: of.at[places[names.domain(name)]].get(mode='promise_in_bounds') for name, of in held.items()}
+    return {name: row.astype(jnp.int32) if names.is_label(name) else row for name, row in rows.items()}

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from synseg_jax.devices import parallel
 from synseg_jax.networks import backend, dtype
-from synseg_jax.objective.terms import TERMS, View
+from synseg_jax.objective import names, weights
+from synseg_jax.objective.terms import TERMS
 from synseg_jax.training.system import System
 
 
@@ -57,18 +58,20 @@ def parameters(system: System) -> dict[str, int]:
 def _kept(system, player, moved, params, batch):
     """What the forward pass of a player leaves for its gradient; the arrays inside the function that computes it."""
 
-    def bill(moved):
-        view = View(system.apply, {**params, **moved}, batch, system.choices)
-        return sum(weight * TERMS[name].value(view) for name, weight in system.method.pays[player].items())
+    paid_for = weights.weights(system.method.pays)[player]
 
-    return jax.vjp(bill, moved)[1]
+    def loss(moved):
+        view = system.view({**params, **moved}, batch)
+        return sum(weights.at(weight, 0) * TERMS[name].value(view) for name, weight in paid_for.items())
+
+    return jax.vjp(loss, moved)[1]
 
 
 def _batch(system, kind) -> dict[str, jax.ShapeDtypeStruct]:
     rows = parallel.rows_per_device(system.config.train.batch, parallel.mesh(1))
     image = jax.ShapeDtypeStruct((rows, *system.size, system.channels), kind)
     label = jax.ShapeDtypeStruct((rows, *system.size), jnp.int32)
-    return {name: label if name.startswith('label') else image for name in system.arrays}
+    return {name: label if names.is_label(name) else image for name in system.arrays}
 
 
 def _bytes(tree) -> int:

@@ -16,7 +16,6 @@ from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference.model_folder import Run
 from synseg_jax.inference.predict_scans import predict
 from synseg_jax.inference.trained_model import Trained
-from synseg_jax.preparation.settings import settings_of
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
 from synseg_jax.training.system import System
@@ -29,7 +28,7 @@ ALL = (1.0, 0.0, 0.0)  # train, val, test
 
 def preparing(system: System, shape: Sequence[int]) -> Iterator[dict[str, float]]:
     """Without end: slices a second, and a CPU second, of an MR scan with labels and a CT scan without, of `shape`."""
-    settings = replace(settings_of(system.config), classes=system.classes, subject='(.+)', same_patients=())
+    settings = replace(system.config.data, classes=system.classes, subject='(.+)', same_patients=())
     settings = replace(settings, source_split=ALL, target_split=ALL, target_labels=False)
     values = {name: value for value, name in enumerate(system.classes)}
     with tempfile.TemporaryDirectory() as scratch:

@@ -25,7 +25,7 @@ from synseg_jax.devices import parallel
 from synseg_jax.devices.environment import GIB
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.networks import dtype
-from synseg_jax.objective.terms import View
+from synseg_jax.objective import names
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System
 
@@ -44,7 +44,7 @@ class Timing:
 
     def _random(self, rng, name):
         shape, classes = (self.batch, *self.system.size), len(self.system.classes)
-        if name.startswith('label'):
+        if names.is_label(name):
             return np.minimum(smooth(rng, shape) * classes, classes - 1).astype(np.int32)
         return smooth(rng, (*shape, 1 + 2 * self.system.config.context.slices))
 
@@ -119,7 +119,7 @@ class Timing:
         """`classes(params, images)` are those that the segmentor names, from its logits alone."""
 
         def named(params, images):
-            logits = View(self.system.apply, params, {}).segment(self.system.segmentor('b')[-1], images)
+            logits = self.system.view(params).segment(names.domain(self.system.segmentor('b')), images)
             return logits.argmax(-1) if logits.shape[-1] > 1 else (logits[..., 0] > 0).astype(int)
 
         return jax.jit(named)

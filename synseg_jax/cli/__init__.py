@@ -1,1 +1,1 @@
-"""What every command shares: flags, errors, exit codes."""
+"""Flags, error messages and exit codes of the commands."""

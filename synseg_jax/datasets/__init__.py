@@ -1,1 +1,1 @@
-"""Folders of scans as lists of cases, and their writers."""
+"""Reading folders of scans as lists of cases, and writing nnU-Net datasets."""

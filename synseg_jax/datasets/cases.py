@@ -1,4 +1,4 @@
-"""Folders of scans as lists of cases, their split by subject, and the checks that a case must pass."""
+"""Cases of a dataset, and their split by subject."""
 
 import re
 from collections.abc import Sequence
@@ -14,52 +14,52 @@ ROLES = ('train', 'val', 'test')
 
 @dataclass(frozen=True)
 class Case:
-    """One scan of a dataset, the person it shows, and its label map if there is one."""
+    """One scan of a dataset, its subject, and its label map if there is one."""
 
     id: str
     subject: str
     image: Path
     label: Path | None
-    expected: Path | None = None  # where a label is looked for, as far as one place can be named
+    expected: Path | None = None  # where the label map is looked for, if the layout has one place for it
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a folder holds; `test_cases` are those that its layout sets aside for testing."""
+    """The cases of a folder; `test_cases` are those that its layout reserves for testing."""
 
     folder: Path
     channel_names: tuple[str, ...]
     labels: dict[str, int | str | tuple[int | str, ...]]  # see label_maps.Values
     cases: tuple[Case, ...]
     test_cases: tuple[Case, ...] = ()
-    named_in: str = ''  # where its labels have their names
-    own_channels: tuple[str, ...] = ()  # what the folder calls them, where a flag says otherwise
+    named_in: str = ''  # file or flag that names its labels
+    own_channels: tuple[str, ...] = ()  # channel names of the folder, if a flag overrides them
 
     @property
     def channel(self) -> str:
-        """The name of the channel that is read, the first."""
+        """The name of the first channel, the one that is read."""
         return self.channel_names[0]
 
 
-def subject_of(case_id: str, expression: str, field: str = 'data.subject', meant: str = 'subject') -> str:
-    """Group 1 of `expression`, searched in the case id; `field` and `meant` say in errors what it is."""
+def subject_of(case_id: str, expression: str, field: str = 'data.subject', noun: str = 'subject') -> str:
+    """Group 1 of the regular expression searched in the case id; `field` and `noun` name it in errors."""
     try:
-        found = re.search(expression, case_id)
-        named = found and found.group(1)
+        match = re.search(expression, case_id)
+        subject = match and match.group(1)
     except (re.error, IndexError) as error:
         raise InputError(f'{field} {expression!r}: {error}; give a regular expression with one group') from error
-    if not named:
-        raise InputError(f'{field} {expression!r} finds no {meant} in case id {case_id!r}; change the expression')
-    return named
+    if not subject:
+        raise InputError(f'{field} {expression!r} finds no {noun} in case id {case_id!r}; change the expression')
+    return subject
 
 
 def split(cases: Sequence[Case], shares: Sequence[float], seed: int) -> dict[str, list[Case]]:
-    """Cases by role (train, val, test), no subject in two of them, each share > 0 getting at least one subject.
+    """Random split by subject into train, val and test; every share > 0 gets at least one subject.
 
-    The draw depends on the subjects' names and the seed alone.
+    Depends only on the names of the subjects and the seed.
     """
     if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise InputError(f'shares {tuple(shares)}: give train, val and test, not negative, summing to 1')
+        raise InputError(f'shares {tuple(shares)}: give non-negative shares of train, val and test that sum to 1')
     subjects = sorted({case.subject for case in cases})
     counts = _counts(len(subjects), shares)
     shuffled = np.random.default_rng(seed).permutation(len(subjects))
@@ -68,16 +68,16 @@ def split(cases: Sequence[Case], shares: Sequence[float], seed: int) -> dict[str
 
 
 def _counts(total, shares):
-    """How many of `total` each share gets: none for 0, else at least one, the rest by largest remainder."""
+    """Numbers of subjects by the largest remainder method, at least one for every share > 0."""
     wanted = np.asarray(shares, float) * total
     counts = np.where(wanted > 0, np.maximum(np.floor(wanted + 1e-9), 1), 0).astype(int)
     if np.count_nonzero(counts) > total:
         raise InputError(
-            f'{total} subjects cannot fill {np.count_nonzero(counts)} roles; change the shares or add data'
+            f'{total} subjects are too few for {np.count_nonzero(counts)} splits; change the shares or add data'
         )
     while counts.sum() != total:
         up = counts.sum() < total
-        # give to the role that misses most, take from the one that has most to spare
+        # add to the split that lacks most, take from the one that has most to spare
         gain = np.where((wanted > 0) if up else (counts > 1), wanted - counts, -np.inf if up else np.inf)
         counts[gain.argmax() if up else gain.argmin()] += 1 if up else -1
     return counts

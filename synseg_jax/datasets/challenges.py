@@ -1,4 +1,4 @@
-"""Public sets as they unpack, whose files are told by their names: CHAOS, MM-WHS 2017, BTCV.
+"""Public challenge data in the folder structure of their downloads: CHAOS, MM-WHS 2017, BTCV.
 
     Train_Sets/CT/<n>/{DICOM_anon,Ground}                           CHAOS; Test_Sets likewise, without Ground
     Train_Sets/MR/<n>/T2SPIR/{DICOM_anon,Ground}
@@ -7,7 +7,7 @@
     RawData/Training/{img/img<n>,label/label<n>}.nii.gz             BTCV
     RawData/Testing/img/img<n>.nii.gz
 
-The folder to name is the one above <n>, or RawData.  Trees and values are those of the downloads as of 2019.
+Give the folder above <n>, or RawData.  Structures and label values are those of the downloads as of 2019.
 """
 
 import re
@@ -18,7 +18,7 @@ from pathlib import Path
 from synseg_jax.datasets.cases import Case, Dataset
 
 NUMBER = '{n}'
-CHAOS_MR = {  # 63, 126, 189 and 252 in the files, in ranges as the challenge reads them
+CHAOS_MR = {  # 63, 126, 189 and 252 in the files; ranges as in the challenge's evaluation
     'background': 0,
     'liver': tuple(range(55, 71)),
     'right kidney': tuple(range(110, 136)),
@@ -29,7 +29,7 @@ MM_WHS = {
     'background': 0,
     'left ventricle': 500,
     'right ventricle': 600,
-    'left atrium': (420, 421),  # 421 occurs in one of the files
+    'left atrium': (420, 421),  # one file has 421
     'right atrium': 550,
     'myocardium': 205,
     'ascending aorta': 820,
@@ -55,19 +55,19 @@ BTCV_ORGANS = (
 
 @dataclass(frozen=True)
 class Download:
-    """Scans and labels at paths that differ by the number of the case, `{n}`; every number is a person."""
+    """Scans and labels at paths with the case number `{n}`, one number per subject."""
 
-    word: str
+    name: str
     channel: str
     image: str
     label: str
-    person: str
+    subject: str
     labels: Mapping[str, int | tuple[int, ...]]
     test: str = ''  # images of test cases
-    case: str = ''  # its id, where a person has several
+    case: str = ''  # case id, if a subject has several scans
 
     @property
-    def tree(self) -> str:
+    def structure(self) -> str:
         return self.image.replace(NUMBER, '<n>')
 
     def fits(self, folder: Path) -> bool:
@@ -78,34 +78,33 @@ class Download:
             tuple(self._case(folder, n, image) for n, image in sorted(_numbered(folder, pattern)))
             for pattern in (self.image, self.test)
         )
-        named_in = f'{self.word} ({folder})'
+        named_in = f'{self.name} ({folder})'
         return Dataset(folder, (self.channel,), dict(self.labels), cases, test_cases, named_in)
 
     def _case(self, folder, number, image) -> Case:
         label = folder / self.label.replace(NUMBER, number)
-        named, person = ((self.case or self.person).replace(NUMBER, number), self.person.replace(NUMBER, number))
-        return Case(named, person, image, label if label.exists() else None, label)
+        case, subject = (text.replace(NUMBER, number) for text in (self.case or self.subject, self.subject))
+        return Case(case, subject, image, label if label.exists() else None, label)
 
 
 def _numbered(folder, pattern) -> Iterator[tuple[str, Path]]:
-    """Number and path of what is there under a pattern."""
-    named = re.compile(re.escape(pattern).replace(re.escape(NUMBER), r'(\d+)'))
+    """Number and path of the files and folders that match a pattern with `{n}`."""
+    regex = re.compile(re.escape(pattern).replace(re.escape(NUMBER), r'(\d+)'))
     for path in folder.glob(pattern.replace(NUMBER, '*')) if pattern else ():
-        if found := named.fullmatch(path.relative_to(folder).as_posix()):
-            yield found[1], path
+        if match := regex.fullmatch(path.relative_to(folder).as_posix()):
+            yield match[1], path
 
 
-def _chaos_mr(word, channel, images, masks) -> Download:
-    person = f'chaos_mr_{NUMBER}'
-    return Download(
-        word, channel, f'{NUMBER}/{images}', f'{NUMBER}/{masks}', person, CHAOS_MR, case=f'{person}_{word.lower()}'
-    )
+def _chaos_mr(name, channel, images, masks) -> Download:
+    subject = f'chaos_mr_{NUMBER}'
+    case = f'{subject}_{name.lower()}'
+    return Download(name, channel, f'{NUMBER}/{images}', f'{NUMBER}/{masks}', subject, CHAOS_MR, case=case)
 
 
-def _mm_whs(kind) -> Download:
-    image, label = f'{kind}_train_{NUMBER}_image.nii.gz', f'{kind}_train_{NUMBER}_label.nii.gz'
-    test = f'{kind}_test_{NUMBER}_image.nii.gz'
-    return Download(f'MM-WHS_{kind.upper()}', kind.upper(), image, label, f'mmwhs_{kind}_{NUMBER}', MM_WHS, test)
+def _mm_whs(modality) -> Download:
+    image, label = f'{modality}_train_{NUMBER}_image.nii.gz', f'{modality}_train_{NUMBER}_label.nii.gz'
+    test, subject = f'{modality}_test_{NUMBER}_image.nii.gz', f'mmwhs_{modality}_{NUMBER}'
+    return Download(f'MM-WHS_{modality.upper()}', modality.upper(), image, label, subject, MM_WHS, test)
 
 
 def _btcv(training, test) -> Download:

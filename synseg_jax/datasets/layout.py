@@ -1,4 +1,4 @@
-"""What every layout has in common: a word to ask for it, the tree it expects, and cases made of names that match."""
+"""The interface of dataset layouts, and helpers that they share."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -12,38 +12,38 @@ from synseg_jax.formats.names import checked_id
 
 @runtime_checkable
 class Layout(Protocol):
-    """A way in which scans lie in a folder."""
+    """A folder structure of scans and labels."""
 
-    word: str  # FOLDER#word asks for it, where a folder could be read in several ways
-    tree: str  # what it expects, in a few words
+    name: str  # FOLDER#name selects it where several layouts fit
+    structure: str  # the expected files, for errors
 
     def fits(self, folder: Path) -> bool:
-        """Whether the folder has what tells this layout from others; complete or sound it need not be."""
+        """Whether the folder has the distinguishing files of this layout; they need not be complete or valid."""
         ...
 
     def read(self, folder: Path, subject: str) -> Dataset:
-        """The cases, without channel or labels where nothing says them; InputError naming the first wrong path.
+        """The cases, without channels or labels if nothing names them; raises InputError naming the first wrong path.
 
-        `subject` is the expression that finds the person in a case id, where ids are all that tells people apart.
+        `subject` is the regular expression that finds the subject in a case id, for layouts without subjects.
         """
         ...
 
 
-def paired(image_of: Mapping[str, Path], label_of: Mapping[str, Path], subject: str, labels: Path) -> tuple[Case, ...]:
-    """The cases of images and labels (from the folder `labels`) under the same names, sorted.
+def paired(images: Mapping[str, Path], labels: Mapping[str, Path], subject: str, folder: Path) -> tuple[Case, ...]:
+    """The sorted cases of images and labels of the same name; `folder` is that of the labels.
 
-    InputError for a label without image.
+    Raises InputError for a label without image.
     """
-    for orphan in sorted(set(label_of) - set(image_of)):
-        near = hint(orphan, set(image_of) - set(label_of) or image_of)
-        raise InputError(f'{label_of[orphan]}: no image for it{near}')
+    for orphan in sorted(set(labels) - set(images)):
+        similar = hint(orphan, set(images) - set(labels) or images)
+        raise InputError(f'{labels[orphan]}: no image for it{similar}')
     return tuple(
-        Case(checked_id(key), subject_of(key, subject), image_of[key], label_of.get(key), labels / f'{key}.nii.gz')
-        for key in sorted(image_of)
+        Case(checked_id(case), subject_of(case, subject), images[case], labels.get(case), folder / f'{case}.nii.gz')
+        for case in sorted(images)
     )
 
 
-def hint(word: str, candidates: Iterable[str]) -> str:
-    """`; did you mean ...?`, if one of the candidates looks like the word."""
-    near = difflib.get_close_matches(word, sorted(candidates), n=1)
-    return f'; did you mean {near[0]}?' if near else ''
+def hint(name: str, candidates: Iterable[str]) -> str:
+    """`; did you mean ...?` if one of the candidates is similar; else ''."""
+    similar = difflib.get_close_matches(name, sorted(candidates), n=1)
+    return f'; did you mean {similar[0]}?' if similar else ''

@@ -1,4 +1,4 @@
-"""Folders of scans as people have them, read as lists of cases: one small adapter for each way of laying them out."""
+"""Reading a folder in any known layout as a list of cases."""
 
 import re
 from dataclasses import replace
@@ -9,9 +9,9 @@ from synseg_jax.datasets import class_names
 from synseg_jax.datasets.cases import Dataset
 from synseg_jax.datasets.challenges import DOWNLOADS
 from synseg_jax.datasets.dataset_json import JSON
-from synseg_jax.datasets.described import Decathlon, NnUNet
 from synseg_jax.datasets.layout import Layout, hint
-from synseg_jax.datasets.plain import IMAGES, LABELS, Alone, Plain
+from synseg_jax.datasets.nnunet_msd import Decathlon, NnUNet
+from synseg_jax.datasets.plain import IMAGES, LABELS, Plain, ScansOnly
 from synseg_jax.datasets.tcia import COLLECTIONS
 from synseg_jax.dicom import series
 from synseg_jax.errors import InputError
@@ -19,45 +19,46 @@ from synseg_jax.formats import names
 from synseg_jax.formats.label_maps import Values
 
 LAYOUTS: tuple[Layout, ...] = (NnUNet(), Decathlon(), Plain(), *DOWNLOADS, *COLLECTIONS)
-ALONE = Alone()  # what scans that fit nothing else are
-PARTS = (IMAGES, *LABELS, 'imagesTr', 'imagesTs', 'labelsTr', 'labelsTs', 'img', 'label')  # of what is to be named
-DEPTH, BREADTH = 3, 200  # levels and folders below a wrong one that are looked at for what was meant
+FALLBACK = ScansOnly()
+PARTS = (IMAGES, *LABELS, 'imagesTr', 'imagesTs', 'labelsTr', 'labelsTs', 'img', 'label')  # subfolders of datasets
+DEPTH, BREADTH = 3, 200  # levels, and folders per level, searched for datasets below a folder that is none
 
 
 def read_dataset(
     folder: str | Path, subject: str = '(.+)', channel: str = '', labels: Values | None = None, unsaid: str = ''
 ) -> Dataset:
-    """The dataset in `folder`; `FOLDER#word` where it can be read in several ways.
+    """Read the dataset in `folder`, given as FOLDER#name if several layouts fit.
 
-    Group 1 of the expression `subject`, searched in a case id, names the person; the public downloads know theirs.
-    `channel` and `labels` take the place of what the folder says; `unsaid` is the channel where it says none.  Raises
-    InputError naming the first path that is not as the layout has it.
+    Group 1 of the regular expression `subject` names the subject in a case id; the public downloads have their own
+    rule. `channel` and `labels` override those of the folder; `unsaid` is the channel if the folder names none. Raises
+    InputError naming the first path that violates the layout.
     """
     if not channel.isprintable():
-        raise InputError(f'--channel: {channel!r} is no name; give e.g. CT')
-    folder, word = series.chosen(Path(folder).absolute())
+        raise InputError(f'--channel: {channel!r} has unprintable characters; give e.g. CT')
+    folder, name = series.chosen(Path(folder).absolute())
     folder = folder.resolve()
     if not folder.is_dir():
-        raise InputError(f'{folder}: no such folder{_meant(folder) or f"; {_expected()}"}')
-    layout = _layout(folder, word)
+        raise InputError(f'{folder}: no such folder{_similar(folder) or f"; {_expected()}"}')
+    layout = _layout(folder, name)
     dataset = layout.read(folder, subject)
     for cases in (dataset.cases, dataset.test_cases):
         _check_names(cases)
     if channel:
-        dataset = replace(_asked(dataset, channel), channel_names=(channel,), own_channels=dataset.channel_names)
+        _check_channel(dataset, channel)
+        dataset = replace(dataset, channel_names=(channel,), own_channels=dataset.channel_names)
     if labels is not None:
         dataset = replace(dataset, labels=dict(labels), named_in='--labels')
     if unsaid and not dataset.channel_names:
         dataset = replace(dataset, channel_names=(unsaid,))
     if not dataset.channel_names:
         raise InputError(
-            f'{folder / JSON}: no such file; expected: {layout.tree}; --channel=SET=CT, and --labels, take its place'
+            f'{folder / JSON}: no such file; expected: {layout.structure}; or give --channel=SET=CT and --labels'
         )
     return dataset
 
 
 def _check_names(cases) -> None:
-    """InputError for two cases of one name, and for paths that are not UTF-8."""
+    """Raise InputError for duplicate case ids and for paths that are not UTF-8."""
     seen = {}
     for case in cases:
         for path in filter(None, (case.image, case.label)):
@@ -67,70 +68,69 @@ def _check_names(cases) -> None:
         seen[case.id] = case.image
 
 
-def _asked(dataset, channel) -> Dataset:
-    """The dataset, unless what is asked for is another of its channels than the first, which is read."""
-    if class_names.plain(channel) in map(class_names.plain, dataset.channel_names[1:]):
+def _check_channel(dataset, channel) -> None:
+    """Raise InputError if `channel` is one of the dataset's channels but the first, which is the one read."""
+    if class_names.normalised(channel) in map(class_names.normalised, dataset.channel_names[1:]):
         raise InputError(
             f'{dataset.named_in}: of its channels, {", ".join(dataset.channel_names)}, only the first is read; '
             f'copy the files of {channel} into a dataset of their own'
         )
-    return dataset
 
 
-def _layout(folder, word) -> Layout:
-    """The one that fits, and has the word if one is given."""
+def _layout(folder, name) -> Layout:
+    """The layout that fits, and has the name if one is given."""
     fitting = [layout for layout in LAYOUTS if layout.fits(folder)]
-    meant = [layout for layout in fitting if word in ('', layout.word)]
-    if len(meant) == 1:
-        return meant[0]
+    selected = [layout for layout in fitting if name in ('', layout.name)]
+    if len(selected) == 1:
+        return selected[0]
     if fitting:
         raise InputError(
-            f'{folder}{"#" if word else ""}{word}: holds {" and ".join(layout.word for layout in fitting)}; '
-            f'name one: {", ".join(_named(folder, layout, folder.parent) for layout in fitting)}'
+            f'{folder}{"#" if name else ""}{name}: could be {" or ".join(layout.name for layout in fitting)}; '
+            f'name one: {", ".join(_flag_value(folder, layout, folder.parent) for layout in fitting)}'
         )
     if folder.name in PARTS and any(layout.fits(folder.parent) for layout in LAYOUTS):
-        raise InputError(f'{folder}: lies in what is meant; name {folder.parent}')
-    if below := _below(folder):
-        raise InputError(f'{folder}: lies above what is meant; name one: {", ".join(below)}')
-    if ALONE.fits(folder):
-        return ALONE
-    raise InputError(f'{_wrong(folder)}; {_expected()}')
+        raise InputError(f'{folder}: a subfolder of a dataset; give {folder.parent}')
+    if below := _datasets_below(folder):
+        raise InputError(f'{folder}: not a dataset itself; give one of those in it: {", ".join(below)}')
+    if FALLBACK.fits(folder):
+        return FALLBACK
+    raise InputError(f'{_first_unknown(folder)}; {_expected()}')
 
 
-def _meant(folder) -> str:
-    """What may have been meant by a folder that is not there."""
-    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
-    return hint(folder.name, [path.name for path in beside if path.is_dir()])
+def _similar(folder) -> str:
+    """A hint at a similar folder name."""
+    siblings = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    return hint(folder.name, [path.name for path in siblings if path.is_dir()])
 
 
-def _below(folder) -> list[str]:
-    """Folders below one that fit a layout, with its word where they fit several."""
-    named, level = [], [folder]
+def _datasets_below(folder) -> list[str]:
+    """Datasets below a folder, with the layout's name where several fit."""
+    datasets, level = [], [folder]
     for _ in range(DEPTH):
         level = list(islice((path for above in level for path in sorted(above.iterdir()) if path.is_dir()), BREADTH))
         for path in level:
             fitting = [layout for layout in LAYOUTS if layout.fits(path)]
-            named += [_named(path, layout, folder, alone=len(fitting) == 1) for layout in fitting]
-        if named:
+            datasets += [_flag_value(path, layout, folder, unique=len(fitting) == 1) for layout in fitting]
+        if datasets:
             break
-    return named[:10]
+    return datasets[:10]
 
 
-def _named(path, layout, above, alone=False) -> str:
-    """How a flag names a folder, from the one `above` it."""
-    return f'{path.relative_to(above)}{"" if alone else f"#{layout.word}"}'
+def _flag_value(path, layout, base, unique=False) -> str:
+    """A dataset as a flag names it, relative to the folder `base`."""
+    return f'{path.relative_to(base)}{"" if unique else f"#{layout.name}"}'
 
 
-def _wrong(folder) -> str:
-    """The first path that begins no layout, and the word of a tree that it may have been meant to be."""
-    inside = sorted(path for path in folder.iterdir() if not path.name.startswith('.'))
-    if not inside:
+def _first_unknown(folder) -> str:
+    """The first path of a folder without known layout, with a hint at a similar name of a layout."""
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith('.'))
+    if not entries:
         return f'{folder}: empty'
-    near = hint(inside[0].name, set(re.findall(r'\w+', _expected())))
-    return f'{inside[0]}: begins no known layout{near}'
+    similar = hint(entries[0].name, set(re.findall(r'\w+', _expected())))
+    return f'{entries[0]}: part of no known layout{similar}'
 
 
 def _expected() -> str:
-    """All trees in one line."""
-    trees = {layout.word: layout.tree for layout in (*LAYOUTS, ALONE)}
-    return f'expected: {"; ".join(f"{tree} ({word})" for word, tree in trees.items())}'
+    """The structures of all layouts in one line."""
+    structures = (f'{layout.structure} ({layout.name})' for layout in (*LAYOUTS, FALLBACK))
+    return f'expected: {"; ".join(structures)}'

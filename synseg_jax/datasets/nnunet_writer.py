@@ -1,4 +1,4 @@
-"""Raw datasets as nnU-Net v2 reads them: DatasetNNN_Name, labels 0 to K, and one file ending."""
+"""Writing raw datasets for nnU-Net v2: DatasetNNN_Name, labels 0 to K, one file ending."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -25,35 +25,35 @@ ENDING = '.nii.gz'
 
 
 @dataclass(frozen=True, eq=False)
-class Raw:
-    """A raw dataset in the making; labels are indices into `classes`, the background first."""
+class RawDataset:
+    """A raw dataset being written; labels are indices into `classes`, the background first."""
 
     folder: Path
-    channel: str  # as nnU-Net knows it: 'CT' is normalised as CT, every other name by its own mean and deviation
+    channel: str  # nnU-Net normalises 'CT' as CT, every other name by the scan's own mean and standard deviation
     classes: Sequence[str]
-    write: Callable = scan_file.write  # as that does
-    kinds: dict[str, str] = field(default_factory=dict)  # of every case: synthetic or real
+    write: Callable = scan_file.write
+    kinds: dict[str, str] = field(default_factory=dict)  # {case: 'synthetic' or 'real'}
 
     def add(
         self, case: str, image: Shaped[np.ndarray, 'x y z'], labels: Integer[np.ndarray, 'x y z'], like: Volume
     ) -> None:
-        """A synthetic scan and its labels, both written with the grid and header of `like`."""
+        """Write a synthetic scan and its labels on the grid of `like`."""
         self.write(self._image(case), image, like)
         self._label(case, labels, like, 'synthetic')
 
     def add_real(self, case: Case, scan: Volume, labels: Integer[np.ndarray, 'x y z']) -> None:
-        """A scan with its values as they are, but for what its header says in words, and its labels."""
-        whole = np.rint(scan.array)
-        fits = np.array_equal(whole, scan.array) and np.abs(whole).max(initial=0) < 2**15
-        self.write(self._image(case.id), whole.astype(np.int16) if fits else scan.array, scan)
+        """Write a real scan with unchanged values and its labels, without the free text of its header."""
+        integers = np.rint(scan.array)
+        fits = np.array_equal(integers, scan.array) and np.abs(integers).max(initial=0) < 2**15
+        self.write(self._image(case.id), integers.astype(np.int16) if fits else scan.array, scan)
         self._label(case.id, labels, scan, 'real')
 
     def describe(self, text: str) -> None:
-        """Writes dataset.json."""
+        """Write dataset.json."""
         labels = {name if index else 'background': index for index, name in enumerate(self.classes)}
         content = {'channel_names': {'0': self.channel}, 'labels': labels, 'numTraining': len(self.kinds)}
-        told = {kind: sorted(case for case, own in self.kinds.items() if own == kind) for kind in ('synthetic', 'real')}
-        about = {'description': text, 'generator': f'synseg_jax {synseg_jax.__version__}', **told}
+        origin = {kind: sorted(c for c, own in self.kinds.items() if own == kind) for kind in ('synthetic', 'real')}
+        about = {'description': text, 'generator': f'synseg_jax {synseg_jax.__version__}', **origin}
         write_json(self.folder / JSON, {**content, 'file_ending': ENDING, **about})
 
     def _image(self, case) -> Path:
@@ -65,54 +65,55 @@ class Raw:
 
 
 @contextmanager
-def writing(output: Path, channel: str, classes: Sequence[str], write: Callable = scan_file.write) -> Iterator[Raw]:
-    """A dataset to add cases to and to describe, which becomes `output` if all goes well and disappears otherwise.
+def writing(
+    output: Path, channel: str, classes: Sequence[str], write: Callable = scan_file.write
+) -> Iterator[RawDataset]:
+    """Yields a dataset to add cases to and to describe; `output` appears atomically at the end of the block.
 
-    InputError unless `output` is named as nnU-Net finds it, and holds nothing yet.
+    Raises InputError unless `output` is named DatasetNNN_Name and is empty or missing.
     """
     if not NAME.fullmatch(output.name):
-        raise InputError(f"{output}: nnU-Net's folders are named DatasetNNN_Name; write to e.g. Dataset201_SyntheticCT")
+        raise InputError(f'{output}: nnU-Net needs folders named DatasetNNN_Name; write to e.g. Dataset201_SyntheticCT')
     check_free(output)
     with atomic_folder(output.absolute()) as folder:
         for part in ('imagesTr', 'labelsTr'):
             (folder / part).mkdir()
-        yield Raw(folder, channel, classes, write)
+        yield RawDataset(folder, channel, classes, write)
 
 
 def labelled(path: str | Path, classes: Sequence[str], channel: str = '', labels: Values | None = None) -> Dataset:
-    """The labelled cases of a dataset, or those of them that a folder or file in it names; its test cases aside.
+    """The labelled cases of a dataset without its test cases, or those in a subfolder or file of it.
 
-    `channel` is its channel where it says none; `labels` take the place of what it says.  They have the names of
-    `classes`.  InputError where there are none, or where classes are not labelled: they would
-    be taught as background.
+    `channel` is the channel if the dataset names none, `labels` override its own; both get the spelling of `classes`.
+    Raises InputError if there are no labelled cases or a class is not labelled: it would be learnt as background.
     """
     path = Path(path)
-    near = (path, *path.absolute().parents[:2])
-    place = next((folder for folder in near if (folder / JSON).is_file()), path)
-    dataset = read_dataset(place, labels=labels, unsaid=channel)
-    dataset = replace(dataset, labels=class_names.spelt(dataset.labels, classes))
-    meant, cases = {path.resolve(), path.parent.resolve() / path.name}, dataset.cases
-    if dataset.folder not in meant:
-        cases = [case for case in (*cases, *dataset.test_cases) if meant & {case.image, case.image.parent}]
+    candidates = (path, *path.absolute().parents[:2])
+    root = next((folder for folder in candidates if (folder / JSON).is_file()), path)
+    dataset = read_dataset(root, labels=labels, unsaid=channel)
+    dataset = replace(dataset, labels=class_names.match_names(dataset.labels, classes))
+    selected, cases = {path.resolve(), path.parent.resolve() / path.name}, dataset.cases
+    if dataset.folder not in selected:
+        cases = [case for case in (*cases, *dataset.test_cases) if selected & {case.image, case.image.parent}]
     cases = tuple(case for case in cases if case.label is not None)
     if not cases:
         raise InputError(f'{path}: no labels for its scans, which a dataset for nnU-Net needs; expected labelsTr/')
     if not dataset.labels:
         raise InputError(f'{dataset.named_in}: no classes; name them, e.g. --labels=liver:6,kidneys:2+3')
     if absent := [name for name in classes[1:] if name not in dataset.labels]:
-        raise InputError(f'{dataset.named_in}: no label {", ".join(absent)}, which the system knows; label it')
+        raise InputError(f'{dataset.named_in}: no label {", ".join(absent)}, a class of the system; label it')
     if extra := [name for name in dataset.labels if name not in (*classes, 'background')]:
         warn('%s: labels %s become %s', dataset.named_in, ', '.join(extra), classes[0])
     return replace(dataset, cases=cases, test_cases=())
 
 
 def read(dataset: Dataset, case: Case, classes: Sequence[str]) -> tuple[Volume, UInt8[np.ndarray, 'x y z']]:
-    """A labelled case: its scan, and labels as indices into `classes`."""
+    """Read the scan of a labelled case, and its labels as indices into `classes`."""
     scan = scan_file.read(case.image)
     return scan, label_maps.read(case.label, case.image, dataset.labels, classes, scan).array
 
 
 def check_free(output: Path) -> None:
-    """InputError where something is that a new folder would replace."""
+    """Raise InputError if `output` exists and is not an empty folder."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f'{output}: exists and is not empty; remove it or choose another --output')

@@ -17,7 +17,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
 
 from synseg_jax.errors import InputError, shortened, warn
-from synseg_jax.files.capture_warnings import overheard
+from synseg_jax.files.capture_warnings import capture_warnings
 
 RLE_RATIO = 64  # two bytes encode at most 128
 PIECE = b'\xfe\xff\x00\xe0'  # item tag that starts each fragment of encapsulated pixels
@@ -51,7 +51,7 @@ def read(file: Path) -> Real[np.ndarray, 'frames rows columns']:
 @contextmanager
 def guarded(file: Path) -> Iterator[list[str]]:
     """Turns any exception of pydicom into an InputError; yields its log messages, and silences its warnings."""
-    with warnings.catch_warnings(), overheard('pydicom') as said:
+    with warnings.catch_warnings(), capture_warnings('pydicom') as said:
         warnings.simplefilter('ignore')
         try:
             yield said

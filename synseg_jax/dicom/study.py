@@ -7,7 +7,7 @@ import pydicom
 from pydicom import Dataset
 
 from synseg_jax.errors import InputError
-from synseg_jax.files.batch import reading
+from synseg_jax.files.scan_errors import reading_scan
 
 REQUIRED = 'SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Rows Columns'.split()
 PATIENT = 'PatientName PatientID PatientBirthDate PatientSex'.split()
@@ -21,7 +21,7 @@ def header(file: Path, derived: str, more: Sequence[str] = ()) -> Dataset:
     InputError where one is missing that `derived`, the kind of object, must name; what may be empty is None.
     """
     tags = [*REQUIRED, *EMPTY, 'SpecificCharacterSet', *more]
-    with reading(file):
+    with reading_scan(file):
         found = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
     if missing := [tag for tag in REQUIRED if not found.get(tag)]:
         raise InputError(f'{file}: has no {missing[0]}, which {derived} must name; repair the series')

@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from synseg_jax.datasets import class_names
-from synseg_jax.datasets.dataset_json import JSON, label_table
+from synseg_jax.datasets.dataset_json import JSON, class_values
 from synseg_jax.errors import InputError, warn
 from synseg_jax.evaluation import metrics, summary
-from synseg_jax.files.capture_warnings import overheard
+from synseg_jax.files.capture_warnings import capture_warnings
 from synseg_jax.formats import names, scan_file, slicer
 from synseg_jax.formats.grid import TOLERANCE_MM, label_values
-from synseg_jax.formats.label_maps import Values, several
+from synseg_jax.formats.label_maps import Values, as_tuple
 from synseg_jax.imaging import volume
 from synseg_jax.imaging.volume import Volume
 
@@ -53,7 +53,7 @@ def _evaluate_nameless(pairs) -> tuple[dict, dict]:
 
     255 among other values, and in references only, is taken for 'ignore': these voxels are excluded.
     """
-    with overheard():  # whoever measures the files says it again
+    with capture_warnings():  # whoever measures the files says it again
         ours, theirs = (_occurring([pair[side] for pair in pairs.values()]) for side in (0, 1))
     ignored = {IGNORE} if IGNORE in theirs.keys() - ours.keys() and len(theirs) > 1 else set()
     if IGNORE in theirs:
@@ -117,16 +117,16 @@ def _upright(paths) -> tuple[Volume, Volume]:
     """
     ours, theirs = (volume.canonical(scan_file.read_labels(path)) for path in paths)
     if slicer.is_segmentation(Path(paths[0])):
-        ours = slicer.placed(ours, theirs)
+        ours = slicer.uncrop(ours, theirs)
     if slicer.is_segmentation(Path(paths[1])):
-        theirs = slicer.placed(theirs, ours)
+        theirs = slicer.uncrop(theirs, ours)
     return ours, theirs
 
 
 def match(predictions: str | Path, references: str | Path, *, partial: bool = False) -> dict[str, tuple[Path, Path]]:
     """`{case: (prediction, reference)}` of the files of the same case, sorted by name; see `formats.names`."""
     predicted, referred = _label_maps(predictions), _label_maps(references)
-    predicted, referred = names.as_known(predicted, referred), names.as_known(referred, predicted)
+    predicted, referred = names.match_cases(predicted, referred), names.match_cases(referred, predicted)
     both = sorted(predicted.keys() & referred.keys())
     missing, extra = sorted(referred.keys() - predicted.keys()), sorted(predicted.keys() - referred.keys())
     if not both:
@@ -143,28 +143,28 @@ def match(predictions: str | Path, references: str | Path, *, partial: bool = Fa
 def _label_maps(folder: str | Path) -> dict[str, Path]:
     if not Path(folder).is_dir():
         raise InputError(f'{folder} is not a folder')
-    return scan_file.found(Path(folder))
+    return scan_file.list_scans(Path(folder))
 
 
 def _named(folders: Sequence[Path]) -> Values:
     """Class names and label values from the first `dataset.json` in these folders; empty without one."""
     path = next((path for folder in folders if (path := folder / JSON).is_file()), None)
-    return label_table(path) if path else {}
+    return class_values(path) if path else {}
 
 
 def _organs(values: Values) -> dict[str, tuple[str, Set[int]]]:
     """{normalised name: (name, label values)} of all classes but the background, by rising value."""
     for name, own in values.items():
-        if words := [one for one in several(own) if not isinstance(one, int)]:
+        if words := [one for one in as_tuple(own) if not isinstance(one, int)]:
             raise InputError(f'class {name} has {words[0]!r}, which is not a number; give the values of label maps')
-    order = sorted(values, key=lambda name: several(values[name]))
-    own = {name: set(several(values[name])) for name in order}
-    return {class_names.plain(name): (name, own[name]) for name in order if 0 not in own[name]}
+    order = sorted(values, key=lambda name: as_tuple(values[name]))
+    own = {name: set(as_tuple(values[name])) for name in order}
+    return {class_names.normalised(name): (name, own[name]) for name in order if 0 not in own[name]}
 
 
 def _check_values(path, labels: Integer[np.ndarray, '*space'], values: Values) -> None:
-    if unknown := sorted(set(label_values(labels)) - {0, *(one for own in values.values() for one in several(own))}):
-        told = ', '.join(f'{name} {"+".join(map(str, several(own)))}' for name, own in values.items())
+    if unknown := sorted(set(label_values(labels)) - {0, *(one for own in values.values() for one in as_tuple(own))}):
+        told = ', '.join(f'{name} {"+".join(map(str, as_tuple(own)))}' for name, own in values.items())
         hint = f"; {IGNORE} is often 'ignore', which background:0+{IGNORE} leaves out" if IGNORE in unknown else ''
         raise InputError(f'{path} has labels {_listed(unknown)} beside {told}; name them in {JSON} or --labels{hint}')
 

@@ -99,7 +99,7 @@ class Card:
 
     folder: Path
     method: str
-    pays: Mapping[str, Mapping[str, float]]
+    pays: Mapping[str, Mapping[str, float | list[str | float]]]
     classes: Classes
     size: Size
     spacing_mm: Length

@@ -17,6 +17,7 @@ from synseg_jax.imaging import intensity
 from synseg_jax.inference import trained_model
 from synseg_jax.networks import ARCHITECTURES
 from synseg_jax.networks.unet import Head, Shared
+from synseg_jax.objective import names
 
 FORMATS = {'safetensors': ('.safetensors',), 'pth': ('.pth',), 'both': ('.safetensors', '.pth')}
 OF_TRAINING = {'parent', 'name', 'dtype', 'param_dtype', 'remat'}  # fields of networks that others need not know
@@ -36,7 +37,7 @@ def export(
         raise InputError(f'{output}: exists and is not empty; choose another --output')
     with atomic_folder(output) as folder:
         networks = {}
-        for name in trained.networks.system.networks:
+        for name in filter(PUBLISHED.get, trained.networks.system.networks):  # h_ab serves training alone
             tensors = to_torch(trained.networks.system.networks[name], trained.networks.params[name])
             files = [folder / f'latest_net_{PUBLISHED[name]}{suffix}' for suffix in suffixes]
             for file in files:
@@ -52,7 +53,7 @@ def export(
 def described(trained: trained_model.Trained) -> dict:
     """The fields of a stage's card, but for its networks and functions."""
     config, system = trained.config, trained.networks.system
-    generators = {'a': 'g_ab', 'b': 'g_ba'}
+    generators = {domain: names.generator(domain) for domain in names.DOMAINS}
     return {
         'method': system.method.name,
         'pays': {player: dict(bill) for player, bill in system.method.pays.items()},
@@ -60,9 +61,9 @@ def described(trained: trained_model.Trained) -> dict:
         'size': system.size,
         'spacing_mm': config.data.spacing_mm,
         'slice_axis': config.data.slice_axis,
-        'context': config.context.to_dict(),
+        'context': dict(vars(config.context)),
         'masked': config.masked,
-        'predict': {**config.predict.to_dict(), 'lesions': [n for n in config.lesions if n in trained.run.classes]},
+        'predict': {**vars(config.predict), 'lesions': [n for n in config.lesions if n in trained.run.classes]},
         'dtype': config.dtype,
         'domains': {domain: _domain(trained.run, domain) for domain in trained.run.channels},
         'segments': {d: _chain(system, d) for d in trained.run.channels if trained.segments(d)},
@@ -74,12 +75,12 @@ def described(trained: trained_model.Trained) -> dict:
 def network(trained: trained_model.Trained, name: str) -> dict:
     """What a card says of one network, but for its files."""
     system = trained.networks.system
-    module, beyond = system.networks[name], name.startswith(('s_shared', 's_head'))
+    module, beyond = system.networks[name], names.sees_features(name)
     kinds = {**ARCHITECTURES, 'shared': Shared, 'head': Head}
     fields = {field: getattr(module, field) for field in module.__dataclass_fields__ if field not in OF_TRAINING}
     return {
         'published': PUBLISHED[name],
-        'sees': 'features' if beyond else name[2],
+        'sees': 'features' if beyond else names.source(name),
         'makes': _makes(name, system.method.twins),
         'channels': trained.config.segmentor.width if beyond else system.channels,
         'fields': {'architecture': next(kind for kind in kinds if kinds[kind] is type(module)), **fields},
@@ -114,17 +115,22 @@ def _domain(run, domain) -> dict:
     data, channel = run.config.data, run.channels[domain]
     field = 'window_hu' if intensity.is_ct(channel) else 'percentiles'
     typical = {'typical': run.typical[domain]} if domain in run.typical else {}
-    return {'channel': channel, field: data[field], **typical, 'center': data.target_center if domain == 'b' else 1.0}
+    return {
+        'channel': channel,
+        field: getattr(data, field),
+        **typical,
+        'center': data.target_center if domain == 'b' else 1.0,
+    }
 
 
 def _makes(name, twins) -> str:
-    if name[0] == 'g':
-        return name[3]
-    if name[0] == 'd':
+    if names.is_generator(name):
+        return names.domain(name)
+    if names.is_discriminator(name):
         return 'whether it is real'
-    return 'features' if name == 's_shared' or twins and not name.startswith('s_head') else 'logits'
+    return 'features' if name == names.SHARED or twins and not names.sees_features(name) else 'logits'
 
 
 def _chain(system, domain) -> list[str]:
     name = system.segmentor(domain)
-    return [name, 's_shared', f's_head_{name[-1]}'] if system.method.twins else [name]
+    return [name, names.SHARED, names.head(names.domain(name))] if system.method.twins else [name]

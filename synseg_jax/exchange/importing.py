@@ -4,15 +4,16 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from synseg_jax.errors import InputError, known
 from synseg_jax.exchange.card import PUBLISHED, Card
 from synseg_jax.exchange.tensors import SUFFIXES
 from synseg_jax.imaging import intensity
 from synseg_jax.inference.model_folder import Run
-from synseg_jax.objective.methods import OWNER
+from synseg_jax.objective import names
+from synseg_jax.objective.methods import method
 from synseg_jax.objective.terms import TERMS
+from synseg_jax.specification.parse import replaced
+from synseg_jax.specification.stage import Stage
 from synseg_jax.training.system import KIND, System
 
 OURS = {theirs: ours for ours, theirs in PUBLISHED.items()}
@@ -46,34 +47,58 @@ def _epoch(folder, epochs, asked) -> str:
     return default[0]
 
 
-def with_card(config: ConfigDict, card: Card) -> Run:
+def with_card(config: Stage, card: Card) -> Run:
     """The stage of `config` as the card describes it."""
-    data, windows = config.data, {}
+    center = float(card.domains.get('b', {'center': 1.0})['center'])
+    data = {'size': card.size, 'spacing_mm': card.spacing_mm, 'slice_axis': card.slice_axis, 'target_center': center}
     for of in card.domains.values():
-        windows |= {field: tuple(of[field]) for field in ('window_hu', 'percentiles') if field in of}
-    data.update({'size': card.size, 'spacing_mm': float(card.spacing_mm), 'slice_axis': card.slice_axis, **windows})
-    data.target_center = float(card.domains.get('b', {'center': 1.0})['center'])
-    data.classes, config.augment.window, config.loss.class_weights = card.classes, (), ()
-    config.dtype, config.masked, config.method = card.dtype, card.masked, card.method
-    config.context.update({name: value for name, value in card.context.items() if name in config.context})
-    config.lesions = tuple(card.predict['lesions'])
-    config.predict.update({name: value for name, value in card.predict.items() if name in config.predict})
-    for player, bill in config.pays.items():
-        config.pays[player] = {term: float(card.pays.get(player, {}).get(term, 0)) for term in bill}
-    for name, of in card.networks.items():
-        if not name.startswith(('s_shared', 's_head')):
-            config[KIND[OWNER[name[0]]]] = ConfigDict({f: v for f, v in of['fields'].items() if f != 'channels'})
-    one_logit = any(card.networks[names[-1]]['fields'].get('channels') == 1 for names in card.segments.values())
-    if one_logit or config.loss.segmentation == 'binary_cross_entropy':
-        config.loss.segmentation = 'binary_cross_entropy' if one_logit else 'cross_entropy'
+        data |= {field: tuple(of[field]) for field in ('window_hu', 'percentiles') if field in of}
+    predict = {name: value for name, value in card.predict.items() if name in vars(config.predict)}
+    context = {name: value for name, value in card.context.items() if name in vars(config.context)}
+    own = replaced(
+        config,
+        {
+            **{f'data.{name}': value for name, value in data.items()},
+            **{f'predict.{name}': value for name, value in predict.items()},
+            **{f'context.{name}': value for name, value in context.items()},
+            **{f'pays.{player}': weights for player, weights in _weights(card).items()},
+            **{field: getattr(card, field) for field in ('dtype', 'masked', 'method')},
+            **_networks(card),
+            'data.classes': card.classes,
+            'augment.window': (),
+            'loss.class_weights': (),
+            'loss.segmentation': _segmentation(config, card),
+            'lesions': tuple(card.predict['lesions']),
+        },
+    )
+    own = pay_for(own, set(card.networks))
     channels = {domain: of['channel'] for domain, of in card.domains.items()}
     typical = {domain: tuple(of['typical']) for domain, of in card.domains.items() if 'typical' in of}
-    return Run(Path(), config, card.classes, channels, typical)
+    return Run(Path(), own, card.classes, channels, typical)
 
 
-def without_card(
-    config: ConfigDict, names: Collection[str], channels: Sequence[str], typical: tuple[float, float]
-) -> Run:
+def _weights(card) -> dict[str, dict[str, object]]:
+    """The card's weights of terms; 0 for those of the method that it lacks."""
+    usual, given = method(card.method).pays, {player: card.pays.get(player, {}) for player in KIND}
+    return {player: dict.fromkeys(usual.get(player, {}), 0.0) | dict(own) for player, own in given.items()}
+
+
+def _networks(card) -> dict[str, dict[str, object]]:
+    """The fields of each kind of network."""
+    kinds = {KIND[names.player(name)]: of for name, of in card.networks.items() if not names.sees_features(name)}
+    return {kind: {f: v for f, v in of['fields'].items() if f != 'channels'} for kind, of in kinds.items()}
+
+
+def _segmentation(config, card) -> str:
+    """The segmentation loss of `config`, unless it has another number of logits than the card's segmentors."""
+    one_logit = any(card.networks[chain[-1]]['fields'].get('channels') == 1 for chain in card.segments.values())
+    if one_logit:
+        return 'binary_cross_entropy'
+    usual = config.loss.segmentation
+    return 'cross_entropy' if usual == 'binary_cross_entropy' else usual
+
+
+def without_card(config: Stage, names: Collection[str], channels: Sequence[str], typical: tuple[float, float]) -> Run:
     """The stage of `config` with the networks `names`, for scans of the two `channels`.
 
     `typical` is what 0 and 1 of synthetic scans stand for, but in CT.
@@ -86,24 +111,21 @@ def without_card(
             'config.data.classes is empty: name the classes in the order of their labels, '
             """e.g. --config.data.classes="('background','liver')\""""
         )
-    pay_for(config, set(names))
+    own = pay_for(config, set(names))
     ct = [intensity.is_ct(channel) for channel in channels]
-    ranges = {d: tuple(config.data.window_hu) if is_ct else typical for d, is_ct in zip('ab', ct, strict=True)}
-    classes = tuple(config.data.classes) or ('background',)
-    return Run(Path(), config, classes, dict(zip('ab', channels, strict=True)), ranges)
+    ranges = {d: config.data.window_hu if is_ct else typical for d, is_ct in zip('ab', ct, strict=True)}
+    classes = config.data.classes or ('background',)
+    return Run(Path(), own, classes, dict(zip('ab', channels, strict=True)), ranges)
 
 
-def pay_for(config: ConfigDict, names: set[str]) -> None:
-    """Lets players pay for no term that runs other networks than `names`, and for one that runs each of these."""
-
-    def terms():
-        return System(config, ()).method.pays
-
-    for player, bill in terms().items():
-        for term in bill:
-            if not set(TERMS[term].networks) <= names:
-                config.pays[player][term] = 0.0
-    run = {name for bill in terms().values() for term in bill for name in TERMS[term].networks}
-    for name in sorted(names & ALONE.keys() - run):
-        player, term = ALONE[name]
-        config.pays[player][term] = 1.0
+def pay_for(config: Stage, names: set[str]) -> Stage:
+    """The stage with weight 0 for terms that need networks besides `names`, and a term for each of these."""
+    usual = System(config, ()).method.pays
+    kept = {player: {term: w for term, w in bill.items() if set(TERMS[term].networks) <= names}
+            for player, bill in usual.items()}  # fmt: skip
+    run = {name for bill in kept.values() for term in bill for name in TERMS[term].networks}
+    added = [ALONE[name] for name in sorted(names & ALONE.keys() - run)]
+    weights = {
+        f'pays.{player}.{term}': 0.0 for player, bill in usual.items() for term in bill if term not in kept[player]
+    }
+    return replaced(config, weights | {f'pays.{player}.{term}': 1.0 for player, term in added})

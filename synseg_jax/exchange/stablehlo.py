@@ -16,8 +16,8 @@ from jax import export
 
 from synseg_jax.errors import InputError
 from synseg_jax.inference.run_networks import Networks
+from synseg_jax.objective import names
 from synseg_jax.objective.losses import two_classes
-from synseg_jax.objective.terms import View
 
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 
@@ -25,9 +25,10 @@ PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 def functions(networks: Networks) -> dict[str, Callable]:
     """`segment_a`, `segment_b`, `translate_a` and `translate_b`, by the domain of their images, as far as trained."""
     system = networks.system
-    view = View(system.apply, networks.params, {})
-    generators = {'a': 'g_ab', 'b': 'g_ba'}
-    segment = {f'segment_{d}': _segment(view, system.segmentor(d)[-1]) for d in 'ab' if system.segmentor(d)}
+    view = system.view(networks.params)
+    generators = {d: names.generator(d) for d in names.DOMAINS}
+    segmentors = {d: name for d in names.DOMAINS if (name := system.segmentor(d))}
+    segment = {f'segment_{d}': _segment(view, names.domain(name)) for d, name in segmentors.items()}
     return segment | {f'translate_{d}': _translate(view, g) for d, g in generators.items() if g in system.networks}
 
 

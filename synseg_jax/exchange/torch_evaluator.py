@@ -11,12 +11,13 @@ copied:
 
     __init__ errors dicom/__init__ dicom/series_names
     exchange/__init__ exchange/card exchange/pth exchange/tensors exchange/torch_evaluator
-    exchange/torch_networks files/__init__ files/batch files/schema files/stage_schema
-    formats/__init__ formats/lazy formats/metaimage formats/names formats/nifti formats/nrrd formats/outputs
-    formats/scan_file formats/text_header
+    exchange/torch_networks files/__init__ files/scan_errors files/schema files/stage_schema
+    formats/__init__ formats/header_fields formats/lazy formats/metaimage formats/names formats/nifti formats/nrrd
+    formats/outputs formats/scan_file formats/text_header
     imaging/__init__ imaging/arrays imaging/intensity imaging/memory_limit imaging/modality imaging/network_grid
     imaging/slices imaging/sliding_window imaging/volume imaging/voxel_bytes
     inference/__init__ inference/postprocess objective/__init__ objective/methods
+    objective/names
 
 Exports made with predict.components or predict.window=middle need scipy, and so does --straighten, with
 formats/straight; DICOM needs what synseg_jax needs.
@@ -34,12 +35,12 @@ from synseg_jax.exchange.card import CARD, Card
 from synseg_jax.exchange.pth import pytorch
 from synseg_jax.exchange.tensors import check_weights, read_tensors
 from synseg_jax.files import write_json
-from synseg_jax.files.batch import Batch
+from synseg_jax.files.scan_errors import ScanErrors
 from synseg_jax.formats import outputs, scan_file
 from synseg_jax.formats.lazy import Lazy, require
 from synseg_jax.imaging import intensity, slices
 from synseg_jax.imaging.arrays import Float, Integer
-from synseg_jax.imaging.network_grid import Frame
+from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.sliding_window import about_middle, tiled
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference import postprocess
@@ -120,10 +121,10 @@ class Evaluator:
         # sagittal slices come in the other order, and with them the neighbours that are their channels
         return np.flip(self.votes(np.flip(images, across if across else (0, -1)), domain), across)
 
-    def _frame(self, scan, domain) -> Frame:
+    def _frame(self, scan, domain) -> NetworkGrid:
         card, of = self.card, self.card.domains[known('domain', domain, self.card.domains)]
         window = intensity.for_channel(of['channel'], scan.array, of.get('window_hu', ()), of.get('percentiles', ()))
-        return Frame.of(scan, window, card.slice_axis, card.size, of['center'], card.spacing_mm)
+        return NetworkGrid.from_scan(scan, window, card.slice_axis, card.size, of['center'], card.spacing_mm)
 
     def _map(self, function, stack) -> np.ndarray:
         """`function` over batches of slices, or over volumes one by one; tile by tile."""
@@ -158,9 +159,9 @@ def predict(
 
     Scans that cannot be segmented are left out, and an InputError names them once all others are done.
     """
-    batch, count = Batch(len(files)), 0
+    errors, count = ScanErrors(len(files)), 0
     for case, file in files.items():
-        with batch.scan(file):
+        with errors.collect(file):
             scan = scan_file.read(file)
             labels = evaluator.segment(scan, domain)
             write(output / f'{case}.nii.gz', labels, scan, intent='label')
@@ -169,7 +170,7 @@ def predict(
         labels = {name: value for value, name in enumerate(evaluator.card.classes)}
         description = {'channel_names': {'0': evaluator.card.domains[domain]['channel']}, 'labels': labels}
         write_json(output / 'dataset.json', {**description, 'file_ending': '.nii.gz', 'numTraining': count})
-    batch.finish('segmented')
+    errors.finish('segmented')
 
 
 class Parser(argparse.ArgumentParser):

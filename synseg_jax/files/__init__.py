@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, locks, and the JSON and CSV that commands read and write."""
+"""Atomic files and folders, locks, JSON and CSV."""
 
 import csv
 import errno
@@ -16,53 +16,55 @@ from typing import Any
 
 from synseg_jax.errors import InputError
 
-TEMPORARY = re.compile(r'\.synseg-[0-9a-f]{8}-.+')  # the names of files and folders that are not finished
-LONGEST = 40  # characters of a name kept in that of its temporary file: file systems end names at 255 bytes
-ABANDONED_S = 60  # age from which an unlocked temporary file counts as left behind by a process that was killed
+TEMPORARY = re.compile(r'\.synseg-[0-9a-f]{8}-.+')  # names of temporary files and folders
+LONGEST = 40  # characters of the final name kept in the temporary one: file systems limit names to 255 bytes
+STALE_S = 60  # an unlocked temporary file older than this was left by a killed process
 POLL_S = 0.2  # between attempts to take a lock
-FORMULA = ('=', '+', '-', '@', '\t', '\r')  # how text begins that a spreadsheet would run
+FORMULA = ('=', '+', '-', '@', '\t', '\r')  # first characters of what spreadsheets evaluate as a formula
 
 
 @contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary file beside `path`, with its suffix, that replaces it when the block ends well and vanishes if not.
+    """Write `path` atomically: yields a temporary file in the same folder that replaces `path` on success.
 
-    It is new, so that no planted link is followed, and on the disk before it takes its place.
+    It has the suffix of `path`, is created exclusively (no link is followed), and is flushed to disk before the rename.
+    After an exception it is removed and `path` is unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path.parent)
+    _remove_stale(path.parent)
     temporary = _temporary(path)
-    held = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
-        _claim(held)
-        with _named(temporary, path):
+        _mark_in_use(fd)
+        with _errors_name(path, temporary):
             yield temporary
             _sync(temporary)
             os.replace(temporary, path)
             _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-        os.close(held)
+        os.close(fd)
 
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
-    """A temporary folder beside `path` that becomes `path` when the block ends well and vanishes if not.
+    """Write the folder `path` atomically: yields a temporary folder beside it that is renamed to `path` on success.
 
-    InputError where `path` exists by then and is not an empty folder, unless `replace` allows to remove it.
+    Raises InputError if `path` is then anything but an empty folder, unless `replace` allows removing it. After an
+    exception the temporary folder is removed.
     """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path.parent)
+    _remove_stale(path.parent)
     temporary = _temporary(path)
     temporary.mkdir()
-    held = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _claim(held)
-        with _named(temporary, path):
+        _mark_in_use(fd)
+        with _errors_name(path, temporary):
             yield temporary
-        old = path.with_name(f'{path.name}.replaced-{uuid.uuid4().hex[:8]}')  # not hidden: a power cut may leave it
+        old = path.with_name(f'{path.name}.replaced-{uuid.uuid4().hex[:8]}')  # visible: a power cut may leave it
         if replace and path.exists():
             path.rename(old)
         _rename(temporary, path)
@@ -70,54 +72,54 @@ def atomic_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Pa
         old.unlink() if old.is_symlink() else shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        os.close(held)
+        os.close(fd)
 
 
 @contextmanager
 def exclusive_lock(path: str | os.PathLike, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold an exclusive lock (flock) on the file `path`, made for it; the kernel releases it if the process dies.
+    """Hold an exclusive lock (flock) on the lock file `path`; the kernel releases it if the process dies.
 
     `waiting()` is called repeatedly while another process holds the lock, and may raise.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    while (held := _lock(path, waiting)) is None:
+    while (fd := _lock(path, waiting)) is None:
         pass
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # before the lock is released: whoever waited for this file makes a new one
-        os.close(held)
+        path.unlink(missing_ok=True)  # before the lock is released: the next process creates a new file
+        os.close(fd)
 
 
 def read_json(path: str | os.PathLike, remedy: str = 'replace the file') -> Any:
-    """The content of a JSON file in UTF-8, with or without a byte order mark; InputError where it is none.
+    """Read a JSON file in UTF-8, with or without a byte order mark.
 
-    OSError, with the path, where it cannot be read.
+    Raises InputError for invalid JSON, and OSError with the path if the file cannot be read.
     """
     if Path(path).exists() and not Path(path).is_file():
-        raise InputError(f'{path}: a folder, pipe or device, no file; {remedy}')
+        raise InputError(f'{path}: not a regular file; {remedy}')
     try:
         return json.loads(Path(path).read_text(encoding='utf-8-sig'))
     except OSError as error:
-        error.filename = error.filename or str(path)  # open names it, read does not
+        error.filename = error.filename or str(path)  # errors of open name the file, those of read do not
         raise
     except (ValueError, RecursionError) as error:
-        told = 'nested too deeply' if isinstance(error, RecursionError) else error
-        raise InputError(f'{path}: not readable as JSON ({told}); {remedy}') from error
+        cause = 'nested too deeply' if isinstance(error, RecursionError) else error
+        raise InputError(f'{path}: invalid JSON ({cause}); {remedy}') from error
 
 
 def write_json(path: str | os.PathLike, content: Mapping) -> None:
-    """Writes JSON, whole or not at all; NaN or infinity in it is a ValueError."""
+    """Write a JSON file atomically; raises ValueError for NaN and infinity."""
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
     with atomic_file(path) as temporary:
         temporary.write_text(text + '\n', encoding='utf-8', errors='surrogateescape')
 
 
 def write_csv(path: str | os.PathLike, rows: Sequence[Mapping], columns: Sequence[str] = ()) -> None:
-    """Writes rows under all of their keys, `columns` where there are no rows; None and NaN are empty cells.
+    """Write rows to a CSV file atomically, with one column per key (`columns` if there are no rows).
 
-    Text that a spreadsheet would take for a formula is written after an apostrophe.
+    None and NaN become empty cells. Text that a spreadsheet would evaluate as a formula is prefixed by an apostrophe.
     """
     names = list(dict.fromkeys(key for row in rows for key in row)) or list(columns)
     with atomic_file(path) as temporary:
@@ -128,8 +130,8 @@ def write_csv(path: str | os.PathLike, rows: Sequence[Mapping], columns: Sequenc
 
 
 @contextmanager
-def _named(temporary: Path, path: Path) -> Iterator[None]:
-    """OSErrors name what was to be written: `write` names no file, and nobody knows the temporary one."""
+def _errors_name(path: Path, temporary: Path) -> Iterator[None]:
+    """Make OSErrors name `path` in place of the temporary file, or of none (those of `write`)."""
     try:
         yield
     except OSError as error:
@@ -158,64 +160,64 @@ def _rename(temporary, path) -> None:
         raise
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Removes the temporary files and folders of processes that were killed: old ones that nobody holds."""
+def _remove_stale(folder: Path) -> None:
+    """Remove temporary files and folders left by killed processes: older than STALE_S and not locked."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if TEMPORARY.fullmatch(entry.name)]
     for path in (folder / name for name in names):
         try:
-            if time.time() - path.lstat().st_mtime < ABANDONED_S:
+            if time.time() - path.lstat().st_mtime < STALE_S:
                 continue
-            held = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:  # finished meanwhile, or not ours to remove
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:  # renamed in the meantime, or of another user
             continue
         with suppress(OSError):
-            if _locked(held):
+            if _try_lock(fd):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        os.close(held)
+        os.close(fd)
 
 
-def _claim(held: int) -> None:
-    """Marks a temporary file as in use, where the file system knows locks."""
+def _mark_in_use(fd: int) -> None:
+    """Lock a temporary file against `_remove_stale`, if the file system supports locks."""
     with suppress(OSError):
-        fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(fd, fcntl.LOCK_EX)
 
 
 def _lock(path, waiting) -> int | None:
-    """The open, locked file at `path`; None if its former owner removed it meanwhile."""
+    """Open and lock `path`; None if its previous holder removed the file in the meantime."""
     try:
-        held = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise InputError(f'{path}: is a link, where a lock is needed; remove it') from error
+            raise InputError(f'{path}: the lock file is a symbolic link; remove it') from error
         raise
     try:
-        while not _locked(held):
+        while not _try_lock(fd):
             waiting()
             time.sleep(POLL_S)
         with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(held), path.stat()):
-                return held
+            if os.path.samestat(os.fstat(fd), path.stat()):
+                return fd
     except BaseException:
-        os.close(held)
+        os.close(fd)
         raise
-    os.close(held)
+    os.close(fd)
     return None
 
 
-def _locked(held: int) -> bool:
-    """Whether the lock is ours now."""
+def _try_lock(fd: int) -> bool:
+    """Try to take the lock without blocking; whether it was taken."""
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     except BlockingIOError:
         return False
 
 
 def _sync(path: Path) -> None:
-    """Returns when a file or folder is on the disk."""
-    held = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Flush a file or folder to disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(held)
+        os.fsync(fd)
     finally:
-        os.close(held)
+        os.close(fd)

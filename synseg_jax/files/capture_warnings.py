@@ -1,4 +1,4 @@
-"""What others log, heard here and not printed."""
+"""Warnings of other code, captured instead of logged."""
 
 import logging
 import threading
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class _Ear(logging.Filter):
-    """Keeps the messages of one thread, which go no further."""
+class _Capture(logging.Filter):
+    """Keeps the messages of one thread and drops their records."""
 
     def __init__(self):
         super().__init__()
@@ -21,11 +21,11 @@ class _Ear(logging.Filter):
 
 
 @contextmanager
-def overheard(name: str = 'absl') -> Iterator[list[str]]:
-    """The warnings that are logged under a name, on this thread and meanwhile, kept instead of printed."""
-    ear, logger = _Ear(), logging.getLogger(name)
-    logger.addFilter(ear)
+def capture_warnings(logger_name: str = 'absl') -> Iterator[list[str]]:
+    """Yields the list of messages that this thread logs within the block; they are not printed."""
+    capture, logger = _Capture(), logging.getLogger(logger_name)
+    logger.addFilter(capture)
     try:
-        yield ear.lines
+        yield capture.lines
     finally:
-        logger.removeFilter(ear)
+        logger.removeFilter(capture)

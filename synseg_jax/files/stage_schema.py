@@ -1,6 +1,6 @@
-"""What the JSON files of trained stages hold: run.json of a workdir, stage.json of a stage, and parts of card.json.
+"""Schemas of run.json of a workdir and stage.json of a stage, and of fields that card.json shares with them.
 
-Of a stage's configuration these are the fields that its networks are built from and applied with.
+The configuration in them is checked by synseg_jax.specification.
 """
 
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
@@ -45,105 +45,6 @@ class Context(TypedDict):
     spacing_mm: Length
 
 
-class Predict(TypedDict):
-    """How labels come out of probabilities; `later` fields are absent from files of earlier versions."""
-
-    batch: Some
-    resample: Literal['nearest', 'linear']
-    flips: NotRequired[Literal['', 'lr']]
-    components: NotRequired[Literal['', 'largest']]
-    window: NotRequired[Literal['tiles', 'middle']]
-
-
-class Data(TypedDict):
-    """What networks look at."""
-
-    size: Size
-    spacing_mm: Length
-    slice_axis: Axis
-    window_hu: Range
-    percentiles: Percentiles
-    target_center: Share
-    classes: NotRequired[list[str]]
-    same_patients: NotRequired[list[str]]
-    source_split: NotRequired[list[float]]
-    target_split: NotRequired[list[float]]
-
-
-class Loss(TypedDict):
-    """The losses by name, and the weights of the classes."""
-
-    adversarial: str
-    cycle: str
-    segmentation: str
-    class_weights: list[float]
-    by_weight: bool
-
-
-class Augment(TypedDict):
-    """How much images change in training; `window`, unless empty, is the size that networks are trained on."""
-
-    window: Size | Annotated[tuple[int, ...], Check('of none', lambda size: not size)]
-    crop: float
-    shift: float
-    rotate: float
-    scale: float
-    flip: str
-    brightness: float
-    contrast: float
-    gamma: float
-
-
-class Train(TypedDict):
-    """How long training lasts, as far as it shows in checkpoints."""
-
-    batch: Some
-    save_every: Annotated[int, between(1, 2**40)]
-
-
-class Atlases(TypedDict):
-    """The voxels in which atlases are registered."""
-
-    spacing_mm: Annotated[float, Check('(mm), from 0.01 to 1000', lambda mm: 0.01 <= mm <= 1000)]
-
-
-class Optimizer(TypedDict):
-    """The rule, and its numbers."""
-
-    rule: str
-    b1: float
-    b2: float
-    eps: float
-    clip_norm: float
-
-
-class Config(TypedDict):
-    """The configuration of a stage."""
-
-    do: str
-    method: str
-    pays: dict[str, dict[str, float | None]]
-    masked: bool
-    seed: int
-    dtype: str
-    param_dtype: str
-    remat: bool
-    history: Count
-    average: float
-    lesions: list[str]
-    generator: Fields
-    segmentor: Fields
-    discriminator: Fields
-    optimizer: Optimizer
-    context: Context
-    predict: Predict
-    data: Data
-    loss: Loss
-    augment: Augment
-    train: Train
-    atlases: Atlases
-
-
 class Channels(TypedDict):
     """The modality of each domain that was trained on."""
 
@@ -161,7 +62,8 @@ class Typical(TypedDict):
 class StageFile(TypedDict):
     """stage.json."""
 
-    config: Config
+    format: int
+    config: dict[str, Any]
     classes: Classes
     channels: Channels
     typical: Typical
@@ -177,6 +79,7 @@ class Systems(TypedDict):
 class RunFile(TypedDict):
     """run.json: the configuration, the records' request, and the folders of each system's stages, trained or begun."""
 
+    format: int
     config: Systems
     records: NotRequired[str]
     systems: dict[str, list[Inside]]

@@ -1,1 +1,1 @@
-"""Files of scans and labels: NIfTI, NRRD, MetaImage, and DICOM by its room."""
+"""Reading and writing scans and label maps: NIfTI, NRRD, MetaImage; DICOM by `synseg_jax.dicom`."""

@@ -1,4 +1,4 @@
-"""Modules that are imported when they are first used: not everybody who needs their users has their packages."""
+"""Lazy imports of modules that need an optional package."""
 
 import importlib
 from functools import cached_property
@@ -9,22 +9,22 @@ from synseg_jax.errors import InputError
 
 
 class Lazy:
-    """A module; its use is an InputError where the package that it stands on is not installed."""
+    """A module imported on first use; raises InputError then if the package that it needs is not installed."""
 
     def __init__(self, module: str, package: str, purpose: str):
         self.module, self.package, self.purpose = module, package, purpose
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._imported, name)
+        return getattr(self._module, name)
 
     @cached_property
-    def _imported(self) -> ModuleType:
+    def _module(self) -> ModuleType:
         require(self.package, self.purpose)
         return importlib.import_module(self.module)
 
 
 def require(package: str, purpose: str) -> None:
-    """InputError where a package cannot be imported that something needs."""
+    """Raise InputError if `package`, needed for `purpose`, cannot be imported."""
     try:
         importlib.import_module(package)
     except ImportError as error:

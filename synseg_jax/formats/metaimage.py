@@ -1,4 +1,4 @@
-"""MetaImage files, .mha and .mhd, as ITK reads them.  Format: https://itk.org/Wiki/ITK/MetaIO/Documentation."""
+"""MetaImage files (.mha, .mhd), read as ITK does. Format: https://itk.org/Wiki/ITK/MetaIO/Documentation."""
 
 import difflib
 import os
@@ -9,7 +9,8 @@ import numpy as np
 
 from synseg_jax.errors import InputError, warn
 from synseg_jax.formats import text_header
-from synseg_jax.formats.text_header import RAS, TextHeader, numbers, whole
+from synseg_jax.formats.header_fields import HeaderFields
+from synseg_jax.formats.text_header import TextHeader
 from synseg_jax.imaging.arrays import Float, Shaped
 
 LINE = re.compile(rb'\s*([^=:\n]+?)[ \t]*[=:][ \t]*([^\n]*?)[ \t\r]*(?:\n|\Z)')
@@ -25,10 +26,10 @@ FIELDS = (
     'ElementType ElementNumberOfChannels ElementNBits ElementMin ElementMax ElementToIntensityFunctionSlope '
     'ElementToIntensityFunctionOffset HeaderSize HeaderSizePerSlice Modality SequenceID ImagePosition ElementDataFile'
 ).split()
-ALIKE = 0.8  # of letters, from which on a name that is no field is one that was damaged
-TRUE, FALSE = ('true', 't', '1'), ('false', 'f', '0')
-MOST_AXES = 10  # as many as ITK has room for
-# Every line gives names of one thing; the first is what ITK writes.
+SIMILARITY = 0.8  # difflib ratio from which an unknown field counts as a misspelt or damaged one
+BOOLEANS = {'true': True, 't': True, '1': True, 'false': False, 'f': False, '0': False}
+MAX_AXES = 10  # of ITK
+# Synonyms; the first is the one that ITK writes.
 SYNONYMS = (
     ('TransformMatrix', 'Rotation', 'Orientation'),
     ('Offset', 'Position', 'Origin'),
@@ -37,120 +38,97 @@ SYNONYMS = (
 
 
 def read(path: Path) -> tuple[Shaped[np.ndarray, 'x y z'], Float[np.ndarray, '4 4'], None]:
-    """Voxels and affine; InputError for what is not 3-D, not of one channel, or not whole."""
-    header = parse(path)
-    return header.voxels(), header.affine, None
+    """Voxels and affine; raises InputError unless the file is an intact 3-D image of one channel."""
+    return parse(path).read()
 
 
 def grid(path: Path) -> tuple[tuple[int, int, int], Float[np.ndarray, '4 4']]:
-    """Shape and affine of what `read` would return, by the header alone."""
-    header = parse(path)
-    header.check()
-    return header.shape_3d, header.affine
+    """Shape and affine as `read` returns them, from the header alone."""
+    return parse(path).grid()
 
 
 def parse(path: Path) -> TextHeader:
-    """What the header says; InputError for fields that are missing, contradictory or no numbers."""
+    """The header; raises InputError for missing, contradictory or malformed fields."""
     fields, end = _fields(path)
     if (kind := fields.get('ObjectType', 'Image')) != 'Image':
-        raise InputError(f'{path}: its ObjectType is {kind[:60]!r}, not Image; give it an image')
-    (axes,) = whole(path, 'NDims', _required(path, fields, 'NDims'), 1)
-    if not 1 <= axes <= MOST_AXES:
-        raise InputError(f'{path}: its NDims is {axes}; repair the header')
-    shape = whole(path, 'DimSize', _required(path, fields, 'DimSize'), axes)
-    dtype = _dtype(path, fields)
-    file, begin = _place(path, fields, end, shape, dtype)
-    packed, binary = _true(path, fields, 'CompressedData', False), _true(path, fields, 'BinaryData', True)
-    if packed or fields.get('CompressedDataSize', '0') != '0':
-        _check_packed(path, fields, file, begin)
-    encoding = 'zlib' if packed else 'raw' if binary else 'text'
-    return TextHeader(path, shape, dtype, _affine(path, fields, axes), file, begin, encoding)
+        raise InputError(f'{path}: its ObjectType is {kind[:60]!r}, not Image; give an image')
+    axes = fields.axis_count('NDims', MAX_AXES)
+    shape = fields.integers('DimSize', axes)
+    dtype = _dtype(fields)
+    file, offset = _location(fields, end, shape, dtype)
+    compressed = fields.choice('CompressedData', BOOLEANS, 'false')
+    binary = fields.choice('BinaryData', BOOLEANS, 'true')
+    if compressed or fields.get('CompressedDataSize', '0') != '0':
+        _check_compressed_size(fields, file, offset)
+    encoding = 'zlib' if compressed else 'raw' if binary else 'text'
+    return TextHeader(path, shape, dtype, _affine(fields, axes), file, offset, encoding)
 
 
-def _fields(path) -> tuple[dict[str, str], int]:
-    """The header's fields, and the byte behind it."""
-    content, fields, at = text_header.head(path), {}, 0
+def _fields(path) -> tuple[HeaderFields, int]:
+    """The fields of the header, and the offset of its end."""
+    content, fields, offset = text_header.read_head(path), HeaderFields(path), 0
     while 'ElementDataFile' not in fields:
-        line = LINE.match(content, at)
+        line = LINE.match(content, offset)
         if not line:
-            raise InputError(f'{path}: not a MetaImage, or its header is damaged at byte {at}; replace the file')
-        name, at = os.fsdecode(line[1]), line.end()
-        _check_name(path, name, fields)
+            raise InputError(f'{path}: not a MetaImage, or its header is damaged at byte {offset}; replace the file')
+        name, offset = os.fsdecode(line[1]), line.end()
+        _check_name(fields, name)
         fields[name] = os.fsdecode(line[2])
-    return _without_synonyms(path, fields), at
+    _merge_synonyms(fields)
+    return fields, offset
 
 
-def _check_name(path, name, fields) -> None:
-    """Refuses fields that come twice or were damaged; others are a user's own."""
+def _check_name(fields, name) -> None:
+    """Refuse repeated and misspelt fields; other unknown ones are a user's own."""
     if name in fields:
-        raise InputError(f'{path}: gives {name[:60]!r} twice; repair the header')
-    if name not in FIELDS and (alike := difflib.get_close_matches(name, FIELDS, 1, ALIKE)):
-        raise InputError(f'{path}: {name[:60]!r} in its header is no field of MetaImage; is it {alike[0]}? repair it')
+        raise InputError(f'{fields.path}: {name[:60]!r} occurs twice in its header; repair the header')
+    if name not in FIELDS and (similar := difflib.get_close_matches(name, FIELDS, 1, SIMILARITY)):
+        raise InputError(f'{fields.path}: unknown field {name[:60]!r} in its header; is it {similar[0]}? repair it')
 
 
-def _without_synonyms(path, fields) -> dict[str, str]:
+def _merge_synonyms(fields) -> None:
     for first, *others in SYNONYMS:
         values = [fields.pop(name) for name in (first, *others) if name in fields]
         if len(set(values)) > 1:
-            raise InputError(f'{path}: gives {first} twice, and not the same; repair the header')
+            raise InputError(f'{fields.path}: its header gives {first} twice with different values; repair the header')
         if values:
             fields[first] = values[0]
-    return fields
 
 
-def _required(path, fields, name) -> str:
-    if name not in fields:
-        raise InputError(f'{path}: its header has no {name}; replace the file')
-    return fields[name]
-
-
-def _true(path, fields, name, unsaid) -> bool:
-    said = fields.get(name, str(unsaid)).lower()
-    if said not in TRUE + FALSE:
-        raise InputError(f'{path}: its {name} is {said[:60]!r}, not True or False; repair the header')
-    return said in TRUE
-
-
-def _dtype(path, fields) -> np.dtype:
-    kind = _required(path, fields, 'ElementType')
-    channels = fields.get('ElementNumberOfChannels', '1')
-    if whole(path, 'ElementNumberOfChannels', channels, 1) != (1,):
-        raise InputError(f'{path}: holds {channels} numbers per voxel (colour or vectors); convert it to grey values')
+def _dtype(fields) -> np.dtype:
+    kind = fields.required('ElementType')
+    if (channels := fields.integer('ElementNumberOfChannels', '1')) != 1:
+        raise InputError(f'{fields.path}: {channels} numbers per voxel (colour or vectors); convert it to grey values')
     if kind not in TYPES:
-        raise InputError(f'{path}: its ElementType is {kind[:60]!r}, not one of {", ".join(TYPES)}; convert it')
-    return np.dtype(TYPES[kind]).newbyteorder('>' if _true(path, fields, 'BinaryDataByteOrderMSB', False) else '<')
+        raise InputError(f'{fields.path}: unknown ElementType {kind[:60]!r}; convert it to one of {", ".join(TYPES)}')
+    return np.dtype(TYPES[kind]).newbyteorder(
+        '>' if fields.choice('BinaryDataByteOrderMSB', BOOLEANS, 'false') else '<'
+    )
 
 
-def _place(path, fields, end, shape, dtype) -> tuple[Path, int]:
-    """The file of the voxels and the byte in it where they begin."""
-    name, (skipped,) = fields['ElementDataFile'], whole(path, 'HeaderSize', fields.get('HeaderSize', '0'), 1)
-    local = name.upper() == 'LOCAL'
-    if name.upper().split()[:1] == ['LIST'] or '%' in name:
-        raise InputError(f'{path}: its voxels are in several files; save it as one .mha file')
-    if skipped < -1 or skipped and (local or _true(path, fields, 'CompressedData', False)):
-        raise InputError(f'{path}: its HeaderSize is {skipped}; repair the header')
-    file = path if local else text_header.beside(path, name)
-    begin = end if local else max(0, skipped)
-    return file, max(begin, text_header.last(file, shape, dtype)) if skipped == -1 else begin
+def _location(fields, end, shape, dtype) -> tuple[Path, int]:
+    """File and offset of the stored voxels; a HeaderSize of -1 puts them at the end of the file."""
+    skip = fields.integer('HeaderSize', '0')
+    local = fields['ElementDataFile'].upper() == 'LOCAL'
+    file = fields.path if local else fields.data_file('ElementDataFile', '.mha')
+    if skip < -1 or skip and (local or fields.choice('CompressedData', BOOLEANS, 'false')):
+        raise InputError(f'{fields.path}: its HeaderSize is {skip}; repair the header')
+    offset = end if local else max(0, skip)
+    return file, max(offset, text_header.trailing_offset(file, shape, dtype)) if skip == -1 else offset
 
 
-def _check_packed(path, fields, file, begin) -> None:
-    """Refuses packed voxels that have lost bytes, by the size that the header states."""
-    packed = file.stat().st_size - begin
-    stated = fields.get('CompressedDataSize', str(packed) if file != path else '0')
-    if whole(path, 'CompressedDataSize', stated, 1) != (packed,):
-        raise InputError(f'{path}: its CompressedDataSize is not that of its packed voxels; replace the file')
+def _check_compressed_size(fields, file, offset) -> None:
+    """Refuse truncated compressed voxels, by the size in the header."""
+    size = file.stat().st_size - offset
+    if fields.integer('CompressedDataSize', str(size) if file != fields.path else '0') != size:
+        raise InputError(f'{fields.path}: its CompressedDataSize is not that of its voxels; replace the file')
 
 
-def _affine(path, fields, axes) -> Float[np.ndarray, '4 4']:
+def _affine(fields, axes) -> Float[np.ndarray, '4 4']:
     """Voxel index -> RAS mm; the rows of TransformMatrix are the directions of the axes."""
     if axes > 2 and 'TransformMatrix' not in fields:
-        warn('%s: has no TransformMatrix, so left and right are a guess; repair the header', path)
-    spacing = fields.get('ElementSpacing', fields.get('ElementSize', ' '.join(['1'] * axes)))
+        warn('%s: has no TransformMatrix, so left and right are a guess; repair the header', fields.path)
     identity = ' '.join(str(number) for number in np.eye(axes).ravel())
-    directions = numbers(path, 'TransformMatrix', fields.get('TransformMatrix', identity), axes**2)
-    origin = numbers(path, 'Offset', fields.get('Offset', ' '.join(['0'] * axes)), axes)
-    columns = directions.reshape(axes, axes).T * numbers(path, 'ElementSpacing', spacing, axes)
-    placed, kept = np.eye(4), min(axes, 3)
-    placed[:kept, :kept], placed[:kept, 3] = columns[:kept, :kept], origin[:kept]
-    return RAS @ placed
+    directions = fields.floats('TransformMatrix', axes**2, identity).reshape(axes, axes).T
+    spacing = fields.floats('ElementSpacing', axes, fields.get('ElementSize', ' '.join(['1'] * axes)))
+    return text_header.ras_affine(directions * spacing, fields.floats('Offset', axes, ' '.join(['0'] * axes)))

@@ -1,7 +1,7 @@
-"""Names of cases: the one rule by which every command tells from a file's name which case, and channel, it belongs to.
+"""Case and channel of a file by its name: the rule that every command uses.
 
 p1.nii.gz, p1_0000.nii.gz, p1_image.nrrd, p1-label.nii.gz, p1.seg.nrrd    case p1
-p1_0001.nii.gz beside p1_0000.nii.gz                                      its second channel, as nnU-Net counts them
+p1_0001.nii.gz beside p1_0000.nii.gz                                      its second channel, as in nnU-Net
 Jäger, composed (NFC) or decomposed (NFD, as macOS unzips)                the same case
 """
 
@@ -12,48 +12,48 @@ from pathlib import Path, PurePosixPath
 
 from synseg_jax.errors import InputError, warn
 
-OF_LABELS = ('labels?', 'masks?', 'seg', 'segmentation')
-ENDING = re.compile(rf'(?<=.)([._-](image|img|scan|{"|".join(OF_LABELS)}))+(?=(_\d{{4}})?$)', re.IGNORECASE)
-NUMBERED = re.compile(r'(.+)_(\d{4})')  # a case, and the number of its channel
-MOST = 10  # channels of a case; with more numbers than that, they count cases
+LABEL_ENDINGS = ('labels?', 'masks?', 'seg', 'segmentation')
+ENDING = re.compile(rf'(?<=.)([._-](image|img|scan|{"|".join(LABEL_ENDINGS)}))+(?=(_\d{{4}})?$)', re.IGNORECASE)
+NUMBERED = re.compile(r'(.+)_(\d{4})')  # case and channel
+MAX_CHANNELS = 10  # of a case; with more numbers than that, the numbers count cases
 
 
 def nfc(text: str) -> str:
-    """Text with composed characters, in which names are compared."""
+    """Unicode NFC (composed characters), in which names are compared."""
     return unicodedata.normalize('NFC', text)
 
 
-def plain(name: str) -> str:
-    """The name of a class or channel without what makes no difference between names."""
+def normalised(name: str) -> str:
+    """The name of a class or channel for comparison: NFC, lower case, with spaces for hyphens and underscores."""
     return re.sub(r'[\s_-]+', ' ', nfc(name)).strip().lower()
 
 
 def case_of(name: str) -> str:
-    """The case that a file's name without suffix means, with the number of its channel if it has one."""
+    """The case of a file's name without suffix, with its channel number if it has one."""
     return ENDING.sub('', nfc(name))
 
 
-def of_labels(name: str) -> bool:
-    """Whether a file's name without suffix says that it holds labels."""
-    found = ENDING.search(nfc(name))
-    return bool(found and re.fullmatch('|'.join(OF_LABELS), found[2], re.IGNORECASE))
+def is_label_name(name: str) -> bool:
+    """Whether a file's name without suffix ends like that of a label map."""
+    ending = ENDING.search(nfc(name))
+    return bool(ending and re.fullmatch('|'.join(LABEL_ENDINGS), ending[2], re.IGNORECASE))
 
 
-def by_case(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
-    """Paths by the cases that their names mean, sorted; InputError for two that mean the same, and names not UTF-8."""
-    found: dict[str, Path] = {}
-    for name, path in named:
+def by_case(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """{case: path} of (name, path), sorted; raises InputError for duplicate cases and for names that are not UTF-8."""
+    paths: dict[str, Path] = {}
+    for name, path in files:
         require_text(path, name)
-        key = case_of(name)
-        if key in found:
-            raise InputError(f'{path}: the same case as {found[key].name}; keep one of the two')
-        found[key] = path
-    return dict(sorted(found.items()))
+        case = case_of(name)
+        if case in paths:
+            raise InputError(f'{path}: the same case as {paths[case].name}; keep one of the two')
+        paths[case] = path
+    return dict(sorted(paths.items()))
 
 
-def of_channel(scans: Mapping[str, Path], number: int = 0) -> dict[str, Path]:
-    """The scans of one channel by case, as `split_channels` finds them; warns of those that are left out."""
-    kept, others = split_channels(scans, number)
+def select_channel(files: Mapping[str, Path], number: int = 0) -> dict[str, Path]:
+    """{case: scan} of one channel, see `split_channels`; warns of the files of other channels."""
+    kept, others = split_channels(files, number)
     if others:
         warn(
             '%s: another channel; of the channels of a case only %04d is read (%d files are left out)',
@@ -62,34 +62,34 @@ def of_channel(scans: Mapping[str, Path], number: int = 0) -> dict[str, Path]:
     return kept
 
 
-def split_channels(scans: Mapping[str, Path], number: int = 0) -> tuple[dict[str, Path], list[Path]]:
-    """The scans of one channel by case, and the files of the others.
+def split_channels(files: Mapping[str, Path], number: int = 0) -> tuple[dict[str, Path], list[Path]]:
+    """{case: scan} of one channel, and the files of the other channels.
 
-    Numbers count channels where a case has a `_0000`.  Scans without a number are cases of one channel.
-    InputError for a case that lacks the channel, or has more of them than there can be.
+    Numbers are channels if some case has a `_0000`; scans without a number are cases of one channel. Raises InputError
+    for a case that lacks the channel or has more than MAX_CHANNELS.
     """
     channels: dict[str, dict[int, Path]] = {}
-    numbered = any(key.endswith('_0000') for key in scans)
-    for key, path in scans.items():
+    numbered = any(key.endswith('_0000') for key in files)
+    for key, path in files.items():
         parts = NUMBERED.fullmatch(key) if numbered else None
-        if parts and int(parts[2]) and f'{parts[1]}_0000' not in scans and int(parts[2]) >= MOST:
-            parts = None  # a year, say
+        if parts and int(parts[2]) and f'{parts[1]}_0000' not in files and int(parts[2]) >= MAX_CHANNELS:
+            parts = None  # e.g. a year
         case, channel = (parts[1], int(parts[2])) if parts else (key, None)
         channels.setdefault(case, {})[channel] = path
-    kept = {case: _of_case(case, own, number) for case, own in channels.items()}
+    kept = {case: _channel(case, own, number) for case, own in channels.items()}
     others = [path for case, own in channels.items() for path in own.values() if path != kept[case]]
     return dict(sorted(kept.items())), others
 
 
-def _of_case(case, channels, number) -> Path:
-    """One channel's file of a case's {number or None: file}."""
+def _channel(case, channels, number) -> Path:
+    """The file of one channel, of the {number or None: file} of a case."""
     first = next(iter(channels.values()))
     if None in channels:
         if len(channels) > 1:
             other = next(path for channel, path in channels.items() if channel is not None)
             raise InputError(f'{other}: the same case as {channels[None].name}; keep one of the two')
         return channels[None]
-    if len(channels) > MOST:
+    if len(channels) > MAX_CHANNELS:
         raise InputError(
             f'{first}: {len(channels)} files are numbered as channels of one case, {case}; if the numbers count cases, '
             f'name them {case}_0000_0000 and so on'
@@ -99,37 +99,37 @@ def _of_case(case, channels, number) -> Path:
     return channels[number]
 
 
-def as_known(named: Mapping[str, Path], known: Collection[str]) -> dict[str, Path]:
-    """The same by the names that are `known`: `p1_0000`, which a label map may be called, is p1 unless it is known."""
-    return by_case((key if key in known else key.removesuffix('_0000'), path) for key, path in named.items())
+def match_cases(labels: Mapping[str, Path], cases: Collection[str]) -> dict[str, Path]:
+    """Label maps by the names of `cases`: a label map named `p1_0000` belongs to p1 unless there is a case p1_0000."""
+    return by_case((key if key in cases else key.removesuffix('_0000'), path) for key, path in labels.items())
 
 
 def checked_id(case: str) -> str:
-    """`case`, if it may become part of a file name; else InputError."""
+    """Return `case` if it is safe as part of a file name; otherwise raise InputError."""
     if not case or case[0] in '.-' or not case.isprintable() or re.search(r'[/\\]', case):
         raise InputError(f'case id {case!r} may not become a file name; rename the case')
     return case
 
 
 def require_text(path: Path, name: str = '') -> None:
-    """InputError for a path, or a name of it alone, that is not UTF-8: no record of what was read could name it."""
+    """Raise InputError for a path (or `name` of it) that is not UTF-8, since JSON files could not name it."""
     try:
         (name or str(path)).encode()
     except UnicodeEncodeError as error:
         raise InputError(f'{str(path)!r}: its name is not UTF-8; rename it') from error
 
 
-def below(folder: Path, relative: str) -> Path:
-    """The path that a file in `folder` gives, found whatever the form of its characters; it need not exist.
+def resolve_below(folder: Path, relative: str) -> Path:
+    """Resolve a relative path below `folder`, matching names in NFC or NFD; it need not exist.
 
-    InputError for a path that leaves the folder.
+    Raises InputError for a path that leaves the folder.
     """
     parts = PurePosixPath(relative).parts
     if not parts or PurePosixPath(relative).is_absolute() or '..' in parts or '\0' in relative:
-        raise InputError(f'{folder}: {relative!r} is no path below this folder; bring the file there')
-    place = folder
+        raise InputError(f'{folder}: {relative!r} is not a path below this folder; move the file there')
+    parent = folder
     for part in parts:
-        here = place / part
-        alike = [] if here.exists() or not place.is_dir() else place.iterdir()
-        place = next((path for path in alike if nfc(path.name) == nfc(part)), here)
-    return place
+        child = parent / part
+        siblings = [] if child.exists() or not parent.is_dir() else parent.iterdir()
+        parent = next((path for path in siblings if nfc(path.name) == nfc(part)), child)
+    return parent

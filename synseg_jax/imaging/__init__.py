@@ -1,1 +1,1 @@
-"""Arrays of one scan: intensities, slices, grids; no files, no JAX."""
+"""Arrays of one scan: intensities, slices, grids. No file formats, no JAX."""

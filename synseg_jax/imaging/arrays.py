@@ -1,4 +1,4 @@
-"""jaxtyping's names of arrays in annotations; where it is not installed, names that say as much and check nothing."""
+"""jaxtyping's array annotations, or placeholders where jaxtyping is not installed."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ try:
 except ImportError:
 
     class Shaped:
-        """An array of a type and shape, as `Shaped[np.ndarray, 'x y']` writes it."""
+        """Placeholder for annotations such as `Shaped[np.ndarray, 'x y z']`."""
 
         def __class_getitem__(cls, _) -> Any:
             return Any

@@ -1,4 +1,4 @@
-"""How a scan becomes what networks look at, slices or one volume, and how what they find comes back to its grid."""
+"""Resampling between a scan's own grid and the grid of the networks: slices, or one volume."""
 
 from dataclasses import dataclass, replace
 
@@ -11,21 +11,21 @@ from synseg_jax.imaging.intensity import Normalisation
 from synseg_jax.imaging.sliding_window import shape_at
 from synseg_jax.imaging.volume import Volume
 
-RESAMPLE = ('nearest', 'linear')  # what predict.resample may be
+RESAMPLE = ('nearest', 'linear')  # values of predict.resample
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
-    """A scan in [0, 1] as pictures of `size` (rows, columns) or as one volume of `size` (slices, rows, columns)."""
+class NetworkGrid:
+    """A normalised scan with the grid of the networks: slices of `size` (rows, columns), or a volume of three axes."""
 
     scan: Volume
-    stack: Float[np.ndarray, 'n r c']  # upright slices, as far as the networks look at them
-    seen: tuple[slice, slice]  # the rows and columns of the scan's slices that these are
+    stack: Float[np.ndarray, 'n r c']  # upright slices in [0, 1], cropped to `seen`
+    seen: tuple[slice, slice]  # rows and columns of the scan's slices that the networks see
     axis: str
     size: tuple[int, ...]
 
     @classmethod
-    def of(
+    def from_scan(
         cls,
         scan: Volume,
         normalisation: Normalisation,
@@ -33,14 +33,14 @@ class Frame:
         size: tuple[int, ...],
         share: float = 1.0,
         spacing_mm: float = 0.0,
-    ) -> 'Frame':
-        """The central `share` of rows and columns; at `spacing_mm`, if not 0, whatever size that is, else at `size`.
+    ) -> 'NetworkGrid':
+        """The central `share` of rows and columns, resampled to `spacing_mm`, or to `size` if that is 0.
 
-        A volume, if `size` has three numbers.
+        A volume if `size` has three numbers.
         """
         upright = volume.canonical(scan)
         stack = slices.to_stack(normalisation.apply(upright.array), axis)
-        seen = slices.centre(stack.shape[1:3], share)
+        seen = slices.central_crop(stack.shape[1:3], share)
         stack = stack[:, *seen]
         if spacing_mm:
             axes = slice(-len(size), None)
@@ -49,41 +49,42 @@ class Frame:
 
     @property
     def whole(self) -> bool:
-        """Whether the networks look at the volume rather than at its slices."""
+        """Whether the networks are 3-D."""
         return len(self.size) == 3
 
     def images(self, context: int = 0, context_mm: float = 0.0) -> Float[np.ndarray, 'n *space k']:
-        """What the networks see; of slices with `context` neighbours `context_mm` apart as channels (0: the next)."""
+        """Network input; slices have `context` neighbours per side as channels, `context_mm` apart (0: adjacent)."""
         images = slices.resize_linear(self.stack[None] if self.whole else self.stack, self.size)
         if not context:
             return images[..., None]
         slice_mm = slices.stack_spacing(volume.canonical(self.scan).spacing_mm, self.axis)[0]
         return slices.with_neighbours(images, context, context_mm / slice_mm if context_mm else 1.0)
 
-    def nearest(self, found: Shaped[np.ndarray, 'x y z']) -> Shaped[np.ndarray, 'n *space']:
-        """Something else on the scan's grid, such as a mask, as the networks look at it, by the nearest sample."""
-        upright = volume.canonical(replace(self.scan, array=found)).array
+    def nearest(self, array: Shaped[np.ndarray, 'x y z']) -> Shaped[np.ndarray, 'n *space']:
+        """Another array on the scan's grid, e.g. a mask, resampled to the networks' grid by nearest neighbour."""
+        upright = volume.canonical(replace(self.scan, array=array)).array
         stack = slices.to_stack(upright, self.axis)[:, *self.seen]
         return slices.resize_nearest(stack[None] if self.whole else stack, self.size)
 
-    def labels(self, votes: Float[np.ndarray, 'n *space k'], resample: str) -> Integer[np.ndarray, 'x y z']:
-        """The class with the most votes on the scan's own grid: by the nearest vote, or by votes interpolated."""
+    def labels(self, probabilities: Float[np.ndarray, 'n *space k'], resample: str) -> Integer[np.ndarray, 'x y z']:
+        """Argmax labels on the scan's own grid: labels resampled by nearest neighbour, or probabilities linearly."""
         if known('predict.resample', resample, RESAMPLE) == 'nearest':
-            found = slices.resize_nearest(votes.argmax(-1).astype(np.uint8), self._grid)
+            labels = slices.resize_nearest(probabilities.argmax(-1).astype(np.uint8), self._grid)
         else:
-            found = np.concatenate([_winner(votes[i : i + 1], self._grid) for i in range(len(votes))])
-        return self.place(found[0] if self.whole else found)
+            parts = (probabilities[i : i + 1] for i in range(len(probabilities)))
+            labels = np.concatenate([_resized_argmax(part, self._grid) for part in parts])
+        return self.place(labels[0] if self.whole else labels)
 
-    def values(self, found: Float[np.ndarray, 'n *space']) -> Float[np.ndarray, 'n2 r c']:
-        """What was found, interpolated on the slices of the scan."""
-        resized = slices.resize_linear(found, self._grid)
+    def values(self, array: Float[np.ndarray, 'n *space']) -> Float[np.ndarray, 'n2 r c']:
+        """Values on the networks' grid, resampled linearly to the (cropped) slices of the scan."""
+        resized = slices.resize_linear(array, self._grid)
         return resized[0] if self.whole else resized
 
-    def place(self, found: Shaped[np.ndarray, 'n r c'], outside: float = 0) -> Shaped[np.ndarray, 'x y z']:
-        """What was found on the slices, on the scan's own grid and axes, and `outside` where nobody looked."""
+    def place(self, stack: Shaped[np.ndarray, 'n r c'], outside: float = 0) -> Shaped[np.ndarray, 'x y z']:
+        """Cropped slices put back on the scan's own grid and axes, `outside` where the networks see nothing."""
         upright = slices.to_stack(volume.canonical(self.scan).array, self.axis)
-        whole = np.full(upright.shape, outside, found.dtype)  # in memory as NIfTI wants it, where slices are axial
-        whole[:, *self.seen] = found
+        whole = np.full(upright.shape, outside, stack.dtype)  # for axial slices the memory order of NIfTI
+        whole[:, *self.seen] = stack
         return volume.restore(slices.from_stack(whole, self.axis), self.scan)
 
     @property
@@ -91,11 +92,12 @@ class Frame:
         return self.stack.shape if self.whole else self.stack.shape[1:]
 
 
-def _winner(votes, grid):
-    """The first class with the most votes at every place of the grid, one class at a time to save memory."""
-    most, winner = slices.resize_linear(votes[..., 0], grid), np.zeros((len(votes), *grid), np.uint8)
-    for label in range(1, votes.shape[-1]):
-        more = slices.resize_linear(votes[..., label], grid)
-        better = more > most
-        winner[better], most[better] = label, more[better]
-    return winner
+def _resized_argmax(probabilities, grid):
+    """Argmax of linearly resized probabilities, one class at a time to save memory; ties go to the first class."""
+    best = slices.resize_linear(probabilities[..., 0], grid)
+    labels = np.zeros((len(probabilities), *grid), np.uint8)
+    for label in range(1, probabilities.shape[-1]):
+        resized = slices.resize_linear(probabilities[..., label], grid)
+        better = resized > best
+        labels[better], best[better] = label, resized[better]
+    return labels

@@ -1,7 +1,4 @@
-"""Scans on disk and in memory: an array with the affine that places it in the patient.
-
-Every scan is opened here: NIfTI, NRRD and MetaImage files, and DICOM series as folders.
-"""
+"""Volumes: a voxel array with its affine, and reorientation to canonical (LPS) axes."""
 
 from dataclasses import dataclass
 
@@ -16,7 +13,7 @@ LPS = axcodes2ornt(('L', 'P', 'S'))
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A scan: voxels, where they lie (voxel index -> RAS mm, 4x4 float64), and the NIfTI header they came with."""
+    """A scan: voxels, affine (voxel index -> RAS mm, 4x4 float64) and the NIfTI header if read from NIfTI."""
 
     array: Shaped[np.ndarray, 'x y z']
     affine: Float[np.ndarray, '4 4']
@@ -24,19 +21,19 @@ class Volume:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Distance of neighbouring voxels along each array axis."""
+        """Voxel spacing along each array axis."""
         return tuple(float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0))
 
 
 def canonical(volume: Volume) -> Volume:
-    """The same voxels with axes right->left, anterior->posterior, inferior->superior; nothing is resampled."""
+    """Reorient to axes right->left, anterior->posterior, inferior->superior, without resampling."""
     order = ornt_transform(io_orientation(volume.affine), LPS)
     affine = volume.affine @ inv_ornt_aff(order, volume.array.shape)
     return Volume(apply_orientation(volume.array, order), affine)
 
 
 def restore(array: Shaped[np.ndarray, 'x y z *channels'], like: Volume) -> Shaped[np.ndarray, 'i j k *channels']:
-    """`array`, given in the canonical axes of `like`, in the stored axes of `like`."""
+    """Inverse of `canonical`: `array`, in canonical axes, in the stored axes of `like`."""
     restored = apply_orientation(array, ornt_transform(LPS, io_orientation(like.affine)))
     if restored.shape[:3] != like.array.shape:
         raise ValueError(f'an array of shape {array.shape} does not restore to {like.array.shape}')

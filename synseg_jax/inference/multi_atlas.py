@@ -6,16 +6,15 @@ symmetric demons (Vercauteren et al., 2007), which suits scans of one modality. 
 scan's.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, TypedDict
 
 import numpy as np
 import SimpleITK as sitk
 from jaxtyping import Float, Integer, UInt8
-from ml_collections import ConfigDict
 from scipy.ndimage import gaussian_filter
 
 from synseg_jax.errors import InputError, known
@@ -24,6 +23,8 @@ from synseg_jax.formats import label_maps, scan_file
 from synseg_jax.imaging import slices, volume
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference.model_folder import Run
+from synseg_jax.specification.parse import replaced
+from synseg_jax.specification.stage import Stage
 
 LISTED = 'atlases.json'  # the labelled scans of a stage
 
@@ -144,12 +145,16 @@ class Atlases:
         self.cases, self.values = content['cases'], content['labels']
 
     @property
-    def config(self) -> ConfigDict:
+    def config(self) -> Stage:
         return self.run.config
 
     def segments(self, domain: str) -> bool:
         """Whether it segments scans of a domain."""
         return domain == 'b'
+
+    def with_fields(self, fields: Mapping[str, object]) -> 'Atlases':
+        """The same atlases, applied as other values of these fields say."""
+        return Atlases(replace(self.run, config=replaced(self.run.config, fields)))
 
     def uncut(self) -> 'Atlases':
         return self

@@ -9,11 +9,9 @@ from rich.progress import track
 
 from synseg_jax.errors import InputError, known, warn
 from synseg_jax.files import write_csv, write_json
-from synseg_jax.files.batch import Batch, reading
+from synseg_jax.files.scan_errors import ScanErrors, reading_scan
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import volume
-from synseg_jax.imaging.network_grid import RESAMPLE
-from synseg_jax.imaging.sliding_window import WINDOWS
 from synseg_jax.inference import model_folder, postprocess, trained_model
 from synseg_jax.inference.scan_outputs import OUTPUTS, Segmented
 
@@ -50,36 +48,29 @@ def predict(
     _check(trained, domain)
     for name in extras:
         OUTPUTS[known('output', name, OUTPUTS)].check(files)
-    written, batch = {}, Batch(len(files))
+    written, errors = {}, ScanErrors(len(files))
     tables: dict[str, list[dict]] = {name: [] for name in extras}
     for case, file in track(files.items(), 'segmenting', disable=len(files) < 2):
-        with batch.scan(file):
-            with reading(file):
+        with errors.collect(file):
+            with reading_scan(file):
                 scan = read(file)
             one = Segmented(case, file, scan, _labels(trained, scan, domain), trained, domain, write)
             output.mkdir(parents=True, exist_ok=True)  # only now: scans that are all refused leave nothing behind
             write(output / f'{case}.nii.gz', one.labels, one.scan, intent='label')
             written[case] = output / f'{case}.nii.gz'
             for name in extras:
-                with batch.scan(file, still=f'segmented, but no {name}'):
+                with errors.collect(file, state=f'segmented, but no {name}'):
                     tables[name] += OUTPUTS[name].write(one, output) or []
     for name in (name for name in extras if tables[name]):
         write_csv(output / f'{name}.csv', tables[name])
     if written:
         describe(output, trained.run, domain, len(written))
-    batch.finish('segmented')
+    errors.finish('segmented')
     return written
 
 
 def _check(trained, domain) -> None:
     """InputError for what would be wrong with every scan."""
-    config = trained.config.predict
-    if config.components not in ('', 'largest'):
-        raise InputError(f"predict.components {config.components!r}: give '' or 'largest'")
-    if config.flips not in trained_model.FLIPS:
-        raise InputError(f"predict.flips {config.flips!r}: give '' or 'lr'")
-    known('predict.window', config.window, WINDOWS)
-    known('predict.resample', config.resample, RESAMPLE)
     if not trained.segments(domain):
         raise InputError(f'{trained.run.folder.name} segments no scans of domain {domain}; choose another --domain')
 

@@ -7,6 +7,7 @@ from jaxtyping import Float, PyTree
 
 from synseg_jax.errors import InputError
 from synseg_jax.imaging.sliding_window import tiled
+from synseg_jax.objective import names
 from synseg_jax.training.system import System
 
 
@@ -24,11 +25,11 @@ class Networks:
         name = self.system.segmentor(domain)
         if name is None:
             raise InputError(f'method {self.system.method.name} trains no segmentor; choose another --system')
-        return self._map(self.system.votes[name[-1]], stack)
+        return self._map(self.system.votes[names.domain(name)], stack)
 
     def translate(self, stack: Float[np.ndarray, 'n *space c'], source: str) -> Float[np.ndarray, 'n *space c']:
         """Slices or volumes of domain `source` as the other domain would show them."""
-        name = {'a': 'g_ab', 'b': 'g_ba'}[source]
+        name = names.generator(source)
         if name not in self.system.networks:
             raise InputError(f'method {self.system.method.name} trains no {name}; choose another --system')
         return self._map(self.system.translations[name], stack)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Integer
 
 from synseg_jax.dicom import rtstruct_writer, series
 from synseg_jax.errors import InputError
-from synseg_jax.files.batch import reading
+from synseg_jax.files.scan_errors import reading_scan
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import slices, volume
 from synseg_jax.imaging.volume import Volume
@@ -82,7 +82,7 @@ def dicom_seg(one: Segmented, output: Path) -> None:
     from synseg_jax.dicom import dicom_seg  # needs an optional package
 
     _require_series(one.file, 'dicom_seg')
-    with reading(one.file):
+    with reading_scan(one.file):
         files = series.files(one.file)
     path, labels = output / 'dicom_seg' / f'{one.case}.dcm', replace(one.scan, array=one.labels)
     dicom_seg.write(path, labels, files, one.classes, one.trained.run.folder.resolve().name)
@@ -91,7 +91,7 @@ def dicom_seg(one: Segmented, output: Path) -> None:
 def rtstruct(one: Segmented, output: Path) -> None:
     """`rtstruct/CASE.dcm`: the contours of each class as an RT Structure Set, in the study of the series."""
     _require_series(one.file, 'rtstruct')
-    with reading(one.file):
+    with reading_scan(one.file):
         frames = series.slices(one.file)
     path, labels = output / 'rtstruct' / f'{one.case}.dcm', replace(one.scan, array=one.labels)
     rtstruct_writer.write(path, labels, frames, one.classes, one.trained.run.folder.resolve().name)
@@ -107,7 +107,7 @@ def check_dicom_seg(files: Mapping[str, Path]) -> None:
 
 
 def _is_dicom(file) -> bool:
-    return scan_file.kind(file) in ('/', '.dcm')
+    return scan_file.suffix(file) in ('/', '.dcm')
 
 
 def _require_series(file, flag) -> None:

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Bool
 from rich.progress import track
 
-from synseg_jax.datasets import class_names, given, nnunet_writer
+from synseg_jax.datasets import class_names, input_scans, nnunet_writer
 from synseg_jax.datasets.cases import Dataset
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import atomic_folder
-from synseg_jax.files.batch import Batch, reading
+from synseg_jax.files.scan_errors import ScanErrors, reading_scan
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import intensity, modality
 from synseg_jax.imaging.volume import Volume
@@ -23,12 +23,12 @@ GENERATORS = {'a': 'g_ab', 'b': 'g_ba'}
 
 def labelled_set(trained, flag, folder, labels, domain) -> Dataset:
     """The labelled scans of a domain in the folder that a flag names; `labels` are their classes as text."""
-    channel, values = trained.run.channels[domain], class_names.parsed(labels) if labels else None
+    channel, values = trained.run.channels[domain], class_names.parse(labels) if labels else None
     found = nnunet_writer.labelled(folder, trained.run.classes, channel, values)
-    other = modality.differ(modality.named(found.channel), modality.named(channel))
+    other = modality.differ(modality.of_channel(found.channel), modality.of_channel(channel))
     if other or intensity.is_ct(found.channel) != intensity.is_ct(channel):
         raise InputError(f'--{flag}={folder}: its channel is {found.channel}, not {channel}; see --domain')
-    given.warn_of_headers((case.image for case in found.cases), channel)
+    input_scans.warn_of_headers((case.image for case in found.cases), channel)
     return found
 
 
@@ -50,23 +50,23 @@ def synthesize(
     if real:
         check_real(real, source, channel)
     cases, added = source.cases, real.cases if real else ()
-    batch = Batch(len(cases) + len(added))
+    errors = ScanErrors(len(cases) + len(added))
     with nnunet_writer.writing(output, channel, classes, write) as raw:
         for case in track(cases, 'synthesizing', disable=len(cases) < 2):
-            with batch.scan(case.image):
-                with reading(case.image):
+            with errors.collect(case.image):
+                with reading_scan(case.image):
                     scan, labels = nnunet_writer.read(source, case, classes)
                 raw.add(case.id, trained.synthesize(scan, domain, labels > 0), labels, scan)
         for case in added:
-            with batch.scan(case.image):
-                with reading(case.image):
+            with errors.collect(case.image):
+                with reading_scan(case.image):
                     scan, labels = nnunet_writer.read(real, case, classes)
                 raw.add_real(case, scan, labels)
         told = f' and real ones of {real.folder.name}' if real else ''
         if not raw.kinds:
-            batch.finish('written')
+            errors.finish('written')
         raw.describe(f'synthetic {channel} scans made of {source.folder.name}{told}')
-    batch.finish('written')
+    errors.finish('written')
     return len(raw.kinds)
 
 
@@ -87,18 +87,18 @@ def translate(
     if trained.config.masked and labels is None:
         raise InputError('masked generators see labels beside the image; give scans that have some')
     nnunet_writer.check_free(output)
-    written, batch = 0, Batch(len(files))
+    written, errors = 0, ScanErrors(len(files))
     with atomic_folder(output.absolute()) as folder:
         for case, file in track(files.items(), 'synthesizing', disable=len(files) < 2):
-            with batch.scan(file):
-                with reading(file):
+            with errors.collect(file):
+                with reading_scan(file):
                     scan, mask = _with_mask(case, file, labels, trained.run.classes)
                 fake = trained.synthesize(scan, domain, mask)
                 write(folder / f'{case}.nii.gz', fake, scan)
                 written += 1
         if not written:
-            batch.finish('written')
-    batch.finish('written')
+            errors.finish('written')
+    errors.finish('written')
     return written
 
 

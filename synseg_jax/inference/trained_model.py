@@ -1,22 +1,23 @@
 """Trained networks on whole scans: labels on a scan's own grid, and synthetic scans in the other modality."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
-from ml_collections import ConfigDict
 
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError, known
 from synseg_jax.imaging import intensity, slices
-from synseg_jax.imaging.network_grid import Frame
+from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.sliding_window import WINDOWS, about_middle
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference.model_folder import CHECKPOINTS, Run
 from synseg_jax.inference.run_networks import Networks
+from synseg_jax.specification.parse import replaced
+from synseg_jax.specification.stage import Stage
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.system import trained_params
 
@@ -44,11 +45,12 @@ class Segmenter(Protocol):
     """A stage that segments whole scans: trained networks, or atlases."""
 
     run: Run
-    config: ConfigDict
+    config: Stage
     arrays: Collection[str]  # of a batch, that it learnt from
     translates: bool  # whether it makes scans of domain b out of those of a
 
     def segments(self, domain: str) -> bool: ...
+    def with_fields(self, fields: Mapping[str, object]) -> 'Segmenter': ...
     def uncut(self) -> 'Segmenter': ...
     def segment(self, scan: Volume, domain: str) -> np.ndarray: ...
     def probability(self, scan: Volume, domain: str, label: int) -> np.ndarray: ...
@@ -57,13 +59,14 @@ class Segmenter(Protocol):
 class Trained:
     """A trained stage, applied to scans."""
 
-    def __init__(self, run: Run, params=None):
-        """The best checkpoint of the stage, unless `params` are given."""
+    def __init__(self, run: Run, params=None, step: int | None = None):
+        """The best checkpoint of the stage, unless `params` are given, those of `step`."""
         self.run, self.config, system = run, run.config, run.system
-        self.step: int | None = None  # of the checkpoint
+        self.step = step  # of the checkpoint
         if params is None:
             like = system.abstract_state(parallel.own_device())
-            best = Checkpoints(run.folder / CHECKPOINTS, alone=True).best(like)
+            with self._checkpoints() as checkpoints:
+                best = checkpoints.best(like)
             params, self.step = _with_finite_weights(trained_params(best), run), int(best.step)
         self.networks = Networks(system, params, self.config.predict.batch)
         self._seen: tuple = ((), None, None)  # what was asked for last, the frame and the votes there
@@ -84,7 +87,8 @@ class Trained:
 
     def kept(self) -> list[int]:
         """The steps of the checkpoints that were kept."""
-        return Checkpoints(self.run.folder / CHECKPOINTS, alone=True).steps()
+        with self._checkpoints() as checkpoints:
+            return checkpoints.steps()
 
     def validated(self) -> list[int]:
         """The steps after which checkpoints were validated, kept or not; not those where training was interrupted."""
@@ -94,14 +98,22 @@ class Trained:
     def load(self, step: int) -> None:
         """Takes the weights of a checkpoint in place of those in use."""
         like = self.networks.system.abstract_state(parallel.own_device())
-        state = Checkpoints(self.run.folder / CHECKPOINTS, alone=True).at(step, like)
+        with self._checkpoints() as checkpoints:
+            state = checkpoints.at(step, like)
         self.networks.params, self._seen = _with_finite_weights(trained_params(state), self.run), ((), None, None)
+
+    def with_fields(self, fields: Mapping[str, object]) -> 'Trained':
+        """The same networks, applied as other values of these fields say; InputError for those that may not be."""
+        run = replace(self.run, config=replaced(self.config, fields))
+        return type(self)(run, self.networks.params, self.step)
+
+    def _checkpoints(self) -> Checkpoints:
+        """The stage's checkpoints, opened for reading."""
+        return Checkpoints(self.run.folder / CHECKPOINTS, alone=True)
 
     def uncut(self) -> 'Trained':
         """The same networks, for scans of the target that show no more than those of the source."""
-        config = self.config.copy_and_resolve_references()
-        config.data.target_center = 1.0
-        return Trained(replace(self.run, config=config), self.networks.params)
+        return self.with_fields({'data.target_center': 1.0})
 
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
         """Class indices on the scan's own grid and axes; the scan is of the modality of `domain`."""
@@ -135,7 +147,7 @@ class Trained:
         """What [0, 1] stands for in the synthetic scans of a domain."""
         return intensity.Normalisation(*self.run.typical[known('domain', domain, self.run.typical)])
 
-    def _votes(self, scan, domain) -> tuple[Frame, np.ndarray]:
+    def _votes(self, scan, domain) -> tuple[NetworkGrid, np.ndarray]:
         """A scan as it is seen, and the votes there; of one scan, labels and probabilities are asked for in turn."""
         predict, context = self.config.predict, self.config.context
         if predict.flips not in FLIPS:
@@ -163,5 +175,5 @@ class Trained:
         mirrored = np.flip(images, across if across else (0, -1))
         return np.flip(self.networks.votes(mirrored, domain), across)
 
-    def _frame(self, scan, domain) -> Frame:
+    def _frame(self, scan, domain) -> NetworkGrid:
         return self.run.frame(scan, domain, self.networks.system.size, self.config.data.spacing_mm)

@@ -1,4 +1,4 @@
-"""The kind of device whose forms of layers are computed."""
+"""The kind of device that layers are computed for."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ _assumed = ContextVar('assumed', default='')
 
 
 def kind() -> str:
-    """'cpu', 'gpu' or 'tpu': the one at hand, or the one that is assumed."""
+    """'cpu', 'gpu' or 'tpu': the default backend, or the one that is `assumed`."""
     return _assumed.get() or jax.default_backend()
 
 
 @contextmanager
 def assumed(name: str) -> Iterator[None]:
-    """Layers as on another kind of device: what is traced meanwhile, be it only for its shapes."""
+    """Trace layers in the form for another kind of device, for instance for their shapes, inside this context."""
     token = _assumed.set(name)
     try:
         yield

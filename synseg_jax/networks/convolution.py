@@ -1,4 +1,4 @@
-"""Convolution, in the form that the device at hand is fastest at: the same sums in another order."""
+"""Convolution in the form that is fastest on the device: the same sums in another order."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ def convolve(
 
 
 def _form(kind, rank, stride, shape) -> Callable:
-    """How a device convolves: by its library, unless that is slow."""
+    """The fastest form for a kind of device: its library, unless that is slow."""
     width, given, made = shape[0], *shape[-2:]
     if width == stride == 1:
         return by_product
@@ -46,8 +46,9 @@ def by_library(x, kernel, stride, pads):
 
 
 def by_product(x, kernel, stride, pads):
-    """A pixel's channels times a matrix: of sixteen images of 256x256 with 64 channels to 5, with gradients, .21 ms on
-    an H200, by XLA's convolution; this, .10.
+    """1-wide convolution as a matrix product over the channels.
+
+    64 channels to 5, sixteen images of 256x256, with gradients: .21 ms on an H200 by XLA's convolution, .10 this way.
     """
     return jnp.dot(jnp.pad(x, [(0, 0), *pads, (0, 0)]), kernel.reshape(kernel.shape[-2:]))
 
@@ -67,10 +68,10 @@ def by_depth(x, kernel, stride, pads):
 
 
 def by_tap(x, kernel, stride, pads):
-    """To few channels on CPU: a pixel's channels are reduced to what they give at each tap, summed over the taps.
+    """To few channels on a CPU: a matrix product over the channels for each tap, then the sum of the shifted taps.
 
-    XLA gathers all channels of a pixel's neighbours before it reduces them: of a 7-wide kernel from 32 channels to 1,
-    128x128, 58 ms forward and 76 with gradients; this, 1 and 6.
+    XLA gathers all channels of all taps first (im2col): a 7-wide kernel from 32 channels to 1, 128x128, takes 58 ms
+    forward and 76 with gradients; this way 1 and 6.
     """
     form = _by_tap if kernel.shape[-1] <= 2 else _by_tap_forward
     return form(jnp.pad(x, [(0, 0), *pads, (0, 0)]), kernel)
@@ -96,10 +97,10 @@ _by_tap_forward.defvjp(
 
 
 def by_column(x, kernel, stride, pads):
-    """To few channels on a GPU: every column of the kernel gives outputs of its own, which are summed where they meet.
+    """To few channels on a GPU: each column of the kernel is an output channel, which are shifted and summed.
 
-    The matrix units work on eight or more outputs at a time, and with one they idle: of a 7-wide kernel from 64
-    channels to 1, sixteen images of 256x256, bfloat16, with gradients, 1.90 ms on an H200; this, .33.
+    The matrix units take output channels by eights and are nearly idle with one: a 7-wide kernel from 64 channels to 1,
+    sixteen images of 256x256, bfloat16, with gradients: 1.90 ms on an H200 by XLA's convolution, .33 this way.
     """
     *rows, columns, given, few = kernel.shape
     x = _along_columns(x, pads)
@@ -111,10 +112,10 @@ def by_column(x, kernel, stride, pads):
 
 
 def of_columns(x, kernel, stride, pads):
-    """From few channels on a GPU: the pixels under the kernel's columns become channels.
+    """1-D im2col along the last axis, for convolutions with few input channels on a GPU.
 
-    As `by_column`: from 1 channel to 64, 1.39 ms; this, .28.  Of a 3-wide kernel .40 and .20 ms; from a volume of
-    86x112x112 to 32 channels .63 and .32.
+    Timed as in `by_column`, from 1 channel to 64: 1.39 ms by XLA's convolution, .28 this way; with a 3-wide kernel .40
+    and .20; a volume of 86x112x112 to 32 channels .63 and .32.
     """
     *rows, columns, few, made = kernel.shape
     x = _along_columns(x, pads)
@@ -125,12 +126,12 @@ def of_columns(x, kernel, stride, pads):
 
 
 def _along_columns(x, pads):
-    """`x` with the padding of its last spatial axis."""
+    """`x` padded along its last spatial axis."""
     return jnp.pad(x, [*[(0, 0)] * (x.ndim - 2), pads[-1], (0, 0)])
 
 
 def _by_eights(x, axis):
-    """`x` with zeros after its end along an axis, to a multiple of `FEW`."""
+    """`x` padded with zeros at the end of an axis to a multiple of `FEW`."""
     ends = [(0, 0)] * x.ndim
     ends[axis] = (0, -x.shape[axis] % FEW)
     return jnp.pad(x, ends)

@@ -29,27 +29,27 @@ def reflect(x: Float[Array, 'b *space c'], width: int) -> Float[Array, 'b *padde
 
 
 def reflect_by_axis(x, width):
-    """Each axis in turn, its ends joined to it."""
+    """Pad one axis after the other."""
     return jnp.pad(x, [(0, 0), *[(width, width)] * (x.ndim - 2), (0, 0)], mode='reflect')
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def reflect_by_index(x, width):
-    """Each sample looked up, which a GPU does while it computes `x`: joining, it writes all of it once for every axis.
+    """Pad by one gather, which a GPU fuses with what computes `x`; by axis it writes all of `x` once per axis.
 
-    Of sixteen images of 64x64 with 256 channels, bfloat16, on an H200 163 microseconds by axis, 23 by index.
+    Sixteen images of 64x64 with 256 channels, bfloat16, on an H200: 163 microseconds by axis, 23 by index.
     """
     axes = [np.pad(np.arange(size), width, mode='reflect') for size in x.shape[1:-1]]
-    places = np.ravel_multi_index(np.ix_(*axes), x.shape[1:-1]).astype(np.int32)
-    taken = jnp.take(x.reshape(x.shape[0], -1, x.shape[-1]), places.ravel(), axis=1, mode='clip')
-    return taken.reshape(x.shape[0], *places.shape, x.shape[-1])
+    indices = np.ravel_multi_index(np.ix_(*axes), x.shape[1:-1]).astype(np.int32)
+    taken = jnp.take(x.reshape(x.shape[0], -1, x.shape[-1]), indices.ravel(), axis=1, mode='clip')
+    return taken.reshape(x.shape[0], *indices.shape, x.shape[-1])
 
 
 def _unreflect(width, shape, slope):
     return jax.linear_transpose(lambda x: reflect_by_axis(x, width), jnp.empty(shape.shape[:-1], slope.dtype))(slope)
 
 
-# Kept for the gradient is the shape of `x` alone, as that of an array without samples.
+# The gradient needs the shape of `x` alone: an empty array carries it.
 reflect_by_index.defvjp(lambda x, width: (reflect_by_index(x, width), jnp.empty((*x.shape, 0))), _unreflect)
 
 
@@ -61,25 +61,25 @@ def nearest(x: Shaped[Array, 'b *space c']) -> Shaped[Array, 'b *space2 c']:
 
 
 def halve(x: Shaped[Array, 'b *space c']) -> Shaped[Array, 'b *space2 c']:
-    """The largest of each 2-wide block of `x`; every spatial axis is even."""
+    """2-wide max pooling of `x`; every spatial axis is even."""
     pairs = [part for size in x.shape[1:-1] for part in (size // 2, 2)]
     return x.reshape(x.shape[0], *pairs, x.shape[-1]).max(range(2, 2 * x.ndim - 3, 2))
 
 
 def extended(x: Shaped[Array, 'b *space c'], unit: int) -> Shaped[Array, 'b *space2 c']:
-    """`x` with every spatial axis a multiple of `unit` long, its border samples repeated at both ends."""
+    """`x` padded at both ends by its border samples so that every spatial axis is a multiple of `unit`."""
     missing = [-length % unit for length in x.shape[1:-1]]
     return jnp.pad(x, [(0, 0), *((more // 2, more - more // 2) for more in missing), (0, 0)], mode='edge')
 
 
 def central(x: Shaped[Array, 'b *space c'], size: tuple[int, ...]) -> Shaped[Array, 'b *size c']:
-    """The part of `x` that `extended` made larger: its middle, `size` samples long."""
+    """The central `size` samples of `x`: undoes `extended`."""
     first = [(length - wanted) // 2 for length, wanted in zip(x.shape[1:-1], size, strict=True)]
     return x[:, *(slice(start, start + wanted) for start, wanted in zip(first, size, strict=True))]
 
 
 def dropout(x: Float[Array, 'b *space c'], keys: Key[Array, 'b'], share: float) -> Float[Array, 'b *space c']:
-    """`x` with a random `share` of its values set to 0 and the others divided by 1 - share, each row on its own key."""
+    """Dropout: a random `share` of the values is 0, the others are divided by 1 - share; each row has its own key."""
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - share, x.shape[1:]))(keys)
     return jnp.where(kept, x / (1 - share), 0)
 
@@ -110,8 +110,8 @@ class Conv(nn.Module):
 class Upsample(nn.Module):
     """Twice the size: a 3-wide transposed convolution (stride 2, padding 1, output padding 1), or a resize-convolution.
 
-    The transposed one is computed as a 2-wide convolution to one channel group per output phase, then interleaved:
-    the same numbers, without the slow gradient of a dilated convolution.  `resize` repeats every sample, then
+    The transposed one is a 2-wide convolution to one group of channels per output phase, then interleaved (pixel
+    shuffle): the same numbers, without the slow gradient of a dilated convolution.  `resize` repeats every sample, then
     convolves with the same 3-wide kernel: no checkerboard.
     """
 

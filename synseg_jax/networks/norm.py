@@ -1,4 +1,4 @@
-"""Instance norm, with a gradient of its own, for which its input and two numbers of every channel are kept."""
+"""Instance norm with a custom gradient, which keeps its input and the mean and scale of every channel."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from synseg_jax.networks import backend
 
-NEAR = 31  # neighbours at most that are summed first: of 32 XLA makes another kind of sum
+NEAR = 31  # most neighbours that are summed first: from 32 on XLA uses another kind of reduction
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -24,7 +24,7 @@ def _forward(x, epsilon):
     if wide.dtype == x.dtype:
         mean = wide.sum(axes) / count
         variance = jnp.square(wide - jnp.expand_dims(mean, axes)).sum(axes) / count
-    else:  # beside a narrow x the sums have digits to spare, so that one pass over it is enough
+    else:  # sums are more precise than a narrow x, so that one pass over it is enough
         mean, square = (total / count for total in _sums(wide, jnp.square(wide)))
         variance = jnp.maximum(square - jnp.square(mean), 0)
     mean, scale = jnp.expand_dims(mean, axes), jnp.expand_dims(lax.rsqrt(variance + epsilon), axes)
@@ -45,11 +45,11 @@ instance_norm.defvjp(_forward, _backward)
 
 
 def _sums(*values):
-    """Every value summed over space, all in one pass: neighbours first, then what they make.
+    """Sums of every value over space, all in one pass and in two stages: neighbours first, then their sums.
 
-    Summing all at once, few of a GPU's cores have a sum to make.  There the neighbours are so few that one thread adds
-    them up: with whole rows, as on CPU, three residual blocks of sixteen images of 64x64 with 256 channels, bfloat16,
-    took 3.14 ms with gradients on an H200, this way 2.89.
+    In one stage few of a GPU's cores would have work.  There a stage takes so few neighbours that one thread adds them:
+    with whole rows, as on a CPU, three residual blocks of sixteen images of 64x64 with 256 channels, bfloat16, took
+    3.14 ms with gradients on an H200, this way 2.89.
     """
     row, count = values[0].shape[-2], _space(values[0])[1]
     near = row if backend.kind() == 'cpu' else max(n for n in range(1, NEAR + 1) if count % n == 0)
@@ -58,12 +58,12 @@ def _sums(*values):
     zeros = tuple(jnp.zeros((), value.dtype) for value in values)
     for axis in (2, 1):
         values = lax.reduce(values, zeros, lambda one, two: tuple(map(jnp.add, one, two)), (axis,))
-        values = lax.optimization_barrier(values)  # or XLA makes one sum of the two
+        values = lax.optimization_barrier(values)  # or XLA merges the two stages
     return values
 
 
 def _space(x):
-    """The axes over which is summed, and how many samples they hold."""
+    """The spatial axes, and the number of samples in them."""
     return tuple(range(1, x.ndim - 1)), x.size // (x.shape[0] * x.shape[-1])
 
 

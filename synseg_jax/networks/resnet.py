@@ -28,7 +28,7 @@ class ResNet(nn.Module):
 
     `channels` outputs, 0: the last features alone; `width` features at full resolution, 4 `width` in the blocks;
     `tanh` ends a generator and the published segmentor.  Every spatial axis is a multiple of 4 and at least 8 long.
-    `remat` computes the blocks anew for the gradient rather than keep what is inside them.
+    `remat` recomputes the blocks for the gradient (rematerialisation) instead of keeping their activations.
     """
 
     channels: int
@@ -39,6 +39,12 @@ class ResNet(nn.Module):
     remat: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
+
+    @property
+    def encoder(self) -> tuple[str, ...]:
+        """Layers at growing depth: both stride-2 convolutions, the first and the middle residual block."""
+        blocks = (f'block{i}' for i in (0, self.blocks // 2)) if self.blocks else ()
+        return tuple(dict.fromkeys(('down1', 'down2', *blocks)))
 
     @nn.compact
     def __call__(self, x: Shaped[Array, 'b *space c'], keys=None) -> Shaped[Array, 'b *space k']:

@@ -55,15 +55,15 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """`levels` times a block and a step down, a block at the bottom, then back up with the blocks' outputs beside.
+    """`levels` times a block and a step down, a block at the bottom, then up again with skip connections.
 
     `channels` outputs of any range, or in [-1, 1] by `tanh`; 0: the features of the last block alone.  `width`
     features at full resolution, doubled by every step down: a max pool or, `strided`, a 3-wide convolution of stride 2.
     Up: nearest neighbour, `up_width`-wide convolution, zero padded as Keras's 'same', ReLU.  Before the 1-wide head
     comes a 3-wide convolution to `extra` features with ReLU (0: none).  Axes that are no multiple of 2^levels are
-    continued at both ends by their border and cut back in the end.  Of the outputs of the two deepest blocks a share
-    `dropout` is dropped, if there are `keys`, one per row.  `remat` computes the blocks anew for the gradient rather
-    than keep what is inside them.
+    padded at both ends by their border and cropped in the end.  Of the outputs of the two deepest blocks a share
+    `dropout` is dropped, if there are `keys`, one per row.  `remat` recomputes the blocks for the
+    gradient (rematerialisation) instead of keeping their activations.
     """
 
     channels: int
@@ -79,6 +79,11 @@ class UNet(nn.Module):
     remat: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
+
+    @property
+    def encoder(self) -> tuple[str, ...]:
+        """Layers at growing depth: the blocks on the way down."""
+        return tuple(f'down{level}' for level in range(self.levels + 1))
 
     @nn.compact
     def __call__(
@@ -135,7 +140,7 @@ class ResUNet(UNet):
 
 
 class Shared(nn.Module):
-    """The layer that twins share: a 3-wide convolution to as many features, with ReLU."""
+    """The layer that two segmentors share: a 3-wide convolution to as many features, with ReLU."""
 
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
@@ -147,7 +152,7 @@ class Shared(nn.Module):
 
 
 class Head(nn.Module):
-    """Logits out of features, pixel by pixel."""
+    """Logits from features: a 1-wide convolution."""
 
     channels: int
     dtype: Dtype = jnp.float32

@@ -13,7 +13,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Integer
 
-from synseg_jax.errors import InputError
+from synseg_jax.errors import InputError, known
+from synseg_jax.specification.stage import Losses
 
 Scalar = Float[Array, '']
 Total = Callable[[Array], Array]
@@ -94,6 +95,17 @@ def _smooth(x, axis):
     return jnp.moveaxis(mean, -1, axis)
 
 
+def patch_nce(
+    queries: Float[Array, 'b p c'], keys: Float[Array, 'b p c'], total: Total = whole, temperature: float = 0.07
+) -> Scalar:
+    """mean over patches p of -log softmax_q(query_p . key_q / temperature)[p] (Park et al., 2020).
+
+    Queries and keys are unit vectors.  The other patches q are those of the same image.
+    """
+    similarity = jnp.einsum('bpc,bqc->bpq', _wide(queries), _wide(keys)) / temperature
+    return _mean(jax.nn.logsumexp(similarity, -1) - jnp.diagonal(similarity, axis1=1, axis2=2), total)
+
+
 def cross_entropy(
     logits: Float[Array, '*bs k'],
     labels: Integer[Array, '*bs'],
@@ -101,14 +113,19 @@ def cross_entropy(
     by_weight: bool = False,
     total: Total = whole,
 ) -> Scalar:
-    """sum w[label] * -log softmax(logits)[label] / number of pixels, or / sum w[label] if `by_weight`.
+    """sum w[label] * -log softmax(logits)[label] / number of labelled pixels, or / sum w[label] if `by_weight`."""
+    return _over_pixels(_surprise(logits, labels), labels, class_weights, by_weight, total)
 
-    Pixels with a negative label are unlabelled: they count in neither sum.  0 if no pixel is labelled.
-    """
+
+def _surprise(logits, labels):
+    """-log softmax(logits)[label] of every pixel, of unlabelled ones that of label 0."""
+    return optax.softmax_cross_entropy_with_integer_labels(_wide(logits), jnp.where(labels >= 0, labels, 0))
+
+
+def _over_pixels(values, labels, class_weights, by_weight, total):
+    """sum w[label] * values / number of labelled pixels, or / sum w[label] if `by_weight`; 0 if none is labelled."""
     labelled = labels >= 0
-    labels = jnp.where(labelled, labels, 0)
-    values = optax.softmax_cross_entropy_with_integer_labels(_wide(logits), labels)
-    weights = class_weights.astype(values.dtype)[labels] * labelled
+    weights = class_weights.astype(values.dtype)[jnp.where(labelled, labels, 0)] * labelled
     count = weights.sum() if by_weight else labelled.sum(dtype=values.dtype)
     return total((weights * values).sum()) / jnp.maximum(total(count), 1e-7)
 
@@ -125,22 +142,69 @@ def binary_cross_entropy(
     by_weight: bool = False,
     total: Total = whole,
 ) -> Scalar:
-    """`cross_entropy` of two classes with one logit a pixel: sigmoid(logits) is the probability of label 1."""
+    """`cross_entropy` of two classes with one logit per pixel: sigmoid(logits) is the probability of label 1."""
     return cross_entropy(two_classes(logits), labels, class_weights, by_weight, total)
 
 
-def soft_dice(logits: Float[Array, 'b *s k'], labels: Integer[Array, 'b *s'], total: Total = whole) -> Scalar:
-    """1 - mean over the classes 1.. of (2 sum p g + 2e) / (sum p^2 + sum g^2 + e), sums over batch and pixels, e 1e-7.
+def soft_dice(
+    logits: Float[Array, 'b *s k'],
+    labels: Integer[Array, 'b *s'],
+    class_weights: Float[Array, 'k'],
+    by_weight: bool = False,
+    total: Total = whole,
+) -> Scalar:
+    """mean over the classes 1.. of w (1 - dice), or the mean weighted by w if `by_weight`; class 0 is left out.
 
-    p = softmax(logits), g the one-hot labels; class 0, the background, is left out.  Published in SynSeg-Net's code.
+    dice = (2 sum p g + 2e) / (sum p^2 + sum g^2 + e), sums over batch and labelled pixels, p = softmax(logits), g the
+    one-hot labels, e 1e-7: the form of the published code of SynSeg-Net (Huo et al., 2019).
     """
-    p = jax.nn.softmax(_wide(logits), axis=-1)[..., 1:]
+    p = jax.nn.softmax(_wide(logits), axis=-1)[..., 1:] * (labels >= 0)[..., None]
     g = jax.nn.one_hot(labels, logits.shape[-1], dtype=p.dtype)[..., 1:]
     axes = tuple(range(p.ndim - 1))
     overlap, sizes = total((p * g).sum(axes)), total((p * p).sum(axes) + g.sum(axes))
-    return 1 - (2 * (overlap + 1e-7) / (sizes + 1e-7)).mean()
+    weights = class_weights.astype(p.dtype)[1:]
+    count = weights.sum() if by_weight else weights.size
+    return weights.sum() / count - (weights * (2 * (overlap + 1e-7) / (sizes + 1e-7))).sum() / count
+
+
+def focal(
+    logits: Float[Array, '*bs k'],
+    labels: Integer[Array, '*bs'],
+    class_weights: Float[Array, 'k'],
+    by_weight: bool = False,
+    total: Total = whole,
+    gamma: float = 2.0,
+) -> Scalar:
+    """`cross_entropy` whose pixels also weigh (1 - p)^gamma, p the probability of their label (Lin et al., 2017)."""
+    values = _surprise(logits, labels)
+    return _over_pixels((-jnp.expm1(-values)) ** gamma * values, labels, class_weights, by_weight, total)
+
+
+def focal_dice(
+    logits: Float[Array, 'b *s k'],
+    labels: Integer[Array, 'b *s'],
+    class_weights: Float[Array, 'k'],
+    by_weight: bool = False,
+    total: Total = whole,
+) -> Scalar:
+    """`focal` with gamma 2 plus `soft_dice`."""
+    arguments = logits, labels, class_weights, by_weight, total
+    return focal(*arguments) + soft_dice(*arguments)
 
 
 ADVERSARIAL = {'lsgan': lsgan, 'log_likelihood': log_likelihood}
 CYCLE = {'l1': l1, 'l2': l2, 'ssim': ssim}
-SEGMENTATION = {'cross_entropy': cross_entropy, 'binary_cross_entropy': binary_cross_entropy, 'dice': soft_dice}
+# All of one signature.  Pixels with a negative label are unlabelled and count in no sum.
+SEGMENTATION = {
+    'cross_entropy': cross_entropy,
+    'binary_cross_entropy': binary_cross_entropy,
+    'dice': soft_dice,
+    'focal_dice': focal_dice,
+}
+ONE_LOGIT = {'binary_cross_entropy'}  # of two classes, where the others take one logit per class
+
+
+def check(names: Losses) -> None:
+    """InputError for a loss that does not exist."""
+    for field, known_names in {'adversarial': ADVERSARIAL, 'cycle': CYCLE, 'segmentation': SEGMENTATION}.items():
+        known(f'config.loss.{field}', getattr(names, field), known_names)

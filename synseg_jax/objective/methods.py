@@ -1,60 +1,67 @@
-"""Every method as a table: which player pays how much for which term."""
+"""Every method as a table: the weight of each term in each player's loss."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from synseg_jax.errors import InputError, known
-
-OWNER = {'g': 'gen', 'd': 'dis', 's': 'seg'}  # by the first letter of a network's name
+from synseg_jax.objective import names
+from synseg_jax.objective.names import PLAYERS
 
 CYCLE_GAN = {'adv_a': 1.0, 'adv_b': 1.0, 'cyc_a': 10.0, 'cyc_b': 10.0}
 
 
-ORDERS = ('together', 'in turn')  # all players look at the same old networks, or each at what those before it made
+ORDERS = ('together', 'in turn')  # all players see the networks before the step, or as updated by earlier players
 
 
 @dataclass(frozen=True)
 class Method:
-    """A game: `pays[player][term]` is the weight with which the player descends the term.
+    """`pays[player][term]` is the weight of a term in the loss that a player minimises; a number or a Schedule.
 
-    The segmentors of `twins` share their penultimate layer: s_a and s_b make features, s_shared goes on with those of
+    With `twins` the segmentors share their penultimate layer: s_a and s_b make features, s_shared takes those of
     either, s_head_a and s_head_b end in logits.
     """
 
     name: str
     cite: str
-    pays: Mapping[str, Mapping[str, float]]
+    pays: Mapping[str, Mapping[str, float | tuple]]
     twins: bool = False
 
     def terms(self) -> tuple[str, ...]:
-        """Every term that somebody pays for, in a fixed order."""
-        return tuple(sorted({term for bill in self.pays.values() for term in bill}))
+        """Every term that some player minimises, sorted by name."""
+        return tuple(sorted({term for weights in self.pays.values() for term in weights}))
 
-    def pay(self, changes: Mapping[str, Mapping[str, float]]) -> 'Method':
-        """The same game at other weights; a term at weight 0 is no longer computed."""
+    def pay(self, changes: Mapping[str, Mapping[str, float | tuple | None]]) -> 'Method':
+        """The method at other weights: None keeps the method's own, and a term at weight 0 is not computed."""
         for player in changes:
-            known('player', player, OWNER.values())
-        bills = {player: {**self.pays.get(player, {}), **changes.get(player, {})} for player in OWNER.values()}
-        bills = {player: {t: w for t, w in bill.items() if w} for player, bill in bills.items()}
-        return replace(self, pays={player: bill for player, bill in bills.items() if bill})
+            known('player', player, PLAYERS)
+        given = {player: {t: w for t, w in own.items() if w is not None} for player, own in changes.items()}
+        pays = {player: {**self.pays.get(player, {}), **given.get(player, {})} for player in PLAYERS}
+        pays = {player: {t: w for t, w in weights.items() if w} for player, weights in pays.items()}
+        return replace(self, pays={player: weights for player, weights in pays.items() if weights})
 
     def networks(self, terms: Mapping) -> dict[str, tuple[str, ...]]:
-        """The networks that each player moves; a network that nobody's payments reach is an InputError."""
-        for term in self.terms():
-            known('term', term, terms)
-        runs = {term: self._parts(terms[term].networks) for term in self.terms()}
+        """The networks that each player trains; InputError for unknown terms, and for networks that none trains."""
+        for player, weights in self.pays.items():
+            for term in weights:
+                _check_term(player, term, terms)
+        uses = {term: self._parts(terms[term].networks) for term in self.terms()}
         owned = {player: set() for player in self.pays}
-        for name in sorted(set().union(*runs.values())):
-            owner = OWNER[name[0]]
-            if owner not in self.pays or not any(name in runs[term] for term in self.pays[owner]):
-                raise InputError(f'method {self.name}: nobody trains {name}; let {owner} pay for a term that runs it')
+        for name in sorted(set().union(*uses.values())):
+            owner = names.player(name)
+            if owner not in self.pays or not any(name in uses[term] for term in self.pays[owner]):
+                raise InputError(
+                    f'method {self.name}: network {name} is not trained; give player {owner} a weight for a term that '
+                    'uses it'
+                )
             owned[owner].add(name)
-        return {player: tuple(sorted(names)) for player, names in owned.items()}
+        return {player: tuple(sorted(own)) for player, own in owned.items()}
 
     def _parts(self, networks) -> set[str]:
-        """The networks and, of twins, what a segmentor goes on with."""
-        twins = [name for name in networks if self.twins and name[0] == 's']
-        return {*networks, *(f's_head_{name[-1]}' for name in twins), *('s_shared' for _ in twins[:1])}
+        """The networks and, where segmentors share a layer, the layers after them."""
+        segmentors = [name for name in networks if self.twins and names.player(name) == 'seg']
+        heads = {names.head(names.domain(name)) for name in segmentors}
+        return {*networks, *heads, *([names.SHARED] if segmentors else [])}
 
 
 METHODS = {
@@ -103,6 +110,16 @@ METHODS = {
             },
             twins=True,
         ),
+        Method(
+            'cut',
+            'Park et al., Contrastive learning for unpaired image-to-image translation, ECCV 2020; with the '
+            'segmentor of Huo et al., IEEE TMI 2019',
+            {
+                'gen': {'adv_b': 1.0, 'nce_a': 1.0, 'nce_b': 1.0, 'seg_fake_b': 1.0},
+                'dis': {'dis_b': 1.0},
+                'seg': {'seg_fake_b': 1.0},
+            },
+        ),
         Method('supervised', 'cross entropy on labelled images of one or both domains', {'seg': {'seg_a': 1.0}}),
     )
 }
@@ -111,3 +128,10 @@ METHODS = {
 def method(name: str) -> Method:
     """The method called `name`."""
     return METHODS[known('method', name, METHODS)]
+
+
+def _check_term(player, term, terms):
+    if term not in terms:
+        alike = difflib.get_close_matches(term, terms, 1)
+        remedy = f'is {alike[0]} meant?' if alike else f'known: {", ".join(sorted(terms))}'
+        raise InputError(f'config.pays.{player}.{term}: no such term; {remedy}')

@@ -1,1 +1,1 @@
-"""Random people, scanned as CT or MR: data with known truth."""
+"""Digital phantoms: random anatomies imaged as CT or MR, with exact labels."""

@@ -1,4 +1,4 @@
-"""Random continuous abdomens: signed distances in mm that any grid samples, with the tissue and class of each part.
+"""Random abdomens: signed distance functions in mm, with the tissue and class of every part.
 
 Points are RAS: x right, y anterior, z superior.
 """
@@ -15,13 +15,13 @@ from synseg_jax.phantom.shapes import Ellipsoid, Waves, blend, oval
 CLASSES = ('background', 'spleen', 'left kidney', 'right kidney', 'stomach', 'liver', 'body')
 BODY = CLASSES.index('body')
 EXTENT_MM = (-76.0, 98.0)  # from below the kidneys to the domes of the diaphragm
-INNER_MM = (145.0, 90.0)  # half axes of the muscle wall, from which every organ's place is counted
-FIRST = ('vertebra', 'aorta', 'vena cava', 'left psoas', 'right psoas', 'left back', 'right back')  # have their place
+INNER_MM = (145.0, 90.0)  # half axes of the muscle wall; organs are given in this frame
+FIXED = ('vertebra', 'aorta', 'vena cava', 'left psoas', 'right psoas', 'left back', 'right back')  # never displaced
 
 
 @dataclass(frozen=True)
 class Abdomen(Person):
-    """One person: outline, organs in the frame of INNER_MM, and what bends and fills them."""
+    """One person: outline, organs in the frame of INNER_MM, and random deformations and textures."""
 
     gap_mm: float
     gas_level_mm: float
@@ -34,18 +34,18 @@ class Abdomen(Person):
 
 
 def person(rng: np.random.Generator, swelling: tuple[float, float] = (0.02, 0.9)) -> Abdomen:
-    """A random person: slim to stout, spleen normal to enormous, longer by a share drawn from `swelling`."""
+    """A random person, slim to obese; `swelling` is the range of the relative enlargement of the spleen in length."""
     width = rng.uniform(140, 178)
     depth = width * rng.uniform(0.64, 0.73)
     fat = rng.uniform(5, 10) + (width - 140) * rng.uniform(0.15, 0.5)
-    swollen = rng.uniform(*swelling)  # the spleen pushes its neighbours
+    swollen = rng.uniform(*swelling)  # also displaces the neighbouring organs
 
     def organ(centre, radii, degrees=(0, 0, 0), move=5.0, size=0.07):
         angles = np.array(degrees) + rng.normal(0, 6, 3)
-        return Ellipsoid.turned(centre + rng.normal(0, move, 3), radii * np.exp(rng.normal(0, size, 3)), angles)
+        return Ellipsoid.rotated(centre + rng.normal(0, move, 3), radii * np.exp(rng.normal(0, size, 3)), angles)
 
     def column(centre, radii):
-        return Ellipsoid.turned((*centre, 0), (*radii, np.inf))
+        return Ellipsoid.rotated((*centre, 0), (*radii, np.inf))
 
     spleen = (1 + swollen) * np.array([27, 45, 46])
     organs = {
@@ -92,28 +92,28 @@ def person(rng: np.random.Generator, swelling: tuple[float, float] = (0.02, 0.9)
 
 
 def normal_spleen(rng: np.random.Generator) -> Abdomen:
-    """A random person with a spleen of about 100 to 320 mL, as healthy people have."""
+    """A random person with a spleen of normal size, about 100 to 320 mL."""
     return person(rng, (0.0, 0.35))
 
 
 @dataclass
-class Site:
-    """A person at given points: signed distances in mm and fields that several parts are painted from."""
+class Sample:
+    """A person sampled at points: signed distances in mm and random fields that several parts share."""
 
     anatomy: Abdomen
     points: Float[np.ndarray, '3 n']  # in the frame of INNER_MM
     skin: Float[np.ndarray, ' n']
-    wall: Float[np.ndarray, ' n']  # of muscle, around everything inside
-    dome: Float[np.ndarray, ' n']  # of the diaphragm; the lungs are beyond it
-    cavity: Float[np.ndarray, ' n']  # of the belly
+    wall: Float[np.ndarray, ' n']  # muscle wall
+    dome: Float[np.ndarray, ' n']  # diaphragm, positive in the thorax
+    cavity: Float[np.ndarray, ' n']  # peritoneal cavity
     organ: dict[str, np.ndarray]
-    tubes: Float[np.ndarray, ' n']  # from the middle of small vessels
+    tubes: Float[np.ndarray, ' n']  # distance from the centre lines of small vessels
     loops: Float[np.ndarray, ' n']
     filling: Float[np.ndarray, ' n']
-    taken: Float[np.ndarray, ' n']  # by what was placed so far
+    taken: Float[np.ndarray, ' n']  # union of the organs placed so far
 
     @classmethod
-    def of(cls, anatomy: Abdomen, points: Float[np.ndarray, '3 n']) -> 'Site':
+    def of(cls, anatomy: Abdomen, points: Float[np.ndarray, '3 n']) -> 'Sample':
         bend = 5 * anatomy.bend(points)
         skin = oval(points + 0.7 * bend, *anatomy.half_widths_mm)
         points = (points + bend + 1.3 * anatomy.ripple(points)) / anatomy.scale[:, None]
@@ -121,14 +121,14 @@ class Site:
         wall = oval(points, *INNER_MM)
         organ = {name: shape(points) for name, shape in anatomy.organs.items()}
         loops, filling = anatomy.gut(points)
-        tubes = np.hypot(*anatomy.vessels(points)) * 6  # zero-level surfaces of two fields cross in curves
+        tubes = np.hypot(*anatomy.vessels(points)) * 6  # the zero level sets of two fields intersect in curves
         dome = (z - 104 + 62 * (((x - 8) / 130) ** 2 + ((y - 6) / 80) ** 2) ** 2) * 0.7
         cavity = np.maximum(wall + 13, dome + 2)
-        taken = np.minimum.reduce([organ[name] for name in FIRST])
+        taken = np.minimum.reduce([organ[name] for name in FIXED])
         return cls(anatomy, points, skin, wall, dome, cavity, organ, tubes, loops, filling, taken)
 
     def place(self, shape: np.ndarray, gap_mm: float | None = None) -> np.ndarray:
-        """The part of `shape` that is inside the belly and keeps a gap, default the anatomy's, to what was placed."""
+        """`shape` clipped to the cavity and to a distance of `gap_mm` (default the anatomy's) from placed organs."""
         gap_mm = self.anatomy.gap_mm if gap_mm is None else gap_mm
         shape = np.maximum.reduce([shape, self.cavity + 1, gap_mm - self.taken])
         self.taken = np.minimum(self.taken, shape)
@@ -136,32 +136,32 @@ class Site:
 
 
 def layers(anatomy: Abdomen, points: Float[np.ndarray, '3 n']) -> Iterator[Layer]:
-    """Everything in the scanner, in the order of painting."""
+    """All layers: couch, then the body."""
     yield from couch(anatomy, points)
-    site = Site.of(anatomy, points)
-    for part in PAINTING:
-        yield from part(site)
+    sample = Sample.of(anatomy, points)
+    for part in PARTS:
+        yield from part(sample)
 
 
-def trunk(site: Site) -> Iterator[Layer]:
-    """Skin, fat, muscles, the belly's fat with its vessels, lungs and heart."""
-    yield 'skin', site.skin, BODY
-    yield 'fat', site.skin + 2.5, BODY
-    yield 'muscle', np.maximum(site.wall, site.skin + 4), BODY
-    yield 'mesentery', site.cavity, BODY
-    yield 'vein', np.maximum(site.tubes - 1.4, site.cavity + 4), BODY
-    yield 'lung', np.maximum(site.wall + 12, -site.dome), BODY
-    yield 'muscle', np.maximum(site.organ['heart'], site.wall + 14), BODY
+def trunk(sample: Sample) -> Iterator[Layer]:
+    """Skin, fat, muscles, mesentery with vessels, lungs and heart."""
+    yield 'skin', sample.skin, BODY
+    yield 'fat', sample.skin + 2.5, BODY
+    yield 'muscle', np.maximum(sample.wall, sample.skin + 4), BODY
+    yield 'mesentery', sample.cavity, BODY
+    yield 'vein', np.maximum(sample.tubes - 1.4, sample.cavity + 4), BODY
+    yield 'lung', np.maximum(sample.wall + 12, -sample.dome), BODY
+    yield 'muscle', np.maximum(sample.organ['heart'], sample.wall + 14), BODY
     for name in ('left back', 'right back', 'left psoas', 'right psoas'):
-        yield 'muscle', np.maximum(site.organ[name], site.wall + 3), BODY
+        yield 'muscle', np.maximum(sample.organ[name], sample.wall + 3), BODY
 
 
-def skeleton(site: Site) -> Iterator[Layer]:
-    """Ribs that fall towards the front, vertebrae with discs, arches and processes, and the canal."""
-    (x, y, z), organ = site.points, site.organ
-    along = np.abs((z + site.anatomy.disc_offset_mm) % 34 - 17)  # mm from a disc's middle plane
-    fall = 55 * np.arctan2(np.abs(x) / INNER_MM[0], -y / INNER_MM[1])  # along the arc from the back's middle
-    ribs = np.hypot(site.wall + 7, ((z + fall) % 28 - 14) * 0.85) - 5
+def skeleton(sample: Sample) -> Iterator[Layer]:
+    """Ribs that slope down to the front, vertebrae with discs, arches and processes, and the spinal canal."""
+    (x, y, z), organ = sample.points, sample.organ
+    along = np.abs((z + sample.anatomy.disc_offset_mm) % 34 - 17)  # mm from the mid-plane of a disc
+    slope_mm = 55 * np.arctan2(np.abs(x) / INNER_MM[0], -y / INNER_MM[1])  # along the arc from the spine
+    ribs = np.hypot(sample.wall + 7, ((z + slope_mm) % 28 - 14) * 0.85) - 5
     ribs = np.maximum.reduce([ribs, y - 45 - 0.6 * z, 28 - np.abs(x)])
     arch = np.minimum.reduce([organ['arch'], np.maximum(organ['transverse'], 11 - along), organ['spinous']])
     for bone, shell_mm in ((ribs, 2.0), (arch, 2.5), (organ['vertebra'], 2.0)):
@@ -171,57 +171,57 @@ def skeleton(site: Site) -> Iterator[Layer]:
     yield 'cerebrospinal fluid', organ['canal'], BODY
 
 
-def great_vessels(site: Site) -> Iterator[Layer]:
-    yield 'gut wall', site.organ['aorta'] - 1.5, BODY
-    yield 'artery', site.organ['aorta'], BODY
-    yield 'vein', site.organ['vena cava'], BODY
+def great_vessels(sample: Sample) -> Iterator[Layer]:
+    yield 'gut wall', sample.organ['aorta'] - 1.5, BODY
+    yield 'artery', sample.organ['aorta'], BODY
+    yield 'vein', sample.organ['vena cava'], BODY
 
 
-def kidneys(site: Site) -> Iterator[Layer]:
+def kidneys(sample: Sample) -> Iterator[Layer]:
     for side in ('left', 'right'):
-        whole, sinus = site.organ[f'{side} kidney'], site.organ[f'{side} sinus']
-        kidney = site.place(np.maximum(whole, -sinus))
+        whole, sinus = sample.organ[f'{side} kidney'], sample.organ[f'{side} sinus']
+        kidney = sample.place(np.maximum(whole, -sinus))
         yield 'cortex', kidney, CLASSES.index(f'{side} kidney')
-        yield 'medulla', np.maximum(kidney + 7, 0.35 - np.abs(site.filling)), None
+        yield 'medulla', np.maximum(kidney + 7, 0.35 - np.abs(sample.filling)), None
         yield 'pelvis', np.maximum(sinus + 5, whole + 3), None
 
 
-def spleen(site: Site) -> Iterator[Layer]:
-    yield 'spleen', site.place(site.organ['spleen']), CLASSES.index('spleen')
+def spleen(sample: Sample) -> Iterator[Layer]:
+    yield 'spleen', sample.place(sample.organ['spleen']), CLASSES.index('spleen')
 
 
-def liver(site: Site) -> Iterator[Layer]:
-    yield 'bile', site.place(site.organ['gallbladder'], 0.0), BODY
-    whole = site.place(blend(site.organ['right lobe'], site.organ['left lobe']), site.anatomy.gap_mm * 0.6)
+def liver(sample: Sample) -> Iterator[Layer]:
+    yield 'bile', sample.place(sample.organ['gallbladder'], 0.0), BODY
+    whole = sample.place(blend(sample.organ['right lobe'], sample.organ['left lobe']), sample.anatomy.gap_mm * 0.6)
     yield 'liver', whole, CLASSES.index('liver')
-    yield 'liver vessel', np.maximum(site.tubes - 2.0, whole + 6), None
+    yield 'liver vessel', np.maximum(sample.tubes - 2.0, whole + 6), None
 
 
-def stomach(site: Site) -> Iterator[Layer]:
-    wall = site.place(blend(site.organ['fundus'], site.organ['antrum']))
-    gas_level_mm = site.anatomy.gas_level_mm
+def stomach(sample: Sample) -> Iterator[Layer]:
+    wall = sample.place(blend(sample.organ['fundus'], sample.organ['antrum']))
+    gas_level_mm = sample.anatomy.gas_level_mm
     yield 'gut wall', wall, CLASSES.index('stomach')
     yield 'chyme' if gas_level_mm > 50 else 'fluid', wall + 4, None
-    yield 'gas', np.maximum(wall + 4, gas_level_mm - site.points[1]), None
+    yield 'gas', np.maximum(wall + 4, gas_level_mm - sample.points[1]), None
 
 
-def bowel(site: Site) -> Iterator[Layer]:
-    """What is left of the belly: pancreas, then loops of bowel."""
-    _, y, z = site.points
-    yield 'pancreas', site.place(site.organ['pancreas'] + 2 * site.filling), BODY
-    wall = site.place(np.maximum(-10 * site.loops - 1, z - 30))
+def bowel(sample: Sample) -> Iterator[Layer]:
+    """Pancreas, then loops of bowel in the remaining cavity."""
+    _, y, z = sample.points
+    yield 'pancreas', sample.place(sample.organ['pancreas'] + 2 * sample.filling), BODY
+    wall = sample.place(np.maximum(-10 * sample.loops - 1, z - 30))
     yield 'gut wall', wall, BODY
     yield 'chyme', wall + 3.5, None
-    yield 'fluid', np.maximum(wall + 3.5, 4 - 10 * site.filling), None
-    yield 'gas', np.maximum.reduce([wall + 3.5, 5 + 10 * site.filling, 12 - y]), None
+    yield 'fluid', np.maximum(wall + 3.5, 4 - 10 * sample.filling), None
+    yield 'gas', np.maximum.reduce([wall + 3.5, 5 + 10 * sample.filling, 12 - y]), None
 
 
-# Later parts are painted over earlier ones, and organs that are placed later give way.
-PAINTING = (trunk, skeleton, great_vessels, kidneys, spleen, liver, stomach, bowel)
+# Later parts cover earlier ones; organs placed later are clipped by earlier ones.
+PARTS = (trunk, skeleton, great_vessels, kidneys, spleen, liver, stomach, bowel)
 
 
-def livers(anatomy: Abdomen, points: Float[np.ndarray, '3 n']) -> Iterator[Layer]:
-    """The same, with every class but the liver in the background."""
+def liver_layers(anatomy: Abdomen, points: Float[np.ndarray, '3 n']) -> Iterator[Layer]:
+    """`layers` with only the liver labelled."""
     classes = {None: None, CLASSES.index('liver'): 1}
     for tissue, distance, label in layers(anatomy, points):
         yield tissue, distance, classes.get(label, 0)

@@ -1,4 +1,4 @@
-"""What the skull holds: cerebrospinal fluid, and folded brains that shrink with age."""
+"""The intracranial volume: cerebrospinal fluid, and brains with gyri and age-dependent atrophy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,37 +11,37 @@ from synseg_jax.phantom.shapes import Ellipsoid, Rod, Solid, Waves, varied
 
 # The right half; the left is its mirror image.
 SIDE: dict[str, Solid] = {
-    'frontal horn': Ellipsoid.turned((10, 30, 10), (5, 20, 9), (0, 0, -14)),
-    'ventricle': Ellipsoid.turned((13, -4, 18), (6.5, 32, 7.5), (0, 18, 8)),
-    'atrium': Ellipsoid.turned((25, -36, 8), (7, 13, 12), (0, 0, 20)),
-    'caudate': Ellipsoid.turned((16, 20, 12), (5, 18, 10), (0, 0, -10)),
-    'lentiform': Ellipsoid.turned((25, 8, 2), (8, 18, 9), (0, 0, -12)),
-    'thalamus': Ellipsoid.turned((11, -10, 4), (9, 15, 9), (0, 0, 25)),
-    'insula': Ellipsoid.turned((42, 8, 0), (3, 24, 14), (0, -12, -6)),
-    'sylvian fissure': Ellipsoid.turned((54, 10, -4), (16, 20, 2.2), (0, -18, 0)),
+    'frontal horn': Ellipsoid.rotated((10, 30, 10), (5, 20, 9), (0, 0, -14)),
+    'ventricle': Ellipsoid.rotated((13, -4, 18), (6.5, 32, 7.5), (0, 18, 8)),
+    'atrium': Ellipsoid.rotated((25, -36, 8), (7, 13, 12), (0, 0, 20)),
+    'caudate': Ellipsoid.rotated((16, 20, 12), (5, 18, 10), (0, 0, -10)),
+    'lentiform': Ellipsoid.rotated((25, 8, 2), (8, 18, 9), (0, 0, -12)),
+    'thalamus': Ellipsoid.rotated((11, -10, 4), (9, 15, 9), (0, 0, 25)),
+    'insula': Ellipsoid.rotated((42, 8, 0), (3, 24, 14), (0, -12, -6)),
+    'sylvian fissure': Ellipsoid.rotated((54, 10, -4), (16, 20, 2.2), (0, -18, 0)),
 }
 MIDDLE: dict[str, Solid] = {
-    'cerebellum': Ellipsoid.turned((0, -48, -36), (48, 32, 26)),
-    'tentorium': Ellipsoid.turned((0, -44, -44), (60, 46, 38)),
+    'cerebellum': Ellipsoid.rotated((0, -48, -36), (48, 32, 26)),
+    'tentorium': Ellipsoid.rotated((0, -44, -44), (60, 46, 38)),
     'brainstem': Rod.between((0, -8, -10), (0, -22, -70), 14, 7),
-    'pons': Ellipsoid.turned((0, -6, -28), (17, 12, 14)),
-    'callosum': Ellipsoid.turned((0, -6, 6), (40, 46, 30)),
+    'pons': Ellipsoid.rotated((0, -6, -28), (17, 12, 14)),
+    'callosum': Ellipsoid.rotated((0, -6, 6), (40, 46, 30)),
     'cord': Rod.between((0, -23, -62), (0, -30, -130), 6),
-    'cistern': Ellipsoid.turned((0, 8, -14), (19, 14, 9)),
-    'third ventricle': Ellipsoid.turned((0, 0, 0), (2.5, 16, 12)),
-    'fourth ventricle': Ellipsoid.turned((0, -27, -30), (8, 5, 9)),
+    'cistern': Ellipsoid.rotated((0, 8, -14), (19, 14, 9)),
+    'third ventricle': Ellipsoid.rotated((0, 0, 0), (2.5, 16, 12)),
+    'fourth ventricle': Ellipsoid.rotated((0, -27, -30), (8, 5, 9)),
 }
 
 
 @dataclass(frozen=True)
 class Brain:
-    """One person's: its parts, how far it has shrunk, and how it folds."""
+    """The brain of one person: its parts, atrophy and folding."""
 
     side: dict[str, Solid]
     middle: dict[str, Solid]
-    gap_mm: float  # from the bone
-    sulcus_mm: float  # half a sulcus's width
-    wide_mm: float  # ventricles, over the usual
+    gap_mm: float  # from the skull
+    sulcus_mm: float  # half width of a sulcus
+    wide_mm: float  # widening of the ventricles
     folds: Waves
     folia: Waves
 
@@ -59,14 +59,14 @@ class Brain:
         )
 
 
-def matter(
+def brain_layers(
     brain: Brain,
     points: Float[np.ndarray, '3 n'],
     right: Float[np.ndarray, '3 n'],
     cavity: Float[np.ndarray, ' n'],
     label: int,
 ) -> Iterator[Layer]:
-    """Everything in the cavity; `right` holds the left mirrored onto the right."""
+    """All layers in the cranial cavity; `right` are the points with the left half mirrored onto the right."""
     side = {name: solid(right) for name, solid in brain.side.items()}
     middle = {name: solid(points) for name, solid in brain.middle.items()}
     x, surface = right[0], cavity + brain.gap_mm
@@ -78,15 +78,15 @@ def matter(
     sulci = np.minimum.reduce([3.5 * np.abs(folds) - brain.sulcus_mm, fissure, side['sylvian fissure']])
     cerebrum = np.maximum.reduce([surface, -tentorium, -np.maximum(sulci, -surface - 12), -fissure])
     yield 'grey matter', cerebrum, None
-    deep = np.minimum(3.0 - sulci, surface + 15)  # white between the folds, and further in than they reach
+    deep = np.minimum(3.0 - sulci, surface + 15)  # white matter between the sulci, and deeper than they reach
     yield 'white matter', np.maximum.reduce([cerebrum + 3, deep, 4 - fissure]), None
     for nucleus in ('caudate', 'lentiform', 'thalamus', 'insula'):
         yield 'grey matter', np.maximum(side[nucleus], surface + 3), None
     yield 'cerebrospinal fluid', np.maximum(middle['cistern'], surface), None
     cerebellum = np.maximum.reduce([middle['cerebellum'], surface + 1, tentorium + 2])
-    leaves = 2.0 * np.abs(folia)
-    yield 'grey matter', np.maximum(cerebellum, np.minimum(0.5 - leaves, cerebellum + 7)), None
-    yield 'white matter', np.maximum(cerebellum + 9, 2.0 - leaves), None
+    fissures = 2.0 * np.abs(folia)
+    yield 'grey matter', np.maximum(cerebellum, np.minimum(0.5 - fissures, cerebellum + 7)), None
+    yield 'white matter', np.maximum(cerebellum + 9, 2.0 - fissures), None
     for part in ('brainstem', 'pons'):
         yield 'white matter', np.maximum(middle[part], surface), None
     yield 'dura', np.maximum.reduce([np.abs(tentorium) - 0.7, cavity, points[1] + 18]), None

@@ -1,4 +1,4 @@
-"""Random people scanned as CT (HU) or MR (arbitrary units): data with known truth, by region of the body."""
+"""Phantom scans of every body region, as CT (HU) or MR (arbitrary units) with exact labels, and nnU-Net datasets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ ABDOMEN_CT = Protocol((108, 125), (4.5, 5.0), (30, 40), abdomen.EXTENT_MM, (290,
 ABDOMEN_MR = Protocol((96, 113), (6.6, 8.0), (20, 26), abdomen.EXTENT_MM, (290, 400), spread=0.1, noise=(10, 25))
 REGIONS = {
     region.name: region
-    for region in (  # their order is part of the seed: add new ones at the end
+    for region in (  # the index is part of the seed: append new ones
         Region(
             'abdomen',
             abdomen.CLASSES,
@@ -38,7 +38,7 @@ REGIONS = {
             'liver',
             ('background', 'liver'),
             abdomen.person,
-            abdomen.livers,
+            abdomen.liver_layers,
             tissues.LIVER,
             {'CT': replace(ABDOMEN_CT, phase=(0.85, 1.0)), 'MR': replace(ABDOMEN_MR, noise=(6, 16))},  # portal venous
         ),
@@ -51,7 +51,7 @@ REGIONS = {
             thorax.layers,
             tissues.THORAX,
             {'CT': thorax.CT, 'MR': thorax.MR},
-            thorax.later,
+            thorax.follow_up,
         ),
     )
 }
@@ -59,14 +59,14 @@ REGIONS = {
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of a scan are."""
+    """The voxel grid of a scan."""
 
     shape: tuple[int, ...]
-    affine: Float[np.ndarray, '4 4']  # to RAS in mm
+    affine: Float[np.ndarray, '4 4']  # voxel index -> RAS mm
 
     @classmethod
     def random(cls, person: Person, protocol: Protocol, rng: np.random.Generator) -> 'Grid':
-        """A scan around the middle of the region, stored LAS, RAS or LPS."""
+        """A random grid around the centre of the region, in LAS, RAS or LPS orientation."""
         side, slice_mm = int(rng.integers(*protocol.pixels)), rng.uniform(*protocol.slice_mm)
         width_mm = 2 * person.half_widths_mm[0]
         pixel_mm = np.clip(width_mm * rng.uniform(*protocol.field_share), *protocol.field_mm) / side
@@ -77,21 +77,21 @@ class Grid:
         oblique = Rotation.from_euler('xyz', rng.normal(0, degrees, 3) * (rng.random() < share), degrees=True)
         affine = np.eye(4)
         affine[:3, :3] = oblique.as_matrix() @ np.diag(signs * np.array([pixel_mm, pixel_mm, slice_mm]))
-        middle = np.array([rng.normal(0, 5), rng.normal(0, 8), np.mean(protocol.extent_mm) * person.scale[2]])
-        affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+        centre = np.array([rng.normal(0, 5), rng.normal(0, 8), np.mean(protocol.extent_mm) * person.scale[2]])
+        affine[:3, 3] = centre - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
         return cls(shape, affine)
 
-    def acquired(self, plane: str) -> 'Grid':
-        """The same box of space in voxels that are as thick across another plane as these are across the axial one."""
-        across = {'sagittal': 0, 'coronal': 1, 'axial': 2}
+    def in_plane(self, plane: str) -> 'Grid':
+        """The same field of view acquired in another plane: the slice thickness is across it, as here across axial."""
+        normals = {'sagittal': 0, 'coronal': 1, 'axial': 2}
         if plane == 'axial':
             return self
         spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
-        wanted = np.full(3, spacing[0])
-        wanted[across[known('plane', plane, across)]] = spacing[2]
-        shape = tuple(int(n) for n in np.rint(self.shape * spacing / wanted))
+        new_spacing = np.full(3, spacing[0])
+        new_spacing[normals[known('plane', plane, normals)]] = spacing[2]
+        shape = tuple(int(n) for n in np.rint(self.shape * spacing / new_spacing))
         affine = self.affine.copy()
-        affine[:3, :3] *= wanted / spacing
+        affine[:3, :3] *= new_spacing / spacing
         affine[:3, 3] += (self.affine[:3, :3] @ (np.array(self.shape) - 1) - affine[:3, :3] @ (np.array(shape) - 1)) / 2
         return Grid(shape, affine)
 
@@ -103,44 +103,46 @@ class Grid:
 def render(
     region: Region, person: Person, modality: str, grid: Grid, edge_mm: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, UInt8[np.ndarray, 'x y z']]:
-    """One scan on a grid: int16 intensities (CT in HU, MR from 0), and labels that index the region's classes."""
+    """Image one person on a grid: int16 intensities (CT in HU, MR from 0), and labels indexing the region's classes."""
     protocol, points = region.protocols[modality], grid.points()
-    levels = contrast(region, modality, rng)
+    levels = tissue_levels(region, modality, rng)
     white = rng.standard_normal(grid.shape, np.float32)
     speckle = (2 * gaussian_filter(white, (0.8, 0.8, 0.3)) + 3.5 * gaussian_filter(white, (2.5, 2.5, 0.6))).ravel()
     image, labels = np.full(points.shape[1], levels['air'][0], np.float32), np.zeros(points.shape[1], np.uint8)
     for tissue, distance, label in region.layers(person, points):
         (level, grain), near = levels[tissue], np.flatnonzero(distance < edge_mm / 2)
-        share = np.minimum(0.5 - distance[near] / edge_mm, 1)  # of the voxel that this tissue fills
+        share = np.minimum(0.5 - distance[near] / edge_mm, 1)  # partial volume of this tissue
         image[near] += share * (level + grain * speckle[near] - image[near])
         if label is not None:
             labels[distance < 0] = label
-    finish = {'CT': expose, 'MR': echo}[modality]
-    return finish(image.reshape(grid.shape), points, protocol.noise, rng), labels.reshape(grid.shape)
+    acquire = {'CT': acquire_ct, 'MR': acquire_mr}[modality]
+    return acquire(image.reshape(grid.shape), points, protocol.noise, rng), labels.reshape(grid.shape)
 
 
-def contrast(region: Region, modality: str, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
-    """Each tissue's mean and grain in one scan: CT by the contrast medium's phase, MR by the sequence's timing."""
+def tissue_levels(region: Region, modality: str, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
+    """{tissue: (mean, grain)} of one scan, with random enhancement in CT and random contrast in MR."""
     protocol = region.protocols[modality]
     phase, deviates = rng.uniform(*protocol.phase), rng.normal(size=len(region.tissues))
     levels = {}
-    for (tissue, (early, late, grain, echo_level, echo_grain)), z in zip(region.tissues.items(), deviates, strict=True):
+    for (tissue, (arterial, venous, grain, mr_level, mr_grain)), z in zip(
+        region.tissues.items(), deviates, strict=True
+    ):
         if modality == 'CT':
-            levels[tissue] = (1 - phase) * early + phase * late + protocol.spread * z, grain
+            levels[tissue] = (1 - phase) * arterial + phase * venous + protocol.spread * z, grain
         else:
-            levels[tissue] = echo_level * np.exp(protocol.spread * z), echo_grain
+            levels[tissue] = mr_level * np.exp(protocol.spread * z), mr_grain
     return levels
 
 
-def expose(image, points, noise, rng) -> np.ndarray:
-    """CT: blur of the kernel and noise correlated in the plane, in HU."""
+def acquire_ct(image, points, noise, rng) -> np.ndarray:
+    """CT: blur by the reconstruction kernel, and noise correlated in the plane, in HU."""
     blurred = gaussian_filter(image, (0.5, 0.5, 0.3))
     grain = gaussian_filter(rng.standard_normal(image.shape, np.float32), (0.6, 0.6, 0))
     return np.clip(blurred + grain * rng.uniform(*noise), -1000, 3000).round().astype(np.int16)
 
 
-def echo(image, points, noise, rng) -> np.ndarray:
-    """MR: slice profile, faint ghost along y, smooth coil sensitivity, Rician noise and an arbitrary gain."""
+def acquire_mr(image, points, noise, rng) -> np.ndarray:
+    """MR: slice profile, faint ghost along y, bias field, Rician noise and an arbitrary gain."""
     image = gaussian_filter(image, (0.45, 0.45, 0.35))
     image += rng.uniform(0.01, 0.05) * np.roll(image, image.shape[1] // rng.integers(3, 6), axis=1)
     image *= np.exp(rng.uniform(0.1, 0.25) * Waves.random(rng, (350, 700), 1)(points)).reshape(image.shape)
@@ -152,24 +154,25 @@ def echo(image, points, noise, rng) -> np.ndarray:
 def subject(
     region: str, modality: str, seed: int, number: int, week: int = 0, cohort: str = ''
 ) -> tuple[Person, Grid, np.random.Generator, np.random.Generator]:
-    """The person of one scan, its grid, and the chance of its image and of a paired one; some weeks after the first.
+    """Person and grid of one scan, and the generators of its image and of a paired image; `week` is a follow-up.
 
-    But for weeks, no two scans of a seed, of any region and modality, share a person.  A `cohort` of the region draws
-    people of another kind, whose numbers must be others too.
+    Except for follow-ups, no two scans of a seed, of any region and modality, share a person.  A `cohort` is another
+    population of the region; use other numbers for it, as the random state is the same.
     """
-    about = REGIONS[known('region', region, REGIONS)]
-    kind = about.modalities.index(known('modality', modality, about.modalities))
-    chances = np.random.default_rng((seed, kind, number, tuple(REGIONS).index(region))).spawn(3)
-    draw = about.cohorts[known('cohort', cohort, about.cohorts)] if cohort else about.person
-    person = draw(chances[0])
+    body = REGIONS[known('region', region, REGIONS)]
+    index = body.modalities.index(known('modality', modality, body.modalities))
+    key = (seed, index, number, tuple(REGIONS).index(region))
+    rngs = np.random.default_rng(key).spawn(3)
+    draw = body.cohorts[known('cohort', cohort, body.cohorts)] if cohort else body.person
+    person = draw(rngs[0])
     if week:
-        since = np.random.default_rng((seed, kind, number, tuple(REGIONS).index(region), week)).spawn(4)
-        person, chances = about.later(person, week, since[0]), since[1:]
-        return person, Grid.random(person, about.protocols[modality], chances[0]), *chances[1:]
-    return person, Grid.random(person, about.protocols[modality], chances[1]), *chances[1:]
+        change, *rngs = np.random.default_rng((*key, week)).spawn(4)
+        person = body.follow_up(person, week, change)
+        return person, Grid.random(person, body.protocols[modality], rngs[0]), *rngs[1:]
+    return person, Grid.random(person, body.protocols[modality], rngs[1]), *rngs[1:]
 
 
-def scan(
+def generate(
     modality: str,
     seed: int,
     number: int,
@@ -178,14 +181,14 @@ def scan(
     week: int = 0,
     cohort: str = '',
 ) -> tuple[np.ndarray, UInt8[np.ndarray, 'x y z'], Float[np.ndarray, '4 4']]:
-    """Scan `number` of a modality: int16 intensities (CT in HU, MR from 0), labels, and the RAS affine in mm."""
-    person, grid, chance, _ = subject(region, modality, seed, number, week, cohort)
-    grid = grid.acquired(plane)
+    """Scan `number` of the seed: int16 intensities (CT in HU, MR from 0), labels, and the RAS affine in mm."""
+    person, grid, rng, _ = subject(region, modality, seed, number, week, cohort)
+    grid = grid.in_plane(plane)
     edge_mm = REGIONS[region].protocols[modality].edge_mm
-    return *render(REGIONS[region], person, modality, grid, edge_mm, chance), grid.affine
+    return *render(REGIONS[region], person, modality, grid, edge_mm, rng), grid.affine
 
 
-def paired(
+def generate_pair(
     modality: str,
     other: str,
     seed: int,
@@ -195,16 +198,16 @@ def paired(
     week: int = 0,
     cohort: str = '',
 ) -> tuple[np.ndarray, np.ndarray, UInt8[np.ndarray, 'x y z'], Float[np.ndarray, '4 4']]:
-    """Scan `number` of a modality, the same person at the same voxels in the other one, labels and RAS affine in mm.
+    """Scan `number` of the seed, the same person on the same grid in the other one, labels and RAS affine in mm.
 
-    For measuring synthesis: the data sets of one seed hold no such pairs.
+    For measuring synthesis; the datasets of a seed are unpaired.
     """
-    person, grid, chance, another = subject(region, modality, seed, number, week, cohort)
-    about, grid = REGIONS[region], grid.acquired(plane)
-    known('modality', other, about.modalities)
-    edge_mm = about.protocols[modality].edge_mm
-    image, labels = render(about, person, modality, grid, edge_mm, chance)
-    return image, render(about, person, other, grid, edge_mm, another)[0], labels, grid.affine
+    person, grid, rng, other_rng = subject(region, modality, seed, number, week, cohort)
+    body, grid = REGIONS[region], grid.in_plane(plane)
+    known('modality', other, body.modalities)
+    edge_mm = body.protocols[modality].edge_mm
+    image, labels = render(body, person, modality, grid, edge_mm, rng)
+    return image, render(body, person, other, grid, edge_mm, other_rng)[0], labels, grid.affine
 
 
 def write_dataset(
@@ -220,50 +223,49 @@ def write_dataset(
     weeks: tuple[int, ...] = (),
     cohort: str = '',
 ) -> None:
-    """An nnU-Net raw folder of scans `first` to `first + subjects - 1` of the seed; complete or absent, never partial.
+    """Write an nnU-Net raw dataset of scans `first` to `first + subjects - 1` of the seed, atomically.
 
-    Not `labelled`, it has no labelsTr; `plane` is that of acquisition, across which voxels are thick; with `weeks`,
-    everybody is scanned in each of them, case 003 in week 2 as 003_w2; week 0 is that of a scan without.  `cohort` is
-    one of the region's, such as people with a normal spleen; '' the usual people.  A folder that
-    already holds this request is left alone; any other existing folder is an InputError.  `progress(done, subjects)`
-    is called after each scan.
+    Unless `labelled`, it has no labelsTr.  `plane` is the acquisition plane.  With `weeks`, every subject is scanned in
+    each of them, case 003 in week 2 as 003_w2; week 0 is the scan of datasets without weeks.  `cohort` is a population
+    of the region, e.g. with normal spleen; '' the default one.  An existing folder with the same parameters is kept;
+    any other raises InputError.  `progress(done, total)` is called after each scan.
     """
-    folder, about = Path(folder), REGIONS[known('region', region, REGIONS)]
-    known('modality', modality, about.modalities)
+    folder, body = Path(folder), REGIONS[known('region', region, REGIONS)]
+    known('modality', modality, body.modalities)
     request = {'region': region, 'modality': modality, 'subjects': subjects, 'seed': seed, 'first': first,
                'labelled': labelled, 'plane': plane, 'version': 3}  # fmt: skip
     request |= ({'weeks': list(weeks)} if weeks else {}) | ({'cohort': cohort} if cohort else {})
     if folder.exists():
         description = folder / 'dataset.json'
-        said = read_json(description) if description.is_file() else None
-        if isinstance(said, dict) and said.get('phantom') == request:
+        existing = read_json(description) if description.is_file() else None
+        if isinstance(existing, dict) and existing.get('phantom') == request:
             return
-        raise InputError(f'{folder} exists and is not the phantom asked for; remove it or choose another folder')
-    with atomic_folder(folder) as unfinished:
-        (unfinished / 'imagesTr').mkdir(parents=True)
+        raise InputError(f'{folder}: exists with other content than this phantom; remove it or choose another folder')
+    with atomic_folder(folder) as temporary:
+        (temporary / 'imagesTr').mkdir(parents=True)
         if labelled:
-            (unfinished / 'labelsTr').mkdir()
+            (temporary / 'labelsTr').mkdir()
         for done, (number, week) in enumerate(product(range(first, first + subjects), weeks or (0,)), 1):
             case = f'{"phantom" if region == "abdomen" else region}_{modality.lower()}_{number:03d}'
             case += f'_w{week}' if weeks else ''
-            image, labels, affine = scan(modality, seed, number, region, plane, week, cohort)
-            save(image, affine, unfinished / 'imagesTr' / f'{case}_0000.nii.gz')
+            image, labels, affine = generate(modality, seed, number, region, plane, week, cohort)
+            save(image, affine, temporary / 'imagesTr' / f'{case}_0000.nii.gz')
             if labelled:
-                save(labels, affine, unfinished / 'labelsTr' / f'{case}.nii.gz')
+                save(labels, affine, temporary / 'labelsTr' / f'{case}.nii.gz')
             if progress:
                 progress(done, subjects * max(1, len(weeks)))
         description = {
             'channel_names': {'0': modality},
-            'labels': {name: value for value, name in enumerate(about.classes)},
+            'labels': {name: value for value, name in enumerate(body.classes)},
             'numTraining': subjects * max(1, len(weeks)),
             'file_ending': '.nii.gz',
             'phantom': request,
         }
-        write_json(unfinished / 'dataset.json', description)
+        write_json(temporary / 'dataset.json', description)
 
 
 def save(array: np.ndarray, affine: Float[np.ndarray, '4 4'], path: Path) -> None:
-    """A NIfTI file in mm with both of its transforms."""
+    """Write NIfTI in mm with sform and qform."""
     file = nib.Nifti1Image(array, affine)
     file.set_qform(affine, code='scanner')
     file.set_sform(affine, code='scanner')

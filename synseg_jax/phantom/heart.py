@@ -1,7 +1,7 @@
-"""Random beating hearts in their chests: chambers, the left ventricle's wall, and the great vessels.
+"""Random hearts in a chest: chambers, left ventricular myocardium and great vessels, at any phase of the heart cycle.
 
-The heart has a frame of its own: u from base to apex, v towards the right ventricle, w across both.  Points are RAS in
-mm about the heart's middle.
+The heart has its own frame: u from base to apex, v towards the right ventricle, w = u x v.  Points are RAS in mm from
+the heart's centre.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from synseg_jax.phantom import chest
-from synseg_jax.phantom.anatomy import Layer, Protocol, couch, only
-from synseg_jax.phantom.chest import Chest, Site
+from synseg_jax.phantom.anatomy import Layer, Protocol, couch, restricted
+from synseg_jax.phantom.chest import Chest, Sample
 from synseg_jax.phantom.shapes import Ellipsoid, Rod, Solid, Waves, blend
 
 CLASSES = ('background', 'left ventricle', 'myocardium', 'left atrium', 'right ventricle', 'right atrium')
@@ -23,24 +23,24 @@ MR = Protocol((84, 101), (2.2, 2.8), (52, 70), (-72, 72), (200, 250), (0.5, 0.72
               noise=(12, 30))  # fmt: skip
 APEX = np.array([-0.62, 0.6, -0.5])  # left, forward and down
 RIGHT = np.array([0.72, 0.62, -0.1])
-PLACE_MM = np.float32([-24, 14, 0])  # of the heart's middle in the chest
+CENTRE_MM = np.float32([-24, 14, 0])  # of the heart in the chest
 
 
 @dataclass(frozen=True)
 class Heart(Chest):
-    """One person and a moment of the heart beat."""
+    """One person at one phase of the heart cycle."""
 
-    frame: Float[np.ndarray, '3 3']  # its rows are u, v and w in the patient
-    beat: float  # 0 contracted, 1 filled
+    frame: Float[np.ndarray, '3 3']  # rows: u, v and w in patient coordinates
+    beat: float  # 0 end-systole, 1 end-diastole
     wall_mm: float  # of the left ventricle
-    chambers: dict[str, Solid]  # in the frame of the heart
-    vessels_of_heart: dict[str, Solid]  # in the patient, about the heart's middle
+    chambers: dict[str, Solid]  # in the heart's frame
+    vessels_of_heart: dict[str, Solid]  # in patient axes, from the heart's centre
     trabeculae: Waves
     fat_mm: float  # around the heart
 
 
 def person(rng: np.random.Generator) -> Heart:
-    """A random person between expiration and inspiration, the heart between contracted and filled."""
+    """A random person at a random phase of respiration and of the heart cycle."""
     fields, beat, size = chest.chest(rng), rng.uniform(0, 1), rng.uniform(0.9, 1.12)
     turn = Rotation.from_euler('xyz', rng.normal(0, 7, 3), degrees=True).as_matrix()
     u = turn @ (APEX / np.linalg.norm(APEX))
@@ -52,12 +52,12 @@ def person(rng: np.random.Generator) -> Heart:
 
     def chamber(centre, radii, degrees=(0, 0, 0)):
         swell = np.exp(rng.normal(0, 0.05, 3))
-        return Ellipsoid.turned(np.array(centre) * size + rng.normal(0, 1.5, 3), np.array(radii) * swell, degrees)
+        return Ellipsoid.rotated(np.array(centre) * size + rng.normal(0, 1.5, 3), np.array(radii) * swell, degrees)
 
     left = np.array([39 * size, 24 * narrow, 23 * narrow])
     chambers = {
-        'left ventricle': Ellipsoid.turned((12 * size, -8 * size, 0), left),
-        'wall': Ellipsoid.turned((12 * size, -8 * size, 0), left + wall),
+        'left ventricle': Ellipsoid.rotated((12 * size, -8 * size, 0), left),
+        'wall': Ellipsoid.rotated((12 * size, -8 * size, 0), left + wall),
         'right ventricle': chamber((4, 21, 2), (39 * size, 27 * narrow + 3, 33 * narrow + 3)),
         'left atrium': chamber((-37, -13, 2), np.array([21, 26, 25]) * size * (1.08 - 0.16 * beat)),
         'right atrium': chamber((-32, 33, 8), np.array([22, 24, 28]) * size * (1.06 - 0.12 * beat)),
@@ -95,38 +95,38 @@ def person(rng: np.random.Generator) -> Heart:
 
 
 def layers(person: Heart, points: Float[np.ndarray, '3 n']) -> Iterator[Layer]:
-    """Everything in the scanner, in the order of painting."""
-    body = points + PLACE_MM[:, None]
+    """All layers: couch, then the body."""
+    body = points + CENTRE_MM[:, None]
     yield from couch(person, body)
     half_x, half_y = person.half_widths_mm
     near = (np.abs(body[0]) < half_x + 25) & (np.abs(body[1]) < half_y + 25)
-    yield from only(near, points, lambda inside: paint(person, inside))
+    yield from restricted(near, points, lambda inside: paint(person, inside))
 
 
 def paint(person: Heart, points: Float[np.ndarray, '3 n']) -> Iterator[Layer]:
-    """The body; later parts are painted over earlier ones."""
-    site = Site.of(person, points + PLACE_MM[:, None])
-    for part in (chest.trunk, chest.lungs, chest.belly, chest.mediastinum, chest.spine):
-        yield from part(site)
-    yield from chambers(person, placed(site))
+    """The layers of the body; later parts cover earlier ones."""
+    sample = Sample.of(person, points + CENTRE_MM[:, None])
+    for part in (chest.trunk, chest.lungs, chest.upper_abdomen, chest.mediastinum, chest.spine):
+        yield from part(sample)
+    yield from chambers(person, heart_points(sample))
 
 
-def placed(site: Site) -> Float[np.ndarray, '3 n']:
-    """Points about the middle of the heart, which breath moves down."""
-    return site.points - PLACE_MM[:, None] + np.float32([0, 0, 9 * site.person.breath - 4])[:, None]
+def heart_points(sample: Sample) -> Float[np.ndarray, '3 n']:
+    """Points from the heart's centre, which moves down with inspiration."""
+    return sample.points - CENTRE_MM[:, None] + np.float32([0, 0, 9 * sample.person.breath - 4])[:, None]
 
 
 def chambers(person: Heart, points: Float[np.ndarray, '3 n']) -> Iterator[Layer]:
-    """The sac's fat, vessels, atria, then the ventricles over them."""
-    own = person.frame @ points
-    u, rough = own[0], person.trabeculae(points)
-    found = {name: solid(own) for name, solid in person.chambers.items()}
+    """Epicardial fat, vessels, atria, then the ventricles over them."""
+    in_frame = person.frame @ points
+    u, rough = in_frame[0], person.trabeculae(points)
+    chamber = {name: solid(in_frame) for name, solid in person.chambers.items()}
     vessel = {name: solid(points) for name, solid in person.vessels_of_heart.items()}
-    cavity = np.maximum(found['left ventricle'], -12 - u)
-    wall = np.maximum(found['wall'], -14 - u)
-    right = np.maximum.reduce([found['right ventricle'], -14 - u, 1.5 - wall])
-    left_atrium = np.maximum(blend(found['left atrium'], found['left appendage'], 8.0), u + 13)
-    right_atrium = np.maximum.reduce([found['right atrium'], u + 12, 4 - left_atrium])
+    cavity = np.maximum(chamber['left ventricle'], -12 - u)
+    wall = np.maximum(chamber['wall'], -14 - u)
+    right = np.maximum.reduce([chamber['right ventricle'], -14 - u, 1.5 - wall])
+    left_atrium = np.maximum(blend(chamber['left atrium'], chamber['left appendage'], 8.0), u + 13)
+    right_atrium = np.maximum.reduce([chamber['right atrium'], u + 12, 4 - left_atrium])
     sac = blend(blend(wall, right - 3, 14.0), blend(left_atrium, right_atrium, 14.0), 14.0)
     yield 'fat', sac - person.fat_mm, None
     for distance in vessel.values():
@@ -139,7 +139,7 @@ def chambers(person: Heart, points: Float[np.ndarray, '3 n']) -> Iterator[Layer]
     yield 'venous blood', right_atrium, CLASSES.index('right atrium')
     yield 'myocardium', left_atrium - 2, 0
     yield 'arterial blood', left_atrium, CLASSES.index('left atrium')
-    yield 'fat', np.maximum(np.abs(u + 13) - 3, sac + 6), 0  # of the groove between atria and ventricles
+    yield 'fat', np.maximum(np.abs(u + 13) - 3, sac + 6), 0  # atrioventricular groove
     yield 'myocardium', right - 3, 0
     yield 'venous blood', right, CLASSES.index('right ventricle')
     yield 'myocardium', np.maximum(right + 1, 3 * (1.5 - rough[0])), None  # trabeculae
@@ -147,5 +147,5 @@ def chambers(person: Heart, points: Float[np.ndarray, '3 n']) -> Iterator[Layer]
     yield 'arterial blood', cavity, CLASSES.index('left ventricle')
     papillary = np.maximum.reduce([cavity + 1, -cavity - 11, 3 * (1.3 - rough[1]), 4 - u])
     yield 'myocardium', papillary, None
-    for valve, gate in (('arterial blood', cavity), ('venous blood', right)):  # the valves' mouths
-        yield valve, np.maximum(np.abs(u + 13) - 4, gate + 9), None
+    for blood, ventricle in (('arterial blood', cavity), ('venous blood', right)):  # valve openings
+        yield blood, np.maximum(np.abs(u + 13) - 4, ventricle + 9), None

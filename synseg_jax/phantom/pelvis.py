@@ -1,6 +1,6 @@
-"""Random continuous male pelves: signed distances in mm, with the tissue of each part and the prostate as a class.
+"""Random male pelves: signed distance functions in mm, with the tissue of every part; the prostate is a class.
 
-Points are RAS: x right, y anterior, z superior; the prostate's middle is near the origin.
+Points are RAS: x right, y anterior, z superior; the prostate's centre is near the origin.
 """
 
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from synseg_jax.phantom.anatomy import Layer, Person, Protocol, couch, only
-from synseg_jax.phantom.hips import BONES, MUSCLES, flesh, skeleton
+from synseg_jax.phantom.anatomy import Layer, Person, Protocol, couch, restricted
+from synseg_jax.phantom.hips import BONES, MUSCLES, bone_layers, muscle_layers
 from synseg_jax.phantom.shapes import Ellipsoid, Rod, Solid, Waves, oval, varied
 
 CLASSES = ('background', 'prostate')
@@ -21,14 +21,14 @@ MR = Protocol((128, 153), (3.3, 3.9), (18, 24), (-38, 42), (180, 220), (0.52, 0.
 
 @dataclass(frozen=True)
 class Pelvis(Person):
-    """One person: outline, organs, what the rectum holds, and what bends and fills them."""
+    """One person: outline, organs, rectal filling, and random deformations and textures."""
 
     outline_y_mm: float
     bones: dict[str, Solid]
     muscles: dict[str, Solid]
     organs: dict[str, Solid]
-    rectum_mm: tuple[float, float]  # radius, and the distance of its middle behind the prostate's
-    gas: float  # share of the rectum
+    rectum_mm: tuple[float, float]  # radius, and distance of its centre behind that of the prostate
+    gas: float  # level of gas in the rectum
     growth: float  # of the central gland, 0 to 1
     calcified: bool
     wall_mm: float  # of the bladder
@@ -41,37 +41,37 @@ class Pelvis(Person):
 
 
 def person(rng: np.random.Generator) -> Pelvis:
-    """A random man: slim to stout, prostate about 20 to 80 ml, bladder and rectum empty to full."""
+    """A random man: slim to obese, prostate about 20 to 80 mL, bladder and rectum empty to full."""
     size = rng.uniform(0.93, 1.06)
     fat = rng.gamma(4, 5.0)
     growth, full = rng.uniform(0, 1), rng.uniform(0, 1)
     prostate = np.array([22 + 6 * growth, 14 + 8 * growth, 17 + 8 * growth]) * np.exp(rng.normal(0, 0.07, 3))
     rectum = rng.choice((12, 17, 24), p=(0.3, 0.4, 0.3)) * rng.uniform(0.85, 1.15)
-    front = rng.normal(2, 3)  # of the prostate's middle
+    front = rng.normal(2, 3)  # y of the prostate's centre
     top = prostate[2]
     bladder = np.array([26 + 20 * full, 20 + 18 * full, 13 + 24 * full]) * np.exp(rng.normal(0, 0.06, 3))
     tilt = rng.normal(-14, 5)
     organs = {
-        'prostate': Ellipsoid.turned((rng.normal(0, 2), front, 0), prostate, (tilt, 0, rng.normal(0, 4))),
-        'central gland': Ellipsoid.turned(
+        'prostate': Ellipsoid.rotated((rng.normal(0, 2), front, 0), prostate, (tilt, 0, rng.normal(0, 4))),
+        'central gland': Ellipsoid.rotated(
             (rng.normal(0, 1.5), front + 0.2 * prostate[1], 0.16 * top),
             prostate * (0.64 + 0.24 * growth, 0.62 + 0.2 * growth, 0.76 + 0.12 * growth),
             (tilt, 0, 0),
         ),
-        'stroma': Ellipsoid.turned((0, front + 0.86 * prostate[1], 0.1 * top), (11, 4.5, 0.7 * top), (tilt, 0, 0)),
-        'bladder': Ellipsoid.turned(
+        'stroma': Ellipsoid.rotated((0, front + 0.86 * prostate[1], 0.1 * top), (11, 4.5, 0.7 * top), (tilt, 0, 0)),
+        'bladder': Ellipsoid.rotated(
             (rng.normal(0, 4), front + 8 + rng.normal(0, 3), top - 7 + 0.88 * bladder[2]), bladder, (tilt, 0, 0)
         ),
-        'levator': Ellipsoid.turned((0, -15, 24), (prostate[0] + 10, 48 + 0.3 * rectum, 62 + 0.5 * (top - 20))),
-        'seminal vesicle': Ellipsoid.turned(
+        'levator': Ellipsoid.rotated((0, -15, 24), (prostate[0] + 10, 48 + 0.3 * rectum, 62 + 0.5 * (top - 20))),
+        'seminal vesicle': Ellipsoid.rotated(
             (17, front - 0.8 * prostate[1] - rng.uniform(0, 3), top + 1), (18, 5.5, 7), (0, -18, -12)
         ),
-        'belly': Ellipsoid.turned((0, 6, 96), (78, 62, 50)),
+        'belly': Ellipsoid.rotated((0, 6, 96), (78, 62, 50)),
         'sacrum': Rod.between((0, -68, 4), (0, -104 + rng.normal(0, 4), 84), 5, 22),
         'femoral artery': Rod.between((60, 64, -50), (48, 40, 70), 4.5),
         'femoral vein': Rod.between((50, 60, -50), (46, 28, 70), 5.5),
         'urethra': Rod.between((0, front - 2, 6), (0, front + 3, -70), 1.6, 2.2),
-        'bulb': Ellipsoid.turned((0, front + 2, -top - 28), (9, 16, 9), (25, 0, 0)),
+        'bulb': Ellipsoid.rotated((0, front + 2, -top - 28), (9, 16, 9), (25, 0, 0)),
     }
     return Pelvis(
         half_widths_mm=(148 * size + fat, (92 * size + 0.55 * fat) * rng.uniform(0.95, 1.05)),
@@ -95,18 +95,18 @@ def person(rng: np.random.Generator) -> Pelvis:
 
 
 @dataclass
-class Site:
-    """A person at given points: signed distances in mm and fields that several parts are painted from."""
+class Sample:
+    """A person sampled at points: signed distances in mm and random fields that several parts share."""
 
     person: Pelvis
     points: Float[np.ndarray, '3 n']  # in the frame of the bones
-    right: Float[np.ndarray, '3 n']  # the same, with the left mirrored onto the right
+    right: Float[np.ndarray, '3 n']  # the points with the left half mirrored onto the right
     skin: Float[np.ndarray, ' n']
-    levator: Float[np.ndarray, ' n']  # the bowl of the pelvic floor
+    levator: Float[np.ndarray, ' n']  # levator ani, the pelvic floor
     rectum: Float[np.ndarray, ' n']
 
     @classmethod
-    def of(cls, person: Pelvis, points: Float[np.ndarray, '3 n']) -> 'Site':
+    def of(cls, person: Pelvis, points: Float[np.ndarray, '3 n']) -> 'Sample':
         bend = 3.5 * person.bend(points)
         half_x, half_y = person.half_widths_mm
         about = points + 0.7 * bend - np.float32([[0], [person.outline_y_mm], [0]])
@@ -123,85 +123,85 @@ class Site:
 
 
 def layers(person: Pelvis, points: Float[np.ndarray, '3 n']) -> Iterator[Layer]:
-    """Everything in the scanner, in the order of painting."""
+    """All layers: couch, then the body."""
     yield from couch(person, points)
     half_x, half_y = person.half_widths_mm
     near = oval(points, half_x, half_y) < 20 + abs(person.outline_y_mm)
-    yield from only(near, points, lambda inside: paint(Site.of(person, inside)))
+    yield from restricted(near, points, lambda inside: paint(Sample.of(person, inside)))
 
 
-def paint(site: Site) -> Iterator[Layer]:
-    """The body; later parts are painted over earlier ones."""
-    for part in (hips, floor, bowel, bladder, rectum, gland):
-        yield from part(site)
+def paint(sample: Sample) -> Iterator[Layer]:
+    """The layers of the body; later parts cover earlier ones."""
+    for part in (hips, pelvic_floor, bowel, bladder, rectum, prostate):
+        yield from part(sample)
 
 
-def hips(site: Site) -> Iterator[Layer]:
-    """Skin, fat, muscles and bones, and the great vessels of the legs."""
-    person = site.person
-    yield 'skin', site.skin, None
-    yield 'fat', site.skin + 2, None
-    yield from flesh(person.muscles, site.right, site.skin + 7, person.fibres(site.points))
-    yield from skeleton(person.bones, site.right)
-    sacrum = person.organs['sacrum'](site.points)
+def hips(sample: Sample) -> Iterator[Layer]:
+    """Skin, fat, muscles and bones, and the femoral vessels."""
+    person = sample.person
+    yield 'skin', sample.skin, None
+    yield 'fat', sample.skin + 2, None
+    yield from muscle_layers(person.muscles, sample.right, sample.skin + 7, person.fibres(sample.points))
+    yield from bone_layers(person.bones, sample.right)
+    sacrum = person.organs['sacrum'](sample.points)
     yield 'cortical bone', sacrum, None
     yield 'marrow', sacrum + 2, None
     for name, tissue in (('femoral artery', 'artery'), ('femoral vein', 'vein')):
-        vessel = person.organs[name](site.right)
+        vessel = person.organs[name](sample.right)
         yield 'muscle', vessel - 1, None
         yield tissue, vessel, None
 
 
-def floor(site: Site) -> Iterator[Layer]:
-    """The levator's bowl, open towards the pubis, the fat that it holds, and the bulb below."""
-    x, y, z = site.points
-    thickness_mm = 2.2 + 0.8 * site.person.fibres(site.points)[1]
+def pelvic_floor(sample: Sample) -> Iterator[Layer]:
+    """Levator ani, open towards the pubis, the fat above it, and the penile bulb below."""
+    x, y, z = sample.points
+    thickness_mm = 2.2 + 0.8 * sample.person.fibres(sample.points)[1]
     opening = 0.8 * (y - 22) + 0.5 * np.abs(x) - 12
-    yield 'fat', np.maximum(site.levator, z - 50), None
-    yield 'muscle', np.maximum.reduce([np.abs(site.levator + 1) - thickness_mm, z - 18, opening]), None
-    yield 'bright nodule', site.person.organs['bulb'](site.points), None
+    yield 'fat', np.maximum(sample.levator, z - 50), None
+    yield 'muscle', np.maximum.reduce([np.abs(sample.levator + 1) - thickness_mm, z - 18, opening]), None
+    yield 'bright nodule', sample.person.organs['bulb'](sample.points), None
 
 
-def bowel(site: Site) -> Iterator[Layer]:
-    """Loops above the bladder."""
-    loops, filling = site.person.gut(site.points)
-    wall = np.maximum(site.person.organs['belly'](site.points), -10 * loops - 1)
+def bowel(sample: Sample) -> Iterator[Layer]:
+    """Loops of bowel above the bladder."""
+    loops, filling = sample.person.gut(sample.points)
+    wall = np.maximum(sample.person.organs['belly'](sample.points), -10 * loops - 1)
     yield 'gut wall', wall, None
     yield 'chyme', wall + 3, None
-    yield 'gas', np.maximum.reduce([wall + 3, 4 + 10 * filling, 8 - site.points[1]]), None
+    yield 'gas', np.maximum.reduce([wall + 3, 4 + 10 * filling, 8 - sample.points[1]]), None
 
 
-def bladder(site: Site) -> Iterator[Layer]:
-    wall = site.person.organs['bladder'](site.points)
+def bladder(sample: Sample) -> Iterator[Layer]:
+    wall = sample.person.organs['bladder'](sample.points)
     yield 'fat', wall - 3, None
     yield 'bladder wall', wall, None
-    yield 'urine', wall + site.person.wall_mm, None
+    yield 'urine', wall + sample.person.wall_mm, None
 
 
-def rectum(site: Site) -> Iterator[Layer]:
-    """Its wall, and stool with gas, which rises to the front of someone on the back."""
-    radius_mm, behind_mm = site.person.rectum_mm
-    filling = site.person.gut(2 * site.points)[1]
-    inside = site.rectum + 3.2
-    yield 'fat', site.rectum - 2, None
-    yield 'gut wall', site.rectum, None
+def rectum(sample: Sample) -> Iterator[Layer]:
+    """Rectal wall, stool, and gas, which collects anteriorly in supine position."""
+    radius_mm, behind_mm = sample.person.rectum_mm
+    filling = sample.person.gut(2 * sample.points)[1]
+    inside = sample.rectum + 3.2
+    yield 'fat', sample.rectum - 2, None
+    yield 'gut wall', sample.rectum, None
     yield 'stool', inside, None
-    level = -behind_mm + radius_mm * (1 - 2 * site.person.gas)
-    yield 'gas', np.maximum(inside, level + 4 * filling - site.points[1]), None
+    level = -behind_mm + radius_mm * (1 - 2 * sample.person.gas)
+    yield 'gas', np.maximum(inside, level + 4 * filling - sample.points[1]), None
     yield 'gas', np.maximum(inside + 1, 6 * (1.3 - filling)), None
 
 
-def gland(site: Site) -> Iterator[Layer]:
-    """Seminal vesicles and prostate: bright peripheral zone behind the nodular central gland, veins around."""
-    person, (x, y, z) = site.person, site.points
-    patches, specks = person.nodules(site.points)
-    vesicles = np.maximum(person.organs['seminal vesicle'](site.right), 2.5 - site.rectum)
+def prostate(sample: Sample) -> Iterator[Layer]:
+    """Seminal vesicles, periprostatic veins, and prostate: peripheral zone and nodular central gland."""
+    person, (x, y, z) = sample.person, sample.points
+    patches, specks = person.nodules(sample.points)
+    vesicles = np.maximum(person.organs['seminal vesicle'](sample.right), 2.5 - sample.rectum)
     yield 'septum', vesicles, None
     yield 'seminal vesicle', np.maximum(vesicles + 1, 1.2 - 4 * np.abs(patches)), None
     taper = np.clip(1 + 0.011 * z, 0.7, 1.2)  # towards the apex
     egg = np.stack([x / taper, y / taper, z])
-    whole = np.maximum(person.organs['prostate'](egg), 2.5 - site.rectum)
-    veins = np.hypot(*person.tubes(site.points)) * 4
+    whole = np.maximum(person.organs['prostate'](egg), 2.5 - sample.rectum)
+    veins = np.hypot(*person.tubes(sample.points)) * 4
     yield 'fat', np.maximum(whole - 3, z - 12), None
     yield 'vein', np.maximum.reduce([veins - 2.0, whole - 9, -y - 6, z - 14]), None
     yield 'capsule', whole, CLASSES.index('prostate')
@@ -213,6 +213,6 @@ def gland(site: Site) -> Iterator[Layer]:
     yield 'bright nodule', np.maximum(central + 2, 3 * (threshold - patches)), None
     yield 'dark nodule', np.maximum(central + 1, 3 * (threshold + patches)), None
     yield 'stroma', np.maximum(person.organs['stroma'](egg), whole + 1), None
-    yield 'bright nodule', np.maximum(person.organs['urethra'](site.points), whole + 2), None
+    yield 'bright nodule', np.maximum(person.organs['urethra'](sample.points), whole + 2), None
     if person.calcified:
         yield 'calcification', np.maximum.reduce([np.abs(central) - 2, whole + 3, 2.5 * (1.9 - specks)]), None

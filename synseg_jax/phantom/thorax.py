@@ -1,6 +1,6 @@
-"""Random chests with lung tumours that shrink from week to week: the tumour is a class.
+"""Random chests with lung tumours that shrink from week to week; the tumour is a class.
 
-Points are RAS in mm about the middle of the chest.
+Points are RAS in mm from the centre of the chest.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from synseg_jax.phantom import chest, heart
-from synseg_jax.phantom.anatomy import Layer, Protocol, couch, only
-from synseg_jax.phantom.chest import Site
+from synseg_jax.phantom.anatomy import Layer, Protocol, couch, restricted
+from synseg_jax.phantom.chest import Sample
 from synseg_jax.phantom.heart import Heart
 from synseg_jax.phantom.shapes import Ellipsoid, Waves
 
@@ -27,25 +27,25 @@ class Thorax(Heart):
     """One patient at one time."""
 
     lesions: tuple[Ellipsoid, ...]
-    shrinking: float  # of a lesion's radii in a week
-    collapse_mm: float  # of lung around the largest lesion; below 0 there is none
+    shrinking: float  # factor of a lesion's radii per week
+    collapse_mm: float  # thickness of atelectasis around the first lesion; negative for none
     lobes: Waves
 
 
 def person(rng: np.random.Generator) -> Thorax:
-    """A random patient with one tumour or two, 8 to 28 mm in radius, in either lung."""
-    well = heart.person(rng)
+    """A random patient with one or two lung tumours of about 8 to 26 mm radius."""
+    healthy = heart.person(rng)
     lesions = []
     for _ in range(1 + (rng.random() < 0.3)):
         radius = np.exp(rng.uniform(np.log(8), np.log(26)))
         side = rng.choice((-1, 1))
         middle = np.array([side * rng.uniform(46, 102), rng.uniform(-62, 36), rng.uniform(-14, 74)])
-        if side < 0 and middle[2] < 48:  # behind the heart or beside it
+        if side < 0 and middle[2] < 48:  # posterior, out of the heart
             middle[1] = rng.uniform(-66, -34)
         radii = radius * np.exp(rng.normal(0, 0.16, 3))
-        lesions.append(Ellipsoid.turned(middle, radii, rng.uniform(-40, 40, 3)))
+        lesions.append(Ellipsoid.rotated(middle, radii, rng.uniform(-40, 40, 3)))
     return Thorax(
-        **{field.name: getattr(well, field.name) for field in fields(Heart)},
+        **{field.name: getattr(healthy, field.name) for field in fields(Heart)},
         lesions=tuple(lesions),
         shrinking=rng.uniform(0.84, 0.96),
         collapse_mm=rng.uniform(-14, 9),
@@ -53,8 +53,8 @@ def person(rng: np.random.Generator) -> Thorax:
     )
 
 
-def later(patient: Thorax, weeks: int, rng: np.random.Generator) -> Thorax:
-    """The same patient after some weeks of treatment, breathing otherwise: the tumours are smaller."""
+def follow_up(patient: Thorax, weeks: int, rng: np.random.Generator) -> Thorax:
+    """The patient after some weeks of treatment: smaller tumours, another phase of respiration."""
     if not weeks:
         return patient
     factor = patient.shrinking**weeks
@@ -63,35 +63,35 @@ def later(patient: Thorax, weeks: int, rng: np.random.Generator) -> Thorax:
 
 
 def layers(person: Thorax, points: Float[np.ndarray, '3 n']) -> Iterator[Layer]:
-    """Everything in the scanner, in the order of painting."""
+    """All layers: couch, then the body."""
     yield from couch(person, points)
     half_x, half_y = person.half_widths_mm
     near = (np.abs(points[0]) < half_x + 25) & (np.abs(points[1]) < half_y + 25)
-    yield from only(near, points, lambda inside: paint(person, inside))
+    yield from restricted(near, points, lambda inside: paint(person, inside))
 
 
 def paint(person: Thorax, points: Float[np.ndarray, '3 n']) -> Iterator[Layer]:
-    """The body; tumours lie in the lungs, and what is painted after them borders them."""
-    site = Site.of(person, points)
+    """The layers of the body; parts after the tumours cover them."""
+    sample = Sample.of(person, points)
     for part in (chest.trunk, chest.lungs, tumours):
-        yield from part(site)
-    for part in (chest.belly, chest.mediastinum, chest.spine, beating):
-        for tissue, distance, _ in part(site):
+        yield from part(sample)
+    for part in (chest.upper_abdomen, chest.mediastinum, chest.spine, heart_layers):
+        for tissue, distance, _ in part(sample):
             yield tissue, distance, 0
 
 
-def beating(site: Site) -> Iterator[Layer]:
-    yield from heart.chambers(site.person, heart.placed(site))
+def heart_layers(sample: Sample) -> Iterator[Layer]:
+    yield from heart.chambers(sample.person, heart.heart_points(sample))
 
 
-def tumours(site: Site) -> Iterator[Layer]:
-    """Lobed masses with strands into the lung around, a softer core in large ones, collapsed lung about some."""
-    person = site.person
-    lobes, strands = person.lobes(site.points)
-    inside = np.maximum(site.wall + 12, 2 - site.dome)
+def tumours(sample: Sample) -> Iterator[Layer]:
+    """Lobulated masses with spiculae, a necrotic core in large ones, and atelectasis around some."""
+    person = sample.person
+    lobes, strands = person.lobes(sample.points)
+    inside = np.maximum(sample.wall + 12, 2 - sample.dome)
     for number, lesion in enumerate(person.lesions):
         radius = 1 / np.linalg.norm(lesion.axes, axis=1).mean()
-        mass = lesion(site.points) + 0.14 * radius * lobes
+        mass = lesion(sample.points) + 0.14 * radius * lobes
         if not number and person.collapse_mm > 0:
             yield 'collapsed lung', np.maximum(mass - person.collapse_mm, inside), None
         spikes = np.maximum(mass - 0.55 * radius, 4 * (np.abs(strands) - 0.16))

@@ -1,9 +1,9 @@
-"""How bright each tissue is: HU in CT, arbitrary units in MR, and how much a tissue varies in itself."""
+"""Intensities of the tissues: HU in CT, arbitrary units in MR, and the strength of their texture (grain)."""
 
-# HU in the arterial and in the venous phase, grain in HU; MR level and grain.
+# CT: HU in the arterial phase, HU in the venous phase, grain in HU; MR: level, grain.
 Tissue = tuple[float, float, float, float, float]
 
-# T2-weighted MR that suppresses fat in part.  The fluid of stomach and bowel holds oral contrast medium in CT.
+# T2-weighted MR with partial fat suppression; CT with oral contrast medium in stomach and bowel.
 ABDOMEN: dict[str, Tissue] = {
     'air': (-1000, -1000, 0, 0, 0),
     'couch': (20, 20, 30, 0, 0),
@@ -32,7 +32,7 @@ ABDOMEN: dict[str, Tissue] = {
     'gas': (-960, -960, 15, 8, 8),
 }
 
-# T2-SPIR, which suppresses fat wholly; no oral contrast medium in CT.
+# T2-SPIR (full fat suppression); CT without oral contrast medium.
 LIVER = ABDOMEN | {
     'skin': (-10, 0, 15, 140, 25),
     'fat': (-104, -104, 10, 70, 14),
@@ -99,7 +99,7 @@ HEAD: dict[str, Tissue] = {
     'vein': (60, 60, 4, 190, 30),
 }
 
-# Contrast CT from the arterial phase on; MR with balanced steady-state free precession: blood and fat bright.
+# Contrast-enhanced CT from the arterial phase on; bSSFP MR: blood and fat are bright.
 HEART: dict[str, Tissue] = {
     'air': (-1000, -1000, 0, 0, 0),
     'couch': (20, 20, 30, 0, 0),
@@ -126,7 +126,7 @@ HEART: dict[str, Tissue] = {
     'myocardium': (96, 116, 9, 265, 28),
 }
 
-# T2-weighted turbo spin echo of the chest, where flowing blood is dark; CT in a late phase.
+# T2-weighted turbo spin echo MR of the chest: flowing blood is dark; CT in a late phase.
 THORAX: dict[str, Tissue] = HEART | {
     'skin': (-10, 0, 15, 240, 30),
     'fat': (-104, -102, 9, 560, 36),

@@ -8,14 +8,14 @@ from synseg_jax.formats import label_maps, scan_file
 from synseg_jax.imaging import intensity, modality, slices, sliding_window, volume
 from synseg_jax.preparation.checks.case import Checked, keep_label, keep_scan
 from synseg_jax.preparation.records import encode
-from synseg_jax.preparation.settings import Settings
 from synseg_jax.preparation.split import Role
+from synseg_jax.specification.data import Data
 
 VISIBLE = 0.1  # normalised intensity above which a pixel counts as foreground
 PIECE = 32  # slices resized at a time, which bounds the memory of a long scan
 
 
-def records_of(index: int, case: Case, role: Role, settings: Settings) -> tuple[list[bytes], dict, list[str], Checked]:
+def records_of(index: int, case: Case, role: Role, settings: Data) -> tuple[list[bytes], dict, list[str], Checked]:
     """The records of one case, its description for the manifest, what is odd about it, and what tells it from others.
 
     Errors name the case.
@@ -41,9 +41,9 @@ def _sliced(index, seen, settings):
     spacing_mm = slices.stack_spacing(upright.spacing_mm, settings.slice_axis)
     make = _boxed if len(settings.size) == 3 else _pictures
     records, kept, odd = make(index, stack, labels, normalisation, spacing_mm, role, settings)
-    unlike = modality.unlike(role.dataset.channel, stored.array)
+    unlike = modality.hu_warning(role.dataset.channel, stored.array)
     odd, unlike = (f'{case.image.name}: {note}' if note else '' for note in (odd, unlike))
-    notes = [unlike, odd, intensity.unused(normalisation, stored.array)]
+    notes = [unlike, odd, intensity.window_warning(normalisation, stored.array)]
     description = _description(case, stored, upright, stack, normalisation, kept, settings)
     return records, description, [note for note in notes if note]
 
@@ -53,9 +53,9 @@ def _boxed(index, stack, labels, normalisation, spacing_mm, role, settings) -> t
     shape = sliding_window.shape_at(stack.shape, spacing_mm, settings.spacing_mm)
     image = slices.resize_linear(normalisation.apply(stack)[None], shape)[0]
     whole = None if labels is None else slices.resize_nearest(labels[None], shape)[0]
-    centre = sliding_window.middle(np.zeros(shape, bool) if whole is None else whole)
-    labels = None if whole is None else sliding_window.cut(whole, centre, settings.size)
-    record = encode(sliding_window.cut(image, centre, settings.size)[..., None], labels, index, 0)
+    centre = sliding_window.box_centre(np.zeros(shape, bool) if whole is None else whole)
+    labels = None if whole is None else sliding_window.crop(whole, centre, settings.size)
+    record = encode(sliding_window.crop(image, centre, settings.size)[..., None], labels, index, 0)
     return [record], [0], _beyond(whole, labels, settings)
 
 
@@ -84,7 +84,7 @@ def _pictures(index, stack, labels, normalisation, spacing_mm, role, settings) -
 def _middle(index, stack, labels, normalisation, shape, settings) -> tuple[int, ...]:
     """Where slices, `shape` pixels large at data.spacing_mm, are cut, as data.cut_about says."""
     if labels is not None and labels.any():
-        return sliding_window.middle((_largest(labels) if settings.cut_about == 'lesion' else labels).any(0))
+        return sliding_window.box_centre((_largest(labels) if settings.cut_about == 'lesion' else labels).any(0))
     if settings.cut_about == 'labels':
         return tuple(length // 2 for length in shape)
     pieces = (normalisation.apply(stack[first : first + PIECE]) for first in range(0, len(stack), PIECE))
@@ -107,13 +107,13 @@ def _half_body(visible, right: bool) -> tuple[float, float]:
     body = _largest(visible) if visible.any() else np.ones_like(visible)
     columns = np.flatnonzero(body.any(0))
     share = 0.25 if right else 0.75  # columns run from the patient's right to the left
-    return sliding_window.middle(body)[0], columns[0] + share * (columns[-1] + 1 - columns[0])
+    return sliding_window.box_centre(body)[0], columns[0] + share * (columns[-1] + 1 - columns[0])
 
 
 def _cutter(middle, shape, settings):
     """A function that cuts all pictures of a scan at one place, inside of them as the tiles of a whole scan are."""
-    centre = sliding_window.held(middle, settings.size, shape)
-    return lambda pictures: np.stack([sliding_window.cut(picture, centre, settings.size) for picture in pictures])
+    centre = sliding_window.clamp_centre(middle, settings.size, shape)
+    return lambda pictures: np.stack([sliding_window.crop(picture, centre, settings.size) for picture in pictures])
 
 
 def _beyond(whole, labels, settings) -> str:
@@ -152,7 +152,7 @@ def _label_stack(seen, image, settings) -> np.ndarray:
 def _central(stack, role, settings) -> np.ndarray:
     """The part of the pictures that is kept."""
     share = settings.target_center if role.domain == 'b' else 1.0
-    return stack[:, *slices.centre(stack.shape[1:3], share)]
+    return stack[:, *slices.central_crop(stack.shape[1:3], share)]
 
 
 def _description(case, stored, upright, stack, normalisation, kept, settings) -> dict:

@@ -33,7 +33,7 @@ def parse_set(text: str) -> Scans:
 def described(sets: Sequence[Scans], channels: Sequence[str], labels: Sequence[str]) -> list[Scans]:
     """The sets with what `--channel=name=CT` and `--labels=name=liver:6` say of them."""
     told = {scans.name: {} for scans in sets}
-    for flag, texts, read in (('channel', channels, str), ('labels', labels, class_names.parsed)):
+    for flag, texts, read in (('channel', channels, str), ('labels', labels, class_names.parse)):
         for text in texts:
             name, _, value = text.partition('=')
             if not value or flag in told[known(f'set in --{flag}', name, told)]:

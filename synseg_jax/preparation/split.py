@@ -1,6 +1,6 @@
 """Which scans train, validate and test, and how their labels become classes; every check that needs no voxels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from synseg_jax.datasets import class_names
 from synseg_jax.datasets.cases import ROLES, Case, Dataset, split
 from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError, known, warn
-from synseg_jax.formats.label_maps import Values, several
+from synseg_jax.formats.label_maps import Values, as_tuple
 from synseg_jax.imaging import intensity, slices
 from synseg_jax.preparation.records import MANIFEST, Manifest
-from synseg_jax.preparation.settings import Settings
+from synseg_jax.specification.data import Data
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,17 @@ class Role:
         return f'{self.name}.{self.role}.array_record'
 
 
-def plan(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], tuple[str, ...]]:
+def plan(sets: Sequence[Scans], settings: Data) -> tuple[list[Role], tuple[str, ...]]:
     """Which case goes where, and the classes; InputError for folders or settings that will not do."""
+    roles, classes = assign(sets, settings)
+    _check_labelled(roles)
+    check_channels((role.name, role.domain, role.dataset.channel) for role in roles)
+    _check_subjects([role for role in roles if role.name not in settings.same_patients])
+    return roles, classes
+
+
+def assign(sets: Sequence[Scans], settings: Data) -> tuple[list[Role], tuple[str, ...]]:
+    """The same, but for what is checked between sets."""
     known('slice_axis', settings.slice_axis, slices.VIEWS)
     if len(settings.size) not in (2, 3) or min(settings.size) < 1:
         raise InputError(f'data.size {settings.size}: give rows and columns, e.g. (256, 256), or slices before them')
@@ -66,14 +75,28 @@ def plan(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], tuple[s
     for scans in sets:
         dataset = _spelt(datasets[scans.name], classes)
         for role, cases in _cast(scans, dataset, settings).items():
-            opened = _labels_opened(scans, role, cases, settings)
-            read = _checked(classes, dataset, bool(settings.classes)) if opened else None
+            read = _classes_read(scans, role, cases, dataset, classes, settings)
             roles.append(Role(scans.name, role, scans.domain, dataset, cases, read))
-    _check_subjects([role for role in roles if role.name not in settings.same_patients])
     return roles, classes
 
 
-def recast(manifest: Manifest, settings: Settings) -> list[Role]:
+def check_channels(sets: Iterable[tuple[str, str, str]]) -> None:
+    """InputError where CT and other channels share a domain; `sets` are (name, domain, channel).
+
+    Intensities of CT are clipped to a window in HU, others to percentiles: networks would see two scales, and which of
+    them a scan to predict is in would be anybody's guess.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    for name, domain, channel in sets:
+        other, its_channel = first.setdefault(domain, (name, channel))
+        if intensity.is_ct(channel) != intensity.is_ct(its_channel):
+            raise InputError(
+                f'domain {domain}: set {other} is {its_channel}, set {name} is {channel}; CT (in HU) and others cannot '
+                f'share a domain: correct --channel={name}=..., or give one of the sets the other domain'
+            )
+
+
+def recast(manifest: Manifest, settings: Data) -> list[Role]:
     """The roles that a folder of records was made of, to be prepared anew as other settings say."""
     roles = []
     for name, entry in manifest.sets.items():
@@ -83,8 +106,8 @@ def recast(manifest: Manifest, settings: Settings) -> list[Role]:
                 for case in content['cases']
             ]
             dataset = _spelt(_recalled(manifest, entry, cases), manifest.classes)
-            opened = _labels_opened(Scans(name, dataset.folder, entry['domain']), role, cases, settings)
-            read = _checked(manifest.classes, dataset, chosen=True) if opened else None
+            scans, own = Scans(name, dataset.folder, entry['domain']), replace(settings, classes=manifest.classes)
+            read = _classes_read(scans, role, cases, dataset, manifest.classes, own)
             roles.append(Role(name, role, entry['domain'], dataset, cases, read))
     return roles
 
@@ -97,16 +120,16 @@ def _recalled(manifest, entry, cases) -> Dataset:
 
 def _spelt(dataset, classes) -> Dataset:
     """The same with its labels under the names of the classes."""
-    return replace(dataset, labels=class_names.spelt(dataset.labels, classes))
+    return replace(dataset, labels=class_names.match_names(dataset.labels, classes))
 
 
 def _classes_of(sets, datasets):
-    """Label names of the source, or of the first folder of domain a, ordered by their values."""
-    chosen = min(sets, key=lambda scans: (scans.name != 'source', scans.domain))
+    """Label names of the first set of domain a, or of b without any, ordered by their values."""
+    chosen = min(sets, key=lambda scans: scans.domain)
     dataset = datasets[chosen.name]
     if not dataset.labels:
         raise InputError(f'{dataset.named_in}: no classes; name them, --labels={chosen.name}=background:0,liver:1')
-    return class_names.apart(dataset.labels)
+    return class_names.disjoint(dataset.labels)
 
 
 def _cast(scans, dataset, settings) -> dict[str, list[Case]]:
@@ -126,17 +149,34 @@ def _cast(scans, dataset, settings) -> dict[str, list[Case]]:
     return {role: roles[role] for role in ROLES if roles.get(role)}
 
 
-def _labels_opened(scans, role, cases, settings) -> bool:
-    """Whether the records of these cases carry labels; InputError where some of the needed ones are missing."""
-    if scans.domain == 'b' and not settings.target_labels:
-        return False
+def _classes_read(scans, role, cases, dataset, classes, settings) -> tuple[str, ...] | None:
+    """The classes of the labels that records carry, None where they carry none; InputError for labels in part.
+
+    Test labels that lack a class are left out of the records; test scans are evaluated on the classes that they have.
+    """
+    labelled = any(case.label for case in (cases if role == 'test' else dataset.cases))
+    if scans.domain == 'b' and not settings.target_labels or not labelled:
+        return None
+    if any(case.label is None for case in cases):
+        raise InputError(_no_labels(scans.name, role, cases))
+    if role == 'test' and (absent := [name for name in classes if name not in dataset.labels]):
+        warn('%s: no label %s; its test records carry no labels', dataset.named_in, ', '.join(absent))
+        return None
+    return _checked(classes, dataset, bool(settings.classes))
+
+
+def _no_labels(name, role, cases) -> str:
     missing = [case for case in cases if case.label is None]
-    needed = scans.name == 'source' and role != 'test'
-    if missing and (needed or len(missing) < len(cases)):
-        first, count = missing[0], f'{len(missing)} of {len(cases)} in {role}'
-        place = f'expected {first.expected}' if first.expected else 'add them, or leave it out'
-        raise InputError(f'no labels for the {scans.name} scan {first.image} ({count}); {place}')
-    return not missing
+    first, count = missing[0], f'{len(missing)} of {len(cases)} in {role}'
+    place = f'expected {first.expected}' if first.expected else 'add them, or leave it out'
+    return f'no labels for the {name} scan {first.image} ({count}); {place}'
+
+
+def _check_labelled(roles) -> None:
+    """InputError unless a set of domain a, as far as it is not tested alone, has labels to learn from."""
+    read = [role for role in roles if role.domain == 'a' and role.role != 'test']
+    if read and all(role.classes is None for role in read):
+        raise InputError(_no_labels(read[0].name, read[0].role, read[0].cases))
 
 
 def _checked(classes, dataset, chosen: bool) -> tuple[str, ...]:
@@ -145,11 +185,14 @@ def _checked(classes, dataset, chosen: bool) -> tuple[str, ...]:
     extra = [name for name in dataset.labels if name not in classes]
     absent = [name for name in classes if name not in dataset.labels]
     if absent:
-        has, near = ', '.join(dataset.labels) or 'none', class_names.alike(absent[0], extra)
-        raise InputError(f'{path}: no label {", ".join(absent)}; it has {has}{near}; set data.classes or --labels')
+        has, near = ', '.join(dataset.labels) or 'none', class_names.suggestion(absent[0], extra)
+        raise InputError(
+            f'{path}: no label {", ".join(absent)}; it has {has}{near}; set data.classes to classes that all sets with '
+            'labels have (what a set does not label would be learnt as background), or name values with --labels'
+        )
     if extra and not chosen:
         raise InputError(f'{path}: labels {", ".join(extra)} are not among the classes; name data.classes explicitly')
-    if 0 not in several(dataset.labels[classes[0]]):
+    if 0 not in as_tuple(dataset.labels[classes[0]]):
         raise InputError(
             f'data.classes: the first, {classes[0]}, has value {dataset.labels[classes[0]]} in {path}, not 0'
         )

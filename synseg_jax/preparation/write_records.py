@@ -24,14 +24,14 @@ from synseg_jax.preparation.checks import across
 from synseg_jax.preparation.checks.case import require_sound
 from synseg_jax.preparation.extraction import records_of
 from synseg_jax.preparation.records import FORMAT, MANIFEST, Manifest, RecordWriter
-from synseg_jax.preparation.settings import READING, Settings
 from synseg_jax.preparation.split import Scans, plan, recast
+from synseg_jax.specification.data import IMAGE_FIELDS, Data
 
 WORKERS = min(4, os.cpu_count() or 1)  # scans at the same time, a quarter of a GiB for 100 slices of 512x512 each
 
 
 def prepare(
-    sets: Sequence[Scans], output: str | Path, settings: Settings, overwrite: bool = False, progress: bool = True
+    sets: Sequence[Scans], output: str | Path, settings: Data, overwrite: bool = False, progress: bool = True
 ) -> Manifest:
     """The manifest of the records in `output`, which are written unless they are there already.
 
@@ -44,7 +44,7 @@ def prepare(
 
 
 def prepare_again(
-    manifest: Manifest, output: str | Path, settings: Settings, sets: Sequence[str] = (), progress: bool = True
+    manifest: Manifest, output: str | Path, settings: Data, sets: Sequence[str] = (), progress: bool = True
 ) -> Manifest:
     """Other records of the same scans in the same roles, as `settings` say; of `sets` alone, if any are named."""
     roles = [role for role in recast(manifest, settings) if not sets or role.name in sets]
@@ -73,7 +73,7 @@ def _prepare_alone(roles, classes, output, settings, overwrite, progress) -> Man
         manifest = Manifest(
             folder=folder,
             classes=classes,
-            **{field: getattr(settings, field) for field in READING},
+            **{field: getattr(settings, field) for field in IMAGE_FIELDS},
             seed=settings.seed,
             sets=_write(roles, folder, settings, progress),
             packages=packages(),

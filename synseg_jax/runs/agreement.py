@@ -2,37 +2,36 @@
 
 from collections.abc import Collection, Mapping
 
-from ml_collections import ConfigDict
-
 from synseg_jax.errors import InputError
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.preparation.settings import READING, Settings
+from synseg_jax.specification.data import IMAGE_FIELDS, Data
+from synseg_jax.specification.experiment import Experiment
+from synseg_jax.specification.parse import changed
 
 
-def settled(config: ConfigDict, manifest: Manifest, named: Collection[str] = ()) -> tuple[ConfigDict, str]:
+def settled(config: Experiment, manifest: Manifest, named: Collection[str] = ()) -> tuple[Experiment, str]:
     """The configuration with the data fields of its records where it sets none, and a line that says which.
 
     A field is set if it differs from the default or is among `named`, as the command line names fields: `data.size`.
     Those that are set and of another value than the records' are an InputError.
     """
-    given = {field: _plain(value) for field, value in config.data.items()}
+    given = dict(vars(config.data))
     if not given['classes']:
         del given['classes']  # those of the source are meant, whichever they are
     other = {field: value for field, value in _made_with(manifest).items() if given.get(field, value) != value}
-    default = vars(Settings())
-    wrong = {f: v for f, v in other.items() if given[f] != _plain(default[f]) or f'data.{f}' in named}
+    default = vars(Data())
+    wrong = {f: v for f, v in other.items() if given[f] != default[f] or f'data.{f}' in named}
     if wrong:
         raise InputError(_contradiction(given, wrong, manifest))
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.data.update(other)
     told = ', '.join(f'data.{field}={value!r}' for field, value in other.items())
-    return config, f'as in the records: {told}' if told else ''
+    return changed(
+        config, {f'data.{field}': value for field, value in other.items()}
+    ), f'as in the records: {told}' if told else ''
 
 
 def _made_with(manifest) -> dict[str, object]:
     """The settings of the records; of older ones, those that decide how scans are read, classes and seed."""
-    return {**manifest.settings, **{field: getattr(manifest, field) for field in (*READING, 'classes', 'seed')}}
+    return {**manifest.settings, **{field: getattr(manifest, field) for field in (*IMAGE_FIELDS, 'classes', 'seed')}}
 
 
 def _contradiction(given: Mapping, wrong: Mapping, manifest) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from ml_collections import ConfigDict
-
 from synseg_jax.errors import known
 from synseg_jax.evaluation import registry, similarity
 from synseg_jax.files import schema
@@ -17,6 +15,8 @@ from synseg_jax.reports.comparison import Row, values
 from synseg_jax.runs import oracle_selection, stages
 from synseg_jax.runs.repeats import Repeat, repeats
 from synseg_jax.runs.results import MEASURES, RESULTS, Measures, Results, mean_of
+from synseg_jax.specification.experiment import Experiment
+from synseg_jax.specification.resolve import flat
 
 
 class StageFields(TypedDict):
@@ -60,19 +60,14 @@ def train_missing(several: Sequence[Repeat], systems: Sequence[str], argv: Seque
     return failed
 
 
-def finished(config: ConfigDict, workdir: Path, system: str) -> bool:
+def finished(config: Experiment, workdir: Path, system: str) -> bool:
     """Whether a system has run to its end, with these very fields, on every set that the table shows of it."""
     wanted = {row.set for row in config.table.rows.values() if row.system == system}
     found = stored(workdir / system / RESULTS, Results)
     return found.get('fields') == stages.fields(config, system) and wanted <= found['cases'].keys()
 
 
-def in_order(table: ConfigDict) -> list[ConfigDict]:
-    """What a table says of its rows, from top to bottom."""
-    return [table.rows[key] for key in table.order]
-
-
-def measures(config: ConfigDict) -> tuple[str, ...]:
+def measures(config: Experiment) -> tuple[str, ...]:
     """The metrics that a table shows; beside Dice that of oracle selection, where `oracle` is set."""
     for name in config.table.measures:
         known('metric (table.measures)', name, registry.METRICS)
@@ -80,10 +75,10 @@ def measures(config: ConfigDict) -> tuple[str, ...]:
     return tuple(one for measure in config.table.measures for one in (measure, *beside.get(measure, ())))
 
 
-def rows(config: ConfigDict, workdir: Path, seeds: int = 1) -> list[Row]:
+def rows(config: Experiment, workdir: Path, seeds: int = 1) -> list[Row]:
     """The rows of a table as far as their systems have run, from so many seeds."""
     several = repeats(config, workdir, seeds)
-    found = [(wanted, _found(several, wanted)) for wanted in in_order(config.table)]
+    found = [(wanted, _found(several, wanted)) for wanted in config.table.in_order()]
     return [_row(config, wanted, workdir / wanted.system, of, seeds) for wanted, of in found]
 
 
@@ -102,13 +97,13 @@ def _row(config, wanted, folder, several, seeds) -> Row:
     """One row, with the pictures and fields of its stages (of the first seed and fold)."""
     table = config.table
     sets = len({row.set for row in table.rows.values()})
-    named = {'name': wanted.name, 'set': dict(table.sets).get(wanted.set, wanted.set) if sets > 1 else ''}
+    named = {'name': wanted.name, 'set': table.sets.get(wanted.set, wanted.set) if sets > 1 else ''}
     named['reported'] = dict(wanted.reported)
     if not several:
         return Row(**named)
     found, cases = next(iter(several.values())), {seed: of['cases'][wanted.set] for seed, of in several.items()}
     first = folder / 'fold1' if (folder / 'fold1').is_dir() else folder
-    trained = {name: first / name for name in stages.names(config, wanted.system)}
+    trained = {name: first / name for name in config.stages(wanted.system)}
     pictures = {'Best, median and worst case': first / f'{wanted.set}_cases.png'}
     curves = {}
     for name, place in trained.items():
@@ -148,16 +143,16 @@ def _note(found, lacks) -> str:
 
 
 def _fields(name, path) -> str:
-    fields = stages.flat(stored(path, StageFields).get('config', {}))
+    fields = flat(stored(path, StageFields).get('config', {}))
     return (
         '\n'.join([f'# stage {name}', *(f'{field} = {value!r}' for field, value in fields.items())]) if fields else ''
     )
 
 
-def pictures(config: ConfigDict, made: Sequence[Row], workdir: Path, folder: Path) -> dict[str, Path]:
+def pictures(config: Experiment, made: Sequence[Row], workdir: Path, folder: Path) -> dict[str, Path]:
     """{caption: picture} of several rows together: a measure against the count of the rows, and ROC curves."""
     table, drawn = config.table, {}
-    pairs = [(wanted, row) for wanted, row in zip(in_order(table), made, strict=True) if row.cases]
+    pairs = [(wanted, row) for wanted, row in zip(table.in_order(), made, strict=True) if row.cases]
     counted = [(wanted, row) for wanted, row in pairs if wanted.count >= 0]
     if table.counted and len(counted) > 1:
         lines: dict[str, dict] = {}

@@ -1,5 +1,6 @@
 """A configuration's systems from data to results, stage by stage: what `main` runs."""
 
+import dataclasses
 import json
 import os
 import time
@@ -9,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from synseg_jax.batches.selection import Fold
@@ -23,21 +23,22 @@ from synseg_jax.inference.model_folder import Run
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.phantom import dataset
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.preparation.settings import READING, settings_of
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare, prepare_again
 from synseg_jax.runs import atlas_stage, results, run_file, stages, train_stage
 from synseg_jax.runs.agreement import settled
-from synseg_jax.runs.stages import Done, Stage, flat
+from synseg_jax.runs.stages import Done, Stage
 from synseg_jax.runs.synthesis_stage import synthesize
-from synseg_jax.specification.check import affects, check, check_complete
-from synseg_jax.specification.resolve import configure
-from synseg_jax.specification.stage import KINDS
+from synseg_jax.specification.check import affects
+from synseg_jax.specification.data import IMAGE_FIELDS
+from synseg_jax.specification.experiment import Experiment
+from synseg_jax.specification.parse import replaced
+from synseg_jax.specification.resolve import flat
 from synseg_jax.training.system import System
 
 
-def run(config: ConfigDict, workdir: Path, console: Console | None = None, named: Collection[str] = ()) -> dict:
-    """The results of the systems that the configuration runs, also in results.json; see the README for its form.
+def run(config: Experiment, workdir: Path, console: Console | None = None, named: Collection[str] = ()) -> dict:
+    """The results of the systems that the configuration runs, also in results.json; docs/workdir.md has its form.
 
     The fields `named`, such as data.size, are what somebody set beside the configuration: records may contradict
     neither.
@@ -51,9 +52,9 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None, named
     with Signals(partial(say, console), processes.others()) as signals:
         try:
             signals.idle = True  # whatever is made before and after training is made anew, or is whole
-            experiment = Experiment(config, workdir, console, signals, named)
+            workspace = Workspace(config, workdir, console, signals, named)
             say(console, f'{jax.device_count()} {jax.devices()[0].platform} device(s), results in {workdir}')
-            found = {name: experiment.system(name) for name in names}
+            found = {name: workspace.system(name) for name in names}
             signals.idle = False
         except Interrupted as interrupted:
             say(console, f'stopped by {interrupted}')
@@ -74,11 +75,11 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None, named
     return told
 
 
-class Experiment:
+class Workspace:
     """The systems of one configuration in one workdir."""
 
     def __init__(
-        self, config: ConfigDict, workdir: Path, console: Console, signals: Signals, named: Collection[str] = ()
+        self, config: Experiment, workdir: Path, console: Console, signals: Signals, named: Collection[str] = ()
     ):
         self.given = self.config = config
         self.workdir, self.console, self.signals = workdir, console, signals
@@ -108,7 +109,7 @@ class Experiment:
         title = f'{name} {fold.index + 1}/{fold.of}' if fold.of else name
         folder = self.workdir / name / (f'fold{fold.index + 1}' if fold.of else '')
         made, earlier, costs, fitted = {}, {}, [], []
-        for one in stages.names(self.config, name):
+        for one in self.config.stages(name):
             stage = self._stage(name, one, fold, made, earlier)
             place = self._place(stage.key())
             with stages.alone(place, self._say, self.signals):
@@ -149,27 +150,25 @@ class Experiment:
         return self.workdir / 'stages' / key
 
     def _stage(self, system, name, fold, made, earlier) -> Stage:
-        config = configure(self.config, system, name)
+        config = self.config.stage(system, name)
         manifest = self._records(config)
         sets = ChainMap(dict(made), dict.fromkeys(manifest.sets, manifest))
         stage = Stage(name, config, manifest, sets, Fold() if config.do in stages.MAKES else fold, dict(earlier))
         read = [scans.manifest for domain in 'ab' for scans in stage.scans(domain)]
         if len({(of.size, of.spacing_mm) for of in read}) > 1:
             raise InputError(f'stage {name} of {system} reads sets of different sizes or spacings; make one anew')
-        with config.unlocked():
-            for field in READING:
-                config.data[field] = getattr(read[-1] if read else manifest, field)
-        return stage
+        seen = {field: getattr(read[-1] if read else manifest, field) for field in IMAGE_FIELDS}
+        return dataclasses.replace(stage, config=replaced(config, {f'data.{field}': v for field, v in seen.items()}))
 
     def _records(self, config) -> Manifest:
         """The records that were given or, if a system's data fields differ, others of the same scans."""
-        changed = {f: v for f, v in config.data.items() if v != self.config.data[f]}
+        changed = {f: v for f, v in vars(config.data).items() if v != getattr(self.config.data, f)}
         if not changed:
             return self.manifest
         output = self.workdir / f'records-{stages.digest(changed, self.manifest.request)}'
         with stages.alone(self.workdir / 'stages', self._say, self.signals):
             with processes.first_then_others(output.name):
-                return prepare_again(self.manifest, output, settings_of(config), progress=self.console.is_terminal)
+                return prepare_again(self.manifest, output, config.data, progress=self.console.is_terminal)
 
     def _data(self) -> Manifest:
         """The records to train on: the folder that was given, or those of the phantom, made now."""
@@ -183,19 +182,18 @@ class Experiment:
         """The records of the phantom, made unless they are there."""
         config, sets = self.config, []
         for number, (name, wanted) in enumerate(config.phantom.sets.items(), 1):
-            fields = wanted.to_dict()
+            fields = dict(vars(wanted))
             modality, domain, role = (fields.pop(key) for key in ('modality', 'domain', 'role'))
             folder = self.workdir / 'phantom' / f'Dataset{number:03d}_{name.capitalize()}{modality}'
             self._say(f'phantom: {wanted.subjects} {modality} scans in {folder}')
             dataset.write_dataset(folder, modality, seed=config.phantom.seed, region=config.phantom.region, **fields)
             sets.append(Scans(name, folder, domain, role or None))
-        return prepare(sets, self.workdir / 'records', settings_of(config), progress=self.console.is_terminal)
+        return prepare(sets, self.workdir / 'records', config.data, progress=self.console.is_terminal)
 
     def _check_system(self, name) -> None:
         """InputError for what is wrong with the first stage of a system, or with the fields of a later one."""
         known_sets, tests, first = set(self.manifest.sets), set(), None
-        for one in stages.names(self.config, name):
-            config = configure(self.config, name, one)
+        for one, config in self.config.stages(name).items():
             tests.update(config.tests)
             for text in (*config.sets.a, *config.sets.b):
                 known(f'set ({name}, {one})', text.partition(':')[0], known_sets)
@@ -222,7 +220,7 @@ class Experiment:
     def _remember(self, finished=None, begun=None) -> None:
         """Writes run.json: configuration, records, the stages of systems finished so far and of those in training."""
         if processes.is_first():
-            content = {'config': json.loads(self.given.to_json_best_effort()), 'records': self.manifest.request}
+            content = {'config': self.given.given, 'records': self.manifest.request}
             run_file.update(self.workdir, content, finished or {}, begun or {})
 
 
@@ -242,24 +240,27 @@ def _point(link: Path, folder: Path) -> None:
 
 def _check(config) -> tuple[str, ...]:
     """The systems to run; InputError for what can be known to be wrong before anything is read or written."""
-    check_complete(config)
-    check(config)
-    settings_of(config)
     known('system (config.chosen)', config.chosen, config.systems)
     names = tuple(config.run or config.systems)
     for name in names:
         known('system (config.run)', name, config.systems)
-        for stage in stages.names(config, name):
-            own = configure(config, name, stage)
-            known(f'do of stage {stage}', own.do, KINDS)
+        for stage, own in config.stages(name).items():
             if own.tested:
-                known(f'stage (tested of {name})', own.tested, stages.names(config, name))
-            system = System(own, ('background', 'organ'))
-            parallel.rows_per_device(own.train.batch, parallel.mesh(own.train.devices))
-            _ = system.networks, system.optimizers, system.augmentation, system.choices
-            if own.train.decay_steps > own.train.steps > 0:
-                raise InputError('train.decay_steps is larger than train.steps; lower it')
+                known(f'stage (tested of {name})', own.tested, config.stages(name))
+            try:
+                _check_stage(own)
+            except InputError as error:
+                raise InputError(f'system {name}, stage {stage}: {error}') from error
     return names
+
+
+def _check_stage(stage) -> None:
+    """InputError for networks, losses or batches that cannot be."""
+    system = System(stage, ('background', 'organ'))
+    parallel.rows_per_device(stage.train.batch, parallel.mesh(stage.train.devices))
+    _ = system.networks, system.optimizers, system.losses
+    if stage.train.decay_steps > stage.train.steps > 0:
+        raise InputError('train.decay_steps is larger than train.steps; lower it')
 
 
 def _compilation_cache() -> None:
@@ -269,12 +270,12 @@ def _compilation_cache() -> None:
         jax.config.update('jax_compilation_cache_dir', str(Path(home) / 'synseg_jax'))
 
 
-def _check_unchanged(config: ConfigDict, workdir: Path) -> None:
+def _check_unchanged(config: Experiment, workdir: Path) -> None:
     """InputError if the workdir was begun with a configuration that trains something else."""
     described = run_file.read(workdir)
     if not described:
         return
-    old, new = flat(described['config']), flat(json.loads(config.to_json_best_effort()))
+    old, new = flat(described['config']), flat(json.loads(json.dumps(config.given)))
     for field in sorted(old | new):
         if old.get(field) != new.get(field) and not _free(field, config, described['config']):
             raise InputError(

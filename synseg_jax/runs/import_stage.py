@@ -1,6 +1,5 @@
 """A workdir out of weights: of our own export, or of the published PyTorch code."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import jax
 import numpy as np
 from jaxtyping import PyTree
-from ml_collections import ConfigDict
 
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
@@ -17,18 +15,18 @@ from synseg_jax.exchange.card import CARD, PUBLISHED, Card, sha256
 from synseg_jax.exchange.tensors import read_tensors
 from synseg_jax.exchange.torch_weights import fields, from_torch
 from synseg_jax.files import atomic_folder, write_json
-from synseg_jax.inference.model_folder import Run
-from synseg_jax.objective.methods import OWNER
+from synseg_jax.inference.model_folder import FORMAT, Run
+from synseg_jax.objective import names
 from synseg_jax.runs import stages
 from synseg_jax.runs.run_file import RUN
-from synseg_jax.specification.resolve import configure
+from synseg_jax.specification.experiment import Experiment
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import KIND
 
 
 def import_weights(
-    config: ConfigDict,
+    config: Experiment,
     weights: Path,
     workdir: Path,
     system: str = '',
@@ -46,7 +44,7 @@ def import_weights(
     if workdir.exists():
         raise InputError(f'{workdir}: exists; choose another --workdir')
     system = system or config.chosen
-    own = configure(config, system, stage)
+    own = config.stage(system, stage)
     if own.do != 'train':
         raise InputError(f'stage {stage} of {system} trains nothing; choose another --stage')
     if (weights / CARD).is_file():
@@ -56,25 +54,24 @@ def import_weights(
         files = importing.found(weights, epoch)
         run = importing.without_card(own, files, channels, typical)
     params = read(run, files, weights)
-    own.data_dir = ''
-    stage = stage or next(iter(config.systems[system].get('stages', config.stages)))
+    stage = stage or next(iter(config.stages(system)))
     place = f'stages/{stage}-{stages.digest([sha256(files[name]) for name in sorted(files)])}'
     with atomic_folder(workdir) as folder:
         run = replace(run, folder=folder / place)
         run.folder.mkdir(parents=True)
         run.save()
         save(run, params)
-        described = json.loads(config.to_json_best_effort()) | {'chosen': system, 'data_dir': ''}
-        write_json(folder / RUN, {'config': described, 'systems': {system: [place]}})
+        described = {**config.given, 'chosen': system, 'data_dir': ''}
+        write_json(folder / RUN, {'format': FORMAT, 'config': described, 'systems': {system: [place]}})
     return replace(run, folder=workdir / place)
 
 
 def read(run: Run, files: Mapping[str, Path], weights: Path) -> dict[str, PyTree]:
     """The parameters of the stage's networks; InputError where files are missing, too many, or of other networks."""
     like = run.system.abstract_state(parallel.mesh(1)).params
-    for names, wrong in (like.keys() - files.keys(), 'missing'), (files.keys() - like.keys(), 'left over'):
-        if names:
-            listed = ', '.join(f'{PUBLISHED[name]} ({name})' for name in sorted(names))
+    for odd, wrong in (like.keys() - files.keys(), 'missing'), (files.keys() - like.keys(), 'left over'):
+        if odd:
+            listed = ', '.join(f'{PUBLISHED[name]} ({name})' for name in sorted(odd))
             raise InputError(f'{weights}: {wrong} for method {run.config.method}: {listed}')
     params = {}
     for name, file in files.items():
@@ -89,7 +86,7 @@ def read(run: Run, files: Mapping[str, Path], weights: Path) -> dict[str, PyTree
 
 def _remedy(name, network, found) -> str:
     """The flags with which the configuration would describe such weights, as far as they differ."""
-    kind = KIND[OWNER[name[0]]]
+    kind = KIND[names.player(name)]
     flags_ = [f'--config.{kind}.{field}={value}' for field, value in found.items() if getattr(network, field) != value]
     return f'; it would fit with {" ".join(flags_)}' if flags_ else ''
 
@@ -99,6 +96,5 @@ def save(run: Run, params: Mapping[str, PyTree]) -> None:
     over = parallel.mesh(1)
     state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), run.system.abstract_state(over))
     state = state.replace(params=dict(params), average=dict(params) if state.average else {})
-    checkpoints = Checkpoints(run.folder / 'checkpoints')
-    checkpoints.save(parallel.place(state, over, LAYOUT), score=0.0)  # it is the only one, and orbax warns without
-    checkpoints.close()
+    with Checkpoints(run.folder / 'checkpoints') as checkpoints:
+        checkpoints.save(parallel.place(state, over, LAYOUT), score=0.0)  # it is the only one, and orbax warns without

@@ -5,7 +5,7 @@ from pathlib import Path
 from synseg_jax.errors import InputError, known, warn
 from synseg_jax.files import schema
 from synseg_jax.files.stage_schema import RunFile
-from synseg_jax.inference.model_folder import CHECKPOINTS, DAMAGED, STAGE, Run, content_of
+from synseg_jax.inference.model_folder import CHECKPOINTS, DAMAGED, STAGE, Run, check_format, content_of
 from synseg_jax.inference.trained_model import Segmenter, Trained
 from synseg_jax.runs.run_file import RUN
 from synseg_jax.training.checkpoint import Checkpoints
@@ -22,7 +22,9 @@ def find(
     is still in training, the best checkpoint so far if `unfinished`, else InputError.
     """
     workdir = Path(workdir)
-    content = schema.conform(content_of(workdir / RUN), RunFile, str(workdir / RUN), DAMAGED)
+    content = content_of(workdir / RUN)
+    check_format(content, str(workdir / RUN))
+    content = schema.conform(content, RunFile, str(workdir / RUN), DAMAGED)
     system = known('system', system or content['config']['chosen'], content['config']['systems'])
     begun = [folder for folder in content.get('begun', {}).get(system, ()) if _saved(workdir / folder)]
     folders = begun or content['systems'].get(system)
@@ -63,4 +65,5 @@ def _saved(folder: Path) -> list[int]:
         return []
     if not (folder / CHECKPOINTS).is_dir():
         return [0] if Run.load(folder).config.do == 'atlases' else []
-    return Checkpoints(folder / CHECKPOINTS, alone=True).steps()
+    with Checkpoints(folder / CHECKPOINTS, alone=True) as checkpoints:
+        return checkpoints.steps()

@@ -48,7 +48,7 @@ def _truth(image: Path, channel: str) -> np.ndarray | None:
         return None
     number, week = named.groups(default='0')
     scan = request['modality'], channel, request['seed'], int(number), request['region'], request['plane'], int(week)
-    return dataset.paired(*scan, request.get('cohort', ''))[1]
+    return dataset.generate_pair(*scan, request.get('cohort', ''))[1]
 
 
 def _request(description: Path) -> dict | None:

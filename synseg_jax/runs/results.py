@@ -93,7 +93,7 @@ def evaluate(
     stage, trained = _tested(fitted)
     path = folder / MEASURES
     before = _before(path)
-    weights = [trained.run.folder.name, [cost['steps'] for cost in costs], stage.config.predict.to_dict()]
+    weights = [trained.run.folder.name, [cost['steps'] for cost in costs], vars(stage.config.predict)]
     weights += [list(stage.config.lesions), stage.config.lesion_patch_mm] if stage.config.lesions else []
     measured = {}
     for name in stage.config.tests or _targets(stage):
@@ -222,9 +222,10 @@ def _identity(case):
 def _synthesis(fitted) -> dict:
     """{measure: statistics} of synthetic scans against the truth: held-out source scans or, without any, others."""
     for stage, trained in reversed(fitted) if processes.is_first() else ():
-        held_out = [scans for role in ('val', 'train') for scans in stage.scans('a', role)][:1]
+        held_out = stage.scans('a', 'val') or stage.scans('a', 'train')
         if held_out and trained.translates:
-            measured = paired_phantom.measure(trained, held_out[0].described).values()
+            cases = [case for scans in held_out for case in scans.described]
+            measured = paired_phantom.measure(trained, cases).values()
             names = [metric.name for metric in similarity.METRICS] if measured else ()
             return {name: summary.statistics(of[name] for of in measured) for name in names}
     return {}

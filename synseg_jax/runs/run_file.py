@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from synseg_jax.files import exclusive_lock, schema, write_json
+from synseg_jax.files import exclusive_lock, read_json, schema, write_json
 from synseg_jax.files.stage_schema import RunFile
+from synseg_jax.inference.model_folder import FORMAT, check_format
 
 RUN = 'run.json'
 Stages = Mapping[str, Sequence[str]]  # the folders of a system's stages in the workdir
@@ -15,7 +16,10 @@ def read(workdir: Path) -> dict:
     path = workdir / RUN
     if not path.is_file():
         return {}
-    return schema.load(path, RunFile, 'remove it, or use another --workdir')
+    remedy = 'remove it, or use another --workdir'
+    content = read_json(path, remedy)
+    check_format(content, str(path))
+    return schema.conform(content, RunFile, str(path), remedy)
 
 
 def update(workdir: Path, content: Mapping, finished: Stages, begun: Stages) -> None:
@@ -25,4 +29,4 @@ def update(workdir: Path, content: Mapping, finished: Stages, begun: Stages) -> 
         for field, new, others in (('systems', finished, begun), ('begun', begun, finished)):
             kept = {name: of for name, of in before.get(field, {}).items() if name not in others}
             systems[field] = {**kept, **new}
-        write_json(workdir / RUN, {**content, **systems})
+        write_json(workdir / RUN, {'format': FORMAT, **content, **systems})

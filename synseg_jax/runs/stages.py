@@ -8,11 +8,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
-
-from ml_collections import ConfigDict
 
 from synseg_jax import files
 from synseg_jax.batches.selection import Chosen, Fold, select
@@ -22,8 +19,11 @@ from synseg_jax.errors import InputError, known
 from synseg_jax.inference.model_folder import Run
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.specification.check import affects
-from synseg_jax.specification.resolve import configure
+from synseg_jax.specification.experiment import Experiment
+from synseg_jax.specification.parse import mapping
+from synseg_jax.specification.resolve import flat
 from synseg_jax.specification.stage import KINDS
+from synseg_jax.specification.stage import Stage as StageFields
 
 MAKES = ('synthesize', 'reconstruct')  # what makes a set
 
@@ -40,7 +40,7 @@ class Stage:
     """One stage of a system: its configuration, the scans it reads by domain, and the folders it builds on."""
 
     name: str
-    config: ConfigDict
+    config: StageFields
     manifest: Manifest  # of the records that are given: the set of all sets it knows but those that stages made
     sets: Mapping[str, Manifest]
     fold: Fold = Fold()
@@ -55,9 +55,8 @@ class Stage:
         context = self.config.context
         options = {'context': context.slices, 'spacing_mm': context.spacing_mm, 'seed': self.config.data.seed}
         transductive = self.config.transductive and domain == 'b' and self.does == 'train'
-        return select(
-            self.config.sets[domain], domain, self.sets, role, self.fold, self.manifest, transductive, **options
-        )
+        named = self.config.sets.of(domain)
+        return select(named, domain, self.sets, role, self.fold, self.manifest, transductive, **options)
 
     def described(self, folder: Path) -> Run:
         """What stage.json in its folder says of it."""
@@ -70,8 +69,7 @@ class Stage:
 
     def key(self) -> str:
         """The name of its folder: its own name and a digest of its fields, its scans and the stages it builds on."""
-        fields = {k: v for k, v in flat(json.loads(self.config.to_json_best_effort())).items()
-                  if affects(k) == 'result'}  # fmt: skip
+        fields = {name: value for name, value in flat(mapping(self.config)).items() if affects(name) == 'result'}
         roles = ('train', 'val', 'test') if self.does in MAKES else ('train', 'val')
         read = {d: [scans.key() for r in roles for scans in self.scans(d, r)] for d in 'ab'}
         built_on = [
@@ -82,25 +80,9 @@ class Stage:
         return f'{self.name}-{digest(fields, read, built_on, self.manifest.classes)}'
 
 
-def names(config: ConfigDict, system: str) -> list[str]:
-    """The stages of a system, each after those that it builds on; InputError for stages that wait for one another."""
-    own = config.systems[known('system', system, config.systems)]
-    all_stages = own.stages if 'stages' in own else config.stages
-    needs = {}
-    for name in all_stages:
-        stage = configure(config, system, name)
-        read = (text.partition(':')[0] for domain in 'ab' for text in stage.sets[domain])
-        wanted = dict.fromkeys((stage.by, *stage.start.stages, *read))  # no set: its order changes from run to run
-        needs[name] = [other for other in wanted if other in all_stages]
-    try:
-        return list(TopologicalSorter(needs).static_order())
-    except CycleError as error:
-        raise InputError(f'system {system}: stages {", ".join(error.args[1])} wait for one another') from None
-
-
-def folds(config: ConfigDict, system: str) -> list[Fold]:
+def folds(config: Experiment, system: str) -> list[Fold]:
     """The folds over which a system is trained anew; one that holds nobody out where there are none."""
-    first = configure(config, system, names(config, system)[0])
+    first = next(iter(config.stages(system).values()))
     fold = first.fold
     return [Fold(fold.set, fold.of, i, first.data.seed, fold.strata) for i in range(max(1, fold.of))]
 
@@ -133,10 +115,9 @@ def digest(*content) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def fields(config: ConfigDict, system: str) -> str:
-    """Stands for every field of a system's stages but those that decide what is run and shown."""
-    own = {name: flat(json.loads(configure(config, system, name).to_json_best_effort()))
-           for name in names(config, system)}  # fmt: skip
+def fields(config: Experiment, system: str) -> str:
+    """A digest of all fields of a system's stages but those that only decide what is shown, and how fast."""
+    own = {name: flat(mapping(stage)) for name, stage in config.stages(system).items()}
     return digest({s: {k: v for k, v in of.items() if affects(k) not in ('display', 'speed')} for s, of in own.items()})
 
 
@@ -148,10 +129,3 @@ def check_lengths(lengths: dict[str, tuple[int, str]], folder: str, steps: int, 
             f'systems {other} and {system} share stage {folder} but for its length ({known_steps} and {steps} steps); '
             'give the stage another name in one of them'
         )
-
-
-def flat(tree, prefix=''):
-    """{'train.batch': 4, ...} of a nested configuration."""
-    if not isinstance(tree, dict) or not tree:
-        return {prefix: tree}
-    return {k: v for name, value in tree.items() for k, v in flat(value, f'{prefix}.{name}'.lstrip('.')).items()}

@@ -9,13 +9,13 @@ import numpy as np
 import synseg_jax
 from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_folder
-from synseg_jax.imaging.slices import fitted, with_mask
+from synseg_jax.imaging.slices import resize, with_mask
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.preparation.records import Manifest, RecordWriter, encode
-from synseg_jax.preparation.settings import READING
 from synseg_jax.preparation.write_records import packages, role_entry
 from synseg_jax.reports import figures
 from synseg_jax.runs.stages import Stage
+from synseg_jax.specification.data import IMAGE_FIELDS
 
 SHOWN = 6  # pairs in the picture
 RECORDS = 'records'
@@ -54,7 +54,7 @@ def synthesize(stage: Stage, trained: Trained, folder: Path, stop: Callable[[], 
                         rows = [records[i] for i in range(first[index], first[index + 1])]
                         pictures.append(maker.write(writer, rows, number))
             made['roles'][scans.role] = role_entry(path, scans.labelled, cases)
-        fields = {field: getattr(maker.source, field) for field in READING} | {'size': maker.size}
+        fields = {field: getattr(maker.source, field) for field in IMAGE_FIELDS} | {'size': maker.size}
         manifest = Manifest(
             folder=partial, classes=maker.source.classes, seed=maker.source.seed, sets={stage.name: made},
             packages=packages(), request=folder.name, version=synseg_jax.__version__, **fields,
@@ -100,10 +100,10 @@ class Maker:
 
     def write(self, writer: RecordWriter, real: Sequence[Mapping], case: int) -> dict:
         """Writes one scan's records; pictures of its middle slice, or of the volume, as it was and as it is."""
-        images = fitted(np.stack([record['image'] for record in real]), self.trained.networks.system.shown)
+        images = resize(np.stack([record['image'] for record in real]), self.trained.networks.system.shown)
         labels = None
         if 'label' in real[0]:
-            labels = fitted(np.stack([record['label'] for record in real]), self.trained.networks.system.shown)
+            labels = resize(np.stack([record['label'] for record in real]), self.trained.networks.system.shown)
         seen = images if not self.trained.config.masked else with_mask(images, labels)
         made = self.trained.networks.translate(seen, self.domain)
         if self.back:

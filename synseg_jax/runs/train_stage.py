@@ -85,8 +85,8 @@ class Fit:
                 ) from error
             raise
         journal.end()
-        best = checkpoints.best(state)
-        checkpoints.close()
+        with checkpoints:
+            best = checkpoints.best(state)
         if journal.logged():
             training_curves.curves(self.folder / 'curves.png', self.folder / 'metrics.csv')
         cost = self._cost(began, int(state.step), finished=True)  # last: what is finished is not drawn again
@@ -199,7 +199,7 @@ class Validation:
     def __init__(self, fit: Fit, journal: Journal, signals: Signals):
         self.fit, self.journal, self.signals = fit, journal, signals
         held_out = {domain: fit.stage.scans(domain, 'val') for domain in 'ab'}
-        self.held_out = {domain: read[0].open() for domain, read in held_out.items() if read}
+        self.held_out = {domain: validation.HeldOut(read) for domain, read in held_out.items() if read}
         self.pictured = {
             domain: _examples(self.held_out.get(domain) or fit.pools[domain].sources[0])
             for domain in fit.system.domains

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from synseg_jax.batches.selection import Chosen
 from synseg_jax.devices import processes
 from synseg_jax.evaluation.metrics import dice
 from synseg_jax.evaluation.summary import NOT_ORGANS
-from synseg_jax.imaging.slices import fitted, with_mask
+from synseg_jax.imaging.slices import resize, with_mask
 from synseg_jax.inference.run_networks import Networks
-from synseg_jax.objective.terms import View
+from synseg_jax.objective.losses import ONE_LOGIT
 from synseg_jax.reports import figures
 from synseg_jax.training.system import System
 
@@ -35,6 +36,27 @@ class Check(NamedTuple):
     def name(self) -> str:
         """`a` for real scans of a, `fake_b` for those that are translated to b."""
         return self.domain if self.domain == self.through else f'fake_{self.through}'
+
+
+class HeldOut(Sequence):
+    """The validation records of all sets of a domain, their cases numbered through.
+
+    Where some sets are labelled, those without labels, which no score is computed on, are left out.
+    """
+
+    def __init__(self, read: Sequence[Chosen]):
+        read = [scans for scans in read if scans.labelled] or read
+        self.parts = [scans.open() for scans in read]
+        self.first = np.cumsum([0, *map(len, self.parts)])
+        self.first_case = np.cumsum([0, *(len(scans.manifest.role(scans.set, scans.role)['cases']) for scans in read)])
+
+    def __len__(self) -> int:
+        return int(self.first[-1])
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        part = int(np.searchsorted(self.first, index, side='right')) - 1
+        record = self.parts[part][int(index - self.first[part])]
+        return record | {'case': np.array(record['case'] + self.first_case[part], np.int32)}
 
 
 def checks(system: System, held_out: Collection[str]) -> tuple[list[Check], list[Check]]:
@@ -93,11 +115,11 @@ def _segmented(networks, records, wanted, stop) -> Iterator[tuple[tuple[str, int
     for (check, case), records_of in processes.share(list(scans.items())):
         if stop():
             return
-        images, change = fitted(np.stack([r['image'] for r in records_of]), size), np.nan
+        images, change = resize(np.stack([r['image'] for r in records_of]), size), np.nan
         if check.domain != check.through:
             real, images = images, networks.translate(images, check.domain)
             change = float(np.abs(images - real).mean())
-        reference = fitted(np.stack([r['label'] for r in records_of]), size)
+        reference = resize(np.stack([r['label'] for r in records_of]), size)
         yield (check.name, case), networks.votes(images, check.through), reference, change
 
 
@@ -143,9 +165,9 @@ def _mean_dice(predicted, reference, classes):
 def _loss(votes, labels, system) -> float:
     """The segmentation loss that the system trains on, of class probabilities."""
     logits = jnp.log(jnp.maximum(votes, LEAST))
-    if system.choices.segmentation == 'binary_cross_entropy':
+    if system.losses.segmentation in ONE_LOGIT:
         logits = logits[..., 1:] - logits[..., :1]
-    return float(View({}, {}, {}, system.choices).segmentation(logits, jnp.asarray(labels, jnp.int32)))
+    return float(system.view({}).segmentation(logits, jnp.asarray(labels, jnp.int32)))
 
 
 def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) -> list[dict]:
@@ -155,7 +177,7 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
     """
     nets, size, rows = networks.system.networks, networks.system.shown, []
     count = min(len(records) for records in examples.values())
-    images = {d: fitted(np.stack([r['image'] for r in rs[:count]]), size) for d, rs in examples.items()}
+    images = {d: resize(np.stack([r['image'] for r in rs[:count]]), size) for d, rs in examples.items()}
     columns: dict[str, list] = {}
 
     def add(title, pictures, labels=None):
@@ -169,7 +191,7 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
         real = images[source]
         add(f'real {source}', real)
         if 'label' in examples[source][0]:
-            labels = fitted(np.stack([r['label'] for r in examples[source][:count]]), size)
+            labels = resize(np.stack([r['label'] for r in examples[source][:count]]), size)
             add(f'label of {source}', real, labels)
         shown, title, through = real, f'segmentation of real {source}', source
         if f'g_{source}{other}' in nets:

@@ -4,19 +4,23 @@ import difflib
 import inspect
 import math
 import numbers
+import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
-
-from ml_collections import ConfigDict
+from itertools import chain
 
 from synseg_jax.errors import InputError
 from synseg_jax.specification.experiment import Experiment, PhantomSet
 from synseg_jax.specification.field import Range, Rule, leaves
+from synseg_jax.specification.resolve import flat
+from synseg_jax.specification.table import TableRow
 
-FREE = ('table',)  # groups that commands other than main read
 LISTED = 'docs/configuration.md lists them'
+_LISTS = re.compile(r'systems|stages|systems\.[^.]+\.stages')
+MEMBERS = {'phantom.sets': PhantomSet, 'table.rows': TableRow}  # groups of named members: what each of these holds
+OPTIONAL = ('phantom.sets', 'pays', 'generator', 'segmentor', 'discriminator', 'table')
 
 
 class Declared(typing.NamedTuple):
@@ -33,34 +37,32 @@ class Declared(typing.NamedTuple):
 @cache
 def declared() -> dict[str, Declared]:
     """Every field by its dotted name, such as train.batch."""
-    found, members = {}, [(f'phantom.sets.*.{name}', *rest) for name, *rest in leaves(PhantomSet())]
-    for name, one, value in (*leaves(Experiment()), *members):
-        found[name] = Declared(
-            one.type, *(one.metadata[key] for key in ('text', 'allowed', 'affects', 'compiled')), value
-        )
-    return found
+    members = (leaves(kind(), f'{group}.*.') for group, kind in MEMBERS.items())
+    return {
+        name: Declared(one.type, *(one.metadata[key] for key in ('text', 'allowed', 'affects', 'compiled')), value)
+        for name, one, value in (*leaves(Experiment()), *chain.from_iterable(members))
+    }
 
 
 def declaration(name: str) -> Declared | None:
     """Of a field or of a term's weight, as pays.gen.idt_b is in pays.gen; None where there is no such field."""
     own = declared_name(name)
-    weights = declared().get(own.rpartition('.')[0])
-    within = weights if weights and weights.kind == Mapping[str, float] else None
+    group = declared().get(own.rpartition('.')[0])
+    within = group if group and typing.get_origin(group.kind) is Mapping else None
     return declared().get(own, within)
 
 
 def declared_name(name: str) -> str:
     """The name that a field is declared by: those of systems, stages and sets of the phantom have one for all."""
     parts = own_name(name).split('.')
-    if parts[:2] == ['phantom', 'sets'] and len(parts) > 2:
+    if '.'.join(parts[:2]) in MEMBERS and len(parts) > 2:
         parts[2] = '*'
     return '.'.join(parts)
 
 
-def check(config: ConfigDict) -> None:
-    """InputError for every field, of all systems and of each, that is unknown or holds a value that will not do."""
-    tree = config.copy_and_resolve_references().to_dict()
-    if problems := [line for name, value in flat(tree) if (line := _problem(name, value))]:
+def check(tree: Mapping) -> None:
+    """InputError with a line for every field, of all systems and of each, that is unknown or holds a wrong value."""
+    if problems := [line for name, value in flat(tree).items() if (line := _problem(name, value))]:
         raise InputError(*problems)
 
 
@@ -78,28 +80,19 @@ def own_name(name: str) -> str:
     return '.'.join(parts)
 
 
-def flat(tree: Mapping, prefix: str = '') -> Iterator[tuple[str, object]]:
-    """(dotted name, value) of all that is no mapping, and of empty ones."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f'{prefix}{name}.')
-        else:
-            yield f'{prefix}{name}', value
-
-
 def _problem(name: str, value: object) -> str:
     """What is wrong with a field, in one line; '' if nothing is."""
     own = own_name(name)
+    if not isinstance(value, Mapping) and (not own or _is_group(own)):
+        return f'config.{name}={value!r}: give the fields that differ, e.g. {{}}'
     if not own:
-        return '' if isinstance(value, Mapping) else f'config.{name}={value!r}: give the fields that differ, e.g. {{}}'
-    if own.partition('.')[0] in (*FREE, 'systems', 'stages'):
-        return ''
+        return f'config.{name}: empty; name at least one' if _LISTS.fullmatch(name) else ''
     if isinstance(value, Mapping):
         return '' if _is_group(own) else _unknown(name, own)
     one = declaration(name)
     if one is None:
         return _unknown(name, own)
-    unset = one.default is None or own.startswith('pays.')  # the architecture's own value, the method's own weight
+    unset = types.NoneType in typing.get_args(one.kind) or own.startswith('pays.')  # the network's, the method's own
     if value is None and unset or _holds(one, value):
         return ''
     return f'config.{name}={value!r}: give {told(one)}'
@@ -115,7 +108,10 @@ def _unknown(name: str, own: str) -> str:
 
 
 def _is_group(own: str) -> bool:
-    return any(full.startswith(f'{declared_name(own)}.') for full in declared()) or declaration(own) is not None
+    name = declared_name(own)
+    holds = declared().get(name)
+    named = holds is not None and typing.get_origin(holds.kind) is Mapping
+    return named or any(full.startswith(f'{name}.') for full in declared())
 
 
 def _holds(one: Declared, value: object) -> bool:
@@ -167,9 +163,11 @@ def fits(value: object, kind: object) -> bool:
     return isinstance(value, {int: numbers.Integral, float: numbers.Real}.get(kind, kind))
 
 
-def check_complete(config: ConfigDict) -> None:
-    """InputError for fields that are missing; a configuration that scans are prepared with may have `data` alone."""
-    given = dict(flat(config.to_dict()))
-    optional = ('phantom.sets', 'pays', 'generator', 'segmentor', 'discriminator')
-    if missing := sorted(name for name in declared() if name not in given and not name.startswith(optional)):
+def check_complete(tree: Mapping, within: str = '') -> None:
+    """InputError for fields that are missing, of all or of those whose name begins with `within`."""
+    given = flat(tree)
+    needed = (name for name in declared() if name.startswith(within) and not name.startswith(OPTIONAL))
+    missing = sorted(name for name in needed if name not in given)
+    missing += [] if within else [name for name in ('stages', 'systems') if name not in tree]
+    if missing:
         raise InputError(f'the configuration has no {", ".join(missing)}; configs/base.py has all fields')

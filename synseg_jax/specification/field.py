@@ -86,21 +86,24 @@ def field(
     allowed: Range | Rule | tuple | None = None,
     affects: str = 'result',
     compiled: bool | None = None,
+    **about: Any,
 ) -> Any:
     """A field of a frozen dataclass.
 
     `allowed`: a range that every number in it lies in, a rule for the whole value, or the values that it may have.
     `compiled`: whether networks and train step depend on it; None: those that affect the result or its length.
+    `about`: further marks, as metadata of the field.
     """
     if affects not in AFFECTS:
         raise ValueError(f'affects {affects!r}: give one of {", ".join(AFFECTS)}')
-    about = {
+    metadata = {
         'text': text,
         'allowed': allowed,
         'affects': affects,
         'compiled': affects in ('result', 'length') if compiled is None else compiled,
+        **about,
     }
-    return dataclasses.field(default=default, metadata=about)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def group(kind: type, text: str = '', **defaults: Any) -> Any:
@@ -112,6 +115,8 @@ def leaves(spec: Any, prefix: str = '') -> Iterator[tuple[str, dataclasses.Field
     """(dotted name, field, value) of every field of a dataclass, those of its groups included."""
     for one in dataclasses.fields(spec):
         value = getattr(spec, one.name)
+        if 'text' not in one.metadata:
+            continue
         if dataclasses.is_dataclass(value):
             yield from leaves(value, f'{prefix}{one.name}.')
         else:

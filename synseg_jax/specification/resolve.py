@@ -1,40 +1,42 @@
-"""The fields of one stage: those of the configuration, changed by its system and by itself."""
+"""The fields of every stage as nested mappings: those of the configuration, changed by its system and by itself."""
 
-from ml_collections import ConfigDict
-
-from synseg_jax.errors import InputError, known
+from collections.abc import Mapping
 
 
-def configure(config: ConfigDict, system: str, stage: str = '') -> ConfigDict:
-    """The configuration of one stage of a system, its only one unless named: all fields, changed by its own."""
-    changed = config.copy_and_resolve_references()
-    _update(changed, changed.systems[known('system', system, changed.systems)], f'systems.{system}')
-    stages = changed.stages
-    if not stage and len(stages) > 1:
-        raise InputError(f'system {system} has the stages {", ".join(stages)}; name one')
-    stage = stage or next(iter(stages))
-    changes = stages[known(f'stage of system {system}', stage, stages)]
-    with changed.unlocked():
-        del changed['systems'], changed['stages']
-    _update(changed, changes, f'systems.{system}.stages.{stage}')
+def resolve(config: Mapping, system: str) -> dict[str, Mapping]:
+    """{stage: all its fields} of a system of a configuration."""
+    common = {name: value for name, value in config.items() if name not in ('systems', 'stages')}
+    changes = dict(config['systems'][system])
+    stages = changes.pop('stages', config['stages'])
+    own = overlay(common, changes)
+    return {name: overlay(own, fields) for name, fields in stages.items()}
+
+
+def overlay(base: Mapping, changes: Mapping) -> dict:
+    """`base` with fields changed, group by group; a network that names its architecture replaces the whole group."""
+    changed = dict(base)
+    for name, value in changes.items():
+        merged = isinstance(value, Mapping) and isinstance(base.get(name), Mapping) and 'architecture' not in value
+        changed[name] = overlay(base[name], value) if merged else value
     return changed
 
 
-def _update(config, changes, where):
-    if not isinstance(changes, ConfigDict):
-        raise InputError(f'config.{where}={changes!r}: give the fields in which it differs, e.g. {{}}')
-    for field, value in changes.items():
-        known(f'field of {where}', field, config)
-        group = isinstance(config[field], ConfigDict) and field != 'stages'
-        if group and not (isinstance(value, ConfigDict) and 'architecture' in value):
-            _update(config[field], value, f'{where}.{field}')
-        else:
-            _set(config, field, value, where)
+def flat(tree: Mapping, prefix: str = '') -> dict[str, object]:
+    """{'train.batch': 4, ...}: every value that is not a mapping, and every empty mapping, by its dotted name."""
+    fields = {}
+    for name, value in tree.items():
+        nested = isinstance(value, Mapping) and value
+        fields.update(flat(value, f'{prefix}{name}.') if nested else {f'{prefix}{name}': value})
+    return fields
 
 
-def _set(config, field, value, where):
-    """Sets a field; InputError for a value of another type."""
-    try:
-        config[field] = value
-    except TypeError as error:
-        raise InputError(f'config.{where}.{field}={value!r}: not of the type of {config[field]!r}') from error
+def nested(fields: Mapping[str, object]) -> dict:
+    """The reverse of `flat`."""
+    tree: dict = {}
+    for name, value in fields.items():
+        *groups, last = name.split('.')
+        group = tree
+        for part in groups:
+            group = group.setdefault(part, {})
+        group[last] = value
+    return tree

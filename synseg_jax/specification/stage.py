@@ -13,10 +13,12 @@ from synseg_jax.specification.field import (
     SHARE,
     FrozenMapping,
     Range,
+    Rule,
     field,
     group,
 )
 
+BATCH = Range(1, 2**16, whole=True)
 KINDS = ('train', 'synthesize', 'reconstruct', 'atlases')
 
 
@@ -30,26 +32,40 @@ class Start:
     networks: tuple[str, ...] = field((), 'the networks that are taken; empty: all', compiled=False)
 
 
+def _is_weight(value) -> bool:
+    """Whether a value is a finite number from 0 on, or a schedule of such numbers over a number of steps."""
+    if not isinstance(value, tuple | list):
+        return NOT_NEGATIVE.holds(value)
+    if len(value) != 4:
+        return False
+    kind, *numbers, steps = value
+    return isinstance(kind, str) and all(map(NOT_NEGATIVE.holds, numbers)) and POSITIVE_COUNT.holds(steps)
+
+
+WEIGHT = Rule(_is_weight, "a finite number from 0 on, or a schedule ('linear', first, last, steps)")
+
+
 @dataclass(frozen=True)
 class Weights:
-    """{term: weight} of each player, where it differs from the method's table."""
+    """{term: weight} of each player, where it differs from the method's table.
 
-    gen: Mapping[str, float] = field(FrozenMapping(), 'generators', NOT_NEGATIVE)
-    dis: Mapping[str, float] = field(FrozenMapping(), 'discriminators', NOT_NEGATIVE)
-    seg: Mapping[str, float] = field(FrozenMapping(), 'segmentors', NOT_NEGATIVE)
+    Terms are those of synseg_jax/objective/terms.py, schedules those of synseg_jax/objective/weights.py.
+    """
+
+    gen: Mapping[str, object] = field(FrozenMapping(), 'generators: terms of synseg_jax/objective/terms.py', WEIGHT)
+    dis: Mapping[str, object] = field(FrozenMapping(), 'discriminators', WEIGHT)
+    seg: Mapping[str, object] = field(FrozenMapping(), 'segmentors', WEIGHT)
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The loss functions that terms are made of."""
+    """The loss functions that terms are made of, by their names in synseg_jax/objective/losses.py."""
 
-    adversarial: str = field('lsgan', 'of generators and discriminators', ('lsgan', 'log_likelihood'))
-    cycle: str = field('l1', 'between an image and its reconstruction', ('l1', 'l2', 'ssim'))
-    segmentation: str = field(
-        'cross_entropy', 'binary_cross_entropy: 2 classes, one logit', ('cross_entropy', 'binary_cross_entropy', 'dice')
-    )
+    adversarial: str = field('lsgan', 'of generators and discriminators: ADVERSARIAL in synseg_jax/objective/losses.py')
+    cycle: str = field('l1', 'between an image and its reconstruction: CYCLE there')
+    segmentation: str = field('cross_entropy', 'SEGMENTATION there; binary_cross_entropy: 2 classes, one logit')
     class_weights: tuple[float, ...] = field((), 'one weight a class, in their order; empty: all 1', NOT_NEGATIVE)
-    by_weight: bool = field(False, 'divide the cross entropy by the sum of the weights, not by the pixels')
+    by_weight: bool = field(False, 'divide by the sum of the weights, not by the number of pixels (of classes in dice)')
 
 
 @dataclass(frozen=True)
@@ -57,16 +73,18 @@ class Network:
     """An architecture and the fields that it is given; those that are None are its own defaults."""
 
     architecture: str = field('resnet', 'the kind of network', ('resnet', 'unet', 'res_unet', 'patchgan'))
-    width: int | None = field(None, 'features at full resolution', POSITIVE_COUNT)
-    blocks: int | None = field(None, 'resnet: residual blocks', COUNT)
+    width: int | None = field(None, 'features at full resolution', Range(1, 2**12, whole=True))
+    blocks: int | None = field(None, 'resnet: residual blocks', Range(0, 256, whole=True))
     resize: bool | None = field(None, 'resnet: upsample by resizing, not by transposed convolution')
-    layers: int | None = field(None, 'patchgan: convolutions of stride 2', COUNT)
-    levels: int | None = field(None, 'unet: steps down', POSITIVE_COUNT)
-    extra: int | None = field(None, 'unet: features of a further convolution before the head; 0: none', COUNT)
+    layers: int | None = field(None, 'patchgan: convolutions of stride 2', Range(1, 8, whole=True))
+    levels: int | None = field(None, 'unet: steps down', Range(1, 8, whole=True))
+    extra: int | None = field(
+        None, 'unet: features of a further convolution before the head; 0: none', Range(0, 2**12, whole=True)
+    )
     dropout: float | None = field(None, 'unet: share dropped at the two deepest levels', BELOW_ONE)
     norm: bool | None = field(None, 'unet: instance norm after each convolution')
     strided: bool | None = field(None, 'unet: step down by strided convolution, not by max pool')
-    up_width: int | None = field(None, 'unet: width of the convolution after each step up', POSITIVE_COUNT)
+    up_width: int | None = field(None, 'unet: width of the convolution after each step up', Range(1, 16, whole=True))
     residual: bool | None = field(None, 'unet: residual blocks')
     tanh: bool | None = field(None, 'end in tanh')
 
@@ -111,13 +129,16 @@ class Augment:
     brightness: float = field(0.0, 'largest additive change of intensities', NOT_NEGATIVE)
     contrast: float = field(0.0, 'largest relative change of contrast', NOT_NEGATIVE)
     gamma: float = field(1.0, 'largest exponent, g or 1/g', POSITIVE)
+    fourier: float = field(
+        0.0, 'share of the frequencies whose amplitudes the source takes from a target image (FDA)', Range(high=0.5)
+    )
 
 
 @dataclass(frozen=True)
 class Train:
     """`epochs` at constant rate, then `decay_epochs` linearly to 0; an epoch is the larger domain once."""
 
-    batch: int = field(1, 'rows of a global batch, over all devices', POSITIVE_COUNT)
+    batch: int = field(1, 'rows of a global batch, over all devices', BATCH)
     epochs: int = field(100, 'at constant rate', COUNT, 'length')
     decay_epochs: int = field(0, 'then linearly to 0', COUNT)
     steps: int = field(0, 'if not 0: this many steps in place of the epochs', COUNT, 'length')
@@ -134,7 +155,7 @@ class Train:
     devices: int = field(0, '0: all that are visible', COUNT, 'speed')
     log_every: int = field(50, 'steps', POSITIVE_COUNT, 'display')
     save_every: int = field(
-        1000, 'steps between checkpoints, each of which is validated', POSITIVE_COUNT, compiled=False
+        1000, 'steps between checkpoints, each of which is validated', Range(1, 2**40, whole=True), compiled=False
     )
     keep: int = field(2, 'latest checkpoints kept beside the best', POSITIVE_COUNT, 'display')
 
@@ -143,14 +164,14 @@ class Train:
 class Atlases:
     """Multi-atlas segmentation."""
 
-    spacing_mm: float = field(3.0, 'voxels in which atlases are registered', POSITIVE, compiled=False)
+    spacing_mm: float = field(3.0, 'voxels in which atlases are registered', Range(0.01, 1000), compiled=False)
 
 
 @dataclass(frozen=True)
 class Predict:
     """Segmenting whole scans."""
 
-    batch: int = field(8, 'slices or windows at once', POSITIVE_COUNT, 'speed')
+    batch: int = field(8, 'slices or windows at once', BATCH, 'speed')
     resample: str = field('nearest', "labels to the scan's grid by the nearest vote, or by votes interpolated",
                           ('nearest', 'linear'), 'measures')  # fmt: skip
     flips: str = field('', "'lr': mean of the votes on the scan and its mirror image", ('', 'lr'), 'measures')
@@ -195,7 +216,7 @@ class Stage:
     masked: bool = field(False, 'translate images with the labels of both domains as one more channel')
     method: str = field('synseg', 'one of synseg_jax/objective/methods.py')
     pays: Weights = group(Weights, 'weights of terms')
-    order: str = field('together', 'all players look at the same old networks, or each at what those before it made',
+    order: str = field('together', 'all players see the networks before the step, or as updated by earlier players',
                        ('together', 'in turn'))  # fmt: skip
     loss: Losses = group(Losses, 'loss functions')
     generator: Network = group(Network, 'generators', width=64, blocks=9, resize=False, tanh=True)
@@ -208,9 +229,14 @@ class Stage:
     optimizer: Optimizer = group(Optimizer, 'optimizers')
     warmup: int = field(0, 'steps over which the learning rates rise', COUNT)
     average: float = field(0.0, 'decay of a moving average of the weights, used for results; 0: none', BELOW_ONE)
-    history: int = field(50, 'past fakes that discriminators are shown; 0: none', COUNT)
+    history: int = field(50, 'past fakes that discriminators are shown; 0: none', Range(0, 2**16, whole=True))
     data: Data = group(Data, 'scans to records')
     augment: Augment = group(Augment, 'augmentation')
     train: Train = group(Train, 'length and pace of training')
     atlases: Atlases = group(Atlases, 'atlases')
     predict: Predict = group(Predict, 'prediction')
+
+    def depends_on(self) -> list[str]:
+        """Names of the stages and sets that it reads or begins with, each once."""
+        sets = (text.partition(':')[0] for text in (*self.sets.a, *self.sets.b))
+        return [*dict.fromkeys((self.by, *self.start.stages, *sets))]

@@ -30,7 +30,8 @@ EARLY_STOP = 'early_stop'  # the item of a checkpoint
 class Checkpoints:
     """The checkpoints of one system: the latest `keep` and the one with the highest score.
 
-    All processes save and restore together, unless `alone`: then this one only reads.
+    All processes save and restore together, unless `alone`: then this one only reads.  A context manager, which closes
+    orbax's manager and with it the threads and files that it holds.
     """
 
     def __init__(self, folder: Path, keep: int = 2, say: Callable[[str], None] = print, alone: bool = False):
@@ -80,6 +81,12 @@ class Checkpoints:
         """Finishes the last save."""
         with disk.writing(self.folder):
             self.manager.close()
+
+    def __enter__(self) -> 'Checkpoints':
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
 
     def latest(self, like: State) -> State | None:
         """The newest checkpoint that is whole, laid out like `like`; None if there is none."""

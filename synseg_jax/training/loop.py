@@ -86,6 +86,11 @@ def train(
             if between.look(state, done):
                 break
     checkpoints.wait()
+    if not checkpoints.steps():
+        raise InputError(
+            f'gradients were non-finite whenever a checkpoint was due ({int(state.skipped)} of {int(state.step)} steps '
+            'skipped), so there is none; lower the learning rates or check the data'
+        )
     return state
 
 
@@ -142,8 +147,10 @@ class BetweenSteps:
         self._leave_if_asked(state)
         self.journal.score(done, scores)
         self.journal.sync()
-        if int(state.streak) == 0:
+        if not (skipped := int(state.streak)):
             self.checkpoints.save(state, scores.get('score'), self.early_stop)
+        else:
+            self.journal.say(f'step {done}: no checkpoint, gradients were non-finite in the last {skipped} steps')
 
     def _leave_if_asked(self, state):
         if self.agreement.decide(bool(self.signals.asked)):

@@ -36,10 +36,10 @@ def constant_then_linear(
     `warmup` steps rise linearly from rate / warmup.
     """
 
+    fall = optax.linear_schedule(rate, 0.0, decay, constant) if decay else optax.constant_schedule(rate)
+
     def schedule(step):
-        step = jnp.asarray(step)
-        spent = jnp.maximum(0, step // unit - constant).astype(float)  # the default float, not float32
-        rise = jnp.minimum(1.0, (step + 1).astype(float) / warmup) if warmup else 1.0
-        return rate * rise * jnp.maximum(0.0, 1 - spent / max(decay, 1) * bool(decay))
+        rise = jnp.minimum(1.0, (step + 1) / warmup) if warmup else 1.0
+        return jnp.asarray(rise * fall(step // unit), float)  # the default float, also where nothing changes
 
     return schedule

@@ -1,15 +1,18 @@
-"""Everything that a run must remember: one pytree."""
+"""The training state: one pytree."""
 
 import zlib
 from collections.abc import Mapping
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from synseg_jax.devices.parallel import REPLICATED, SHARDED
+from synseg_jax.networks import features
+from synseg_jax.objective.patches import sampled
 
 
 @flax.struct.dataclass
@@ -26,12 +29,23 @@ class State:
 LAYOUT = State(REPLICATED, REPLICATED, REPLICATED, REPLICATED, SHARDED, REPLICATED, REPLICATED)
 
 
-def initial_params(networks: Mapping, images: Mapping[str, Array], key: Key[Array, '']) -> dict[str, PyTree]:
+def initial_params(networks: Mapping, images: Mapping[str, PyTree], key: Key[Array, '']) -> dict[str, PyTree]:
     """Fresh parameters; a network's depend on the key and its own name alone.  `images`: an input for each network."""
     return {
         name: network.init(jax.random.fold_in(key, zlib.crc32(name.encode())), images[name])['params']
         for name, network in networks.items()
     }
+
+
+def patch_input(generator: nn.Module, image: Float[Array, '1 *space c']) -> dict[str, Float[Array, '1 p _']]:
+    """Zeros of the shapes of patches, as the network h_ab sees them: of an image and its features in a generator."""
+
+    def patches(key):
+        params = generator.init(key, image)['params']
+        return sampled({'image': image, **features(generator, params, image, generator.encoder)})[0]
+
+    shapes = jax.eval_shape(patches, jax.random.key(0))
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
 def create(

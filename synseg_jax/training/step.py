@@ -1,4 +1,4 @@
-"""One train step for every method: each player descends what it pays, looking at the networks of the others."""
+"""One train step for every method: each player minimises its weighted sum of terms, all other networks held fixed."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,33 +9,33 @@ from jax.sharding import Mesh
 
 from synseg_jax.devices import parallel
 from synseg_jax.errors import known
+from synseg_jax.objective import weights
 from synseg_jax.objective.methods import ORDERS, Method
-from synseg_jax.objective.terms import TERMS, Choices, View
+from synseg_jax.objective.terms import TERMS, View
 from synseg_jax.training.state import LAYOUT, State
 
 
 def make_step(
     method: Method,
-    networks: Mapping[str, Callable],
+    view: Callable[..., View],
     optimizers: Mapping[str, optax.GradientTransformation],
     rates: Mapping[str, Callable],
     exchange: Callable,
     over: Mesh,
     seed: int = 0,
-    choices: Choices = Choices(),
     augment: Callable | None = None,
     average: float = 0.0,
     order: str = 'together',
 ) -> Callable[[State, Mapping], tuple[State, dict]]:
     """(state, batch) -> (state, metrics), compiled over the mesh; the state that goes in is consumed.
 
-    `networks[name](params, images, keys=keys)` applies a network, with a key per row for its dropout;
-    `rates[name](step)` is its learning rate; `exchange(past, fakes, keys)` is the history's; `augment(keys, batch)`
-    changes the batch before the players see it; `average` is the decay of the moving average of weights; `order` is
-    that of methods.ORDERS in which the players move.  Metrics: every term under its name, `grad_norm/NETWORK`,
-    `lr/NETWORK`, `skipped` and `streak`, all still on the device.
+    `view(params, batch, show=, total=, keys=, average=)` is the forward pass, with a key per row for its randomness;
+    `rates[name](step)` is a network's learning rate; `exchange(past, fakes, keys)` is that of the image pool;
+    `augment(keys, batch)` changes the batch before the networks see it; `average` is the decay of the moving average
+    of weights; `order` is the one of methods.ORDERS in which players are updated.  Metrics: every term under its name,
+    `grad_norm/NETWORK`, `lr/NETWORK`, `skipped` and `streak`, all still on the device.
     """
-    owned = method.networks(TERMS)
+    owned, paid_for = method.networks(TERMS), weights.weights(method.pays)
     in_turn = known('order', order, ORDERS) == 'in turn'
 
     def step(state: State, batch):
@@ -50,7 +50,7 @@ def make_step(
         for player, own in owned.items():
             seen = dict(params) if in_turn else state.params
 
-            def bill(moved, player=player, seen=seen):
+            def loss(moved, player=player, seen=seen):
                 new_past = {}
 
                 def show(domain, fakes):
@@ -58,12 +58,14 @@ def make_step(
                     shown, new_past[domain] = exchange(state.history[domain], fakes, domain_keys)
                     return shown
 
-                view = View(networks, {**seen, **moved}, batch, choices, show, parallel.total, keys)
-                paid = {name: TERMS[name].value(view) for name in method.pays[player]}
-                return sum(weight * paid[name] for name, weight in method.pays[player].items()), (paid, new_past)
+                more = {'show': show, 'total': parallel.total, 'keys': keys, 'average': state.average}
+                passed = view({**seen, **moved}, batch, **more)
+                terms = {name: TERMS[name].value(passed) for name in paid_for[player]}
+                weighted = (weights.at(w, state.step) * terms[name] for name, w in paid_for[player].items())
+                return sum(weighted), (terms, new_past)
 
-            grads, (paid, new_past) = jax.grad(bill, has_aux=True)({name: seen[name] for name in own})
-            values.update(paid)
+            grads, (terms, new_past) = jax.grad(loss, has_aux=True)({name: seen[name] for name in own})
+            values.update(terms)
             past.update(new_past)
             for name, grad in grads.items():
                 norms[name] = optax.tree.norm(_wide(grad))
@@ -73,12 +75,9 @@ def make_step(
         return _keep(state, params, moments, past, norms, values)
 
     def _keep(state, params, moments, past, norms, values):
-        """The new state and what it took; the old one where a gradient is not finite."""
+        """The new state and the metrics; the old one where a gradient is not finite."""
         finite = jnp.isfinite(sum(norms.values()))
-        averaged = {
-            name: jax.tree.map(lambda old, new: average * old + (1 - average) * new, old, params[name])
-            for name, old in state.average.items()
-        }
+        averaged = optax.incremental_update({name: params[name] for name in state.average}, state.average, 1 - average)
         taken = state.replace(params=params, optimizer=moments, average=averaged, history=past)
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), taken, state)
         kept = kept.replace(

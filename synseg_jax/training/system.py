@@ -10,39 +10,30 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
-from ml_collections import ConfigDict, FrozenConfigDict
 
-from synseg_jax.batches.augment import Augmentation, augmenter
+from synseg_jax.batches.augment import augmenter
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
-from synseg_jax.networks import backend, build, dtype
+from synseg_jax.networks import backend, build, dtype, features
+from synseg_jax.networks.patch_head import PatchHead
 from synseg_jax.networks.unet import Head, Shared
-from synseg_jax.objective.losses import two_classes
-from synseg_jax.objective.methods import OWNER, Method, method
-from synseg_jax.objective.terms import TERMS, Choices, View
-from synseg_jax.specification.check import declaration, flat
+from synseg_jax.objective import losses, names, weights
+from synseg_jax.objective.losses import ONE_LOGIT, two_classes
+from synseg_jax.objective.methods import Method, method
+from synseg_jax.objective.terms import TERMS, View
+from synseg_jax.specification.parse import compiled
+from synseg_jax.specification.stage import Augment, Losses, Stage
 from synseg_jax.training.image_pool import PerRow
 from synseg_jax.training.optimizers import constant_then_linear, in_game, optimizer
-from synseg_jax.training.state import LAYOUT, State, create, initial_params
+from synseg_jax.training.state import LAYOUT, State, create, initial_params, patch_input
 from synseg_jax.training.step import make_step
 
 KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # the configuration's name for a player's nets
 
 
-def system_of(config: ConfigDict, classes: tuple[str, ...]) -> 'System':
-    """The system of a stage's configuration; those of one make share one, on whatever data: it is compiled once."""
-    own = {}
-    for name, value in flat(config.copy_and_resolve_references().to_dict()):
-        if value == {} or (one := declaration(name)) and one.compiled:
-            _put(own, name, value)
-    return _shared(FrozenConfigDict(own), classes)
-
-
-def _put(tree, name, value):
-    *groups, last = name.split('.')
-    for group in groups:
-        tree = tree.setdefault(group, {})
-    tree[last] = value
+def system_of(config: Stage, classes: tuple[str, ...]) -> 'System':
+    """The system of a stage; stages that differ in what is not compiled share one, which is compiled once."""
+    return _shared(compiled(config), classes)
 
 
 @lru_cache(maxsize=8)
@@ -56,11 +47,16 @@ def _apply(network, kind, params, images, keys):
     return network.apply({'params': params}, images, keys)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def _encode(network, kind, params, images, keys):
+    return features(network, params, images, network.encoder, keys)
+
+
 @dataclass(frozen=True, eq=False)
 class System:
     """What is trained: a method's networks, for images and `classes` labels."""
 
-    config: ConfigDict | FrozenConfigDict
+    config: Stage
     classes: tuple[str, ...]
 
     @property
@@ -70,42 +66,45 @@ class System:
 
     @cached_property
     def method(self) -> Method:
-        pays = {player: {t: w for t, w in bill.items() if w is not None} for player, bill in self.config.pays.items()}
-        return method(self.config.method).pay(pays)
+        return method(self.config.method).pay(weights.weights(vars(self.config.pays)))
 
     @cached_property
     def networks(self) -> dict[str, nn.Module]:
-        """The networks that the method's terms run, by name."""
+        """The networks that the method's terms use, by name."""
         types = {'dtype': dtype(self.config.dtype), 'param_dtype': dtype(self.config.param_dtype)}
         whole = types | ({'remat': True} if self.config.remat else {})
         logits = 0 if self.method.twins else self._logits()
         outputs = {'gen': {'channels': self.channels, **whole}, 'dis': types, 'seg': {'channels': logits, **whole}}
-        ends = {'s_shared': Shared(**types), **{f's_head_{d}': Head(self._logits(), **types) for d in 'ab'}}
+        ends = {names.SHARED: Shared(**types), **{names.head(d): Head(self._logits(), **types) for d in names.DOMAINS}}
+        ends |= {names.PATCHES: PatchHead(**types)}
         return {
-            name: ends.get(name) or build(**self.config[KIND[player]].to_dict(), **outputs[player])
-            for player, names in self.method.networks(TERMS).items()
-            for name in names
+            name: ends.get(name) or build(**getattr(self.config, KIND[player]).given(), **outputs[player])
+            for player, own in self.method.networks(TERMS).items()
+            for name in own
         }
 
     def _logits(self):
-        if self.config.loss.segmentation != 'binary_cross_entropy':
+        if self.config.loss.segmentation not in ONE_LOGIT:
             return len(self.classes)
         if len(self.classes) != 2:
-            raise InputError(f'loss.segmentation binary_cross_entropy is for 2 classes, not {len(self.classes)}')
+            raise InputError(
+                f'loss.segmentation {self.config.loss.segmentation} is for 2 classes, not {len(self.classes)}'
+            )
         return 1
 
     @cached_property
     def apply(self) -> dict[str, Callable[..., Float[Array, 'b *space k']]]:
         """`apply[name](params, images)` runs a network on images in [-1, 1]; given `keys`, one per row, with dropout.
 
-        Every network draws from the keys on its own, and the same whoever runs it.
+        Every network draws from the keys on its own, and the same whoever runs it.  `encode` asks for {layer: features}
+        of the network's encoder in place of its output.
         """
 
-        def run(params, images, keys=None, *, name):
+        def run(params, images, keys=None, encode=False, *, name):
             if keys is not None:
                 own = zlib.crc32(name.encode())
                 keys = jax.vmap(lambda key: jax.random.fold_in(key, own))(keys)
-            return _apply(self.networks[name], backend.kind(), params, images, keys)
+            return (_encode if encode else _apply)(self.networks[name], backend.kind(), params, images, keys)
 
         return {name: partial(run, name=name) for name in self.networks}
 
@@ -116,26 +115,30 @@ class System:
         def probabilities(logits):
             return jax.nn.softmax(two_classes(logits) if logits.shape[-1] == 1 else logits)
 
-        return {d: self._looking(lambda view, x, d=d: probabilities(view.segment(d, x))) for d in 'ab'}
+        return {d: self._looking(lambda view, x, d=d: probabilities(view.segment(d, x))) for d in names.DOMAINS}
 
     @cached_property
     def translations(self) -> dict[str, Callable[..., Float[Array, 'b *space c']]]:
         """`translations[generator](params, images)` are images in [0, 1] of the other domain."""
-        names = [name for name in self.networks if name.startswith('g_')]
-        return {name: self._looking(lambda view, x, name=name: (getattr(view, name)(x) + 1) / 2) for name in names}
+        generators = filter(names.is_generator, self.networks)
+        return {name: self._looking(lambda view, x, name=name: (getattr(view, name)(x) + 1) / 2) for name in generators}
 
     def _looking(self, function):
-        return jax.jit(lambda params, images: function(View(self.apply, params, {}), 2 * images - 1))
+        return jax.jit(lambda params, images: function(self.view(params), 2 * images - 1))
+
+    def view(self, params: Mapping[str, PyTree], batch: Mapping[str, Array] | None = None, **more) -> View:
+        """The forward pass of the networks on a batch of images in [-1, 1], with the losses of the configuration."""
+        return View(self.apply, params, batch or {}, self.losses, **more)
 
     @cached_property
     def optimizers(self):
-        settings = in_game(dict(self.config.optimizer), 'dis' in self.method.pays)
+        settings = in_game(vars(self.config.optimizer), 'dis' in self.method.pays)
         return {name: optimizer(**settings) for name in self.networks}
 
     @property
     def size(self) -> tuple[int, ...]:
         """Rows and columns of the images that the networks are trained on."""
-        return tuple(self.config.augment.window or self.config.data.size)
+        return self.config.augment.window or self.config.data.size
 
     @property
     def shown(self) -> tuple[int, ...]:
@@ -144,18 +147,19 @@ class System:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The domains whose images the method reads."""
-        return tuple(sorted({array[-1] for term in self.method.terms() for array in TERMS[term].arrays}))
+        """The domains whose images the method and its augmentation read."""
+        return tuple(sorted(set(map(names.domain, self.arrays))))
 
     @property
     def arrays(self) -> set[str]:
-        """The arrays of a batch that the method reads."""
+        """The arrays of a batch that the method and its augmentation read."""
         read = {array for term in self.method.terms() for array in TERMS[term].arrays}
-        return read | {f'label_{domain}' for domain in read & {'a', 'b'}} if self.config.masked else read
+        read |= {'b'} if self.augmentation.fourier and 'a' in read else set()
+        return read | {names.label(domain) for domain in read & {*names.DOMAINS}} if self.config.masked else read
 
     def segmentor(self, domain: str) -> str | None:
         """The network that segments images of a domain: its own, else the other domain's, else none."""
-        return next((name for name in (f's_{domain}', 's_a', 's_b') if name in self.networks), None)
+        return next((name for name in map(names.segmentor, (domain, 'a', 'b')) if name in self.networks), None)
 
     def steps(self, steps_per_epoch: int) -> int:
         """The length of training."""
@@ -171,18 +175,19 @@ class System:
             constant, decay, unit = train.epochs, train.decay_epochs, steps_per_epoch
         return {
             name: constant_then_linear(
-                self.config.rate[KIND[OWNER[name[0]]]], constant, decay, unit, self.config.warmup
+                getattr(self.config.rate, KIND[names.player(name)]), constant, decay, unit, self.config.warmup
             )
             for name in self.networks
         }
 
-    @cached_property
-    def augmentation(self) -> Augmentation:
-        return Augmentation(**{**self.config.augment, 'window': tuple(self.config.augment.window)})
+    @property
+    def augmentation(self) -> Augment:
+        return self.config.augment
 
     @cached_property
-    def choices(self) -> Choices:
-        return Choices(**{**self.config.loss, 'class_weights': tuple(self.config.loss.class_weights)})
+    def losses(self) -> Losses:
+        losses.check(self.config.loss)
+        return self.config.loss
 
     @cached_property
     def step(self) -> Callable[[int, Mesh], Callable[[State, Mapping], tuple[State, dict]]]:
@@ -190,32 +195,32 @@ class System:
         return cache(self._step)
 
     def _step(self, steps_per_epoch, over):
-        weights = self.choices.class_weights
-        if weights and len(weights) != len(self.classes):
+        given = self.losses.class_weights
+        if given and len(given) != len(self.classes):
             listed = ', '.join(self.classes)
-            raise InputError(f'loss.class_weights has {len(weights)} weights for {len(self.classes)} classes: {listed}')
+            raise InputError(f'loss.class_weights has {len(given)} weights for {len(self.classes)} classes: {listed}')
         change = augmenter(self.augmentation)
         kind = dtype(self.config.dtype)
         wide = jnp.promote_types(kind, jnp.float32)
 
         def ready(keys, batch):
             """What the networks see: augmented, in [-1, 1]."""
-            batch = {k: v if k.startswith('label') else v.astype(wide) for k, v in batch.items()}
+            batch = {k: v if names.is_label(k) else v.astype(wide) for k, v in batch.items()}
             batch = change(keys, batch) if change else batch
             if self.config.masked:
-                marked = {k: (batch[f'label_{k}'] > 0)[..., None].astype(wide) for k in batch if len(k) == 1}
+                images = [k for k in batch if not names.is_label(k)]
+                marked = {k: (batch[names.label(k)] > 0)[..., None].astype(wide) for k in images}
                 batch |= {k: jnp.concatenate([batch[k], mask], -1) for k, mask in marked.items()}
-            return {k: v if k.startswith('label') else 2 * v - 1 for k, v in batch.items()}
+            return {k: v if names.is_label(k) else 2 * v - 1 for k, v in batch.items()}
 
         return make_step(
             self.method,
-            self.apply,
+            self.view,
             self.optimizers,
             self.rates(steps_per_epoch),
             PerRow(self.config.history, self.config.train.batch).exchange,
             over,
             self.config.seed,
-            self.choices,
             ready,
             self.config.average,
             self.config.order,
@@ -255,11 +260,13 @@ class System:
         image = jnp.zeros((1, *self.size, self.channels), kind)
         images = dict.fromkeys(self.networks, image)
         if self.method.twins:
-            features = jnp.zeros((*image.shape[:-1], self.config.segmentor.width), kind)
-            images |= {name: features for name in images if name.startswith(('s_shared', 's_head'))}
+            inner = jnp.zeros((*image.shape[:-1], self.config.segmentor.width), kind)
+            images |= {name: inner for name in images if names.sees_features(name)}
+        if names.PATCHES in self.networks:
+            images[names.PATCHES] = patch_input(self.networks[names.generator('a')], image)
         params = initial_params(self.networks, images, jax.random.key(self.config.seed))
         rows = jnp.zeros((batch, *self.size, self.channels), kind)
-        judged = [name[-1] for name in self.networks if name.startswith('d_')]
+        judged = map(names.domain, filter(names.is_discriminator, self.networks))
         past = {domain: PerRow(self.config.history, batch).empty(rows) for domain in judged}
         return create(params, self.optimizers, past, bool(self.config.average))
 

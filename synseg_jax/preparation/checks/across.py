@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 
 from synseg_jax.formats import label_maps
-from synseg_jax.formats.names import plain
+from synseg_jax.formats.names import normalised
 from synseg_jax.imaging import modality
 from synseg_jax.preparation.checks import laterality
 from synseg_jax.preparation.checks.case import Checked, Problem, classes_of
@@ -30,11 +30,11 @@ def contradictions(group: Sequence[Checked]) -> Iterator[Problem]:
     """Where dataset.json, or DICOM headers, say that the scans of a set are of another modality than its channel."""
     role = group[0].role
     said, channel = role.dataset.own_channels[:1], role.dataset.channel
-    if said and modality.differ(modality.named(said[0]), modality.named(channel)):
+    if said and modality.differ(modality.of_channel(said[0]), modality.of_channel(channel)):
         text = f'{role.dataset.named_in}: its channel is {said[0]}, but --channel={role.name}={channel}; which is it?'
         yield Problem(text, role.name)
     for tag, (first, *others) in _by(group, lambda one: one.modality).items():
-        if modality.differ(tag, modality.named(channel)):
+        if modality.differ(tag, modality.of_channel(channel)):
             more = f' and {len(others)} more scans' if others else ''
             text = f'{first.case.image}{more}: {tag} by DICOM header, but {role.name} is {channel}'
             yield Problem(f'{text}; name it, --channel={role.name}={tag}, or leave it out', role.name)
@@ -45,13 +45,13 @@ def strangers(roles: Iterable[Role]) -> list[Problem]:
     named: dict[str, dict[str, Role]] = {'a': {}, 'b': {}}
     for role in roles:
         organs = classes_of(role)[1:]
-        named[role.domain] |= {plain(name): role for name in organs}
+        named[role.domain] |= {normalised(name): role for name in organs}
     if not all(named.values()) or named['a'].keys() & named['b'].keys():
         return []
     told = []
     for organs in named.values():
         role = next(iter(organs.values()))
-        told.append(f'{role.name} ({role.dataset.channel}) has {label_maps.listed(list(organs))}')
+        told.append(f'{role.name} ({role.dataset.channel}) has {label_maps.abbreviated(list(organs))}')
     text = f'no organ in common: {", ".join(told)}; do they show the same region? Name classes alike with --labels'
     return [Problem(text)]
 
@@ -76,7 +76,9 @@ def subjects(checked: Sequence[Checked]) -> list[Problem]:
 
 def _twice(names, words) -> str:
     """In words: people in two places."""
-    who = f'subject {names[0]} is' if len(names) == 1 else f'{len(names)} subjects ({label_maps.listed(names)}) are'
+    who = (
+        f'subject {names[0]} is' if len(names) == 1 else f'{len(names)} subjects ({label_maps.abbreviated(names)}) are'
+    )
     return f'{who} in {words}; put each in one role, or tell subjects apart with data.subject'
 
 
@@ -153,7 +155,7 @@ def _unnamed(group) -> Iterator[Problem]:
     values = sorted(values, key=lambda value: (isinstance(value, str), value))
     if values and not role.role:
         told = ','.join(f'NAME:{value}' for value in values[:EXAMPLES])
-        text = f'its labels hold {label_maps.listed(values)}; name them, --labels={role.name}={told}'
+        text = f'its labels hold {label_maps.abbreviated(values)}; name them, --labels={role.name}={told}'
         yield Problem(f'{role.dataset.folder}: {text}', role.name, role.role, error=False)
 
 

@@ -11,15 +11,15 @@ from jaxtyping import Bool, Float
 from synseg_jax.datasets import class_names
 from synseg_jax.datasets.cases import Case
 from synseg_jax.errors import InputError
-from synseg_jax.files.capture_warnings import overheard
+from synseg_jax.files.capture_warnings import capture_warnings
 from synseg_jax.formats import label_maps, scan_file
 from synseg_jax.formats.grid import check_grid
-from synseg_jax.formats.label_maps import several
+from synseg_jax.formats.label_maps import as_tuple
 from synseg_jax.imaging import intensity, modality, volume
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.preparation.checks.fingerprint import digest
-from synseg_jax.preparation.settings import Settings
 from synseg_jax.preparation.split import Role
+from synseg_jax.specification.data import Data
 
 WORKERS = min(4, os.cpu_count() or 1)  # scans at the same time
 
@@ -44,7 +44,7 @@ class Checked:
     problems: list[Problem] = field(default_factory=list)
     snapped: bool = False
     beside: bool = False  # whether the label lies on another grid
-    held: list[int | str] = field(default_factory=list)  # in a label that nothing names, see `label_maps.held`
+    held: list[int | str] = field(default_factory=list)  # label values without name, see `label_maps.present_values`
     modality: str = ''  # by DICOM header
     digest: str = ''
     body: Float[np.ndarray, '3'] | None = None  # its middle, RAS mm
@@ -59,7 +59,7 @@ class Checked:
 
     def tried(self, function: Callable, *arguments):
         """What `function` returns, or None where it refuses; what it refuses or warns of is kept."""
-        with overheard() as said:
+        with capture_warnings() as said:
             try:
                 return function(*arguments)
             except InputError as error:
@@ -110,7 +110,7 @@ def check_headers(checked: Checked, labels: bool) -> Volume | None:
     return label
 
 
-def check_voxels(checked: Checked, settings: Settings) -> None:
+def check_voxels(checked: Checked, settings: Data) -> None:
     """Whether scan and label can be read and show what they should; keeps what tells this scan from others."""
     case, scan = checked.case, checked.tried(scan_file.read, checked.case.image)
     if scan is not None:
@@ -120,7 +120,7 @@ def check_voxels(checked: Checked, settings: Settings) -> None:
     if grid is not None and checked.role.dataset.labels:
         _check_label(checked, grid)
     elif grid is not None:  # of classes without names, and yet to be whole
-        checked.held = checked.tried(label_maps.held, case.label, case.image, grid) or []
+        checked.held = checked.tried(label_maps.present_values, case.label, case.image, grid) or []
 
 
 def classes_of(role: Role) -> tuple[str, ...]:
@@ -128,8 +128,8 @@ def classes_of(role: Role) -> tuple[str, ...]:
     if role.classes is not None:
         return role.classes
     labels = role.dataset.labels
-    names = class_names.apart(labels)
-    return names if names and 0 in several(labels[names[0]]) else ('background', *names)
+    names = class_names.disjoint(labels)
+    return names if names and 0 in as_tuple(labels[names[0]]) else ('background', *names)
 
 
 def _snapped(image: Volume, label: Volume, name: str) -> bool:
@@ -143,13 +143,13 @@ def _check_contrast(checked, scan, settings) -> None:
     channel, name = checked.role.dataset.channel, str(checked.case.image)
     found = checked.tried(intensity.for_channel, channel, scan.array, settings.window_hu, settings.percentiles, name)
     if found is not None:
-        checked.unused = intensity.unused(found, scan.array) or ''
-        checked.unlike = modality.unlike(channel, scan.array)
+        checked.unused = intensity.window_warning(found, scan.array) or ''
+        checked.unlike = modality.hu_warning(channel, scan.array)
 
 
 def keep_scan(checked: Checked, scan: Volume) -> None:
     """Keeps the modality of a scan that was just read and, unless it is constant, what tells it from others."""
-    checked.modality = scan_file.tagged(checked.case.image)
+    checked.modality = scan_file.dicom_modality(checked.case.image)
     if scan.array.min() < scan.array.max():
         checked.digest = digest(volume.canonical(scan).array)
         checked.body = _centre(scan.array > scan.array.mean(), scan.affine)

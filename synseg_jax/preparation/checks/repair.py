@@ -13,7 +13,7 @@ from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_folder, write_json
 from synseg_jax.formats import label_maps, scan_file, slicer
 from synseg_jax.formats.grid import check_grid
-from synseg_jax.formats.label_maps import several
+from synseg_jax.formats.label_maps import as_tuple
 from synseg_jax.imaging import volume
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.preparation.checks.case import Checked, classes_of
@@ -119,14 +119,14 @@ def _names(role) -> tuple[str, ...]:
 def _numbers(role) -> dict[str, int]:
     """The value of every class in what is written: its first one, or its place where contours have none."""
     labels = role.dataset.labels
-    numbers = {name: [one for one in several(labels.get(name, 0)) if isinstance(one, int)] for name in _names(role)}
+    numbers = {name: [one for one in as_tuple(labels.get(name, 0)) if isinstance(one, int)] for name in _names(role)}
     plain = all(numbers.values())
     return {name: own[0] if plain else place for place, (name, own) in enumerate(numbers.items())}
 
 
 def _describe(role, folder) -> None:
     labels = role.dataset.labels
-    contours = any(isinstance(one, str) for value in labels.values() for one in several(value))
+    contours = any(isinstance(one, str) for value in labels.values() for one in as_tuple(value))
     content = {
         'channel_names': {'0': role.dataset.channel},
         'labels': _numbers(role) if contours else labels,
@@ -138,7 +138,7 @@ def _describe(role, folder) -> None:
 
 def _place(path, folder, name) -> None:
     """Links a scan or label under another name: one of many files as a folder, one of two as a copy."""
-    kind = scan_file.kind(path)
+    kind = scan_file.suffix(path)
     if kind in WHOLE:
         (folder / f'{name}{kind}').symlink_to(path)
         return

@@ -8,15 +8,15 @@ from synseg_jax.datasets import class_names
 from synseg_jax.datasets.cases import Dataset
 from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError
-from synseg_jax.files.capture_warnings import overheard
+from synseg_jax.files.capture_warnings import capture_warnings
 from synseg_jax.preparation.checks import across
 from synseg_jax.preparation.checks.case import WORKERS, Checked, Problem, check_headers, check_voxels
-from synseg_jax.preparation.settings import Settings
-from synseg_jax.preparation.split import Role, Scans, plan
+from synseg_jax.preparation.split import Role, Scans, assign, plan
+from synseg_jax.specification.data import Data
 
 
 def survey(
-    sets: Sequence[Scans], settings: Settings, advance: Callable[[int, int], None] = lambda done, of: None
+    sets: Sequence[Scans], settings: Data, advance: Callable[[int, int], None] = lambda done, of: None
 ) -> tuple[list[Checked], list[Problem]]:
     """Every case, with what was found out about it, and every problem; `advance` hears how many of how many are done.
 
@@ -46,19 +46,19 @@ def _once(problems) -> list[Problem]:
     return found
 
 
-def planned(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], list[Problem]]:
+def planned(sets: Sequence[Scans], settings: Data) -> tuple[list[Role], list[Problem]]:
     """As `roles.plan`, but a set that will not do is a problem, and its cases are checked as one role without a name.
 
     Subjects in two roles are left to `comparison`, which tells all of them.
     """
     plan([], replace(settings, classes=settings.classes or ('background',)))  # settings that will never do
     settings = replace(settings, same_patients=tuple(scans.name for scans in sets))
-    roles, problems = _planned(sets, settings)
+    roles, problems = _planned(sets, settings, plan)
     if not roles:
         classes = settings.classes or _classes(sets, settings)
         roles, together, problems = [], problems, []
         for scans in sets:
-            alone, found = _planned([scans], replace(settings, classes=classes))
+            alone, found = _planned([scans], replace(settings, classes=classes), assign)
             roles += alone or _whole(scans, settings, classes)
             problems += [replace(problem, name=scans.name) for problem in found]
         problems += [problem for problem in together if problem.text not in {one.text for one in problems}]
@@ -67,11 +67,11 @@ def planned(sets: Sequence[Scans], settings: Settings) -> tuple[list[Role], list
     return roles, problems
 
 
-def _planned(sets, settings) -> tuple[list[Role], list[Problem]]:
-    """The roles of sets, none where they will not do, and what was said."""
-    with overheard() as said:
+def _planned(sets, settings, function) -> tuple[list[Role], list[Problem]]:
+    """The roles that `plan` or `assign` gives sets, none where they will not do, and what was said."""
+    with capture_warnings() as said:
         try:
-            roles, refused = plan(sets, settings)[0], []
+            roles, refused = function(sets, settings)[0], []
         except InputError as error:
             roles, refused = [], [Problem(str(error))]
     return roles, [*refused, *(Problem(line, error=False) for line in dict.fromkeys(said))]
@@ -82,21 +82,21 @@ def _whole(scans, settings, classes) -> list[Role]:
     dataset = _read(scans, settings)
     if dataset is None:
         return []
-    dataset = replace(dataset, labels=class_names.spelt(dataset.labels, classes))
+    dataset = replace(dataset, labels=class_names.match_names(dataset.labels, classes))
     cases = [*dataset.cases, *dataset.test_cases]
     return [Role(scans.name, '', scans.domain, dataset, cases, None)]
 
 
 def _classes(sets, settings) -> tuple[str, ...]:
     """The classes that a plan would have, as far as any set names some."""
-    order = sorted(sets, key=lambda scans: (scans.name != 'source', scans.domain))
+    order = sorted(sets, key=lambda scans: scans.domain)
     named = [dataset.labels for scans in order if (dataset := _read(scans, settings)) and dataset.labels]
-    return class_names.apart(named[0]) if named else ()
+    return class_names.disjoint(named[0]) if named else ()
 
 
 def _read(scans, settings) -> Dataset | None:
     try:
-        with overheard():
+        with capture_warnings():
             return read_dataset(scans.folder, settings.subject, scans.channel, scans.labels)
     except InputError:
         return None  # which `plan` has told

@@ -1,0 +1,140 @@
+"""A configuration to frozen dataclasses, once; below the commands nothing else reads it."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
+
+from ml_collections import ConfigDict
+
+from synseg_jax.errors import InputError
+from synseg_jax.specification.check import check, check_complete, value_type
+from synseg_jax.specification.data import Data
+from synseg_jax.specification.experiment import Experiment
+from synseg_jax.specification.field import FrozenMapping, leaves
+from synseg_jax.specification.resolve import flat, nested, overlay, resolve
+from synseg_jax.specification.stage import Stage
+
+
+def defaults() -> ConfigDict:
+    """Every field at its default, to be changed by a configuration; without fields that architectures decide."""
+    tree = flat(mapping(Experiment()))
+    group_names = ('pays', 'table')  # of members that a configuration names itself
+    return ConfigDict(nested({k: v for k, v in tree.items() if v is not None and not k.startswith(group_names)}))
+
+
+def parse(config: ConfigDict) -> Experiment:
+    """The experiment that a configuration describes; InputError with a line for each field that is wrong or missing."""
+    return experiment_of(config.copy_and_resolve_references().to_dict())
+
+
+def parse_data(config: ConfigDict) -> Data:
+    """The `data` group of a configuration, which may hold nothing else."""
+    tree = config.copy_and_resolve_references().to_dict()
+    check_complete(tree, 'data.')
+    check(tree)
+    return build(Data, tree['data'])
+
+
+def experiment_of(tree: Mapping) -> Experiment:
+    """The same of nested mappings."""
+    check_complete(tree)
+    check(tree)
+    systems = FrozenMapping({name: _stages(tree, name) for name in tree['systems']})
+    own = {name: value for name, value in tree.items() if name not in ('systems', 'stages')}
+    return dataclasses.replace(build(Experiment, own), systems=systems, given=tree)
+
+
+def _stages(tree, system) -> FrozenMapping:
+    """The stages of a system by name, each after those it depends on; InputError for cyclic dependencies."""
+    stages = {name: build(Stage, fields) for name, fields in resolve(tree, system).items()}
+    needs = {name: [other for other in stage.depends_on() if other in stages] for name, stage in stages.items()}
+    try:
+        return FrozenMapping({name: stages[name] for name in TopologicalSorter(needs).static_order()})
+    except CycleError as error:
+        names = ', '.join(error.args[1])
+        raise InputError(f'system {system}: cyclic dependency between stages {names}') from None
+
+
+def changed(experiment: Experiment, fields: Mapping[str, object]) -> Experiment:
+    """The experiment whose configuration has other values in these fields, by dotted name."""
+    return experiment_of(overlay(experiment.given, nested(fields)))
+
+
+def replaced(stage: Stage, fields: Mapping[str, object]) -> Stage:
+    """The stage with other values in these fields, by dotted name; InputError for those that may not be."""
+    tree = nested(fields)
+    check(tree)
+    return build(Stage, overlay(mapping(stage), tree))
+
+
+def stage_of(tree: Mapping, where: str, remedy: str) -> Stage:
+    """The stage that a file holds, as `mapping` writes it; InputError naming the file for a field that is wrong."""
+    try:
+        check(tree)
+        if missing := [name for name, *_ in leaves(Stage()) if not _holds(tree, name)]:
+            raise InputError(f'config.{missing[0]}: missing')
+    except InputError as error:
+        raise InputError(*(f'{where}: {line}; {remedy}' for line in error.args)) from error
+    return build(Stage, tree)
+
+
+def _holds(tree, name) -> bool:
+    """Whether a nested mapping has a field of this dotted name."""
+    group, _, rest = name.partition('.')
+    inner = tree.get(group) if rest else None
+    return _holds(inner, rest) if isinstance(inner, Mapping) else not rest and group in tree
+
+
+def compiled(stage: Stage) -> Stage:
+    """The stage with every field that networks and train step do not depend on at its default."""
+    return _compiled(stage, Stage())
+
+
+def _compiled(spec, default):
+    kept = {}
+    for field in dataclasses.fields(spec):
+        value, other = getattr(spec, field.name), getattr(default, field.name)
+        nested_ = dataclasses.is_dataclass(value)
+        kept[field.name] = _compiled(value, other) if nested_ else value if field.metadata['compiled'] else other
+    return type(spec)(**kept)
+
+
+def build(kind: type, tree: Mapping) -> typing.Any:
+    """A dataclass of fields from a mapping that has been checked; absent ones have their defaults."""
+    values = {}
+    for field in dataclasses.fields(kind):
+        if field.name in tree and 'text' in field.metadata:
+            group = field.metadata.get('group')
+            value = tree[field.name]
+            values[field.name] = build(group, value) if group else _value(value, field.type)
+    return kind(**values)
+
+
+def _value(value, kind):
+    """A value in the type of its field: tuples for lists, floats for whole numbers."""
+    if isinstance(value, Mapping):
+        member = value_type(kind)
+        items = {k: v for k, v in value.items() if v is not None}
+        if dataclasses.is_dataclass(member):
+            return FrozenMapping({name: build(member, fields) for name, fields in items.items()})
+        return FrozenMapping({name: _value(one, member) for name, one in items.items()})
+    if isinstance(value, tuple | list):
+        kinds = typing.get_args(kind) or (object,)
+        kinds = [kinds[0]] * len(value) if kinds[1:] in ((...,), ()) else kinds
+        return tuple(map(_value, value, kinds))
+    is_float = value_type(kind) is float and value is not None
+    return float(value) if is_float else value
+
+
+def mapping(spec: object) -> dict:
+    """A dataclass of fields as nested dictionaries of tuples, numbers and text; the reverse of `build`."""
+    return {
+        field.name: _plain(getattr(spec, field.name)) for field in dataclasses.fields(spec) if 'text' in field.metadata
+    }
+
+
+def _plain(value):
+    if dataclasses.is_dataclass(value):
+        return mapping(value)
+    return {name: _plain(one) for name, one in value.items()} if isinstance(value, Mapping) else value
