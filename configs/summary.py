@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from synseg_jax.errors import known
+from synseg_jax.evaluation import registry
 
 TABLES = Path(__file__).parent / 'tables'
 IN_README = ('synseg_abdomen_laptop', 'synseg_spleen', 'prostate', 'essnet_liver', 'heart', 'tumor')
@@ -31,7 +32,7 @@ class Claim(NamedTuple):
     sought: str
     better: str
     worse: str
-    measure: str = 'Dice'
+    measure: str = 'dice'
 
 
 CLAIMS = (
@@ -61,9 +62,9 @@ CLAIMS = (
     Claim('heart_more', '3-D heart, Figure 7, right', 'joint training ahead of offline, with 48 further CT',
           'Ours (R+S), 100 % of further CT', 'ADA (R+S), 100 % of further CT'),
     Claim('tumor', 'tumour-aware, Table 1', 'tumour-aware ahead of week-one MR alone, other patients',
-          'tumour-aware, semi-supervised, other patients', 'week-one MR alone, other patients', 'Dice in patches'),
+          'tumour-aware, semi-supervised, other patients', 'week-one MR alone, other patients', 'patch_dice'),
     Claim('tumor_kept', 'tumour-aware, section 4', 'intensities of tumours nearer to real ones',
-          'tumour-aware', 'CycleGAN', 'KL divergence, per scan'),
+          'tumour-aware', 'CycleGAN', 'kl'),
 )  # fmt: skip
 
 
@@ -87,11 +88,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What a table in Markdown says; `arrows` point to the better, `before` is the day of a later change."""
+    """What a table in Markdown says; `headings` are those of its metrics, `before` is the day of a later change."""
 
     rows: Mapping[str, Row]
     idle: frozenset[str]  # rows that have not run
-    arrows: Mapping[str, str]
+    headings: frozenset[str]
     before: str
 
 
@@ -113,9 +114,8 @@ def read(text: str) -> Table:
             own = {head[:-2]: _cell(cells[at]) for at, head in measures.items()}
             rows[title] = Row(own, '(reference)' in cells[0], *_counts(facts[title]))
     change = re.search(r'\*\*Before the change of ([\d-]+)\*\*', text)
-    return Table(
-        rows, frozenset(idle), {head[:-2]: head[-1] for head in measures.values()}, change[1] if change else ''
-    )
+    headings = frozenset(head[:-2] for head in measures.values())
+    return Table(rows, frozenset(idle), headings, change[1] if change else '')
 
 
 def _cells(line) -> list[str]:
@@ -144,13 +144,14 @@ def line(claim: Claim, table: Table) -> str:
     if table.idle.intersection(names):
         return f'{claim.sought} | – | not run yet'
     better, worse = (table.rows[name] for name in names)
-    known(f'measure of {claim.table}.md', claim.measure, table.arrows)
-    ahead, behind = better.cells[claim.measure], worse.cells[claim.measure]
-    rises = (ahead.mean > behind.mean) == (table.arrows[claim.measure] == '↑')
+    metric = registry.metric(claim.measure)
+    known(f'measure of {claim.table}.md', metric.heading, table.headings)
+    ahead, behind = better.cells[metric.heading], worse.cells[metric.heading]
+    rises = ahead.mean < behind.mean if metric.lower_is_better else ahead.mean > behind.mean
     mark = (behind if better.reference else ahead).mark if better.reference or worse.reference else None
     cases, seeds = min(better.cases, worse.cases), min(better.seeds, worse.seeds)
     return (
-        f'{claim.sought} | {claim.measure} {_short(ahead.mean)}, {_short(behind.mean)} | '
+        f'{claim.sought} | {metric.heading} {_short(ahead.mean)}, {_short(behind.mean)} | '
         f'{_verdict(rises, mark)}; {cases} scans, {f"{seeds} seeds" if seeds > 1 else "one seed"}'
     )
 

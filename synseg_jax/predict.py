@@ -10,9 +10,7 @@ segmented are listed at the end, with exit code 2; all others are segmented.
 
 --flips=lr is for networks trained with augment.flip; --components=largest keeps the largest component of each organ.
 
-Further outputs: --volumes, volumes.csv with the volume of every organ in mL; --overlays, a picture of each scan with
-contours; --probabilities, one float32 map per class; --dicom_seg, for DICOM series, a DICOM SEG object in their study
-(needs highdicom: pip install -e '.[dicom]').
+Further outputs beside the labels have a flag each, "Also ..." below.
 """
 
 from collections.abc import Sequence
@@ -26,6 +24,7 @@ from synseg_jax.datasets import input_scans
 from synseg_jax.errors import known
 from synseg_jax.formats import outputs, scan_file, straight
 from synseg_jax.inference.predict_scans import check_flips, predict
+from synseg_jax.inference.scan_outputs import OUTPUTS
 from synseg_jax.runs import open_run
 
 FLAGS = (
@@ -36,11 +35,8 @@ FLAGS = (
     Flag('domain', 'Modality of the scans: b, the target, or a, the source.', 'b'),
     Flag('flips', "'lr': test-time augmentation, mean probability with the left-right mirrored scan."),
     Flag('components', "'largest': keep the largest component of each class except lesions."),
-    Flag('probabilities', 'Also write the probability of each class.', False, flags.DEFINE_bool),
-    Flag('volumes', 'Also write the volume of every organ in mL.', False, flags.DEFINE_bool),
-    Flag('overlays', 'Also draw contours on slices of each scan.', False, flags.DEFINE_bool),
+    *(Flag(name, output.help, False, flags.DEFINE_bool) for name, output in OUTPUTS.items()),
     Flag('straighten', 'Write on orthogonal grids where a gantry was tilted.', False, flags.DEFINE_bool),
-    Flag('dicom_seg', 'Also write a DICOM SEG object for each DICOM series.', False, flags.DEFINE_bool),
     Flag('unfinished', open_run.UNFINISHED, False, flags.DEFINE_bool),
 )
 
@@ -56,7 +52,7 @@ def segment(options: Options) -> None:
     trained = open_run.find(options.workdir, options.system or '', 's', unfinished=options.unfinished)
     channel = trained.run.channels[known('domain', options.domain, trained.run.channels)]
     files, output = input_scans.find(options.input, channel), Path(options.output)
-    extras = [name for name in ('probabilities', 'volumes', 'overlays', 'dicom_seg') if getattr(options, name)]
+    extras = [name for name in OUTPUTS if getattr(options, name)]
     _check_output(options, files.values(), extras)
     wanted = {f'predict.{field}': getattr(options, field) for field in ('flips', 'components')}
     if fields := {field: value for field, value in wanted.items() if value is not None}:

@@ -37,7 +37,7 @@ def test_a_single_slice_without_spacing_has_its_thickness(tmp_path, caplog, thic
     change(file, SliceThickness=thickness)
     with caplog.at_level('WARNING', logger='absl'):
         assert scan_file.grid(tmp_path / 'one').spacing_mm[2] == expected
-    assert caplog.text.count('one: no SpacingBetweenSlices or SliceThickness; 1 mm is taken') == told
+    assert caplog.text.count('one: no SpacingBetweenSlices or SliceThickness; assuming 1 mm') == told
 
 
 def _enhanced(folder, places, **changed):

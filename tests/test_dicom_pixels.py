@@ -143,7 +143,7 @@ def test_bytes_lost_in_packed_pixels(tmp_path, change):
     content = file.read_bytes()
     at = content.rindex(bytes.fromhex('feffdde0')) - 60  # amid the pixels
     file.write_bytes(content[:at] + (content[at + 8 :] if change == 'lost' else bytes(8) + content[at:]))
-    with pytest.raises(InputError, match='0001.dcm: damaged, its packed pixels are not in one piece; replace'):
+    with pytest.raises(InputError, match='0001.dcm: damaged, fragments of its compressed pixels do not fit; replace'):
         scan_file.read(tmp_path / 'ct')
 
 

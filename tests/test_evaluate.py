@@ -12,7 +12,7 @@ from synseg_jax.evaluation import folders as folders_
 from synseg_jax.evaluation import metrics
 from synseg_jax.reports import measure_files
 
-PERFECT = {'dice': 1, 'iou': 1, 'asd_mm': 0, 'hd95_mm': 0}
+PERFECT = {metric.name: 0 if metric.lower_is_better else 1 for metric in metrics.METRICS}
 SPACING = (1.0, 2.0, 3.0)
 AFFINE = np.diag([*SPACING, 1.0])
 
@@ -44,7 +44,7 @@ def folders(tmp_path):
 def test_measures_every_case(folders):
     cases, summarised = folders_.evaluate_folder(*folders)
     assert list(cases) == ['case 1', 'case_2']
-    assert cases['case 1']['1'] == {'dice': 1, 'iou': 1, 'asd_mm': 0, 'hd95_mm': 0}
+    assert cases['case 1']['1'] == PERFECT
     masks = cube(2, 5) == 1, cube(1, 4) == 1
     assert cases['case_2']['1']['dice'] == pytest.approx(2 * 8 / 54)
     assert cases['case_2']['1']['asd_mm'] == pytest.approx(metrics.average_surface_distance(*masks, SPACING))
@@ -90,7 +90,7 @@ def test_lists_of_values_and_other_spellings(tmp_path):
     labels = {'background': (0, 9), 'kidneys': (2, 3), 'liver': 6}
     cases, _ = folders_.evaluate_folder(predictions, references, labels)
     assert cases['x']['kidneys'] == PERFECT and cases['x']['liver']['dice'] == pytest.approx(2 * 8 / 35)
-    with pytest.raises(InputError, match="class liver has 'six', which is no number"):
+    with pytest.raises(InputError, match="class liver has 'six', which is not a number"):
         folders_.evaluate_folder(predictions, references, {'liver': 'six'})
 
 
@@ -115,7 +115,7 @@ def test_the_references_may_be_a_dataset(folders):
 def test_names_of_one_side_are_taken_for_both_aloud(folders, caplog):
     write_names(folders[0], {'background': 0, 'spleen': 1})
     folders_.evaluate_folder(*folders)
-    assert f'{folders[1]}: nothing names its labels, so those of {folders[0]} are taken for it' in caplog.text
+    assert f'{folders[1]}: its labels have no names; those of {folders[0]} are used' in caplog.text
 
 
 def test_the_same_grid_stored_from_its_other_end(folders):
@@ -180,7 +180,7 @@ def test_what_nobody_labelled_is_not_measured(tmp_path, caplog):
     write_labels(references / 'x.nii.gz', reference)
     cases, summarised = folders_.evaluate_folder(predictions, references)
     assert cases == {'x': {'1': PERFECT, '2': PERFECT}} and list(summarised['classes']) == ['1', '2']
-    assert f"{references}/x.nii.gz: holds 255, probably 'ignore': what is predicted there is not" in caplog.text
+    assert f"{references}/x.nii.gz: holds 255, probably 'ignore': these voxels are excluded" in caplog.text
     write_names(references, {'background': 0, 'liver': 1, 'spleen': 2})
     with pytest.raises(InputError, match="labels 255 beside .*; 255 is often 'ignore', which background:0.255"):
         folders_.evaluate_folder(predictions, references)
@@ -193,7 +193,7 @@ def test_255_may_be_a_class(tmp_path, caplog, predicted):
     write_labels(tmp_path / 'r/x.nii.gz', cube(1, 4, 255))
     cases, _ = folders_.evaluate_folder(tmp_path / 'p', tmp_path / 'r')
     assert list(cases['x']) == [str(value) for value in sorted({predicted, 255})]
-    assert "holds 255, probably 'ignore': here measured as a class; --labels names it" in caplog.text
+    assert "holds 255, probably 'ignore': evaluated as a class here; --labels names it" in caplog.text
 
 
 def test_nothing_in_any_label_map(folders):

@@ -165,9 +165,10 @@ def test_case_measures_are_those_of_each_class():
             'iou': metrics.iou(*masks),
             'asd_mm': pytest.approx(metrics.average_surface_distance(*masks, (1, 2, 3))),
             'hd95_mm': pytest.approx(metrics.hausdorff_95(*masks, (1, 2, 3))),
+            'nsd_2mm': pytest.approx(metrics.normalised_surface_dice(*masks, (1, 2, 3), 2.0)),
         }
-    assert measures['lost'] == {'dice': 0, 'iou': 0, 'asd_mm': None, 'hd95_mm': None}
-    assert measures['never'] == {'dice': None, 'iou': None, 'asd_mm': None, 'hd95_mm': None}
+    assert measures['lost'] == {'dice': 0, 'iou': 0, 'asd_mm': None, 'hd95_mm': None, 'nsd_2mm': 0}
+    assert measures['never'] == dict.fromkeys(metrics.MEASURES)
     empty = np.zeros((4, 4), np.uint8)
     assert metrics.case_measures(empty, empty, ['background', 'x'], (1, 1)) == {'x': dict.fromkeys(metrics.MEASURES)}
 

@@ -24,7 +24,7 @@ from synseg_jax.formats import scan_file, straight
 from synseg_jax.imaging import colours, volume
 from synseg_jax.inference import model_folder, postprocess, trained_model
 from synseg_jax.inference.predict_scans import predict
-from synseg_jax.inference.scan_outputs import EXTRAS, spread
+from synseg_jax.inference.scan_outputs import OUTPUTS, Output, spread
 from synseg_jax.reports import figures
 from synseg_jax.runs import open_run, run_file
 
@@ -333,7 +333,7 @@ def test_extras_that_fail_leave_the_labels(trained, tmp_path, monkeypatch):
             raise InputError('cannot be drawn')
 
     files = {case: _save(tmp_path / f'{case}.nii.gz', _scan()) for case in 'ab'}
-    monkeypatch.setitem(EXTRAS, 'overlays', fails)
+    monkeypatch.setitem(OUTPUTS, 'overlays', Output('', fails))
     with pytest.raises(InputError) as refused:
         predict(trained(), files, tmp_path / 'out', extras=['overlays', 'volumes'])
     title, line = str(refused.value).split('\n')
@@ -706,3 +706,23 @@ def test_the_last_stage_with_the_network_is_found(tmp_path):
     (tmp_path / 'run.json').write_text(json.dumps({**stages, 'systems': {'x': ['two']}}))
     with pytest.raises(InputError, match='system x trains no segmentor; choose another --system'):
         open_run.find(tmp_path)
+
+
+def test_an_output_is_one_entry(trained, tmp_path, monkeypatch):
+    """Files or rows of a table, and refused beforehand where it suits no scan."""
+
+    def check(files):
+        if len(files) > 2:
+            raise InputError('--sizes: for two scans at most')
+
+    sizes = Output('Also count voxels.', lambda one, output: [{'case': one.case, 'voxels': one.labels.size}], check)
+    monkeypatch.setitem(OUTPUTS, 'sizes', sizes)
+    files = {case: _save(tmp_path / f'{case}.nii.gz', _scan()) for case in 'abc'}
+    with pytest.raises(InputError, match='--sizes: for two scans at most'):
+        predict(trained(), files, tmp_path / 'out', extras=['sizes'])
+    assert not (tmp_path / 'out').exists()
+    predict(trained(), {case: files[case] for case in 'ab'}, tmp_path / 'out', extras=['sizes'])
+    voxels = _scan().size
+    assert (tmp_path / 'out' / 'sizes.csv').read_text().split() == ['case,voxels', f'a,{voxels}', f'b,{voxels}']
+    with pytest.raises(InputError, match="unknown output 'size'; known: dicom_seg, overlays,"):
+        predict(trained(), files, tmp_path / 'out', extras=['size'])

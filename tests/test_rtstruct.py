@@ -101,7 +101,7 @@ def test_a_contour_with_points_left_out(drawn):
     contour = read.ROIContourSequence[0].ContourSequence[0]
     contour.ContourData = contour.ContourData[:-3]
     read.save_as(path)
-    with pytest.raises(InputError, match="rt.dcm: a contour of ROI 'Liver' with 16 points says that it has others"):
+    with pytest.raises(InputError, match="rt.dcm: a contour of ROI 'Liver' has 16 points, not NumberOf"):
         rtstruct.mask(path, 1, folder, scan_file.read(folder))
 
 

@@ -46,7 +46,7 @@ def test_mean_is_over_the_organs_of_each_case_first():
     assert summary.organ_means(CASES, 'dice') == pytest.approx({'one': 0.8, 'two': 0.4, 'three': 0.6})
     assert mean['dice'] == {'mean': pytest.approx(0.6), 'median': pytest.approx(0.6), 'std': pytest.approx(0.2), 'n': 3}
     assert mean['asd_mm']['mean'] == pytest.approx((2 + 2 + 1) / 3)
-    assert set(mean) == {'dice', 'iou', 'asd_mm', 'hd95_mm'}
+    assert set(mean) == {*metrics.MEASURES}
 
 
 def test_nan_counts_as_absent_and_disjoint_masks_do_not():

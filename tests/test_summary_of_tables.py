@@ -50,7 +50,7 @@ def test_a_report_is_read_as_it_was_written(table):
     assert table.rows.keys() == {'ours | a', 'theirs (here: *b*)'} and table.idle == {'never'} and not table.before
     claim = summary.Claim('x', 'paper', 'ahead', 'ours | a', 'never')
     assert summary.line(claim, table) == 'ahead | – | not run yet'
-    assert table.arrows == {'Dice': '↑', 'ASD mm': '↓'}
+    assert table.headings == {'Dice', 'ASD mm'}
     ours, theirs = table.rows.values()
     assert (ours.reference, ours.cases, ours.seeds) == (True, 6, 3) and (theirs.reference, theirs.seeds) == (False, 2)
     assert (ours.cells['Dice'].mean, ours.cells['ASD mm'].mean, theirs.cells['Dice'].mean) == (0.875, 2.15, 0.525)
@@ -76,7 +76,7 @@ def test_verdicts(table, better, worse, mark, says):
 def test_less_is_better_of_distances(table):
     cells = [{'ASD mm': summary.Cell(mean, '**')} for mean in (2.0, 3.0)]
     rows = {name: replace(row, cells=own) for name, row, own in zip('ab', table.rows.values(), cells, strict=True)}
-    claim = summary.Claim('x', 'paper', 'a ahead', 'a', 'b', 'ASD mm')
+    claim = summary.Claim('x', 'paper', 'a ahead', 'a', 'b', 'asd_mm')
     assert 'ASD mm 2.000, 3.000 | yes' in summary.line(claim, replace(table, rows=rows))
     with pytest.raises(InputError, match=r"unknown row of x\.md 'c'; known: a, b, never"):
         summary.line(claim._replace(worse='c'), replace(table, rows=rows))

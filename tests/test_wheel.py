@@ -27,10 +27,11 @@ def site(tmp_path_factory):
     return folder / 'site'
 
 
-def test_it_holds_every_module_and_configuration(site):
-    for package in ('synseg_jax', 'configs'):
-        files = {path.relative_to(tiny.ROOT) for path in (tiny.ROOT / package).rglob('*.py')}
-        assert {path.relative_to(site) for path in (site / package).rglob('*.py')} == files
+def test_it_holds_every_module_configuration_and_template(site):
+    for package, suffixes in {'synseg_jax': ('.py', '.jinja', '.css'), 'configs': ('.py',)}.items():
+        files = {path.relative_to(tiny.ROOT) for path in (tiny.ROOT / package).rglob('*') if path.suffix in suffixes}
+        assert {path.relative_to(site) for path in (site / package).rglob('*') if path.suffix in suffixes} == files
+        assert {path.suffix for path in files} == {*suffixes}
 
 
 def test_a_command_runs_far_from_the_checkout(site, tmp_path):

@@ -107,7 +107,7 @@ def test_folders_of_the_user_stay(given, tmp_path, command):
 def test_predict_on_a_full_disk(given, tmp_path, extra, size):
     """Labels that were written stay."""
     with full(size), pytest.raises(OSError) as refused:
-        predict(given.trained, {'x': given.scan}, tmp_path / 'out', 'a', extras=[extra])
+        predict(given.trained, {'x': given.scan}, tmp_path / 'out', 'a', extras=[extra] if extra else ())
     assert refused.value.errno == errno.EFBIG and refused.value.filename.startswith(f'{tmp_path}/out/')
     files = [path.name for path in (tmp_path / 'out').rglob('*') if path.is_file()]
     assert files == (['x.nii.gz'] if size == 2000 else [])

@@ -1,1 +1,1 @@
-"""DICOM: series, contours, segmentations."""
+"""DICOM: image series, RT Structure Sets, segmentation objects."""

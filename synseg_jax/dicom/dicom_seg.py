@@ -1,7 +1,7 @@
-"""Label maps as DICOM SEG objects: one segment a class, in the study of the series that was segmented.
+"""Label maps as DICOM SEG objects with one segment per class, in the study of the segmented series.
 
-Needs highdicom, the optional extra `dicom`.  Of the patient and the study the object holds what the standard requires
-of it, to be filed with the series, and no more: other attributes of the series are not read.
+Needs highdicom, the optional extra `dicom`.  Only the attributes of patient and study that the standard requires are
+copied from the series, see `study`.
 """
 
 import warnings
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import highdicom as hd
 import numpy as np
-import pydicom
 from highdicom.seg import SegmentDescription
 from jaxtyping import Float, UInt8
 from matplotlib.colors import to_rgb
@@ -19,25 +18,20 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 import synseg_jax
+from synseg_jax.dicom import study
 from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_file
-from synseg_jax.files.scan_errors import reading_scan
 from synseg_jax.imaging.colours import colour
 from synseg_jax.imaging.volume import Volume
 
 NAME = 'synseg_jax'
-SCHEME = '99SYNSEG_JAX'  # of classes that the standard's context groups do not name
-REQUIRED = 'SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Rows Columns'.split()
-ASKED = (  # of the patient, the study and the position; may be empty, but has to be there
-    'PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber '
-    'ReferringPhysicianName PositionReferenceIndicator'
-).split()
+SCHEME = '99SYNSEG_JAX'  # for classes that are in no context group of the standard
 PLACED = (
-    'Modality SpecificCharacterSet ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness '
+    'Modality ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness '
     'LossyImageCompression LossyImageCompressionRatio LossyImageCompressionMethod '
     'NumberOfFrames SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence'
 ).split()
-GROUPS = {  # of concepts, tables of the standard's part 16: anatomy, the heart, lesions; and their category
+GROUPS = {  # context groups of DICOM PS3.16 (anatomy, heart, lesions) and the category of their concepts
     'cid7192': 'AnatomicalStructure',
     'cid12305': 'AnatomicalStructure',
     'cid7159': 'MorphologicallyAbnormalStructure',
@@ -56,13 +50,13 @@ SYNONYMS = {
 
 
 def write(path: Path, labels: Volume, files: Sequence[Path], classes: Sequence[str], model: str = '0') -> None:
-    """Writes a label map, indices into `classes`, on the grid of the series that `files` are; whole or not at all.
+    """Writes a label map, indices into `classes`, on the grid of the series of `files`, atomically.
 
-    `model` tells the weights that made it from others.  InputError for files that lack what an object must refer to,
-    or lie elsewhere than the labels.
+    `model` identifies the weights.  InputError for files without an attribute that the object must refer to, and for
+    files on another grid than the labels.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of what is odd and harmless in a series, such as names without a caret
+        warnings.simplefilter('ignore')  # of odd but harmless values in a series, such as names without a caret
         found = _object(labels, files, classes, model)
         with atomic_file(path) as temporary:
             found.save_as(temporary)
@@ -70,7 +64,7 @@ def write(path: Path, labels: Volume, files: Sequence[Path], classes: Sequence[s
 
 def _object(labels, files, classes, model) -> hd.seg.Segmentation:
     try:
-        headers = [_header(file) for file in files]
+        headers = [study.header(file, 'DICOM SEG', PLACED) for file in files]
         return _segmentation(labels, headers, _frames(labels, headers, files), classes, model)
     except InputError:
         raise
@@ -105,9 +99,9 @@ def _segmentation(labels, headers, frames, classes, model) -> hd.seg.Segmentatio
 
 
 def concept(name: str) -> tuple[Code, Code, Code | None]:
-    """(category, type, side) of a class: the concept of the DICOM context groups of its name, or a private one.
+    """Coded concept (category, type, laterality) of a class by its name: `left kidney`, `kidney_left`, `Kidney`.
 
-    `left kidney`, `kidney_left` and `Kidney` are known.
+    From the DICOM context groups in `GROUPS`, else a private code.
     """
     words = name.lower().replace('_', ' ').replace('-', ' ').split()
     for side in (None, *(side for side in SIDES if side in words)):
@@ -121,7 +115,7 @@ def concept(name: str) -> tuple[Code, Code, Code | None]:
 
 
 def _text(name) -> str:
-    """A class's name as DICOM may hold it: 64 characters, no backslash."""
+    """A class name as a DICOM long string: at most 64 characters, no backslash."""
     return name.replace('\\', '/')[:64]
 
 
@@ -144,21 +138,8 @@ def _described(number, name) -> SegmentDescription:
     return found
 
 
-def _header(file) -> Dataset:
-    """What an object needs of one file of its series."""
-    with reading_scan(file):
-        found = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*REQUIRED, *ASKED, *PLACED])
-    if missing := [tag for tag in REQUIRED if not found.get(tag)]:
-        raise InputError(f'{file}: has no {missing[0]}, which DICOM SEG must name; repair the series')
-    for tag in (tag for tag in ASKED if tag not in found):
-        setattr(found, tag, None)
-    if found.PatientSex not in ('M', 'F', 'O'):
-        found.PatientSex = None
-    return found
-
-
 def _frames(labels, headers, files) -> UInt8[np.ndarray, 'n r c']:
-    """The labels of every frame of the series in the order of its files, each found by where it lies."""
+    """The labels of every frame of the series in the order of its files, matched by position."""
     into, found = np.linalg.inv(labels.affine), []
     for header, file in zip(headers, files, strict=True):
         if (header.Columns, header.Rows) != labels.array.shape[:2]:
@@ -174,7 +155,7 @@ def _frames(labels, headers, files) -> UInt8[np.ndarray, 'n r c']:
 
 
 def _place(header, frame) -> Float[np.ndarray, '4 3']:
-    """Pixel (column, row, 1) of a frame -> RAS mm."""
+    """Matrix from a pixel (column, row, 1) of a frame to RAS mm."""
     position = _said(header, frame, 'PlanePositionSequence', 'ImagePositionPatient')
     along, down = np.reshape(_said(header, frame, 'PlaneOrientationSequence', 'ImageOrientationPatient'), (2, 3))
     row_mm, column_mm = _said(header, frame, 'PixelMeasuresSequence', 'PixelSpacing')
@@ -183,7 +164,7 @@ def _place(header, frame) -> Float[np.ndarray, '4 3']:
 
 
 def _said(header, frame, sequence, field) -> Float[np.ndarray, ' n']:
-    """A field of one frame: its own, or that of all frames."""
+    """An attribute of a frame, from its own functional group, the shared one, or the header."""
     groups = [header]
     if 'PerFrameFunctionalGroupsSequence' in header:
         of = header.PerFrameFunctionalGroupsSequence[frame], header.SharedFunctionalGroupsSequence[0]
@@ -192,7 +173,7 @@ def _said(header, frame, sequence, field) -> Float[np.ndarray, ' n']:
 
 
 def _agreeing(headers, labels) -> list[Dataset]:
-    """The headers with one orientation and thickness, as highdicom wants them; digits may differ in a sound series."""
+    """The headers with one orientation and thickness, as highdicom requires; the last digits may differ in a series."""
     first = headers[0]
     if 'SharedFunctionalGroupsSequence' in first:
         shared, own = first.SharedFunctionalGroupsSequence[0], first.PerFrameFunctionalGroupsSequence[0]

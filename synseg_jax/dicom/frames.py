@@ -1,4 +1,4 @@
-"""The frames of one DICOM file, as its header places them in the patient."""
+"""The frames of one DICOM file, with their geometry in the patient coordinate system."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +15,23 @@ MAX_FRAMES = 2**14
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """One frame: its file and number there, and how it lies in the patient (LPS mm)."""
+    """One frame: its file, its index there, and its geometry in patient coordinates (LPS mm)."""
 
     file: Path
     frame: int
-    rows: Float[np.ndarray, '3']  # direction in which columns are counted, along a row
+    rows: Float[np.ndarray, '3']  # unit vector along a row, of increasing column index
     columns: Float[np.ndarray, '3']
-    origin: Float[np.ndarray, '3']  # centre of the first pixel
-    spacing: tuple[float, float]  # between rows, between columns
+    origin: Float[np.ndarray, '3']  # centre of the first pixel, ImagePositionPatient
+    spacing: tuple[float, float]  # PixelSpacing in mm: between rows, between columns
     shape: tuple[int, int]
     scale: tuple[float, float]
     uid: str
     modality: str
     photometric: str
-    thickness: float  # 0 where it is unknown
-    distance: float  # of slices by the header, 0 where it is unknown
+    thickness: float  # mm, 0 if unknown
+    distance: float  # between slices by the header, mm; 0 if unknown
     instance: int | None
-    remarks: tuple[str, ...]  # what is to be told of its pixels
+    remarks: tuple[str, ...]  # warnings about its pixels
 
     @property
     def normal(self) -> Float[np.ndarray, '3']:
@@ -39,7 +39,7 @@ class Slice:
 
 
 def frames_of(file: Path, read: pydicom.Dataset) -> list[Slice]:
-    """The frames of one file by its header; InputError where they are no grey values or lie nowhere."""
+    """The frames of one file; InputError if they are not greyscale or have no position."""
     _check_pixels(file, read)
     count = _number(read, 'NumberOfFrames')
     size = (count, int(read.Rows), int(read.Columns))
@@ -55,9 +55,9 @@ def frames_of(file: Path, read: pydicom.Dataset) -> list[Slice]:
 
 
 def _check_pixels(file, read) -> None:
-    """Refuses what is not one plane of grey values per frame."""
+    """InputError unless each frame is one greyscale plane."""
     if _number(read, 'SamplesPerPixel') != 1 or read.get('PhotometricInterpretation') == 'PALETTE COLOR':
-        raise InputError(f'{file}: holds colour (RGB), not one intensity per voxel; convert it to a grey-value scan')
+        raise InputError(f'{file}: holds colour (RGB), not one intensity per voxel; convert it to greyscale')
     if 'MOSAIC' in str(read.get('ImageType')):
         raise InputError(f'{file}: a Siemens mosaic, slices tiled into one plane; convert it to NIfTI with dcm2niix')
     if read.get('ModalityLUTSequence'):
@@ -65,13 +65,13 @@ def _check_pixels(file, read) -> None:
 
 
 def _number(read, tag) -> int:
-    """A number of a header, 1 where it is left out."""
+    """An integer attribute, 1 if absent."""
     return int(read.get(tag) or 1)
 
 
 @dataclass(frozen=True)
 class _Fields:
-    """What a file says of one frame: in its own group, in the group that all frames share, or of the whole file."""
+    """Attributes of a frame: from its own functional group, the shared one, or the header, in this order."""
 
     file: Path
     header: pydicom.Dataset
@@ -85,7 +85,7 @@ class _Fields:
         return self.header.get(field)
 
     def numbers(self, sequence: str, field: str, count: int) -> Float[np.ndarray, 'count']:
-        """InputError where they are missing or are others."""
+        """`count` finite numbers; InputError if absent or anything else."""
         value = self.get(sequence, field)
         if value is None or value == '':
             raise InputError(f'{self.file}: {self._missing(field)}; repair the header or leave the file out')
@@ -99,12 +99,12 @@ class _Fields:
         return numbers
 
     def number(self, sequence: str, field: str, default: float) -> float:
-        """InputError where it is another; the default where it is missing."""
+        """One finite number, `default` if absent; InputError for anything else."""
         value = self.get(sequence, field)
         return default if value is None or value == '' else float(self.numbers(sequence, field, 1)[0])
 
     def length(self, field: str) -> float:
-        """In mm; 0 where it is missing or makes no sense, for places tell as much."""
+        """A length in mm; 0 if absent or invalid, as positions give it too."""
         try:
             return abs(self.number('PixelMeasuresSequence', field, 0.0))
         except InputError:
@@ -140,7 +140,7 @@ def _frame(fields, number) -> Slice:
 
 
 def _instance(read) -> int | None:
-    """The number of a slice, None where it is left out or none."""
+    """InstanceNumber, None if absent or invalid."""
     said = str(read.get('InstanceNumber', ''))
     return int(said) if said.isdecimal() else None
 
@@ -148,7 +148,7 @@ def _instance(read) -> int | None:
 def _directions(fields) -> Float[np.ndarray, '2 3']:
     directions = fields.numbers('PlaneOrientationSequence', 'ImageOrientationPatient', 6).reshape(2, 3)
     if np.abs(directions @ directions.T - np.eye(2)).max() > 0.01:
-        raise InputError(f'{fields.file}: its row and column do not stand at right angles; repair the header')
+        raise InputError(f'{fields.file}: row and column directions are not orthogonal; repair the header')
     return directions
 
 

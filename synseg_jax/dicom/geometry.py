@@ -1,4 +1,4 @@
-"""How the frames of a DICOM series make one volume: its affine, and the refusal of gaps, doubles and mixtures."""
+"""Geometry of a DICOM series: the affine of its volume; gaps, duplicates and mixed series are refused."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,16 +9,16 @@ from jaxtyping import Float
 from synseg_jax.dicom.frames import Slice
 from synseg_jax.errors import InputError, warn
 
-UNEVEN = 0.02  # of the distance of slices, beyond which one is missing
-ROUNDED_MM = 0.11  # and in mm, where places are written with one decimal
+UNEVEN = 0.02  # relative deviation of a slice distance that means a missing slice
+ROUNDED_MM = 0.11  # allowed deviation in mm, for positions rounded to one decimal
 
 
 def affine(path: Path, frames: Sequence[Slice]) -> Float[np.ndarray, '4 4']:
-    """Voxel index (column, row, slice) -> RAS mm of frames in their order; InputError for gaps and doubles."""
+    """Affine from voxel index (column, row, slice) to RAS mm of ordered frames; InputError for gaps and duplicates."""
     first, origins = frames[0], np.stack([frame.origin for frame in frames])
     if len(frames) == 1:
         if not first.distance:
-            warn('%s: no SpacingBetweenSlices or SliceThickness; 1 mm is taken', path)
+            warn('%s: no SpacingBetweenSlices or SliceThickness; assuming 1 mm', path)
         step = first.normal * (first.distance or 1.0)
     else:
         gaps = np.diff(origins, axis=0) @ first.normal
@@ -26,7 +26,7 @@ def affine(path: Path, frames: Sequence[Slice]) -> Float[np.ndarray, '4 4']:
         step = (origins[-1] - origins[0]) / (len(frames) - 1)
         off = np.abs(origins - origins[0] - np.outer(np.arange(len(frames)), step)).max()
         if off > max(1.5 * ROUNDED_MM, UNEVEN * np.linalg.norm(step)):
-            raise InputError(f'{path}: slices lie up to {off:.2f} mm beside one line; they make no volume')
+            raise InputError(f'{path}: slices lie up to {off:.2f} mm off a straight line; they are not one volume')
         tilt = np.degrees(np.arccos(np.clip(step @ first.normal / np.linalg.norm(step), -1, 1)))
         if tilt > 0.5:
             warn('%s: slices are tilted by %.1f degrees (gantry); the affine is sheared by it', path, tilt)
@@ -38,7 +38,7 @@ def affine(path: Path, frames: Sequence[Slice]) -> Float[np.ndarray, '4 4']:
 
 
 def check_agreement(frames: Sequence[Slice]) -> None:
-    """Raises InputError unless all frames may lie in one volume with the first."""
+    """InputError unless all frames agree with the first in what one volume requires."""
     for frame in frames:
         for name, fits in _agreement(frames[0], frame).items():
             if not fits:
@@ -49,12 +49,12 @@ def check_agreement(frames: Sequence[Slice]) -> None:
 
 
 def _told(frame, other) -> str:
-    """The name of a frame's file, with its number where another frame is of the same file."""
+    """The file name of a frame, with the frame number if `other` is in the same file."""
     return frame.file.name + (f' frame {frame.frame + 1}' if frame.file == other.file else '')
 
 
 def _agreement(first, frame) -> dict[str, bool]:
-    """Whether two frames may lie in one volume, by what they must agree in."""
+    """{property: whether two frames agree in it} of what frames of a volume share."""
     return {
         'number of rows and columns': first.shape == frame.shape,
         'spacing': np.allclose(first.spacing, frame.spacing, rtol=1e-3),

@@ -1,4 +1,4 @@
-"""The header of one DICOM file, and whether an image belongs to it."""
+"""Reading the header of a DICOM file, and whether the file holds an image."""
 
 from pathlib import Path
 
@@ -10,20 +10,20 @@ from pydicom.uid import UID
 from synseg_jax.dicom.pixels import UNDEFINED, guarded, reason
 from synseg_jax.errors import InputError
 
-TAGS = (  # all that is asked of a header, and decoded with it
+TAGS = (  # attributes that are used, decoded right after reading
     'SOPClassUID SOPInstanceUID SeriesInstanceUID Modality ImageType Rows Columns NumberOfFrames SamplesPerPixel '
     'PhotometricInterpretation BitsStored HighBit PixelSpacing ImageOrientationPatient ImagePositionPatient '
     'SliceThickness SpacingBetweenSlices RescaleSlope RescaleIntercept PerFrameFunctionalGroupsSequence '
     'SharedFunctionalGroupsSequence'
 ).split()
-SPARED = 'SeriesNumber SeriesDescription InstanceNumber'.split()  # a scan is read without them, too
-NO_SCANS = 'SEG RTDOSE RTSTRUCT RTPLAN RTRECORD PR KO SR DOC REG'.split()  # modalities of what lies beside scans
-IMAGES = ('Image Storage', 'Map Storage', 'Volume Storage')  # in the names of the SOP classes of images
-BEHIND_SIZE = 0x0029  # the group behind that of rows and columns
+SPARED = 'SeriesNumber SeriesDescription InstanceNumber'.split()  # optional: ignored if invalid
+NO_SCANS = 'SEG RTDOSE RTSTRUCT RTPLAN RTRECORD PR KO SR DOC REG'.split()  # modalities of objects other than images
+IMAGES = ('Image Storage', 'Map Storage', 'Volume Storage')  # parts of the names of image SOP classes
+BEHIND_SIZE = 0x0029  # the group after that of Rows and Columns
 
 
 def header(path: Path) -> pydicom.Dataset:
-    """What one file says without its pixels; InputError where it is damaged."""
+    """The header of a file, without pixels; InputError if it is damaged."""
     with guarded(path):
         found = pydicom.dcmread(path, stop_before_pixels=True, force=True)
         if not len(found) or any(map(_cut_short, map(found.get_item, found.keys()))):
@@ -34,7 +34,7 @@ def header(path: Path) -> pydicom.Dataset:
 
 
 def holds_image(path: Path, found: pydicom.Dataset) -> bool:
-    """Whether a file is a slice or several; InputError where it should be and lacks its rows and columns."""
+    """Whether a file holds image frames; InputError for an image without Rows or Columns."""
     if found.get('Modality') in NO_SCANS:
         return False
     if 'Rows' in found and 'Columns' in found:
@@ -46,7 +46,7 @@ def holds_image(path: Path, found: pydicom.Dataset) -> bool:
 
 
 def _decode(path, found, tag) -> None:
-    """Decodes a value here, where errors are expected; one that is not needed and makes no sense is left out."""
+    """Decodes a value early, where errors are handled; an invalid optional one is dropped."""
     try:
         found.get(tag)
     except Exception as error:  # pydicom raises whatever its parsing meets
@@ -56,12 +56,12 @@ def _decode(path, found, tag) -> None:
 
 
 def _cut_short(item) -> bool:
-    """Whether an element holds less than it says, which pydicom lets pass."""
+    """Whether an element is shorter than its length field, which pydicom does not report."""
     return isinstance(item, RawDataElement) and len(item.value or b'') < item.length < UNDEFINED
 
 
 def _other_object(found) -> bool:
-    """Whether it is none by its SOP class: one of the standard's, or a private one whose whole header has no bits."""
+    """Whether the SOP class is not an image: a standard one, or a private one with a complete header without pixels."""
     said = found.get('SOPClassUID') or found.file_meta.get('MediaStorageSOPClassUID', '')
     uid = UID(str(said), validation_mode=config.IGNORE)
     if uid.is_private:

@@ -1,4 +1,4 @@
-"""The stored pixels of one DICOM file: plain ones and run lengths read by pydicom, other codecs by SimpleITK."""
+"""Stored pixels of a DICOM file: uncompressed and RLE by pydicom, other transfer syntaxes by SimpleITK."""
 
 import re
 import tempfile
@@ -19,19 +19,19 @@ from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
 from synseg_jax.errors import InputError, shortened, warn
 from synseg_jax.files.capture_warnings import capture_warnings
 
-RLE_RATIO = 64  # two bytes make 128 at most
-PIECE = b'\xfe\xff\x00\xe0'  # begins each of those that packed pixels come in
-PADDED = 'non-conformant padding'  # what pydicom calls run lengths that make more pixels than there should be
-PIXELS = (  # what decoding takes
+RLE_RATIO = 64  # two bytes encode at most 128
+PIECE = b'\xfe\xff\x00\xe0'  # item tag that starts each fragment of encapsulated pixels
+PADDED = 'non-conformant padding'  # pydicom's warning for RLE data with too many pixels
+PIXELS = (  # attributes that a decoder needs
     'SOPClassUID Rows Columns SamplesPerPixel BitsAllocated BitsStored HighBit PixelRepresentation'
 ).split()
-UNDEFINED = 2**32 - 1  # the length of an element that is found out by reading
-PREAMBLE, GROUP_LENGTH = 132, 12  # bytes in front of the meta information, and of the element with its length
-BEHIND = (0x7FE1, 0xFFFA, 0xFFFC)  # groups of what may rightly follow the pixels: private, signatures, padding
+UNDEFINED = 2**32 - 1  # length field of an element of undefined length
+PREAMBLE, GROUP_LENGTH = 132, 12  # bytes before the file meta information, and of its group length element
+BEHIND = (0x7FE1, 0xFFFA, 0xFFFC)  # groups that may follow the pixels: private, signatures, padding
 
 
 def read(file: Path) -> Real[np.ndarray, 'frames rows columns']:
-    """The stored values of every frame, before rescaling; InputError where the file is damaged."""
+    """Stored values of all frames, before rescaling; InputError if the file is damaged."""
     with guarded(file) as said:
         found = pydicom.dcmread(file, force=True)
         syntax = _syntax(file, found)
@@ -50,7 +50,7 @@ def read(file: Path) -> Real[np.ndarray, 'frames rows columns']:
 
 @contextmanager
 def guarded(file: Path) -> Iterator[list[str]]:
-    """Makes an InputError of whatever pydicom's parsing meets; what it logs is kept, what it warns of passed over."""
+    """Turns any exception of pydicom into an InputError; yields its log messages, and silences its warnings."""
     with warnings.catch_warnings(), capture_warnings('pydicom') as said:
         warnings.simplefilter('ignore')
         try:
@@ -68,7 +68,7 @@ def guarded(file: Path) -> Iterator[list[str]]:
 
 
 def _syntax(file, found) -> UID:
-    """The transfer syntax; little endian where there is no meta information, as in bare data sets."""
+    """The transfer syntax; implicit little endian for data sets without file meta information."""
     if 'TransferSyntaxUID' in found.file_meta:
         return found.file_meta.TransferSyntaxUID
     pixels = found.get_item('PixelData')
@@ -79,7 +79,7 @@ def _syntax(file, found) -> UID:
 
 
 def _significant(found, stored) -> Real[np.ndarray, 'frames rows columns']:
-    """The lowest BitsStored bits, which alone are the value, with its sign; overlays may lie in those above."""
+    """Values of the lowest BitsStored bits, sign-extended; higher bits may hold overlays."""
     if stored.dtype.kind == 'f':
         return stored
     if not 0 < found.BitsStored <= found.BitsAllocated:
@@ -90,45 +90,45 @@ def _significant(found, stored) -> Real[np.ndarray, 'frames rows columns']:
 
 
 def reason(error: Exception) -> str:
-    """The last line of a message of ITK or pydicom, which says what is wrong; pydicom quotes whatever it met."""
+    """The last line of an error message of ITK or pydicom, which is the informative one, shortened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return shortened(re.sub(r'^.*\(0x[0-9a-f]+\):\s*', '', lines[-1]), 200) if lines else 'no reason given'
 
 
 def _promised(found) -> int:
-    """Bytes of unpacked pixels by the header."""
+    """Bytes of uncompressed pixels according to the header."""
     return found.Rows * found.Columns * int(found.get('NumberOfFrames') or 1) * found.BitsAllocated // 8
 
 
 def _check_pieces(file, found) -> None:
-    """Refuses packed pixels whose pieces do not fill their element: bytes were lost, or came in between."""
+    """InputError if the fragments of encapsulated pixels do not fill their element: lost or inserted bytes."""
     packed, at = found.PixelData, 0
     while packed[at : at + 4] == PIECE and at + 8 <= len(packed):
         at += 8 + int.from_bytes(packed[at + 4 : at + 8], 'little')
     if at != len(packed):
-        raise InputError(f'{file}: damaged, its packed pixels are not in one piece; replace the file')
+        raise InputError(f'{file}: damaged, fragments of its compressed pixels do not fit; replace the file')
 
 
 def _check_claim(file, found) -> None:
-    """Refuses what run lengths of this file's size cannot hold."""
+    """InputError if RLE data of this size cannot hold the pixels."""
     if _promised(found) > RLE_RATIO * file.stat().st_size:
         raise InputError(f'{file}: truncated, its header promises {_promised(found)} bytes of pixels; replace the file')
 
 
 def _inflated(file, found) -> int:
-    """Bytes of a deflated data set; InputError where more follows its stream, or its end is missing."""
+    """Uncompressed size of a deflated data set; InputError if its stream does not end with the file."""
     begin = (PREAMBLE if found.preamble else 0) + GROUP_LENGTH + found.file_meta.FileMetaInformationGroupLength
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     length = len(stream.decompress(file.read_bytes()[begin:]))
-    if not stream.eof or len(stream.unused_data) > 1:  # which makes its length even
+    if not stream.eof or len(stream.unused_data) > 1:  # padding to even length
         raise InputError(f'{file}: damaged, its deflated data do not end with the file; replace the file')
     return length
 
 
 def _check_rest(file, found, size) -> None:
-    """Says where more lies behind the pixels than the header promises: a wrong size, or bytes that have moved.
+    """Warns of more bytes of pixels than the header implies: wrong Rows or Columns, or shifted bytes.
 
-    `size` is that of what the pixels lie in.
+    `size` is that of the file, or of the inflated data set, in bytes.
     """
     pixels = found.get_item('PixelData')
     if pixels is None or any(tag.group in BEHIND for tag in found.keys()):
@@ -139,7 +139,7 @@ def _check_rest(file, found, size) -> None:
 
 
 def _decoded(found) -> Real[np.ndarray, 'frames rows columns']:
-    """The values of codecs that SimpleITK knows, frame by frame and without what rescales or inverts them."""
+    """Compressed frames decoded by SimpleITK one by one, without the attributes by which it rescales or inverts."""
     frames = encaps.generate_frames(found.PixelData, number_of_frames=int(found.get('NumberOfFrames') or 1))
     with tempfile.TemporaryDirectory() as folder:
         return np.concatenate([_frame(found, packed, Path(folder) / 'frame.dcm') for packed in frames])
@@ -149,7 +149,7 @@ def _frame(found, packed, path) -> Real[np.ndarray, '1 rows columns']:
     one = pydicom.Dataset()
     for tag in PIXELS:
         setattr(one, tag, found.get(tag))
-    one.PhotometricInterpretation = 'MONOCHROME2'  # for SimpleITK inverts MONOCHROME1
+    one.PhotometricInterpretation = 'MONOCHROME2'  # SimpleITK inverts MONOCHROME1
     one.PixelData = encaps.encapsulate([packed])
     one['PixelData'].VR = 'OB'
     one.SOPInstanceUID, one.file_meta = UID('1.2.3'), FileMetaDataset()

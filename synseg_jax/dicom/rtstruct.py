@@ -1,4 +1,4 @@
-"""Contours of an RTSTRUCT as masks on the grid of the DICOM series that they were drawn on."""
+"""Contours of RT Structure Sets as masks on the grid of the DICOM series that they were drawn on."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,19 +15,19 @@ from synseg_jax.errors import InputError, warn
 from synseg_jax.imaging.volume import Volume
 
 SOP_CLASS = '1.2.840.10008.5.1.4.1.1.481.3'
-CLOSED = ('CLOSED_PLANAR', 'CLOSEDPLANAR_XOR')  # contours within others are holes of both
-CORNERS = 3  # that enclose something
-OFF_PLANE = 0.2  # share of a slice's distance that a contour may lie beside it
-FAR_MM = 1e6  # from the scanner, where no patient lies
+CLOSED = ('CLOSED_PLANAR', 'CLOSEDPLANAR_XOR')  # nested contours are holes with both
+CORNERS = 3  # least number of points of a closed contour
+OFF_PLANE = 0.2  # fraction of the slice distance that a contour may lie off its slice
+FAR_MM = 1e6  # from the origin: no patient is there
 
 
 def is_rtstruct(path: Path) -> bool:
-    """Whether a file is one, or a folder holds one."""
+    """Whether a path is an RTSTRUCT file, or a folder with one."""
     return _open(path) is not None
 
 
 def named(path: Path) -> dict[int, str]:
-    """{number: name} of the ROIs in an RTSTRUCT file, or in the one that a folder holds; empty for other things."""
+    """{number: name} of the ROIs of an RTSTRUCT file, or of the one in a folder; empty for other paths."""
     read = _open(path)
     if read is None:
         return {}
@@ -36,7 +36,7 @@ def named(path: Path) -> dict[int, str]:
 
 
 def outlined(path: Path, numbers: Iterable[int]) -> set[int]:
-    """Those of some ROIs that have closed contours; warns, by their names, of what the others lack."""
+    """The ROIs among `numbers` with closed contours; warns of others, and of ROIs with open ones."""
     names, read = named(path), _open(path)
     with guarded(path):
         found = {number for number in numbers if _say_open(path, names[number], _contours(read, number))}
@@ -45,16 +45,16 @@ def outlined(path: Path, numbers: Iterable[int]) -> set[int]:
 
 
 def referenced(path: Path) -> set[str]:
-    """The UIDs of the series that an RTSTRUCT was drawn on, as far as it names them."""
+    """UIDs of the series that an RTSTRUCT refers to."""
     with guarded(path):
         return _referenced_series(_open(path))
 
 
 def mask(path: Path, number: int, image: Path, scan: Volume) -> Bool[np.ndarray, 'x y z']:
-    """The voxels of a series whose centres lie inside the contours of one ROI; contours within others are holes.
+    """Mask of the voxels whose centres lie inside the contours of an ROI, by even-odd filling: nested ones are holes.
 
-    Warns of contours that hold no voxel.  InputError where contours refer to images that the series lacks, lie
-    beside its slices, or are no numbers.
+    Warns of contours that contain no voxel centre.  InputError for contours that refer to images outside the series,
+    lie between its slices, or have invalid coordinates.
     """
     found = np.zeros(scan.array.shape, bool)
     contours, missed = polygons(path, number, image, scan), 0
@@ -71,7 +71,7 @@ def mask(path: Path, number: int, image: Path, scan: Volume) -> Bool[np.ndarray,
 
 
 def polygons(path: Path, number: int, image: Path, scan: Volume) -> list[tuple[int, Float[np.ndarray, 'n 2']]]:
-    """(slice, corners in voxels) of the closed contours of one ROI, on the grid of the series; InputError as `mask`."""
+    """(slice index, vertices in voxels) of the closed contours of an ROI on the series' grid; errors as in `mask`."""
     name, inverse = named(path)[number], np.linalg.inv(np.diag([-1.0, -1.0, 1.0, 1.0]) @ scan.affine)
     found = []
     for points in _points(path, number, image):
@@ -84,10 +84,10 @@ def polygons(path: Path, number: int, image: Path, scan: Volume) -> list[tuple[i
 
 
 def _inside(corners, shape) -> Bool[np.ndarray, 'x y']:
-    """The pixels whose centres a polygon holds: every edge that is crossed along x leads in or out."""
+    """Pixels whose centres lie inside a polygon, by the even-odd rule along x."""
     (x, y), (next_x, next_y) = corners.T, np.roll(corners, -1, 0).T
     ends = np.clip(np.ceil(np.sort([y, next_y], 0)), 0, shape[1]).astype(int)
-    counts = ends[1] - ends[0]  # of the rows that each edge crosses
+    counts = ends[1] - ends[0]  # number of rows that each edge crosses
     edge = np.repeat(np.arange(len(corners)), counts)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts - ends[0], counts)
     crossing = x[edge] + (row - y[edge]) * (next_x - x)[edge] / (next_y - y)[edge]
@@ -97,7 +97,7 @@ def _inside(corners, shape) -> Bool[np.ndarray, 'x y']:
 
 
 def _points(path, number, image) -> list[Float[np.ndarray, 'n 3']]:
-    """The corners (LPS mm) of the closed contours of one ROI, drawn on images that are known to be the series'."""
+    """Vertices (LPS mm) of the closed contours of an ROI; InputError if they refer to another series."""
     frames, read, name = dicom.slices(image), _open(path), named(path)[number]
     own = str(dicom.header(frames[0].file).get('SeriesInstanceUID', ''))
     with guarded(path):
@@ -116,7 +116,7 @@ def _points(path, number, image) -> list[Float[np.ndarray, 'n 3']]:
 
 
 def _once(path, name, points) -> list[Float[np.ndarray, 'n 3']]:
-    """Contours without copies, which as holes in themselves would leave nothing."""
+    """Contours without duplicates, which even-odd filling would cancel."""
     different = list({one.tobytes(): one for one in points}.values())
     if len(different) < len(points):
         copies = len(points) - len(different)
@@ -128,7 +128,7 @@ def _corners(path, name, contour) -> Float[np.ndarray, 'n 3']:
     points = np.reshape(np.array(contour.ContourData, float), (-1, 3))
     if len(points) != int(contour.get('NumberOfContourPoints') or len(points)):
         raise InputError(
-            f'{path}: a contour of ROI {name!r} with {len(points)} points says that it has others; replace the file'
+            f'{path}: a contour of ROI {name!r} has {len(points)} points, not NumberOfContourPoints; replace the file'
         )
     if not (np.abs(points) < FAR_MM).all():
         raise InputError(
@@ -138,7 +138,7 @@ def _corners(path, name, contour) -> Float[np.ndarray, 'n 3']:
 
 
 def _contours(read, number) -> list[pydicom.Dataset]:
-    """All contours of one ROI."""
+    """All contours of an ROI."""
     rois = [roi for roi in read.get('ROIContourSequence') or [] if _number(roi) == number]
     return [contour for roi in rois for contour in roi.get('ContourSequence') or []]
 
@@ -152,7 +152,7 @@ def _closed(contour) -> bool:
 
 
 def _say_open(path, name, contours) -> int:
-    """How many contours of an ROI are closed; warns of the others, and where there are none at all."""
+    """Number of closed contours of an ROI; warns of open ones, and if there are none at all."""
     others = Counter(str(contour.get('ContourGeometricType')) for contour in contours if not _closed(contour))
     told = ', '.join(f'{count} {kind}' for kind, count in others.items())
     if not contours:
@@ -163,7 +163,7 @@ def _say_open(path, name, contours) -> int:
 
 
 def _say_nameless(path, read, names) -> None:
-    """Warns of contours that no class can ask for."""
+    """Warns of contours of ROIs without a name, which no class can refer to."""
     for number in sorted({_number(roi) for roi in read.get('ROIContourSequence') or []} - names.keys()):
         warn('%s: contours of ROI number %d, which has no name; they are passed over', path, number)
 
@@ -178,7 +178,7 @@ def _referenced_series(read) -> set[str]:
 
 
 def _open(path) -> pydicom.Dataset | None:
-    """The RTSTRUCT, None where the file or folder holds none."""
+    """The RTSTRUCT of a file or folder, None if there is none."""
     if path.is_dir():
         found = [read for file in dicom.listed(path) if (read := _read(file, file.stat().st_mtime_ns))]
         if len(found) > 1:

@@ -1,4 +1,4 @@
-"""DICOM series: folders of single slices, or one multi-frame file, as volumes placed in the patient.
+"""DICOM series, folders of slices or one multi-frame file, as volumes in patient coordinates.
 
 `FOLDER` holds one series; of several, `FOLDER#7` is the one with series number 7.
 """
@@ -22,11 +22,11 @@ from synseg_jax.dicom.series_names import chosen, head, is_dicom
 from synseg_jax.errors import InputError, warn
 from synseg_jax.imaging import memory_limit
 
-LEAST_OF_TEXT = 9  # among the bytes of which text is made
+LEAST_OF_TEXT = 9  # smallest byte of plain text
 
 
 def read(path: Path) -> tuple[Float[np.ndarray, 'x y z'], Float[np.ndarray, '4 4'], None]:
-    """Voxels (rescaled, e.g. HU) and affine of a series; InputError for what does not make one volume."""
+    """Rescaled voxels (such as HU) and affine of a series; InputError if it is not one volume."""
     frames = slices(path)
     _say_passed_over(chosen(path)[0])
     for remark in dict.fromkeys(remark for frame in frames for remark in frame.remarks):
@@ -44,14 +44,14 @@ def read(path: Path) -> tuple[Float[np.ndarray, 'x y z'], Float[np.ndarray, '4 4
 
 
 def grid(path: Path) -> tuple[tuple[int, int, int], Float[np.ndarray, '4 4']]:
-    """Shape and affine of what `read` would return, by the headers alone."""
+    """Shape and affine that `read` would return, from headers only."""
     frames = slices(path)
     rows, columns = frames[0].shape
     return (columns, rows, len(frames)), affine(path, frames)
 
 
 def slices(path: Path) -> list[Slice]:
-    """The frames of a series in the order of the volume's third axis; InputError where they make no volume."""
+    """The frames of a series in the order of the volume's third axis; InputError if they are not one volume."""
     return _slices(path, tuple((file.name, file.stat().st_mtime_ns) for file in listed(chosen(path)[0])))
 
 
@@ -71,7 +71,7 @@ def files(path: Path) -> list[Path]:
 
 
 def modality(path: Path) -> str:
-    """DICOM Modality of a scan, e.g. 'CT' or 'MR', by its headers; '' for other formats and where it is unknown."""
+    """DICOM Modality of a scan, such as CT or MR; '' for other formats and if unknown."""
     place = chosen(path)[0]
     if not place.is_dir() and not (place.is_file() and is_dicom(place)):
         return ''
@@ -82,9 +82,9 @@ def modality(path: Path) -> str:
 
 
 def series_in(folder: Path) -> dict[str, Path]:
-    """{name: path} of the series in a folder: its own name or, of several, `NAME_7` -> `FOLDER#7`; empty without.
+    """{name: path} of the series in a folder: its name or, for several, `NAME_7` -> `FOLDER#7`; empty without any.
 
-    A folder with a damaged file counts as one series, so that only whoever reads it is refused.
+    A folder with a damaged file counts as one series, so that the error is raised on reading it.
     """
     try:
         named = _names(_by_series(folder))
@@ -96,13 +96,13 @@ def series_in(folder: Path) -> dict[str, Path]:
 
 
 def listed(place: Path) -> list[Path]:
-    """The files in a folder, or the one that is given, in the order of their names, without hidden ones."""
+    """The visible files in a folder, sorted by name, or the one file given."""
     inside = sorted(place.iterdir()) if place.is_dir() else [place]
     return [file for file in inside if file.is_file() and not file.name.startswith('.')]
 
 
 def _say_passed_over(place) -> None:
-    """Warns of what may have been slices and is no file."""
+    """Warns of entries that look like slices but are not files."""
     for entry in sorted(place.iterdir()) if place.is_dir() else ():
         if entry.is_symlink() and not entry.exists():
             warn('%s: a link to a file that does not exist; passed over', entry)
@@ -113,7 +113,7 @@ def _say_passed_over(place) -> None:
 
 
 def _by_series(folder) -> dict[str, list]:
-    """{UID: [(file, header)]} of the images in a folder, or of one file; other objects are left aside."""
+    """{series UID: [(file, header)]} of the images in a folder, or of one file; other objects are ignored."""
     inside = {file: is_dicom(file) for file in listed(folder) if file.name != 'DICOMDIR'}
     _check_strays(inside)
     found: dict[str, list] = {}
@@ -124,7 +124,7 @@ def _by_series(folder) -> dict[str, list]:
 
 
 def _check_strays(inside) -> None:
-    """Refuses files that are named as the slices beside them and are neither DICOM nor text: damaged or emptied."""
+    """InputError for damaged or empty files, named like the slices beside them but neither DICOM nor text."""
     suffixes = {_suffix(file) for file, fits in inside.items() if fits}
     for file in (file for file, fits in inside.items() if not fits and _suffix(file) in suffixes):
         if min(head(file), default=0) < LEAST_OF_TEXT:
@@ -132,12 +132,12 @@ def _check_strays(inside) -> None:
 
 
 def _suffix(file) -> str:
-    """That of a name; numbers are none, as UIDs end in."""
+    """Suffix of a file name; the last number of a UID is not one."""
     return '' if file.suffix[1:].isdigit() else file.suffix.lower()
 
 
 def _names(series) -> dict[str, str]:
-    """{UID: series number, or the UID where there is none or others have it}, as file names may hold them."""
+    """{UID: series number, or the UID if that is absent or not unique}, safe for file names."""
     numbers = {uid: _file_name(headers[0][1].get('SeriesNumber')) for uid, headers in series.items()}
     counts = Counter(numbers.values())
     names = {uid: n if n and counts[n] == 1 else _file_name(uid) or 'unnamed' for uid, n in numbers.items()}
@@ -150,7 +150,7 @@ def _file_name(said) -> str:
 
 
 def _series(path) -> list[tuple[Path, pydicom.Dataset]]:
-    """The headers of the one series that is meant."""
+    """Files and headers of the one series that a path names."""
     place, number = chosen(path)
     series = _by_series(place)
     named = _names(series)
@@ -170,5 +170,5 @@ def _series(path) -> list[tuple[Path, pydicom.Dataset]]:
 
 
 def _description(read) -> str:
-    """In one line."""
+    """SeriesDescription on one line."""
     return ' '.join(str(read.get('SeriesDescription') or 'no description').split())

@@ -1,13 +1,13 @@
-"""Which files are DICOM, by their first bytes, and how their series are named: FOLDER, or of several FOLDER#7."""
+"""Recognising DICOM files, and names of series: FOLDER, or FOLDER#7 if it holds several."""
 
 from pathlib import Path
 
-HEAD = 512  # bytes by which a file is known
+HEAD = 512  # bytes to recognise a file by
 MAGIC = b'DICM'
 
 
 def chosen(path: Path) -> tuple[Path, str]:
-    """The folder or file, and the series number that `FOLDER#7` asks for."""
+    """The folder or file of a path, and the series number of `FOLDER#7`, else ''."""
     if '#' in path.name and not path.exists():
         name, _, number = path.name.rpartition('#')
         return path.with_name(name), number
@@ -15,7 +15,7 @@ def chosen(path: Path) -> tuple[Path, str]:
 
 
 def is_dicom(path: Path) -> bool:
-    """By its name or by its first bytes."""
+    """Whether a file is DICOM, by its suffix or its first bytes."""
     if path.suffix.lower() == '.dcm':
         return True
     first = head(path)
@@ -23,13 +23,13 @@ def is_dicom(path: Path) -> bool:
 
 
 def head(path: Path) -> bytes:
-    """The first bytes of a file, by which it is known."""
+    """The first `HEAD` bytes of a file."""
     with path.open('rb') as file:
         return file.read(HEAD)
 
 
 def _without_preamble(first: bytes) -> bool:
-    """Whether bytes begin with two elements of group 2 or 8 in their order (little endian), as bare data sets do."""
+    """Whether bytes start with two ordered elements of group 2 or 8, as a little-endian data set without preamble."""
     explicit = first[4:6].isalpha() and first[4:6].isupper()
     end = 8 + int.from_bytes(first[6:8] if explicit else first[4:8], 'little')
     second = first[end : end + 4]

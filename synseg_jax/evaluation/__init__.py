@@ -1,1 +1,1 @@
-"""Dice and distances, in millimetres, and the pictures of a run."""
+"""Metrics of segmentation and synthesis, their statistics, and the evaluation of folders of label maps."""

@@ -1,4 +1,4 @@
-"""Folders of predicted label maps against folders of references: matched by case, measured class by class."""
+"""Evaluation of a folder of predicted label maps against a folder of references, case by case and class by class."""
 
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
@@ -17,18 +17,18 @@ from synseg_jax.formats.label_maps import Values, as_tuple
 from synseg_jax.imaging import volume
 from synseg_jax.imaging.volume import Volume
 
-MOST_LABELS = 255  # that label maps without names may have
-IGNORE = 255  # what many sets mark voxels with that nobody labelled
-PARTS = ('labelsTs', 'labelsTr')  # of an nnU-Net dataset, by which of its images are predicted
+MOST_LABELS = 255  # in label maps without class names
+IGNORE = 255  # voxels that were not annotated, in many datasets
+PARTS = ('labelsTs', 'labelsTr')  # folders of reference labels in an nnU-Net dataset, the test set first
 
 
 def evaluate_folder(
     predictions: str | Path, references: str | Path, labels: Values | None = None, *, partial: bool = False
 ) -> tuple[dict, dict]:
-    """Measures of every case of two folders, and their summary; see `evaluate_pairs`.
+    """Metrics of every case in two folders, and their summary; see `evaluate_pairs`.
 
-    `labels` names the references' values, in place of a `dataset.json`.  A reference without prediction is an
-    InputError unless `partial`.
+    `labels` gives the label values of the references where no `dataset.json` does.  A reference without prediction is
+    an InputError unless `partial`.
     """
     predictions, references = Path(predictions), Path(references)
     references = next((references / part for part in PARTS if (references / part).is_dir()), references)
@@ -38,33 +38,33 @@ def evaluate_folder(
         return _evaluate_nameless(pairs)
     if bool(predicted) != bool(referred):
         nameless, named = (predictions, references) if referred else (references, predictions)
-        warn('%s: nothing names its labels, so those of %s are taken for it', nameless, named)
+        warn('%s: its labels have no names; those of %s are used', nameless, named)
     return evaluate_pairs(pairs, predicted or referred, referred or predicted)
 
 
 def _tables(predictions, references, labels, pairs) -> tuple[Values, Values]:
-    """The values of the classes of either side, empty where nothing names them."""
+    """Class names and label values of predictions and references, empty where none are given."""
     ours, theirs = (slicer.common_values(pair[side] for pair in pairs.values()) for side in (0, 1))
     return _named([predictions]) or ours, labels or _named([references, references.parent]) or theirs
 
 
 def _evaluate_nameless(pairs) -> tuple[dict, dict]:
-    """As `evaluate_pairs`, of the values that occur, under their numbers; 1 where there are none.
+    """`evaluate_pairs` with every label value that occurs as a class named by its number; value 1 if none occurs.
 
-    255 in references alone, beside other values, is taken for 'ignore': what is predicted there is not measured.
+    255 among other values, and in references only, is taken for 'ignore': these voxels are excluded.
     """
     with capture_warnings():  # whoever measures the files says it again
         ours, theirs = (_occurring([pair[side] for pair in pairs.values()]) for side in (0, 1))
     ignored = {IGNORE} if IGNORE in theirs.keys() - ours.keys() and len(theirs) > 1 else set()
     if IGNORE in theirs:
-        told = 'what is predicted there is not measured' if ignored else 'here measured as a class'
+        told = 'these voxels are excluded' if ignored else 'evaluated as a class here'
         warn("%s: holds %d, probably 'ignore': %s; --labels names it", theirs[IGNORE], IGNORE, told)
     values = {str(value): value for value in sorted(ours.keys() | theirs.keys() - ignored) or [1]}
     return evaluate_pairs(pairs, values, values, ignored)
 
 
 def _occurring(paths: Sequence[Path]) -> dict[int, Path]:
-    """{value: the first file that has it} of label maps but 0; InputError for more values than label maps have."""
+    """{non-zero label value: the first file that has it}; InputError for more than `MOST_LABELS` values."""
     found: dict[int, Path] = {}
     for path in paths:
         found = dict.fromkeys(label_values(scan_file.read_labels(path).array), path) | found
@@ -79,24 +79,24 @@ def evaluate_pairs(
     referred: Values,
     ignored: Set[int] = frozenset(),
 ) -> tuple[dict, dict]:
-    """Measures `{case: {class: {measure: value or None}}}` of (prediction, reference) files, and their summary.
+    """Metrics `{case: {class: {metric: value or None}}}` of (prediction, reference) files, and their summary.
 
-    `predicted` and `referred` are the values of the classes on either side; a class that one side lacks, or whose
-    values hold 0, is not measured, nor are voxels where a reference has one of the values `ignored`.  Labels that no
-    name covers and pairs on different grids are InputErrors.
+    `predicted` and `referred` map class names to label values.  Classes that only one of them has, and those that
+    include the value 0, are not evaluated; voxels where the reference has one of the values `ignored` are excluded.
+    InputError for label values without a name and for pairs on different grids.
     """
     ours, theirs = _organs(predicted), _organs(referred)
     measured = {ours[key][0]: (ours[key][1], theirs[key][1]) for key in ours if key in theirs}
     if not measured:
         raise InputError(f'no class in common: {_listed(predicted)} against {_listed(referred)}; name them alike')
     if left_out := sorted((ours | theirs)[key][0] for key in ours.keys() ^ theirs.keys()):
-        warn('named on one side only, not measured: %s', _listed(left_out))
+        warn('classes of only one side, not evaluated: %s', _listed(left_out))
     cases = {case: _measures(paths, (predicted, referred), measured, ignored) for case, paths in pairs.items()}
     return cases, summary.summarise(cases)
 
 
 def _measures(paths, tables, measured, ignored) -> dict:
-    """The measures of one case, each class on its own, for nnU-Net's regions overlap."""
+    """The metrics of one case, class by class, as the regions of nnU-Net overlap."""
     prediction, reference = maps = _upright(paths)
     _check_grid(paths[0], *maps)
     unknown = np.isin(reference.array, [*ignored]) if ignored else None
@@ -111,9 +111,9 @@ def _measures(paths, tables, measured, ignored) -> dict:
 
 
 def _upright(paths) -> tuple[Volume, Volume]:
-    """Both label maps in canonical axes, for the same grid may be stored from its other end.
+    """Both label maps in canonical orientation, as files may store the axes of one grid in either direction.
 
-    A segmentation of 3D Slicer, cut to its smallest box, lies on the other's grid.
+    Segmentations of 3D Slicer are cropped to their bounding box: they are padded to the grid of the other map.
     """
     ours, theirs = (volume.canonical(scan_file.read_labels(path)) for path in paths)
     if slicer.is_segmentation(Path(paths[0])):
@@ -124,7 +124,7 @@ def _upright(paths) -> tuple[Volume, Volume]:
 
 
 def match(predictions: str | Path, references: str | Path, *, partial: bool = False) -> dict[str, tuple[Path, Path]]:
-    """Pairs `{case: (prediction, reference)}` of the files of the same case, by name in its order; see `data.names`."""
+    """`{case: (prediction, reference)}` of the files of the same case, sorted by name; see `formats.names`."""
     predicted, referred = _label_maps(predictions), _label_maps(references)
     predicted, referred = names.match_cases(predicted, referred), names.match_cases(referred, predicted)
     both = sorted(predicted.keys() & referred.keys())
@@ -136,7 +136,7 @@ def match(predictions: str | Path, references: str | Path, *, partial: bool = Fa
         raise InputError(f'no prediction in {predictions} for {_listed(missing)}; predict them or pass --partial')
     for words, cases in (('prediction', missing), ('reference', extra)):
         if cases:
-            warn('not measured, no %s for: %s', words, _listed(cases))
+            warn('not evaluated, no %s for: %s', words, _listed(cases))
     return {case: (predicted[case], referred[case]) for case in both}
 
 
@@ -147,16 +147,16 @@ def _label_maps(folder: str | Path) -> dict[str, Path]:
 
 
 def _named(folders: Sequence[Path]) -> Values:
-    """The values of the classes by the first `dataset.json` in these folders; empty without one."""
+    """Class names and label values from the first `dataset.json` in these folders; empty without one."""
     path = next((path for folder in folders if (path := folder / JSON).is_file()), None)
     return class_values(path) if path else {}
 
 
 def _organs(values: Values) -> dict[str, tuple[str, Set[int]]]:
-    """{name as it is compared: (name, values)} of the classes but the background, in the order of their values."""
+    """{normalised name: (name, label values)} of all classes but the background, by rising value."""
     for name, own in values.items():
         if words := [one for one in as_tuple(own) if not isinstance(one, int)]:
-            raise InputError(f'class {name} has {words[0]!r}, which is no number, as label maps hold; give numbers')
+            raise InputError(f'class {name} has {words[0]!r}, which is not a number; give the values of label maps')
     order = sorted(values, key=lambda name: as_tuple(values[name]))
     own = {name: set(as_tuple(values[name])) for name in order}
     return {class_names.normalised(name): (name, own[name]) for name in order if 0 not in own[name]}
@@ -170,14 +170,14 @@ def _check_values(path, labels: Integer[np.ndarray, '*space'], values: Values) -
 
 
 def _mask(labels: Integer[np.ndarray, '*space'], values: Set[int]) -> UInt8[np.ndarray, '*space']:
-    """1 where any of the values is."""
+    """1 where a label has any of the values."""
     lookup = np.zeros(int(labels.max(initial=0)) + 1, np.uint8)
     lookup[[value for value in values if value < len(lookup)]] = 1
     return lookup[labels]
 
 
 def _check_grid(path, prediction, reference) -> None:
-    """Raises an InputError if the grids differ in shape, or at a corner by more than `TOLERANCE_MM`."""
+    """InputError if the grids differ in shape, or by more than `TOLERANCE_MM` at a corner."""
     if prediction.array.shape != reference.array.shape:
         raise InputError(f'{path} has shape {prediction.array.shape}, its reference {reference.array.shape}')
     last = np.array(reference.array.shape) - 1

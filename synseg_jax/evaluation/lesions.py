@@ -1,19 +1,21 @@
-"""Whether tumours survive translation: are they found one by one, and do they look as real ones do."""
+"""Lesion-wise detection, and how close the intensities of synthetic lesions are to real ones."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 
+from synseg_jax.evaluation.metric import Metric
 from synseg_jax.evaluation.metrics import check_shapes
 
-TOUCHED = 0.1  # share of a lesion's voxels that a prediction must cover to have found it
+TOUCHED = 0.1  # fraction of a lesion's voxels that a prediction must cover to detect it
 BINS = 64
 
 
 class Lesions(NamedTuple):
-    """Lesions of one scan: how many of the reference's are found, how many it has, how many are found beside them."""
+    """Lesions of one scan: detected ones of the reference, all of the reference, false positives of the prediction."""
 
     found: int
     total: int
@@ -23,10 +25,10 @@ class Lesions(NamedTuple):
 def lesions(
     prediction: Bool[np.ndarray, '*space'], reference: Bool[np.ndarray, '*space'], touched: float = TOUCHED
 ) -> Lesions:
-    """Counts lesion by lesion; a lesion is what hangs together by faces, edges or corners.
+    """Lesion counts; a lesion is a connected component by faces, edges or corners.
 
-    One of the reference is found if at least the share `touched` of its voxels is predicted; one of the prediction
-    that touches no voxel of the reference is false.
+    A lesion of the reference is detected if at least the fraction `touched` of its voxels is predicted; a component of
+    the prediction without a voxel of the reference is a false positive.
     """
     check_shapes(prediction, reference)
     connected = np.ones((3,) * reference.ndim, bool)
@@ -38,17 +40,30 @@ def lesions(
 
 
 def histogram(values: Float[np.ndarray, ' n'], bins: int = BINS) -> Integer[np.ndarray, ' bins']:
-    """Counts of intensities in `bins` equal bins of [0, 1]; values outside count in the outermost bins."""
+    """Histogram of intensities with `bins` equal bins on [0, 1]; values outside are clipped."""
     return np.histogram(np.clip(values, 0, 1), bins, (0, 1))[0]
 
 
 def divergence(synthetic: Integer[np.ndarray, ' bins'], real: Integer[np.ndarray, ' bins']) -> float:
-    """Kullback-Leibler divergence in nats of a histogram of synthetic voxels from one of real voxels.
+    """Kullback-Leibler divergence D(real || synthetic) in nats between two intensity histograms.
 
-    D(real || synthetic), half a voxel added to each bin so that none is empty; 0 for equal distributions.  nan where
-    there is no voxel.
+    Half a count is added to each bin so that none is empty; 0 for equal histograms, nan if either has no voxel.
     """
     if not synthetic.any() or not real.any():
         return float('nan')
     p, q = ((counts + 0.5) / (counts + 0.5).sum() for counts in (real, synthetic))
     return float(np.sum(p * np.log(p / q)))
+
+
+METRICS = (  # of the counts of one scan
+    Metric(
+        'lesions',
+        'lesions found',
+        lambda counts: counts.found / counts.total if counts.total else math.nan,
+        limits=(0, 1),
+    ),
+    Metric('false_lesions', 'false lesions', lambda counts: counts.false, lower_is_better=True, limits=(0, math.inf)),
+)
+# Of the histograms of synthetic and of real voxels: of each scan, and of all scans together.
+KL = Metric('kl', 'KL divergence, per scan', divergence, lower_is_better=True, limits=(0, math.inf))
+KL_POOLED = Metric('kl_pooled', 'KL divergence, pooled', divergence, lower_is_better=True, limits=(0, math.inf))

@@ -1,22 +1,29 @@
-"""Dice and distances inside patches about lesions: what papers report that cut their test scans about the tumours."""
+"""Metrics in patches around lesions, as papers report them that test on patches cropped around tumours."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
-from synseg_jax.evaluation.metrics import check_shapes, dice, hausdorff_95
+from synseg_jax.evaluation import metrics
+from synseg_jax.evaluation.metric import measure
+from synseg_jax.evaluation.metrics import Masks, check_shapes
 
-MEASURES = ('patch_dice', 'patch_hd95_mm')
+METRICS = tuple(  # of the voxels in patches
+    replace(metric, name=f'patch_{metric.name}', scope='in patches', beside=0)
+    for metric in metrics.METRICS
+    if metric.name in ('dice', 'hd95_mm')
+)
 
 
 def patches(
     reference: Bool[np.ndarray, 'n r c'], spacing_mm: Sequence[float], side_mm: float
 ) -> Bool[np.ndarray, 'n r c']:
-    """Squares of `side_mm` about the middle of every lesion, in the slices that show it; clipped to the scan.
+    """Squares of `side_mm` centred on every lesion, in all slices it appears in, clipped to the scan.
 
-    `spacing_mm` holds that of slices, rows and columns.  A lesion is what hangs together by faces, edges or corners.
+    `spacing_mm` is that of slices, rows and columns.  A lesion is a connected component by faces, edges or corners.
     """
     inside = np.zeros_like(reference)
     for slices, *plane in ndimage.find_objects(ndimage.label(reference, np.ones((3, 3, 3), bool))[0]):
@@ -34,14 +41,12 @@ def patch_measures(
     spacing_mm: Sequence[float],
     side_mm: float,
 ) -> dict[str, float | None]:
-    """The `MEASURES` of a scan's slices, all its patches taken together; None as the empty-mask rule says.
+    """The `METRICS` over all patches of a scan together; None as the rule of empty masks says.
 
-    All of the reference counts, whatever the patches; of the prediction only what lies in them.
+    The whole reference counts, and the part of the prediction inside the patches.
     """
     check_shapes(prediction, reference)
     inside = prediction & patches(reference, spacing_mm, side_mm)
-    values = dice(inside, reference), hausdorff_95(inside, reference, spacing_mm)
-    return {
-        name: float(value) if reference.any() and not np.isnan(value) else None
-        for name, value in zip(MEASURES, values, strict=True)
-    }
+    if not reference.any():
+        return dict.fromkeys(metric.name for metric in METRICS)
+    return measure(METRICS, Masks(inside, reference, spacing_mm))

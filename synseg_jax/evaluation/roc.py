@@ -1,7 +1,9 @@
-"""How well probabilities rank the voxels of a mask above the others: the ROC curve and the area under it."""
+"""ROC curve of voxelwise probabilities against a reference mask, and the area under it."""
 
 import numpy as np
 from jaxtyping import Bool, Float
+
+from synseg_jax.evaluation.metric import Metric
 
 
 def roc_curve(
@@ -9,9 +11,9 @@ def roc_curve(
 ) -> tuple[Float[np.ndarray, 'n'], Float[np.ndarray, 'n'], Float[np.ndarray, 'n']]:
     """False positive rates, true positive rates and thresholds, from (0, 0) at inf to (1, 1) at the lowest value.
 
-    A voxel is positive where its probability is at least the threshold; equal values enter together.  Points on a
-    straight line between others are left out, so the curve and its area are exact.  Without a negative voxel the
-    false positive rates are nan, without a positive one the true positive rates.  NaN in `probability` is a ValueError.
+    A voxel is positive if its probability is at least the threshold.  Collinear points are dropped, which leaves the
+    curve and its area exact.  False positive rates are nan without a negative voxel, true positive rates without a
+    positive one.  ValueError for NaN in `probability`.
     """
     if probability.shape != reference.shape:
         raise ValueError(f'probability has shape {probability.shape}, reference {reference.shape}')
@@ -36,9 +38,12 @@ def area(fpr: Float[np.ndarray, 'n'], tpr: Float[np.ndarray, 'n']) -> float:
 
 
 def auc(probability: Float[np.ndarray, '*space'], reference: Bool[np.ndarray, '*space']) -> float:
-    """Area under the ROC curve: the chance that a voxel of the mask has a larger probability than one outside it.
+    """Area under the ROC curve: the probability that a voxel of the mask ranks above a voxel outside it.
 
-    Equal probabilities count half.  nan where only one of the two classes is present.
+    Ties count half.  nan if only one of the two classes is present.
     """
     fpr, tpr, _ = roc_curve(probability, reference)
     return area(fpr, tpr)
+
+
+METRICS = (Metric('auc', 'AUC', auc, limits=(0, 1)),)  # of the probability of every voxel and the reference

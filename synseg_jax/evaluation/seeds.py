@@ -1,4 +1,4 @@
-"""Systems trained from several seeds: is one better than another, given that cases and trainings both vary?"""
+"""Comparison of two systems trained from several seeds, with cases and seeds as random factors."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,7 +14,7 @@ Values = Mapping[int, Mapping[str, float | None]]  # {seed: {case: value}}
 
 
 class CrossedTest(NamedTuple):
-    """A test paired by case and seed: two-sided p, the cases and seeds that it saw, and the cases that it left out."""
+    """Result of a test paired by case and seed: two-sided p, cases used, cases left out, seeds used."""
 
     p: float | None
     pairs: int
@@ -25,8 +25,8 @@ class CrossedTest(NamedTuple):
 def crossed_test(first: Values, second: Values) -> CrossedTest:
     """Analysis of variance of the differences of two systems, with cases and seeds as crossed random factors.
 
-    A case that lacks a value for any of the common seeds, on either side, is left out and counted.  Fewer than
-    `MIN_PAIRS` cases or two seeds have no p (None).
+    Only seeds that both systems have are used; a case without a value for any of them is left out and counted.  p is
+    None for fewer than `MIN_PAIRS` cases or two seeds.
     """
     seeds = [seed for seed in first if seed in second]
     sides = [side[seed] for seed in seeds for side in (first, second)]
@@ -39,14 +39,14 @@ def crossed_test(first: Values, second: Values) -> CrossedTest:
 
 
 def p_of_mean(difference: Float[np.ndarray, 'cases seeds']) -> float:
-    """Two-sided p that the mean over cases and seeds is 0, by a t test with Satterthwaite's degrees of freedom.
+    """Two-sided p of the hypothesis that the mean is 0, by a t test with Satterthwaite's degrees of freedom.
 
     The variance of the mean is (MS_cases + MS_seeds - MS_residual) / (cases * seeds), as in multi-reader multi-case
-    studies (Hillis, Statistics in Medicine 2007), seeds being readers; no factor varies less than the residual.
-    Where only one of the two varies it is the one-sample t test over it.  By simulation of 6 to 20 cases and 3 to 5
-    seeds without a true difference, 0.3 to 6 % have p < 0.05, whichever varies; of Wilcoxon's test on the means over
-    seeds up to 87 % do where seeds vary.  A mixed model's Wald test (statsmodels) knows no degrees of freedom: 10 %
-    where seeds alone vary, and one fit in four does not converge.
+    studies (Hillis, Statistics in Medicine 2007) with seeds for readers; variances of factors are truncated at that of
+    the residual.  If only one factor varies, this is the one-sample t test over it.  In simulations of 6 to 20 cases
+    and 3 to 5 seeds without a true difference, the rate of p < 0.05 is 0.3 to 6 %, whichever factor varies; that of
+    Wilcoxon's test on means over seeds is up to 87 % where seeds vary.  The Wald test of a mixed model (statsmodels)
+    has no degrees of freedom: 10 % where only seeds vary, and one fit in four does not converge.
     """
     cases, seeds = difference.shape
     mean, by_case, by_seed = difference.mean(), difference.mean(1, keepdims=True), difference.mean(0, keepdims=True)

@@ -1,8 +1,12 @@
-"""How near a synthetic scan is to the real scan of the same anatomy, where a pair exists: MAE, PSNR, SSIM."""
+"""Similarity of a synthetic scan to the paired real scan: MAE, PSNR, SSIM."""
+
+import math
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
+
+from synseg_jax.evaluation.metric import Metric
 
 SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window, 11 voxels wide
 K1, K2 = 0.01, 0.03
@@ -13,7 +17,7 @@ def mean_absolute_error(
     reference: Float[np.ndarray, '*space'],
     mask: Bool[np.ndarray, '*space'] | None = None,
 ) -> float:
-    """Mean of |image - reference|, in their unit, over all voxels or those of a mask; nan if the mask is empty."""
+    """Mean absolute error in the unit of the images, over all voxels or those of a mask; nan if the mask is empty."""
     return _mean(np.abs(_difference(image, reference, mask)), mask)
 
 
@@ -24,9 +28,9 @@ def psnr(
     data_range: float,
     mask: Bool[np.ndarray, '*space'] | None = None,
 ) -> float:
-    """Peak signal-to-noise ratio 10 log10(data_range^2 / mean squared error) in dB, perhaps inside a mask.
+    """Peak signal-to-noise ratio 10 log10(data_range^2 / mean squared error) in dB, over all voxels or those of a mask.
 
-    `data_range` is the largest difference two voxels can have, such as 2000 for [-1000, 1000] HU.  Infinite for equal
+    `data_range` is the width of the range of intensities, such as 2000 for [-1000, 1000] HU.  Infinite for equal
     images, nan if the mask is empty.
     """
     squared = _mean(_difference(image, reference, mask) ** 2, mask)
@@ -43,10 +47,10 @@ def ssim(
 ) -> float:
     """Mean structural similarity, at most 1, with a Gaussian window (Wang et al. 2004).
 
-    Sigma is 1.5, the window 11 voxels wide, C1 = (0.01 data_range)^2, C2 = (0.03 data_range)^2, variances those of
-    the population.  The window spans all axes, or all but `slice_axis`: then it is the mean over slices.  Only voxels
-    whose whole window lies in the image count and, with a mask, only those that lie in it too; nan if there are none.
-    An image narrower than the window is a ValueError.
+    Sigma is 1.5, the window 11 voxels wide, C1 = (0.01 data_range)^2, C2 = (0.03 data_range)^2, with population
+    variances.  The window spans all axes, or all but `slice_axis`, for the mean over slices.  The mean is over voxels
+    whose window lies inside the image and which lie in the mask, if given; nan if there are none.  ValueError for an
+    image narrower than the window.
     """
     _check(image, reference, mask)
     windowed = [axis for axis in range(image.ndim) if slice_axis is None or axis != slice_axis % image.ndim]
@@ -81,3 +85,22 @@ def _check(image, reference, mask) -> None:
     shapes = {array.shape for array in (image, reference, mask) if array is not None}
     if len(shapes) > 1:
         raise ValueError(f'image, reference and mask have shapes {sorted(shapes)}')
+
+
+METRICS = (  # of a synthetic and a real volume with intensities in [0, 1], axial slices last, and of a mask
+    Metric('mae', 'MAE', mean_absolute_error, lower_is_better=True, limits=(0, 1)),
+    Metric(
+        'psnr',
+        'PSNR',
+        lambda image, reference, mask: psnr(image, reference, data_range=1.0, mask=mask),
+        unit='dB',
+        digits=1,
+        limits=(0, math.inf),
+    ),
+    Metric(  # over the whole slices: with a mask, only windows inside it would count
+        'ssim',
+        'SSIM',
+        lambda image, reference, mask: ssim(image, reference, data_range=1.0, slice_axis=2),
+        limits=(-1, 1),
+    ),
+)

@@ -1,4 +1,4 @@
-"""Is one system better than another: paired tests on the same cases, unpaired ones, correction, intervals of means."""
+"""Tests between systems on the same or on different cases, Holm's correction, and confidence intervals of means."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -8,14 +8,14 @@ from scipy import stats
 
 from synseg_jax.evaluation.summary import is_number
 
-MIN_PAIRS = 5  # of a test; six is the least that can reach p < 0.05
-MIN_SIDE = 4  # values on either side of an unpaired test, the least that can reach p < 0.05
-MIN_VALUES = 3  # of an interval
+MIN_PAIRS = 5  # of a paired test; p < 0.05 needs six
+MIN_SIDE = 4  # values on each side of an unpaired test; p < 0.05 needs as many
+MIN_VALUES = 3  # of a confidence interval
 RESAMPLES = 9999
 
 
 class SignedRank(NamedTuple):
-    """A paired test: two-sided p, the number of pairs it saw, and the cases that it left out."""
+    """Result of a paired test: two-sided p, number of pairs, cases left out."""
 
     p: float | None
     pairs: int
@@ -23,11 +23,10 @@ class SignedRank(NamedTuple):
 
 
 def signed_rank(first: Mapping[str, float | None], second: Mapping[str, float | None]) -> SignedRank:
-    """Wilcoxon signed-rank test of two systems' values `{case: value}`, paired by case.
+    """Wilcoxon signed-rank test between two systems' values `{case: value}`, paired by case.
 
-    A case that one side lacks, or where either value is None or NaN, is left out and counted.  Fewer than `MIN_PAIRS`
-    pairs have no p (None); if no pair differs p is 1.  Otherwise it is that of `scipy.stats.wilcoxon`, which drops
-    pairs without difference and is exact for few pairs.
+    Cases without a number on both sides are left out and counted.  p is None for fewer than `MIN_PAIRS` pairs, 1 if no
+    pair differs, else that of `scipy.stats.wilcoxon`, which drops ties and is exact for few pairs.
     """
     known = [{case for case, value in values.items() if is_number(value)} for values in (first, second)]
     cases = [case for case in first if case in known[0] & known[1]]
@@ -40,7 +39,7 @@ def signed_rank(first: Mapping[str, float | None], second: Mapping[str, float | 
 
 
 class RankSum(NamedTuple):
-    """An unpaired test: two-sided p, and the number of values on either side."""
+    """Result of an unpaired test: two-sided p, and the number of values on each side."""
 
     p: float | None
     first: int
@@ -50,8 +49,8 @@ class RankSum(NamedTuple):
 def rank_sum(first: Iterable[float | None], second: Iterable[float | None]) -> RankSum:
     """Mann-Whitney U test (Wilcoxon rank-sum test) of values from different cases, such as two sets of scans.
 
-    None and NaN are left out.  Fewer than `MIN_SIDE` values on either side have no p (None); if all values are the same
-    p is 1.  Otherwise it is that of `scipy.stats.mannwhitneyu`, which is exact for few values without ties.
+    None and NaN are left out.  p is None for fewer than `MIN_SIDE` values on either side, 1 if all values are equal,
+    else that of `scipy.stats.mannwhitneyu`, which is exact for few values without ties.
     """
     sides = [np.array([value for value in values if is_number(value)], np.float64) for values in (first, second)]
     sizes = [side.size for side in sides]
@@ -62,9 +61,9 @@ def rank_sum(first: Iterable[float | None], second: Iterable[float | None]) -> R
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p-values of a family of tests after Holm's step-down correction (1979); None stays and does not count.
+    """p-values of a family of tests, adjusted by Holm's step-down method (1979); None stays None and is not counted.
 
-    The i-th smallest of m is multiplied by m - i + 1, is no less than the one before it, and at most 1.
+    The i-th smallest of m is multiplied by m - i + 1, made monotone, and clipped to 1.
     """
     tested = sorted((p, at) for at, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
@@ -80,7 +79,7 @@ def mean_interval(
 ) -> tuple[float, float] | None:
     """Bootstrap confidence interval (low, high) of the mean over cases; None below `MIN_VALUES` numbers.
 
-    Bias-corrected and accelerated (Efron 1987), `RESAMPLES` resamples of cases, the same for the same seed.
+    Bias-corrected and accelerated (Efron 1987), with `RESAMPLES` resamples of the cases; deterministic given `seed`.
     """
     numbers = np.array([value for value in values if is_number(value)], np.float64)
     if numbers.size < MIN_VALUES:

@@ -1,21 +1,24 @@
-"""From the measures of single cases to the numbers of a table: statistics per organ and over organs, CSV, JSON."""
+"""Statistics of metrics over cases, per class and averaged over organs, and the terminal's table of them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from synseg_jax.cli.terminal import plain
-from synseg_jax.evaluation import patches
-from synseg_jax.evaluation.metrics import MEASURES
+from synseg_jax.evaluation import lesions, patches
+from synseg_jax.evaluation.metric import Metric
+from synseg_jax.evaluation.metrics import MEASURES, METRICS
 
 NOT_ORGANS = ('background', 'body')
-OF_LESIONS = ('lesions', 'false_lesions', *patches.MEASURES)
+OF_LESIONS = tuple(metric.name for metric in (*lesions.METRICS, *patches.METRICS))
 COLUMNS = ('case', 'organ', *MEASURES)
+_ZERO = ' and '.join(metric.title for metric in METRICS if metric.one_empty == 0)
 _EMPTY = {
     'both_empty': 'in neither prediction nor reference (left out)',
-    'one_empty': 'in only one (Dice and IoU 0, no distance)',
+    'one_empty': f'in only one ({_ZERO} 0, no distance)',
 }
 
 # One case: {class: {measure: value or None}}, as `metrics.case_measures` returns it.
@@ -26,9 +29,9 @@ def summarise(cases: Mapping[str, Case]) -> dict:
     """Statistics over cases per class and of the mean over organs, free of NaN.
 
     `{'classes': {class: {measure: statistics, 'both_empty': int, 'one_empty': int}}, 'mean': {measure: statistics}}`,
-    of a class also what cases tell of its lesions, `OF_LESIONS`.
-    `mean` takes for each case the mean over its organs (every class but background and body) that have the measure,
-    and then the statistics over the cases that have any.
+    with the metrics `OF_LESIONS` for classes that have them.
+    `mean` averages each case over its organs (all classes but background and body) with a value, and then takes the
+    statistics over cases.
     """
     names = list(dict.fromkeys(name for case in cases.values() for name in case))
     return {
@@ -53,7 +56,7 @@ def statistics(values: Iterable[float | None]) -> dict[str, float | int | None]:
 
 
 def organ_means(cases: Mapping[str, Case], measure: str) -> dict[str, float]:
-    """Mean of a measure over the organs of each case; cases in which no organ has it are absent."""
+    """Mean of a metric over the organs of each case; cases without a value are absent."""
     organs = {
         case: [of[measure] for name, of in classes.items() if name not in NOT_ORGANS and is_number(of.get(measure))]
         for case, classes in cases.items()
@@ -71,7 +74,7 @@ def _class_summary(measured: Sequence[Mapping[str, float | None]]) -> dict:
 
 
 def is_number(value: float | None) -> bool:
-    """Neither None nor NaN."""
+    """Whether a value is neither None nor NaN."""
     return value is not None and not np.isnan(value)
 
 
@@ -81,45 +84,52 @@ def rows(cases: Mapping[str, Case]) -> list[dict]:
 
 
 def table(systems: Mapping[str, Mapping], title: str | None = None) -> Table:
-    """Organs by row, the mean over organs last: Dice and, where a terminal has room, ASD mm, HD95 mm, median Dice."""
+    """Table with a row per organ and the mean over organs last, with the metrics that fit in a terminal."""
     several = len(systems) > 1
-    headings = {1: ('Dice', 'median', 'ASD mm', 'HD95 mm'), 2: ('Dice', 'ASD mm')}.get(len(systems), ('Dice',))
+    columns = dict(_columns(len(systems)))
     drawn = Table(title=title and plain(title, 'table.title'), caption=_caption(systems), caption_justify='left')
     drawn.add_column('\norgan' if several else 'organ', min_width=10)
     for system in systems:
-        for heading in headings:
-            above = system if heading == headings[0] else ''
+        for at, heading in enumerate(columns):
+            above = '' if at else system
             drawn.add_column(plain(f'{above}\n{heading}' if several else heading), justify='right', no_wrap=True)
     names = list(dict.fromkeys(name for summary in systems.values() for name in summary['classes']))
     for name in names:
-        drawn.add_row(plain(name), *_cells((summary['classes'].get(name) for summary in systems.values()), headings))
+        drawn.add_row(plain(name), *_cells((summary['classes'].get(name) for summary in systems.values()), columns))
     drawn.add_section()
-    drawn.add_row('mean', *_cells((summary['mean'] for summary in systems.values()), headings), style='bold')
+    drawn.add_row('mean', *_cells((summary['mean'] for summary in systems.values()), columns), style='bold')
     return drawn
 
 
-def _cells(parts: Iterable[Mapping | None], headings: Sequence[str]) -> Iterator[str]:
-    cells = {
-        'Dice': lambda part: _spread(part['dice'], 3),
-        'median': lambda part: _number(part['dice']['median'], 3),
-        'ASD mm': lambda part: _spread(part['asd_mm'], 2),
-        'HD95 mm': lambda part: _spread(part['hd95_mm'], 1),
-    }
+def _columns(systems: int) -> Iterator[tuple[str, Callable[[Mapping], str]]]:
+    """(heading, function from a class's statistics to its cell) of the metrics that fit for so many systems."""
+    for metric in (metric for metric in METRICS if systems <= metric.beside):
+        yield metric.heading, partial(_spread, metric)
+        if metric is METRICS[0] and systems == 1:
+            yield 'median', partial(_median, metric)
+
+
+def _cells(parts: Iterable[Mapping | None], columns: Mapping[str, Callable[[Mapping], str]]) -> Iterator[str]:
     for part in parts:
-        yield from ('-' if part is None else cells[heading](part) for heading in headings)
+        yield from ('-' if part is None else cell(part) for cell in columns.values())
 
 
-def _spread(statistics: Mapping, digits: int) -> str:
-    mean = _number(statistics['mean'], digits)
-    return mean if statistics['std'] is None else f'{mean}±{statistics["std"]:.{digits}f}'
+def _spread(metric: Metric, part: Mapping) -> str:
+    found = part[metric.name]
+    mean = _number(metric, found['mean'])
+    return mean if found['std'] is None else f'{mean}±{metric.number(found["std"])}'
 
 
-def _number(value: float | None, digits: int) -> str:
-    return '-' if value is None else f'{value:.{digits}f}'
+def _median(metric: Metric, part: Mapping) -> str:
+    return _number(metric, part[metric.name]['median'])
+
+
+def _number(metric: Metric, value: float | None) -> str:
+    return '-' if value is None else metric.number(value)
 
 
 def _caption(systems: Mapping[str, Mapping]) -> Text | None:
-    """Says which cases the empty-mask rule touched; None if it touched none."""
+    """How many cases of each class had one or two empty masks; None if there were none."""
     lines = []
     for system, summary in systems.items():
         for name, part in summary['classes'].items():

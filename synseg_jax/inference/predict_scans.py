@@ -14,7 +14,7 @@ from synseg_jax.formats import scan_file
 from synseg_jax.imaging import volume
 from synseg_jax.inference import model_folder, postprocess, trained_model
 from synseg_jax.inference.label_folder import write_dataset_json
-from synseg_jax.inference.scan_outputs import EXTRAS, Segmented, check_dicom
+from synseg_jax.inference.scan_outputs import OUTPUTS, Segmented
 
 
 def check_flips(trained) -> None:
@@ -42,14 +42,15 @@ def predict(
 ) -> dict[str, Path]:
     """Segment {case: scan}, write label maps and dataset.json to `output`, and return {case: label map}.
 
-    `extras` are written as well: 'volumes', 'overlays', 'probabilities', 'dicom_seg'.  A scan that fails does not stop
-    the others; InputError at the end lists those that failed.
+    `extras` names the `OUTPUTS` to write beside them.  A scan that fails does not stop the others; InputError at the end
+    lists those that failed.
     """
     known('domain', domain, ('a', 'b'))
     _check(trained, domain)
-    if 'dicom_seg' in extras:
-        check_dicom(files)
-    written, rows, errors = {}, [], ScanErrors(len(files))
+    for name in extras:
+        OUTPUTS[known('output', name, OUTPUTS)].check(files)
+    written, errors = {}, ScanErrors(len(files))
+    tables: dict[str, list[dict]] = {name: [] for name in extras}
     for case, file in track(files.items(), 'segmenting', disable=len(files) < 2):
         with errors.collect(file):
             with reading_scan(file):
@@ -58,12 +59,11 @@ def predict(
             output.mkdir(parents=True, exist_ok=True)  # only now: no folder is left behind if every scan fails
             write(output / f'{case}.nii.gz', one.labels, one.scan, intent='label')
             written[case] = output / f'{case}.nii.gz'
-            rows += _volumes(one) if 'volumes' in extras else []
-            for name in (name for name in extras if name in EXTRAS):
+            for name in extras:
                 with errors.collect(file, state=f'segmented, but no {name}'):
-                    EXTRAS[name](one, output)
-    if written and 'volumes' in extras:
-        write_csv(output / 'volumes.csv', rows)
+                    tables[name] += OUTPUTS[name].write(one, output) or []
+    for name in (name for name in extras if tables[name]):
+        write_csv(output / f'{name}.csv', tables[name])
     if written:
         describe(output, trained.run, domain, len(written))
     errors.finish('segmented')
@@ -82,12 +82,6 @@ def _labels(trained, scan, domain) -> Integer[np.ndarray, 'x y z']:
     if not trained.config.predict.components:
         return labels
     return postprocess.largest_organs(labels, trained.run.classes, trained.config.lesions)
-
-
-def _volumes(one) -> list[dict]:
-    """Rows of volumes.csv, one for each organ of a scan."""
-    volumes = postprocess.volumes_ml(one.labels, one.scan.affine, one.classes)
-    return [{'case': one.case, 'organ': name, 'mL': round(ml, 3)} for name, ml in volumes.items()]
 
 
 def describe(output: Path, run: model_folder.Run, domain: str, count: int) -> None:

@@ -1,29 +1,31 @@
-"""What is written of a segmented scan beside its labels, every kind in a folder of its own."""
+"""Outputs of `predict` beside the labels, each in a folder or table named as its flag; `OUTPUTS` lists them all."""
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from synseg_jax.dicom import series
+from synseg_jax.dicom import rtstruct_writer, series
 from synseg_jax.errors import InputError
 from synseg_jax.files.scan_errors import reading_scan
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import slices, volume
 from synseg_jax.imaging.volume import Volume
+from synseg_jax.inference import postprocess
 from synseg_jax.inference.trained_model import Segmenter
 from synseg_jax.reports import figures
 
-SHOWN = 8  # slices in a picture
-STEPS = 2**16  # of probabilities; what lies between them is noise that makes the files five times as large
+SHOWN = 8  # slices per figure
+STEPS = 2**16  # of quantised probabilities; finer ones are noise that makes files five times as large
 
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """A scan, the class of every voxel as an index, and where both come from."""
+    """A segmented scan: the class index of every voxel, and the file and segmenter they come from."""
 
     case: str
     file: Path
@@ -38,8 +40,23 @@ class Segmented:
         return self.trained.run.classes
 
 
+@dataclass(frozen=True)
+class Output:
+    """Files that `predict` writes beside the labels of a scan where a flag asks for them."""
+
+    help: str  # of the flag
+    write: Callable[[Segmented, Path], list[dict] | None]  # files of one scan, or its rows of the table NAME.csv
+    check: Callable[[Mapping[str, Path]], None] = lambda files: None  # InputError where it suits none of the scans
+
+
+def volumes(one: Segmented, output: Path) -> list[dict]:
+    """Rows of `volumes.csv`: the volume of every organ in mL."""
+    found = postprocess.volumes_ml(one.labels, one.scan.affine, one.classes)
+    return [{'case': one.case, 'organ': name, 'mL': round(ml, 3)} for name, ml in found.items()]
+
+
 def probabilities(one: Segmented, output: Path) -> None:
-    """`probabilities/CLASS/CASE.nii.gz`, float32: votes interpolated, with sum 1, and 0 where nobody looked."""
+    """`probabilities/CLASS/CASE.nii.gz`, float32: interpolated, with sum 1 over the classes, 0 outside the window."""
     for label, name in enumerate(one.classes):
         folder = output / 'probabilities' / re.sub(r'[^\w .+-]', '_', name)
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +65,7 @@ def probabilities(one: Segmented, output: Path) -> None:
 
 
 def overlays(one: Segmented, output: Path) -> None:
-    """`overlays/CASE.png`: slices spread over what is labelled, as far as anybody looked, with their contours."""
+    """`overlays/CASE.png`: contours on slices spread over the labelled ones, cropped to the window of the networks."""
     frame = one.trained.run.frame(one.scan, one.domain, (), 0.0)
     upright = volume.canonical(replace(one.scan, array=one.labels))
     labels = slices.to_stack(upright.array, frame.axis)[:, *frame.seen]
@@ -61,44 +78,70 @@ def overlays(one: Segmented, output: Path) -> None:
 
 
 def dicom_seg(one: Segmented, output: Path) -> None:
-    """`dicom_seg/CASE.dcm`: one segment a class, in the study of the series."""
+    """`dicom_seg/CASE.dcm`: one segment per class, in the study of the series."""
     from synseg_jax.dicom import dicom_seg  # needs an optional package
 
-    _check_series(one.file)
+    _require_series(one.file, 'dicom_seg')
     with reading_scan(one.file):
         files = series.files(one.file)
     path, labels = output / 'dicom_seg' / f'{one.case}.dcm', replace(one.scan, array=one.labels)
     dicom_seg.write(path, labels, files, one.classes, one.trained.run.folder.resolve().name)
 
 
-EXTRAS: dict[str, Callable[[Segmented, Path], None]] = {
-    'probabilities': probabilities,
-    'overlays': overlays,
-    'dicom_seg': dicom_seg,
-}
+def rtstruct(one: Segmented, output: Path) -> None:
+    """`rtstruct/CASE.dcm`: the contours of each class as an RT Structure Set, in the study of the series."""
+    _require_series(one.file, 'rtstruct')
+    with reading_scan(one.file):
+        frames = series.slices(one.file)
+    path, labels = output / 'rtstruct' / f'{one.case}.dcm', replace(one.scan, array=one.labels)
+    rtstruct_writer.write(path, labels, frames, one.classes, one.trained.run.folder.resolve().name)
 
 
-def check_dicom(files: Mapping[str, Path]) -> None:
-    """InputError if DICOM SEG cannot be written for any of the scans."""
+def check_dicom_seg(files: Mapping[str, Path]) -> None:
+    """InputError without highdicom, or where no scan is a DICOM series."""
     try:
         import highdicom  # noqa: F401
     except ImportError as error:
         raise InputError("--dicom_seg needs highdicom; pip install -e '.[dicom]' brings it") from error
-    if files and not any(map(_is_dicom, files.values())):
-        _check_series(next(iter(files.values())))
+    _require_any_series(files, 'dicom_seg')
 
 
 def _is_dicom(file) -> bool:
     return scan_file.suffix(file) in ('/', '.dcm')
 
 
-def _check_series(file) -> None:
+def _require_series(file, flag) -> None:
     if not _is_dicom(file):
-        raise InputError(f'--dicom_seg: {file} is no DICOM series, to whose study labels could be added')
+        raise InputError(f'--{flag}: {file} is no DICOM series, to whose study labels could be added')
+
+
+def _require_any_series(files, flag) -> None:
+    if files and not any(map(_is_dicom, files.values())):
+        _require_series(next(iter(files.values())), flag)
+
+
+OUTPUTS = {  # by the name of the flag, and of the folder or table
+    'volumes': Output('Also write the volume of every organ in mL, volumes.csv.', volumes),
+    'overlays': Output('Also draw contours on slices of each scan, overlays/CASE.png.', overlays),
+    'probabilities': Output(
+        'Also write the probability of each class, probabilities/CLASS/CASE.nii.gz, float32.', probabilities
+    ),
+    'dicom_seg': Output(
+        'Also write a DICOM SEG object in the study of each DICOM series, dicom_seg/CASE.dcm; '
+        "needs highdicom, pip install -e '.[dicom]'.",
+        dicom_seg,
+        check_dicom_seg,
+    ),
+    'rtstruct': Output(
+        'Also write contours as an RT Structure Set in the study of each DICOM series, rtstruct/CASE.dcm.',
+        rtstruct,
+        partial(_require_any_series, flag='rtstruct'),
+    ),
+}
 
 
 def spread(marked: Bool[np.ndarray, ' n'], count: int) -> list[int]:
-    """At most `count` of the places that are marked, evenly among them; of all places where none is."""
+    """At most `count` evenly spaced indices among the marked ones, or among all if none is marked."""
     places = np.flatnonzero(marked) if marked.any() else np.arange(len(marked))
     wanted = min(count, len(places))
     return [int(places[int((i + 0.5) * len(places) / wanted)]) for i in range(wanted)]

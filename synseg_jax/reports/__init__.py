@@ -1,1 +1,1 @@
-"""Pictures, tables and pages."""
+"""Figures, tables and reports."""

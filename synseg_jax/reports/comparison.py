@@ -1,4 +1,4 @@
-"""Several systems on the same cases, beside the numbers of a paper: what a report holds, and its statistics."""
+"""The data of a report: systems on the same cases beside the numbers of a paper, and their statistics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,29 +9,29 @@ from synseg_jax.evaluation.seeds import CrossedTest, crossed_test
 from synseg_jax.evaluation.statistics import SignedRank, holm, mean_interval, signed_rank
 from synseg_jax.evaluation.summary import Case, organ_means, statistics
 
-MEAN = 'mean'  # the organ that stands for the mean over organs
-LEVEL = 0.05  # of significance
+MEAN = 'mean'  # in place of an organ: the mean over organs
+LEVEL = 0.05  # significance level
 
 
 @dataclass(frozen=True)
 class Row:
-    """One system on one set of test scans, run or yet to run."""
+    """A system on a test set; `cases` is None where it has not run."""
 
     name: str
-    set: str = ''  # the test scans, where the rows of a report have several sets
-    cases: Mapping[str, Case] | None = None  # {case: {organ: {measure: value or None}}}; None: not run
-    by_seed: Mapping[int, Mapping[str, Case]] = field(default_factory=dict)  # of several seeds, whose mean `cases` are
-    pooled: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)  # {organ: {measure: of all cases}}
-    reported: Mapping[str, str] = field(default_factory=dict)  # {measure or 'organ/measure': the paper's cell}
+    set: str = ''  # name of the test set, if the report has several
+    cases: Mapping[str, Case] | None = None  # {case: {organ: {metric: value or None}}}
+    by_seed: Mapping[int, Mapping[str, Case]] = field(default_factory=dict)  # of several seeds; `cases` is their mean
+    pooled: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)  # {organ: {metric: of all cases}}
+    reported: Mapping[str, str] = field(default_factory=dict)  # {metric or 'organ/metric': the paper's cell}
     reads_target_labels: bool = False  # in training
-    transductive: bool = False  # trained on the images of the scans that it is tested on
+    transductive: bool = False  # trained on the images of the test scans
     seconds: float | None = None
     memory_gib: float | None = None
     seed: int | None = None
     steps: int | None = None
     note: str = ''
-    pictures: Mapping[str, Path] = field(default_factory=dict)  # {caption: PNG}, such as the telling cases
-    curves: Mapping[str, Path] = field(default_factory=dict)  # {caption: PNG} of the training
+    pictures: Mapping[str, Path] = field(default_factory=dict)  # {caption: PNG}, such as best and worst cases
+    curves: Mapping[str, Path] = field(default_factory=dict)  # {caption: PNG} of training curves
     config: str = ''  # text of the configuration
 
     @property
@@ -42,22 +42,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """A table of rows; `reported` keys without an organ belong to the first of `organs`.
+    """A table of rows; `reported` keys without an organ are of the first of `organs`.
 
-    Two rows with the same name and set, a `reference` that no row has, and reported numbers of an organ or measure
-    that the table lacks are ValueErrors.
+    ValueError for two rows with the same name and set, a `reference` that is not a row, and reported numbers of an
+    organ or metric that is not in the table.
     """
 
     title: str
-    source: str  # the paper and its table
-    organs: tuple[str, ...]  # in the table; 'mean' is the mean over organs
-    measures: tuple[str, ...]  # keys of the cases, such as dice, iou, asd_mm, hd95_mm, auc
-    reference: str  # name of the row that the others of its set are tested against; '' for no tests
+    source: str  # paper and table that is reproduced
+    organs: tuple[str, ...]  # columns; 'mean' is the mean over organs
+    measures: tuple[str, ...]  # names in evaluation.registry
+    reference: str  # name of the rows that others of their set are tested against; '' for no tests
     rows: Sequence[Row]
     notes: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
-    seconds: float | None = None  # of all together
-    pictures: Mapping[str, Path] = field(default_factory=dict)  # {caption: PNG} of several rows, such as ROC curves
+    seconds: float | None = None  # total of all rows
+    pictures: Mapping[str, Path] = field(default_factory=dict)  # {caption: PNG} that compare rows, such as ROC curves
 
     def __post_init__(self):
         titles = [row.title for row in self.rows]
@@ -73,31 +73,31 @@ class Report:
 
 
 class Entry(NamedTuple):
-    """What a report says of one row, organ and measure; None where there is nothing to say."""
+    """Statistics of one row, organ and metric; None where there are none."""
 
     row: Row
     organ: str
     measure: str
-    n: int  # cases with a value, of `cases`
+    n: int  # cases with a value
     cases: int
     mean: float | None
     median: float | None
     std: float | None  # over cases
-    std_seeds: float | None  # of the mean, over seeds
-    interval: tuple[float, float] | None  # of the mean
-    test: SignedRank | CrossedTest | None  # against the reference row of the same set
-    p_holm: float | None  # over the rows of a set, for one organ and measure
+    std_seeds: float | None  # of the mean over cases, over seeds
+    interval: tuple[float, float] | None  # confidence interval of the mean
+    test: SignedRank | CrossedTest | None  # against the reference of the same set
+    p_holm: float | None  # corrected over the rows of a set, for one organ and metric
     reported: str
 
     @property
     def mark(self) -> str:
-        """`*` where p < 0.05, `**` where it still is after Holm's correction."""
+        """`*` for p < 0.05, `**` if also after Holm's correction."""
         p = self.test.p if self.test else None
         return ''.join('*' for value in (p, self.p_holm) if value is not None and value < LEVEL)
 
 
 def entries(report: Report) -> list[Entry]:
-    """Every organ, measure and row of a report, in this order, not-run rows included."""
+    """The entries of a report by organ, metric and row, including rows that have not run."""
     found = []
     for organ in report.organs:
         for measure in report.measures:
@@ -107,7 +107,7 @@ def entries(report: Report) -> list[Entry]:
 
 
 def values(row: Row, organ: str, measure: str) -> dict[str, float | None]:
-    """A measure of an organ, or its mean over organs, for each case of a row; empty if it was not run."""
+    """Values of a metric per case of a row, for an organ or the mean over organs; empty if it has not run."""
     cases = row.cases or {}
     if organ == MEAN:
         means = organ_means(cases, measure)
@@ -116,19 +116,19 @@ def values(row: Row, organ: str, measure: str) -> dict[str, float | None]:
 
 
 def values_by_seed(row: Row, organ: str, measure: str) -> dict[int, dict[str, float | None]]:
-    """The same for each of a row's several seeds."""
+    """`values` for each seed of a row."""
     return {seed: values(replace(row, cases=cases), organ, measure) for seed, cases in row.by_seed.items()}
 
 
 def _test(row: Row, against: Row, organ: str, measure: str, seeded: bool) -> SignedRank | CrossedTest:
-    """Paired by case or, in a report of several seeds, by case and seed."""
+    """Test of two rows, paired by case or, in a report of several seeds, by case and seed."""
     if seeded:
         return crossed_test(*(values_by_seed(one, organ, measure) for one in (row, against)))
     return signed_rank(values(row, organ, measure), values(against, organ, measure))
 
 
 def _tests(report: Report, organ: str, measure: str) -> dict[str, tuple[SignedRank | CrossedTest, float | None]]:
-    """`{row title: (test, p after Holm)}` of the rows that were run, against the reference of their set."""
+    """`{row title: (test, corrected p)}` of the rows that have run, against the reference of their set."""
     found, seeded = {}, any(row.by_seed for row in report.rows)
     for name in dict.fromkeys(row.set for row in report.rows):
         family = {row.title: row for row in report.rows if row.set == name and row.cases}

@@ -1,4 +1,4 @@
-"""Plots that compare systems: boxplots with marks of significance, ROC curves, a measure against a count."""
+"""Plots that compare systems: boxplots with significance marks, ROC curves, a metric against a count."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from synseg_jax.evaluation.summary import is_number, statistics
 from synseg_jax.imaging.colours import COLOURS
 from synseg_jax.reports.figures import STYLE, save
 
-_LINES = tuple(c for c in COLOURS if c not in ('#F0E442', '#DDCC77'))  # yellows are lost on white
-_STYLE = STYLE | {'text.parse_math': False}  # names are shown as they are
+_LINES = tuple(c for c in COLOURS if c not in ('#F0E442', '#DDCC77'))  # yellow has too little contrast on white
+_STYLE = STYLE | {'text.parse_math': False}  # names may hold dollar signs
 _DASHES = ('-', '--', '-.', ':')
-_MARKED, _PLAIN = '#0072B2', '0.62'  # the box of the reference, and of the others
+_MARKED, _PLAIN = '#0072B2', '0.62'  # boxes of the reference and of the others
 
 
 def boxplots(
@@ -31,11 +31,11 @@ def boxplots(
     limits: tuple[float, float] | None = None,
     per_row: int = 3,
 ) -> None:
-    """Draws one axes per organ with a lying box per system: median, quartiles, whiskers to 1.5 quartile ranges.
+    """Plots a panel per organ with a horizontal box per system: median, quartiles, whiskers at 1.5 times the IQR.
 
-    `panels` is `{organ: {system: values over cases}}`, all with the systems of the first; every case is a dot, None
-    and NaN are left out.  `marks` is `{organ: {system: text}}`, such as `**`, printed at the right beside the number
-    of cases.  The boxes of `references` are coloured.
+    `panels` is `{organ: {system: values over cases}}` with the same systems for each organ; cases are dots, None and
+    NaN are left out.  `marks` is `{organ: {system: text}}`, such as `**`, printed right of the number of cases.  Boxes
+    of `references` are coloured.
     """
     names = list(next(iter(panels.values())))
     if any(list(of) != names for of in panels.values()):
@@ -73,9 +73,9 @@ def roc_curves(
     *,
     points: int = 2000,
 ) -> None:
-    """Draws `{system: (false positive rates, true positive rates)}` of `ranking.roc_curve`, the AUC in the legend.
+    """Plots `{system: (false positive rates, true positive rates)}` of `roc.roc_curve`, with the AUC in the legend.
 
-    The area is that of the whole curve; of longer curves `points` are drawn, evenly spread along them.
+    The AUC is that of the whole curve; longer curves are drawn by `points` points, evenly spaced along them.
     """
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(3.4, 3.6 + 0.16 * len(systems)), layout='constrained')
@@ -102,10 +102,10 @@ def against(
     measure: str,
     intervals: Mapping[str, Mapping[float, tuple[float, float]]] | None = None,
 ) -> None:
-    """Draws the mean of a measure over cases against a count, such as Dice against the number of synthetic images.
+    """Plots the mean of a metric over cases against a count, such as Dice against the number of synthetic images.
 
-    `systems` is `{system: {count: values over cases}}`.  The band is `intervals` `{system: {count: (low, high)}}`
-    where given, else one standard deviation each side; a dot without band has a single case.
+    `systems` is `{system: {count: values over cases}}`.  The band shows `intervals`, `{system: {count: (low, high)}}`,
+    or else one standard deviation on either side; a single case has none.
     """
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(3.8, 2.6 + 0.16 * (len(systems) > 1) * len(systems)), layout='constrained')
@@ -149,7 +149,7 @@ def _lying_box(axes, values, at: int, colour: str) -> None:
 
 
 def _margin(axes, at: int, n: int, mark: str) -> None:
-    """The number of cases and the mark, beyond the right border at the height of a box."""
+    """The number of cases and the significance mark, right of the axes at the height of a box."""
     place = {'xycoords': axes.get_yaxis_transform(), 'textcoords': 'offset points', 'va': 'center_baseline'}
     axes.annotate(f'n {n}' if n else 'no values', (1, at), (4, 0), fontsize=6, color='0.45', **place)
     if mark:

@@ -1,7 +1,7 @@
-"""Pictures of scans: panels of images and contours on slices; and the colours and style of all pictures.
+"""Figures of scans: panels of images and contours on slices; and the style of all figures.
 
-Every class keeps one colour in all pictures of scans.  The colours are Okabe and Ito's seven, which colour-blind
-readers can tell apart, then some of Paul Tol's muted ones for long lists of organs.
+A class has the same colour in all figures: Okabe and Ito's seven, safe for colour-blind readers, then some of Paul
+Tol's muted palette for long lists of organs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from synseg_jax.evaluation.metrics import LOWER_IS_BETTER
+from synseg_jax.evaluation import registry
+from synseg_jax.evaluation.metric import Metric
 from synseg_jax.evaluation.summary import Case, organ_means
 from synseg_jax.files import atomic_file
 from synseg_jax.imaging.colours import colour
@@ -30,17 +31,17 @@ STYLE = {
     'legend.frameon': False,
 }
 DPI = 200
-LARGEST = 4096  # dots of a picture of scans along either side
-SLENDER = 8.0  # height to width of a slice, or width to height, beyond which it is drawn less slender than it is
-COLUMN_IN = 1.3  # width of a picture in a panel
-PNG_LEVEL = 3  # a file is a tenth larger than at Pillow's 6 and written in a third of the time
+LARGEST = 4096  # pixels of a figure of scans along either side
+SLENDER = 8.0  # largest aspect ratio of a slice; beyond it the aspect is not kept
+COLUMN_IN = 1.3  # width of a column of a panel
+PNG_LEVEL = 3  # files are a tenth larger than at Pillow's default of 6, and written in a third of the time
 
 
-Picture = np.ndarray | tuple[np.ndarray, np.ndarray]  # grey in [0, 1], or with labels to lay over it
+Picture = np.ndarray | tuple[np.ndarray, np.ndarray]  # grey values in [0, 1], or with a label map to overlay
 
 
 class Scan(NamedTuple):
-    """One slice to outline, drawn as it lies: rows down, columns to the right."""
+    """A slice to draw contours on; rows run down, columns to the right."""
 
     title: str
     image: Float[np.ndarray, 'h w']  # [0, 1]
@@ -50,33 +51,40 @@ class Scan(NamedTuple):
 
 
 def save(figure: Figure, path: str | Path, dpi: float = DPI, fit: bool = True) -> None:
-    """Writes a picture, whole or not at all; `fit` cuts it to what is drawn."""
+    """Writes a figure atomically; `fit` crops its margins."""
     size = {'bbox_inches': 'tight', 'pad_inches': 0.05} if fit else {}
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=dpi, **size, pil_kwargs={'compress_level': PNG_LEVEL})
 
 
+def axis_limits(metric: Metric) -> tuple[float, float] | None:
+    """The range of a metric with a margin, so that markers at its ends are not cut; None if it is unbounded."""
+    low, high = metric.limits
+    margin = 0.02 * (high - low)
+    return (low - margin, high + margin) if np.isfinite(margin) else None
+
+
 def telling_slice(labels: Integer[np.ndarray, '*space'], axis: int = -1) -> int:
-    """Index along `axis` of the slice with the most classes and, among those, the most labelled voxels."""
+    """Index along `axis` of the slice with the most classes, then the most labelled voxels."""
     slices = np.moveaxis(np.asarray(labels), axis, 0)
     return max(range(len(slices)), key=lambda i: (np.unique(slices[i]).size, np.count_nonzero(slices[i]), -i))
 
 
 def telling_cases(cases: Mapping[str, Case], measure: str = 'dice') -> dict[str, str]:
-    """`{'best': case, 'median': case, 'worst': case}` by a measure's mean over organs.
+    """`{'best': case, 'median': case, 'worst': case}` by a metric's mean over organs.
 
-    Of an even number the median is the better of the two in the middle.  One case is the best, two are the best and
-    the worst; cases without the measure do not count.
+    For an even number of cases the median is the better of the middle two.  A single case is the best, two are best
+    and worst; cases without a value are ignored.
     """
     means = organ_means(cases, measure)
-    ranked = sorted(means, key=means.__getitem__, reverse=measure not in LOWER_IS_BETTER)
+    ranked = sorted(means, key=means.__getitem__, reverse=not registry.metric(measure).lower_is_better)
     places = {'best': 0, 'median': (len(ranked) - 1) // 2, 'worst': len(ranked) - 1}
     told = ('best', 'worst', 'median')[: len(ranked)]
     return {name: ranked[at] for name, at in places.items() if name in told}
 
 
 def in_planes(row: Mapping[str, Picture]) -> list[dict[str, Picture]]:
-    """A row of pictures as it is; one of volumes `[d, h, w]`, axial slices, as three: their middles in three planes."""
+    """A row of 2-D pictures unchanged; of volumes `[d, h, w]` of axial slices three rows, a middle slice per plane."""
     first = next(iter(row.values()))
     if (first[0] if isinstance(first, tuple) else first).ndim == 2:
         return [dict(row)]
@@ -96,10 +104,10 @@ def panel(
     *,
     gap_before: str | None = None,
 ) -> None:
-    """Draws a grid of slices: one example per row, one column per title, all rows with the titles of the first.
+    """Draws a grid of slices with one example per row and one column per title; all rows have the same titles.
 
-    A picture is a grey image `[h, w]` in [0, 1] or a pair of an image and a label map that is laid over it in colour.
-    `gap_before` names the column that begins a second group, such as the path b -> a beside the path a -> b.
+    A picture is a grey image `[h, w]` in [0, 1], or a pair of an image and a label map to overlay in colour.
+    `gap_before` is the first column of a second group, such as the path b -> a beside the path a -> b.
     """
     titles = list(rows[0])
     if any(list(row) != titles for row in rows):
@@ -114,13 +122,13 @@ def panel(
         for title, x in zip(titles, middles, strict=True):
             axes.text(x, -0.03 * width, title.replace(' of ', '\nof '), ha='center', va='bottom')
         _class_legend(figure, sorted(shown), classes)
-        save(figure, path, min(_dots_an_inch(figure), 4 * width / COLUMN_IN))  # 4 dots for a pixel show it
+        save(figure, path, min(_dots_an_inch(figure), 4 * width / COLUMN_IN))  # 4 dots per pixel are enough
 
 
 def overlays(path: str | Path, scans: Sequence[Scan], classes: Sequence[str], *, per_row: int = 4) -> None:
-    """Outlines the organs on slices: the reference as a pale broad band, the prediction as a thin line over it.
+    """Draws contours of the organs on slices: the reference as a wide pale line, the prediction as a thin line on top.
 
-    Where no scan has a reference, the lines need no explanation.
+    Without any reference there is no legend of line styles.
     """
     per_row = min(per_row, len(scans))
     n_rows = -(-len(scans) // per_row)
@@ -149,9 +157,9 @@ def overlays(path: str | Path, scans: Sequence[Scan], classes: Sequence[str], *,
 
 
 def _mosaic(rows, titles, gap_before) -> tuple[np.ndarray, list[float], int]:
-    """Grey and label of every pixel, NaN and 0 where there is no picture; the columns' middles; a column's width.
+    """All pictures in one array of grey values and labels, NaN and 0 in the gaps; column centres; column width.
 
-    One picture on one pair of axes: a pair for each takes many times as long.
+    One image on one pair of axes is many times faster than axes for each.
     """
     pairs = [[p if isinstance(p, tuple) else (p, np.zeros_like(p)) for p in map(row.get, titles)] for row in rows]
     tiles = [[_less_slender(np.stack(pair, -1)) for pair in row] for row in pairs]
@@ -170,7 +178,7 @@ def _mosaic(rows, titles, gap_before) -> tuple[np.ndarray, list[float], int]:
 
 
 def _draw(axes, image, labels) -> set[int]:
-    """Draws an image with labels over it, and returns the labels seen."""
+    """Draws an image with its labels as an overlay, and returns the labels that occur."""
     axes.imshow(image, cmap='gray', vmin=0, vmax=1)
     present = set(np.unique(labels).tolist()) - {0}
     if present:
@@ -182,8 +190,8 @@ def _draw(axes, image, labels) -> set[int]:
 
 def _outline(axes, labels, **style) -> set[int]:
     present, counts = np.unique(np.asarray(labels)[np.asarray(labels) > 0], return_counts=True)
-    for label in present[np.argsort(-counts)].tolist():  # the smallest last: what borders on the body shows its own
-        # a frame of outside closes the contours of organs that the slice cuts off
+    for label in present[np.argsort(-counts)].tolist():  # smallest last: the body's contour would hide others
+        # padding closes the contours of organs at the border of the slice
         mask = np.pad(np.asarray(labels) == label, 1).astype(np.float32)
         rows, columns = (np.arange(-1, n - 1) for n in mask.shape)
         axes.contour(columns, rows, mask, levels=[0.5], colors=[colour(label)], **style)
@@ -191,18 +199,18 @@ def _outline(axes, labels, **style) -> set[int]:
 
 
 def _height_to_width(scan: Scan) -> float:
-    """Of a slice in mm, as far as a picture can show it."""
+    """Aspect ratio of a slice in mm, limited to `SLENDER`."""
     height, width = np.multiply(scan.image.shape, scan.spacing_mm)
     return float(np.clip(height / width, 1 / SLENDER, SLENDER))
 
 
 def _dots_an_inch(figure) -> float:
-    """As many as keep a picture within its largest size."""
+    """DPI that keeps a figure within `LARGEST` pixels."""
     return min(DPI, LARGEST / (max(figure.get_size_inches()) + 0.1))
 
 
 def _less_slender(tile: Shaped[np.ndarray, 'h w *k']) -> Shaped[np.ndarray, 'h2 w2 *k']:
-    """A picture with its rows or columns repeated until it is no more slender than can be shown."""
+    """A picture with rows or columns repeated until its aspect ratio is within `SLENDER`."""
     times = np.ceil(np.array([tile.shape[1] / tile.shape[0], tile.shape[0] / tile.shape[1]]) / SLENDER).astype(int)
     return tile.repeat(times[0], 0).repeat(times[1], 1)
 

@@ -1,4 +1,4 @@
-"""Measures of many scans as files: CSV, JSON, boxplots."""
+"""Files of an evaluation: metrics of every case, their summary, boxplots."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from synseg_jax.reports import training_curves
 
 
 def write(output: str | Path, cases: Mapping, summarised: Mapping) -> None:
-    """Writes `cases.csv`, `boxplots.png` and, when they are there, `summary.json`; each whole or not at all."""
+    """Writes `cases.csv`, `boxplots.png` and, last, `summary.json`, each atomically."""
     output = Path(output)
     classes = {name: [case[name]['dice'] for case in cases.values()] for name in summarised['classes']}
     write_csv(output / 'cases.csv', summary.rows(cases), summary.COLUMNS)

@@ -1,24 +1,24 @@
-"""One self-contained report of a comparison: HTML, Markdown, CSV and boxplots."""
+"""The files of a report: HTML page, Markdown, CSV and boxplots."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from synseg_jax.evaluation import registry
 from synseg_jax.evaluation.summary import rows
 from synseg_jax.files import atomic_file, write_csv
-from synseg_jax.reports import comparison_plots, html_page, wording
+from synseg_jax.reports import comparison_plots, figures, html_page, wording
 from synseg_jax.reports.comparison import Entry, Report, Row, entries, values
 
 __all__ = ['Report', 'Row', 'write']
-_UNIT_MEASURES = ('dice', 'dice_oracle', 'patch_dice', 'iou', 'auc')
 
 
 def write(report: Report, folder: str | Path) -> None:
-    """Writes `report.html`, `report.md`, `table.csv`, `cases.csv` and boxplots, each whole or not at all.
+    """Writes `report.html`, `report.md`, `table.csv`, `cases.csv` and boxplots, each atomically.
 
-    The first measure's boxplots are `boxplots.png`, another's `boxplots_asd_mm.png`; a measure that no row has gets
-    none.  The page holds all of its pictures; the Markdown links `boxplots.png` beside it.
+    Boxplots of the first metric are `boxplots.png`, of others `boxplots_asd_mm.png` and so on; metrics without values
+    have none.  The page embeds its figures; the Markdown links to `boxplots.png`.
     """
     folder = Path(folder)
     found = entries(report)
@@ -30,7 +30,7 @@ def write(report: Report, folder: str | Path) -> None:
 
 
 def markdown(report: Report, found: Sequence[Entry], *, link: bool = False) -> str:
-    """Title, one table of the first organ, what rows took, legend and notes; `link` shows `boxplots.png`."""
+    """Title, table of the first organ, cost of each row, legend and notes; `link` embeds `boxplots.png`."""
     first = [entry for entry in found if entry.organ == report.organs[0]]
     columns = list(_columns(report, first))
     heads = [heading for _, heading, _ in columns]
@@ -51,9 +51,9 @@ def markdown(report: Report, found: Sequence[Entry], *, link: bool = False) -> s
 
 
 def _columns(report: Report, first: Sequence[Entry]) -> Iterator[tuple[str, str, Callable[[Entry], str]]]:
-    """(measure, heading, cell of an entry) of all columns but the rows' names.
+    """(metric, heading, function from an entry to its cell) of all columns but the first.
 
-    A measure's value under oracle selection stands beside the measure; the paper's, if it printed any, after both.
+    A metric is followed by its value under oracle selection, and then by the paper's, if reported.
     """
     several = any(row.by_seed for row in report.rows)
     for measure, selections in groupby(report.measures, lambda name: name.removesuffix('_oracle')):
@@ -67,7 +67,7 @@ def _columns(report: Report, first: Sequence[Entry]) -> Iterator[tuple[str, str,
 
 
 def _boxplots(report: Report, found: Sequence[Entry], folder: Path) -> dict[str, Path]:
-    """`{caption: picture}` of the measures that any row has."""
+    """`{caption: path}` of the boxplots of all metrics with values."""
     drawn = {}
     for measure in report.measures:
         own = [entry for entry in found if entry.measure == measure]
@@ -80,7 +80,7 @@ def _boxplots(report: Report, found: Sequence[Entry], folder: Path) -> dict[str,
             measure=wording.heading(measure),
             marks={o: {entry.row.title: entry.mark for entry in own if entry.organ == o} for o in report.organs},
             references=[row.title for row in report.rows if row.name == report.reference],
-            limits=(-0.02, 1.02) if measure in _UNIT_MEASURES else None,
+            limits=figures.axis_limits(registry.metric(measure)),
         )
         marks = ', marks as in the table' if report.reference else ''
         drawn[f'{wording.heading(measure)} of every case{marks}.'] = path
@@ -115,7 +115,7 @@ def _record(report: Report, entry: Entry) -> dict:
 
 
 def _case_records(report: Report) -> Iterator[dict]:
-    """A record per row, seed if there are several, case and organ, all with the columns of the first."""
+    """A record per row, seed (if several), case and organ, all with the same columns."""
     several = any(row.by_seed for row in report.rows)
     measured = []
     for row in report.rows:
@@ -128,7 +128,7 @@ def _case_records(report: Report) -> Iterator[dict]:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Text escaped for Markdown, on one line."""
     return re.sub(r'([\\`*_{}\[\]<>|#~&])', r'\\\1', ' '.join(text.split()))
 
 

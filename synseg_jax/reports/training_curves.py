@@ -1,4 +1,4 @@
-"""Plots of numbers: training curves and boxplots."""
+"""Training curves, and boxplots of an evaluation."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from synseg_jax.evaluation import registry
 from synseg_jax.imaging.colours import COLOURS, colour
-from synseg_jax.reports.figures import STYLE, save
+from synseg_jax.reports.figures import STYLE, axis_limits, save
 
-_LINES = tuple(c for c in COLOURS if c not in ('#F0E442', '#DDCC77'))  # yellows are lost on white
+_LINES = tuple(c for c in COLOURS if c not in ('#F0E442', '#DDCC77'))  # yellow has too little contrast on white
 _GROUPS = {
     'adv': 'adversarial (generators)',
     'dis': 'adversarial (discriminators)',
@@ -26,12 +27,11 @@ _GROUPS = {
 
 
 def curves(path: str | Path, csv_path: str | Path, *, window: int | None = None, per_row: int = 3) -> None:
-    """Draws every column of a table of metrics against the step: values faint, their rolling mean over them.
+    """Plots every column of a CSV of logged scalars against the step: raw values faint, their rolling mean on top.
 
-    Columns are `step`, perhaps `epoch`, and terms; those that share a beginning (`cyc_a`, `cyc_b`; `lr/...`) share
-    axes.  `window` is the number of rows in the mean, default a fiftieth of all.  Cells that are empty or
-    not finite are left out, and so are counts of skipped steps where none was, and a last row that is still being
-    written.
+    Columns with the same prefix (`cyc_a`, `cyc_b`; `lr/...`) share axes; `epoch` is ignored.  `window` is the length
+    of the rolling mean in rows, by default a fiftieth of all.  Left out are empty and non-finite cells, an incomplete
+    last row, and counts of skipped steps if all are 0.
     """
     table = _read_columns(csv_path)
     step = table.pop('step')
@@ -47,7 +47,7 @@ def curves(path: str | Path, csv_path: str | Path, *, window: int | None = None,
         width, height = 2.7 * per_row, 2.0 * n_rows + 0.3
         figure = Figure(figsize=(width, height))
         grid = figure.subplots(n_rows, per_row, sharex=True, squeeze=False)
-        # Room for tick labels, known beforehand: to find it out takes twice as long as to draw.
+        # Fixed margins for tick labels: layout engines take twice as long as drawing.
         edges = {'left': 0.6 / width, 'right': 1 - 0.2 / width, 'bottom': 0.4 / height, 'top': 1 - 0.4 / height}
         figure.subplots_adjust(**edges, wspace=0.28, hspace=0.3)
         for axes, (group, names) in zip(grid.flat, groups.items(), strict=False):
@@ -69,12 +69,13 @@ def curves(path: str | Path, csv_path: str | Path, *, window: int | None = None,
 
 
 def boxplots(
-    path: str | Path, systems: Mapping[str, Mapping[str, Sequence[float | None]]], *, measure: str = 'Dice'
+    path: str | Path, systems: Mapping[str, Mapping[str, Sequence[float | None]]], *, measure: str = 'dice'
 ) -> None:
-    """Draws one box per system and class with every case as a dot: median, quartiles, whiskers to 1.5 quartile ranges.
+    """Plots a box per system and class, with cases as dots: median, quartiles, whiskers at 1.5 times the IQR.
 
-    `systems` is `{system: {class: values over cases}}`; None and NaN are left out.
+    `systems` is `{system: {class: values of the metric over cases}}`; None and NaN are left out.
     """
+    metric = registry.metric(measure)
     names = list(dict.fromkeys(name for of in systems.values() for name in of))
     width = 0.8 / len(systems)
     width_in = min(10.0, max(3.0, 0.8 + len(names) * (0.35 + 0.28 * len(systems))))
@@ -90,11 +91,11 @@ def boxplots(
         axes.set_xlim(-0.6, len(names) - 0.4)
         turned = max(map(len, names), default=0) > 8 + 3 * len(systems)
         axes.set_xticks(range(len(names)), names, rotation=30 if turned else 0, ha='right' if turned else 'center')
-        axes.set_ylabel(measure)
+        axes.set_ylabel(metric.heading)
         axes.yaxis.grid(True, linewidth=0.4, color='0.9')
         axes.set_axisbelow(True)
-        if measure == 'Dice':
-            axes.set_ylim(-0.02, 1.02)
+        if limits := axis_limits(metric):
+            axes.set_ylim(*limits)
         if len(systems) > 1:
             handles = [Patch(color=colour(i + 1), label=system) for i, system in enumerate(systems)]
             figure.legend(handles=handles, loc='outside upper center', ncols=min(4, len(handles)))
@@ -117,7 +118,7 @@ def _number(cell: str | None) -> float:
 
 
 def _grouped(names) -> dict[str, list[str]]:
-    """Names by what stands before the first slash or, without one, the first underscore; losses first."""
+    """Names grouped by the prefix before the first slash or else the first underscore; losses first."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda name: '/' in name):
         groups.setdefault(name.split('/')[0] if '/' in name else name.split('_')[0], []).append(name)
@@ -125,7 +126,7 @@ def _grouped(names) -> dict[str, list[str]]:
 
 
 def _distinct(table: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The columns under their names without `group/`, those with the same values as one under all their names."""
+    """Columns by their names without `group/`; identical columns are merged, with all their names."""
     same: dict[bytes, list[str]] = {}
     for name in names:
         same.setdefault(table[name].tobytes(), []).append(name)
@@ -141,7 +142,7 @@ def _curve(axes, step, values, window: int, line_colour: str, label: str) -> Non
 
 
 def _rolling_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean of the last `window` values at each place, of fewer at the start."""
+    """Mean of the last `window` values at each index, of fewer at the start."""
     total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     end = np.arange(1, len(values) + 1)
     start = np.maximum(0, end - window)

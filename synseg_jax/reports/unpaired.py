@@ -1,4 +1,4 @@
-"""Is one system as good on one set of scans as on another, such as synthetic and real ones: unpaired tests."""
+"""Unpaired tests of systems between two test sets, such as synthetic and real scans."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,10 +8,9 @@ from synseg_jax.reports.comparison import Row, values
 
 
 def notes(rows: Sequence[Row], sets: Sequence[str], organ: str, measures: Sequence[str]) -> Iterator[str]:
-    """A line for each measure on how every system that has run on both of the two `sets` fares on them.
+    """A line per metric with the tests of all systems that have run on both `sets`, none without such systems.
 
-    `sets` are the words that the rows have for them; p is corrected over the systems of a measure.  Nothing without
-    `sets`, or where no system has run on both.
+    `sets` are two set names of the rows, or empty; p is corrected over the systems.
     """
     for measure in measures if sets else ():
         tests = {name: rank_sum(*sides) for name, sides in _systems(rows, sets, organ, measure)}
@@ -27,7 +26,7 @@ def notes(rows: Sequence[Row], sets: Sequence[str], organ: str, measures: Sequen
 
 
 def _systems(rows, sets, organ, measure) -> Iterator[tuple[str, list]]:
-    """(name, its values on both sets) of the systems that have run on both."""
+    """(name, values on either set) of the systems that have run on both."""
     for name in dict.fromkeys(row.name for row in rows):
         own = {row.set: values(row, organ, measure).values() for row in rows if row.name == name and row.cases}
         if own.keys() >= set(sets):

@@ -1,26 +1,26 @@
-"""The words and numbers of a report, before any markup: headings, cells, the legend."""
+"""Text of a report without markup: headings, cells, legend."""
 
 from collections.abc import Iterator
 
-from synseg_jax.evaluation.metrics import LOWER_IS_BETTER
+from synseg_jax.evaluation import metrics, registry
 from synseg_jax.evaluation.statistics import MIN_PAIRS, MIN_VALUES, RESAMPLES
 from synseg_jax.reports.comparison import LEVEL, Entry, Report, Row
 
-_NAMES = {'dice': 'Dice', 'iou': 'IoU', 'asd_mm': 'ASD mm', 'hd95_mm': 'HD95 mm', 'auc': 'AUC', 'ssim': 'SSIM'}
-_NAMES |= {'psnr': 'PSNR dB', 'mae': 'MAE', 'kl': 'KL divergence, per scan', 'kl_pooled': 'KL divergence, pooled'}
-_NAMES |= {'dice_oracle': 'Dice, oracle selection'}
-_NAMES |= {'patch_dice': 'Dice in patches', 'patch_hd95_mm': 'HD95 mm in patches'}
-_NAMES |= {'lesions': 'lesions found', 'false_lesions': 'false lesions'}
-_DIGITS = {'asd_mm': 2, 'hd95_mm': 1, 'patch_hd95_mm': 1, 'psnr': 1}
-
 
 def heading(measure: str) -> str:
-    """A measure's name and unit, with an arrow towards the better."""
-    return f'{_NAMES.get(measure, measure)} {"↓" if measure in LOWER_IS_BETTER else "↑"}'
+    """Title and unit of a metric, with an arrow in the direction of better values."""
+    metric = registry.metric(measure)
+    return f'{metric.heading} {metric.arrow}'
 
 
 def number(value: float | None, measure: str) -> str:
-    return '–' if value is None else f'{value:.{_DIGITS.get(measure, 3)}f}'
+    return '–' if value is None else registry.metric(measure).number(value)
+
+
+def with_unit(value: float, measure: str) -> str:
+    """Title, value and unit, such as `PSNR 24.1 dB`."""
+    metric = registry.metric(measure)
+    return ' '.join(filter(None, (metric.title, metric.number(value), metric.unit)))
 
 
 def spread(entry: Entry) -> str:
@@ -34,7 +34,7 @@ def median(entry: Entry) -> str:
 
 
 def over_seeds(entry: Entry) -> str:
-    """The standard deviation of the mean over seeds, `–` for one seed."""
+    """Standard deviation over seeds, `–` for one seed."""
     return '–' if entry.std_seeds is None else f'± {number(entry.std_seeds, entry.measure)}'
 
 
@@ -43,12 +43,12 @@ def interval(entry: Entry) -> str:
 
 
 def probability(p: float | None) -> str:
-    """A p-value to three places, `< 0.001` below them."""
+    """A p-value with three digits, or `< 0.001`."""
     return '–' if p is None else '< 0.001' if p < 0.001 else f'{p:.3f}'
 
 
 def count(entry: Entry) -> str:
-    """The cases with a value, and of how many where some have none."""
+    """The number of cases with a value, and of all if some have none."""
     if entry.row.cases is None:
         return '–'
     return f'{entry.n}' if entry.n == entry.cases else f'{entry.n} of {entry.cases}'
@@ -62,7 +62,7 @@ def duration(seconds: float) -> str:
 
 
 def badges(report: Report, row: Row) -> list[str]:
-    """What a reader must know of a row beside its name."""
+    """Tags of a row, shown beside its name."""
     told = {
         'not run': row.cases is None,
         'reference': row.name == report.reference,
@@ -73,7 +73,7 @@ def badges(report: Report, row: Row) -> list[str]:
 
 
 def facts(row: Row) -> str:
-    """Steps, seeds, time and memory, as far as they are known."""
+    """Cases, steps, seeds, time and memory, as far as known."""
     several = len(row.by_seed)
     seed = f'{several} seeds from {row.seed} on' if several else f'seed {row.seed}'
     steps = f'{row.steps or 0:,} steps' + ' each' * (several > 0)
@@ -88,7 +88,7 @@ def facts(row: Row) -> str:
 
 
 def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
-    """How to read the table, one sentence or two per line."""
+    """Legend of the table, line by line."""
     seeds = max((len(row.by_seed) for row in report.rows), default=0)
     if seeds:
         yield (
@@ -106,9 +106,10 @@ def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
         )
     yield (
         'Empty masks: an organ in neither prediction nor reference leaves the case out; in only one of them it has '
-        'Dice and IoU 0 and no distance, so a miss shows in Dice, not in distances. n counts the cases with a value.'
+        f'{_zero(report)} 0 and no distance, so a miss shows in Dice, not in distances. '
+        'n counts the cases with a value.'
     )
-    if any(entry.measure == 'dice_oracle' and entry.n for entry in entries):
+    if any(entry.measure == registry.DICE_ORACLE.name and entry.n for entry in entries):
         yield (
             'Oracle selection: with the checkpoint (of every fold), of all, whose mean Dice over organs is best by the '
             'labels of these very test scans, as papers choose it. All other columns: chosen without their labels.'
@@ -125,6 +126,13 @@ def legend(report: Report, entries: list[Entry]) -> Iterator[str]:
         yield f'Not run: {", ".join(missing)}'.rstrip('.') + '.'
 
 
+def _zero(report: Report) -> str:
+    """Titles of the metrics that are 0 if one mask is empty: Dice, IoU and others in the report."""
+    shown = {'dice', 'iou', *report.measures}
+    titles = [metric.title for metric in metrics.METRICS if metric.one_empty == 0 and metric.name in shown]
+    return ', '.join(titles[:-1]) + f' and {titles[-1]}'
+
+
 def _test(reference: str, seeds: int) -> str:
     if not seeds:
         return f'two-sided Wilcoxon signed-rank test against {reference}'
@@ -135,7 +143,7 @@ def _test(reference: str, seeds: int) -> str:
 
 
 def _unlike(report: Report) -> Iterator[str]:
-    """Names the rows whose cases are not those of their reference."""
+    """Lines on rows whose cases differ from those of their reference."""
     references = {row.set: row for row in report.rows if row.name == report.reference and row.cases is not None}
     for row in report.rows:
         against = references.get(row.set)

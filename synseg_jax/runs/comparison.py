@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from synseg_jax.errors import known
+from synseg_jax.evaluation import registry, similarity
 from synseg_jax.files import schema
 from synseg_jax.reports import comparison_plots, wording
 from synseg_jax.reports.comparison import Row, values
@@ -66,7 +68,9 @@ def finished(config: Experiment, workdir: Path, system: str) -> bool:
 
 
 def measures(config: Experiment) -> tuple[str, ...]:
-    """What a table shows of its rows; beside Dice what oracle selection would reach, where that is asked for."""
+    """The metrics that a table shows; beside Dice that of oracle selection, where `oracle` is set."""
+    for name in config.table.measures:
+        known('metric (table.measures)', name, registry.METRICS)
     beside = {'dice': (oracle_selection.DICE,)} if config.oracle else {}
     return tuple(one for measure in config.table.measures for one in (measure, *beside.get(measure, ())))
 
@@ -131,11 +135,10 @@ def _note(found, lacks) -> str:
     """Seeds that have not run, folds, and what synthetic scans are worth against the truth."""
     told = [lacks] * bool(lacks) + [f'{found["folds"]} folds'] * (found['folds'] > 1)
     truth = {name: of['mean'] for name, of in found['synthesis'].items() if of['mean'] is not None}
-    if truth.keys() >= {'mae', 'psnr', 'ssim'}:
-        told.append(
-            f'synthetic against true scans of the same people, in [0, 1]: MAE {truth["mae"]:.3f}, '
-            f'PSNR {truth["psnr"]:.1f} dB, SSIM {truth["ssim"]:.3f}'
-        )
+    names = [metric.name for metric in similarity.METRICS]
+    if truth.keys() >= {*names}:
+        numbers = ', '.join(wording.with_unit(truth[name], name) for name in names)
+        told.append(f'synthetic against true scans of the same people, in [0, 1]: {numbers}')
     return '; '.join(told)
 
 

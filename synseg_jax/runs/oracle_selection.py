@@ -13,12 +13,12 @@ import numpy as np
 
 from synseg_jax.devices import processes
 from synseg_jax.errors import warn
-from synseg_jax.evaluation import metrics, summary
+from synseg_jax.evaluation import metrics, registry, summary
 from synseg_jax.inference.predict_scans import predict
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.runs.test_set import Tested
 
-DICE = 'dice_oracle'  # the measure of a case, beside that of the weights in use
+DICE = registry.DICE_ORACLE.name  # the measure of a case, beside that of the weights in use
 
 
 class Oracle(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 from synseg_jax.datasets import dataset_json
 from synseg_jax.datasets.dataset_json import JSON
 from synseg_jax.errors import InputError
-from synseg_jax.evaluation import similarity
+from synseg_jax.evaluation import metric, similarity
 from synseg_jax.formats import scan_file
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.phantom import dataset
@@ -21,7 +21,7 @@ MOST = 8  # scans that are measured
 NAMED = re.compile(r'_(\d+)(?:_w(\d+))?_0000')  # the phantom's scans: subject and week
 
 
-def measure(trained: Trained, cases: Sequence[dict]) -> dict[str, dict[str, float]]:
+def measure(trained: Trained, cases: Sequence[dict]) -> dict[str, dict[str, float | None]]:
     """{case: {mae, psnr, ssim}} of the scans' translations a -> b against the truth, on intensities in [0, 1].
 
     Only voxels that the truth shows above the lower end of the window count for MAE and PSNR.  Empty where the scans
@@ -37,12 +37,7 @@ def measure(trained: Trained, cases: Sequence[dict]) -> dict[str, dict[str, floa
         scan = scan_file.read(case['image'])
         window = trained.normalisation('b')
         fake, real = (window.apply(values.astype(np.float32)) for values in (trained.synthesize(scan, 'a'), truth))
-        shown = real > 0
-        found[case['id']] = {
-            'mae': similarity.mean_absolute_error(fake, real, shown),
-            'psnr': similarity.psnr(fake, real, data_range=1.0, mask=shown),
-            'ssim': similarity.ssim(fake, real, data_range=1.0, slice_axis=2),
-        }
+        found[case['id']] = metric.measure(similarity.METRICS, fake, real, real > 0)
     return found
 
 

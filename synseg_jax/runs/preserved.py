@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from synseg_jax.evaluation import lesions
+from synseg_jax.evaluation.metric import measure
 from synseg_jax.formats import label_maps, scan_file
 from synseg_jax.imaging.intensity import Normalisation
 from synseg_jax.imaging.volume import Volume
@@ -26,15 +27,13 @@ def count(
     """Adds, of the classes `counted`, the share of lesions found and how many are found beside them."""
     for name in counted:
         value = classes.index(name)
-        seen = lesions.lesions(prediction == value, reference == value)
-        share = seen.found / seen.total if seen.total else None
-        found[name] |= {'lesions': share, 'false_lesions': float(seen.false)}
+        found[name] |= measure(lesions.METRICS, lesions.lesions(prediction == value, reference == value))
 
 
 def compare(found: Measures, synthetic: Histograms, real: Histograms, counted: Sequence[str]) -> None:
     """Adds, of the classes `counted`, how far the intensities of a synthetic scan lie from those of real ones."""
     for name, value in divergences(synthetic, real, counted).items():
-        found[name]['kl'] = value
+        found[name][lesions.KL.name] = value
 
 
 def divergences(synthetic: Histograms, real: Histograms, counted: Sequence[str]) -> dict[str, float | None]:

@@ -9,7 +9,7 @@ import numpy as np
 from synseg_jax.batches.selection import Fold, cases_to_test
 from synseg_jax.devices import processes
 from synseg_jax.errors import InputError, known
-from synseg_jax.evaluation import summary
+from synseg_jax.evaluation import similarity, summary
 from synseg_jax.files import schema, write_json
 from synseg_jax.formats import scan_file
 from synseg_jax.inference.trained_model import Segmenter, Trained
@@ -226,6 +226,6 @@ def _synthesis(fitted) -> dict:
         if held_out and trained.translates:
             cases = [case for scans in held_out for case in scans.described]
             measured = paired_phantom.measure(trained, cases).values()
-            names = ('mae', 'psnr', 'ssim') if measured else ()
+            names = [metric.name for metric in similarity.METRICS] if measured else ()
             return {name: summary.statistics(of[name] for of in measured) for name in names}
     return {}

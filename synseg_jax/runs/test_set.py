@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from synseg_jax.devices import processes
-from synseg_jax.evaluation import metrics, patches, roc, summary
+from synseg_jax.evaluation import lesions, metric, metrics, patches, roc, summary
 from synseg_jax.files import write_csv
 from synseg_jax.formats import label_maps, scan_file
 from synseg_jax.imaging import slices, volume
@@ -123,7 +123,7 @@ def measure(tested: Tested, folder: Path) -> dict:
     if shades := [of.shades for of in found.values() if of.shades]:
         synthetic = preserved.pooled(shades, tested.classes)
         divergences = preserved.divergences(synthetic, share.real, tested.lesions)
-        told['pooled'] = {name: {'kl_pooled': value} for name, value in divergences.items()}
+        told['pooled'] = {name: {lesions.KL_POOLED.name: value} for name, value in divergences.items()}
     return {'cases': measured, **told}
 
 
@@ -187,8 +187,7 @@ def _ranked(tested, scan, reference, found) -> tuple[np.ndarray, np.ndarray]:
     """The probability of the organ and whether it is there, voxel by voxel; adds the scan's AUC to what is found."""
     probability = tested.segmenter.probability(scan, tested.entry['domain'], 1).ravel()
     there = (reference.array == 1).ravel()
-    area = roc.auc(probability, there)
-    found[tested.classes[1]]['auc'] = None if np.isnan(area) else area
+    found[tested.classes[1]] |= metric.measure(roc.METRICS, probability, there)
     return probability, there
 
 
