@@ -42,8 +42,8 @@ def predict(
 ) -> dict[str, Path]:
     """Segment {case: scan}, write label maps and dataset.json to `output`, and return {case: label map}.
 
-    `extras` names the `OUTPUTS` to write beside them.  A scan that fails does not stop the others; InputError at the end
-    lists those that failed.
+    `extras` names the `OUTPUTS` to write beside them.  A scan that fails does not stop the others; InputError at the
+    end lists those that failed.
     """
     known('domain', domain, ('a', 'b'))
     _check(trained, domain)

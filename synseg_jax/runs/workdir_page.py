@@ -11,7 +11,7 @@ from typing import Annotated, Any, NotRequired, get_args, get_origin, get_type_h
 from synseg_jax.exchange.card import Card
 from synseg_jax.files import schema
 from synseg_jax.files.stage_schema import RunFile, StageFile
-from synseg_jax.inference.multi_atlas import Listed
+from synseg_jax.inference.multi_atlas import AtlasList
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.runs.results import Measures, Results
 from synseg_jax.runs.workdir_files import MORE, OTHERS, WORKDIR
@@ -32,7 +32,7 @@ SCHEMAS = {
     'manifest.json': Manifest,
     'measures.json': Measures,
     'SYSTEM/results.json': Results,
-    'atlases.json': Listed,
+    'atlases.json': AtlasList,
     'card.json': Card,
 }
 
