@@ -355,14 +355,15 @@ def test_prepare_tells_of_all_headers_and_labels_at_once(sets, tmp_path):
     assert not (tmp_path / 'records').exists()
 
 
-def test_prepare_says_what_is_wrong_between_cases(sets, tmp_path, caplog):
+def test_prepare_refuses_what_is_wrong_between_cases(sets, tmp_path):
     """A mirrored set, and a scan in two places, of what it opens."""
     _flip(sets[0].folder, 0)
     (sets[1].folder / 'imagesTs').mkdir()
     shutil.copy(sets[1].folder / 'imagesTr/c0_0000.nii.gz', sets[1].folder / 'imagesTs/again_0000.nii.gz')
-    prepare(sets, tmp_path / 'records', replace(SETTINGS, target_split=(1.0, 0.0, 0.0)), progress=False)
-    assert 'has liver 12 mm left of spleen: it is stored mirrored left-right' in caplog.text
-    assert 'again_0000.nii.gz: the same voxels as' in caplog.text
+    with pytest.raises(InputError) as refused:
+        prepare(sets, tmp_path / 'records', replace(SETTINGS, target_split=(1.0, 0.0, 0.0)), progress=False)
+    assert 'has liver 12 mm left of spleen: it is stored mirrored left-right' in str(refused.value)
+    assert 'again_0000.nii.gz: the same voxels as' in str(refused.value)
 
 
 def test_tiny_differences_are_counted(sets):

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from synseg_jax.datasets.cases import Case
+from synseg_jax.errors import InputError
 from synseg_jax.formats import label_maps, scan_file
 from synseg_jax.imaging import intensity, modality, slices, sliding_window, volume
 from synseg_jax.preparation.checks.case import Checked, keep_label, keep_scan
@@ -15,20 +16,23 @@ VISIBLE = 0.1  # normalised intensity above which a pixel counts as foreground
 PIECE = 32  # slices resized at a time, which bounds the memory of a long scan
 
 
-def records_of(index: int, case: Case, role: Role, settings: Data) -> tuple[list[bytes], dict, list[str], Checked]:
-    """The records of one case, its description for the manifest, what is odd about it, and what tells it from others.
+def records_of(index: int, case: Case, role: Role, settings: Data) -> tuple[list[bytes], dict | None, Checked]:
+    """The records of one case, its description for the manifest, and what is known of it.
 
-    Errors name the case.
+    Where the scan or its label is refused there are no records and no description, and the problem is kept.
     """
     seen = Checked(role, case)
     try:
         return (*_sliced(index, seen, settings), seen)
+    except InputError as error:
+        seen.add(str(error))
+        return [], None, seen
     except Exception as error:
         error.add_note(f'while preparing {case.image}')
         raise
 
 
-def _sliced(index, seen, settings):
+def _sliced(index, seen, settings) -> tuple[list[bytes], dict]:
     case, role = seen.case, seen.role
     stored = scan_file.read(case.image)
     upright = volume.canonical(stored)
@@ -41,11 +45,9 @@ def _sliced(index, seen, settings):
     spacing_mm = slices.stack_spacing(upright.spacing_mm, settings.slice_axis)
     make = _boxed if len(settings.size) == 3 else _pictures
     records, kept, odd = make(index, stack, labels, normalisation, spacing_mm, role, settings)
-    unlike = modality.hu_warning(role.dataset.channel, stored.array)
-    odd, unlike = (f'{case.image.name}: {note}' if note else '' for note in (odd, unlike))
-    notes = [unlike, odd, intensity.window_warning(normalisation, stored.array)]
-    description = _description(case, stored, upright, stack, normalisation, kept, settings)
-    return records, description, [note for note in notes if note]
+    seen.unlike = modality.hu_warning(role.dataset.channel, stored.array)
+    seen.unused, seen.cut = intensity.window_warning(normalisation, stored.array) or '', odd
+    return records, _description(case, stored, upright, stack, normalisation, kept, settings)
 
 
 def _boxed(index, stack, labels, normalisation, spacing_mm, role, settings) -> tuple[list[bytes], list[int], str]:

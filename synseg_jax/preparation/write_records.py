@@ -21,7 +21,7 @@ from synseg_jax.errors import InputError, warn
 from synseg_jax.files import atomic_folder, exclusive_lock
 from synseg_jax.formats import outputs, scan_file
 from synseg_jax.preparation.checks import across
-from synseg_jax.preparation.checks.case import require_sound
+from synseg_jax.preparation.checks.case import by_headers, refuse
 from synseg_jax.preparation.extraction import records_of
 from synseg_jax.preparation.records import FORMAT, MANIFEST, Manifest, RecordWriter
 from synseg_jax.preparation.split import Scans, plan, recast
@@ -68,7 +68,8 @@ def _prepare_alone(roles, classes, output, settings, overwrite, progress) -> Man
         if progress:
             print(f'{output} is up to date')
         return existing
-    require_sound(roles)
+    checked = by_headers(roles)
+    refuse([*(problem for one in checked for problem in one.problems), *across.by_headers(checked)])
     with atomic_folder(output, replace=True) as folder:
         manifest = Manifest(
             folder=folder,
@@ -131,20 +132,19 @@ def _is_record(path) -> bool:
 
 
 def _write(roles, folder, settings, progress) -> dict:
-    """Writes every role's record file; the manifest's `sets`."""
-    entries, notes, seen = {}, {}, []
+    """Writes every role's record file; the manifest's `sets`.  InputError with all that the voxels show to be wrong."""
+    entries, seen = {}, []
     with _progress(sum(len(role.cases) for role in roles), progress) as advance:
         for role in roles:
             described = []
             with RecordWriter(folder / role.file) as writer:
-                for records, description, note, checked in _in_order(role, settings):
+                for records, description, checked in _in_order(role, settings):
                     seen.append(checked)
                     for record in records:
                         writer.write(record)
-                    described.append(description)
-                    notes.setdefault(role.name, []).extend(note)
-                    advance(len(records) + description['dropped'])
-            if not writer.count:
+                    described += [description] if description else []
+                    advance(len(records) + (description['dropped'] if description else 0))
+            if not writer.count and len(described) == len(role.cases):
                 remedy = 'lower data.foreground_share or widen data.source_margin'
                 raise InputError(f'{role.name}: no slice of {role.role} is left; {remedy}')
             entry = entries.setdefault(
@@ -152,13 +152,11 @@ def _write(roles, folder, settings, progress) -> dict:
                 {'domain': role.domain, 'channel': role.dataset.channel, 'labels': role.dataset.labels, 'roles': {}},
             )
             entry['roles'][role.role] = role_entry(folder / role.file, role.classes is not None, described)
-    for name, lines in notes.items():
-        if lines:
-            more = f' (and {len(lines) - 1} more scans)' if len(lines) > 1 else ''
-            warn('%s: %s%s', name, lines[0], more)
-    for problem in across.problems(seen, settings.same_patients):
-        if problem.error:
-            warn('%s', problem.text)
+    problems = [problem for one in seen for problem in one.problems]
+    problems += across.by_voxels(seen, settings.same_patients)
+    refuse(problems)
+    for problem in problems:
+        warn('%s', problem.text)
     return entries
 
 

@@ -1,7 +1,7 @@
 """What is wrong between cases: persons and scans in two places, classes that no label shows, sets that are mirrored."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 
 from synseg_jax.formats import label_maps
 from synseg_jax.formats.names import normalised
@@ -14,16 +14,20 @@ ENOUGH = 3  # labels of a set below which its being mirrored is no more than a s
 EXAMPLES = 3  # files named where many have the same
 
 
-def problems(checked: Sequence[Checked], same_patients: Sequence[str] = ()) -> list[Problem]:
-    """All of them; the sets `same_patients` may show people of other roles again."""
-    found = [
-        *subjects([one for one in checked if one.role.name not in same_patients]),
-        *duplicates(checked, same_patients),
-    ]
+def by_headers(checked: Sequence[Checked]) -> list[Problem]:
+    """Those that show without voxels: wrong modalities, and domains without a class in common."""
+    groups = _grouped(checked, lambda one: one.role.name)
+    return [*chain(*map(contradictions, groups)), *strangers([one.role for one in checked])]
+
+
+def by_voxels(checked: Sequence[Checked], same_patients: Sequence[str] = ()) -> list[Problem]:
+    """Those that show once scans and labels are read; the sets `same_patients` may show scans of others again."""
+    found = [*duplicates(checked, same_patients)]
     for group in _grouped(checked, lambda one: one.role.name):
-        found += [*contradictions(group), *_unnamed(group), *_missing(group)]
-        found += [*_odd(group, lambda one: one.unlike), *_odd(group, lambda one: one.unused)]
-    return found + strangers([one.role for one in checked]) + mirrored(checked)
+        found += [*_unnamed(group), *_missing(group)]
+        for told in (lambda one: one.unlike, lambda one: one.unused, lambda one: one.cut):
+            found += _odd(group, told)
+    return found + mirrored(checked)
 
 
 def contradictions(group: Sequence[Checked]) -> Iterator[Problem]:

@@ -1,9 +1,10 @@
-"""What is wrong with scans and their labels: by headers alone before records are written, by voxels in `verify`."""
+"""What is wrong with scans and their labels, by their headers and by their voxels."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -51,6 +52,7 @@ class Checked:
     centres: dict[str, Float[np.ndarray, '3']] | None = None  # of every class in the label, RAS mm; None if not read
     unused: str = ''  # what is odd about the window
     unlike: str = ''  # what is odd about the values for the modality
+    cut: str = ''  # what of it the records do not show
 
     def add(self, text: str, error: bool = True, heard: bool = False) -> None:
         """Keeps a problem, once."""
@@ -72,27 +74,33 @@ class Checked:
                     self.add(line, error=False, heard=True)
 
 
-def require_sound(roles: Sequence[Role]) -> None:
-    """InputError that tells all that headers and labels say is wrong, a line each.
-
-    Labels without classes stay unopened, and the voxels of scans.
-    """
-    checked = [Checked(role, case) for role in roles for case in role.cases]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(_check_opened, checked))
-    lines = [problem.text for one in checked for problem in one.problems if problem.error]
+def refuse(problems: Iterable[Problem]) -> None:
+    """InputError with a line for each of the problems that are errors, if any is."""
+    lines = list(dict.fromkeys(problem.text for problem in problems if problem.error))
     if len(lines) == 1:
         raise InputError(lines[0])
     if lines:
         raise InputError(f'{len(lines)} problems; synseg_jax.verify tells more, and mends grids:', *lines)
 
 
-def _check_opened(checked) -> None:
-    """What `require_sound` looks at of one case."""
+def by_headers(roles: Sequence[Role]) -> list[Checked]:
+    """Every case, checked without its voxels; labels that the records do not carry stay unopened.
+
+    Once a header is refused the labels are read as well, so that all that is wrong with them is told at once.
+    """
+    checked = [Checked(role, case) for role in roles for case in role.cases]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(partial(_check_opened, check=label_maps.check), checked))
+        if any(problem.error for one in checked for problem in one.problems):
+            list(pool.map(partial(_check_opened, check=label_maps.read), checked))
+    return checked
+
+
+def _check_opened(checked, check: Callable) -> None:
     case, role = checked.case, checked.role
     stored = check_headers(checked, role.classes is not None)
     if stored is not None:
-        checked.tried(label_maps.check, case.label, case.image, role.dataset.labels, role.classes, stored)
+        checked.tried(check, case.label, case.image, role.dataset.labels, role.classes, stored)
 
 
 def check_headers(checked: Checked, labels: bool) -> Volume | None:
@@ -102,6 +110,8 @@ def check_headers(checked: Checked, labels: bool) -> Volume | None:
     """
     case, label = checked.case, None
     image = checked.tried(scan_file.grid, case.image)
+    if image is not None:
+        checked.modality = scan_file.dicom_modality(case.image)
     if labels and case.label is not None:
         label = checked.tried(label_maps.grid, case.label, image)
         if image is not None and label is not None:
@@ -148,8 +158,7 @@ def _check_contrast(checked, scan, settings) -> None:
 
 
 def keep_scan(checked: Checked, scan: Volume) -> None:
-    """Keeps the modality of a scan that was just read and, unless it is constant, what tells it from others."""
-    checked.modality = scan_file.dicom_modality(checked.case.image)
+    """Keeps what tells a scan that was just read from others, unless it is constant."""
     if scan.array.min() < scan.array.max():
         checked.digest = digest(volume.canonical(scan).array)
         checked.body = _centre(scan.array > scan.array.mean(), scan.affine)

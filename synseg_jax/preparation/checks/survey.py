@@ -30,7 +30,8 @@ def survey(
             checked.append(one)
             advance(len(checked), len(cases))
     problems += [problem for one in checked for problem in one.problems]
-    return checked, _once(problems + across.problems(checked, settings.same_patients))
+    problems += across.subjects([one for one in checked if one.role.name not in settings.same_patients])
+    return checked, _once(problems + across.by_headers(checked) + across.by_voxels(checked, settings.same_patients))
 
 
 def _once(problems) -> list[Problem]:
