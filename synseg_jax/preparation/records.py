@@ -25,6 +25,7 @@ from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from synseg_jax.datasets.dataset_json import Phantom
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import atomic_file, disk, read_json, write_json
 from synseg_jax.files.schema import Check, between, conform, inside
@@ -159,7 +160,7 @@ class Role(TypedDict):
 
 
 class Set(TypedDict):
-    """What a manifest says of a set; `of` and `by`: made of that set by that stage."""
+    """What a manifest says of a set; `of` and `by`: made of that set by that stage; `phantom`: what it was made of."""
 
     domain: Literal['a', 'b']
     channel: str
@@ -167,6 +168,7 @@ class Set(TypedDict):
     roles: dict[str, Role]
     of: NotRequired[str]
     by: NotRequired[str]
+    phantom: NotRequired[Phantom]
 
 
 class Format(TypedDict):

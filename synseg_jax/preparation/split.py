@@ -115,7 +115,10 @@ def recast(manifest: Manifest, settings: Data) -> list[Role]:
 def _recalled(manifest, entry, cases) -> Dataset:
     """A set as the manifest of its records remembers it."""
     named_in = str(manifest.folder / MANIFEST)
-    return Dataset(cases[0].image.parent, (entry['channel'],), entry['labels'], tuple(cases), named_in=named_in)
+    return Dataset(
+        cases[0].image.parent, (entry['channel'],), entry['labels'], tuple(cases), named_in=named_in,
+        phantom=entry.get('phantom'),
+    )  # fmt: skip
 
 
 def _spelt(dataset, classes) -> Dataset:

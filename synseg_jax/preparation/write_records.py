@@ -147,10 +147,7 @@ def _write(roles, folder, settings, progress) -> dict:
             if not writer.count and len(described) == len(role.cases):
                 remedy = 'lower data.foreground_share or widen data.source_margin'
                 raise InputError(f'{role.name}: no slice of {role.role} is left; {remedy}')
-            entry = entries.setdefault(
-                role.name,
-                {'domain': role.domain, 'channel': role.dataset.channel, 'labels': role.dataset.labels, 'roles': {}},
-            )
+            entry = entries.setdefault(role.name, _entry(role))
             entry['roles'][role.role] = role_entry(folder / role.file, role.classes is not None, described)
     problems = [problem for one in seen for problem in one.problems]
     problems += across.by_voxels(seen, settings.same_patients)
@@ -158,6 +155,13 @@ def _write(roles, folder, settings, progress) -> dict:
     for problem in problems:
         warn('%s', problem.text)
     return entries
+
+
+def _entry(role) -> dict:
+    """What a manifest says of a set, as yet without its record files."""
+    dataset = role.dataset
+    entry = {'domain': role.domain, 'channel': dataset.channel, 'labels': dataset.labels, 'roles': {}}
+    return entry | ({'phantom': dict(dataset.phantom)} if dataset.phantom else {})
 
 
 def role_entry(path: Path, labelled: bool, cases: list[dict]) -> dict:
