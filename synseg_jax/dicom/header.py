@@ -14,7 +14,7 @@ TAGS = (  # all that is asked of a header, and decoded with it
     'SOPClassUID SOPInstanceUID SeriesInstanceUID Modality ImageType Rows Columns NumberOfFrames SamplesPerPixel '
     'PhotometricInterpretation BitsStored HighBit PixelSpacing ImageOrientationPatient ImagePositionPatient '
     'SliceThickness SpacingBetweenSlices RescaleSlope RescaleIntercept PerFrameFunctionalGroupsSequence '
-    'SharedFunctionalGroupsSequence'
+    'SharedFunctionalGroupsSequence LossyImageCompression'
 ).split()
 SPARED = 'SeriesNumber SeriesDescription InstanceNumber'.split()  # a scan is read without them, too
 NO_SCANS = 'SEG RTDOSE RTSTRUCT RTPLAN RTRECORD PR KO SR DOC REG'.split()  # modalities of what lies beside scans
