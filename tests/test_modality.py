@@ -173,3 +173,9 @@ def test_no_organ_in_common(tmp_path):
     for labels in ({'background': 0, 'Prostate': 1, 'spleen': 2}, {}):
         (abdomen.folder / 'dataset.json').write_text(json.dumps({'channel_names': {'0': 'CT'}, 'labels': labels}))
         assert not [line for line in lines(prostate, abdomen) if 'no organ in common' in line]
+
+
+def test_a_channel_of_no_known_modality_is_told(tmp_path):
+    unknown, known = (lines(Scans('target', dataset(tmp_path / name, name, ORGANS), 'b')) for name in ('scan', 'CT_x'))
+    told = 'channel scan of set target names no modality that is known (CT, MR, PET, US), so intensities are scaled by'
+    assert sum(told in line for line in unknown) == 1 and not any('no modality' in line for line in known)

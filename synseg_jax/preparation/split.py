@@ -9,7 +9,7 @@ from synseg_jax.datasets.cases import ROLES, Case, Dataset, split
 from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError, known, warn
 from synseg_jax.formats.label_maps import Values, as_tuple
-from synseg_jax.imaging import intensity, slices
+from synseg_jax.imaging import intensity, modality, slices
 from synseg_jax.preparation.records import MANIFEST, Manifest
 from synseg_jax.specification.data import Data
 
@@ -66,6 +66,12 @@ def assign(sets: Sequence[Scans], settings: Data) -> tuple[list[Role], tuple[str
         )
     intensity.window(*settings.window_hu)
     datasets = {s.name: read_dataset(s.folder, settings.subject, s.channel, s.labels) for s in sets}
+    for name, dataset in datasets.items():
+        if not modality.of_channel(dataset.channel):
+            warn(
+                '%s: channel %s of set %s names no modality that is known (CT, MR, PET, US), so intensities are scaled '
+                'by percentiles; if it is CT, --channel=%s=CT', dataset.folder, dataset.channel, name, name,
+            )  # fmt: skip
     if len(datasets) < len(sets):
         raise InputError(f'sets {", ".join(scans.name for scans in sets)}: each name may occur once; rename one')
     classes = tuple(settings.classes) or _classes_of(sets, datasets)
