@@ -465,7 +465,7 @@ def test_a_domain_holds_ct_or_other_channels(sets, tmp_path):
     manifest = prepare([*sets, Scans('more', extra, 'b', 'test')], tmp_path / 'out', SETTINGS)
     manifest.sets['more']['domain'] = 'a'  # as records of earlier versions may have it
     with pytest.raises(InputError, match='domain a: set source is MRI, set more is CTA'):
-        Run.of(tmp_path, tiny.config(), manifest.classes, [manifest])
+        Run.of(tmp_path, tiny.stage(), manifest.classes, [manifest])
 
 
 def test_a_set_is_known_by_its_domain_not_its_name(sets, tmp_path):

@@ -60,7 +60,7 @@ def check(path: str | Path, image: str | Path, values: Values, classes: Sequence
         for number in chain(*_contours(path, values, classes)):
             rtstruct.polygons(path, number, image, stored)
     else:
-        _table(path, values, classes)
+        _index_of_value(path, values, classes)
 
 
 def grid(path: str | Path, image: Volume | None) -> Volume | None:
