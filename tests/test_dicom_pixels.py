@@ -7,7 +7,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_files import CODECS, change, group, join, jpeg_2000, pack, write_series
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, HTJ2KLossless, JPEG2000Lossless
 
 from synseg_jax.dicom import pixels, series
 from synseg_jax.errors import InputError
@@ -17,6 +17,7 @@ AFFINE = np.array([[-1.5, 0, 0, 40], [0, -1.25, 0, 30], [0, 0, 4.0, -20], [0, 0,
 EIGHT_BITS = {'BitsAllocated': 8, 'BitsStored': 8, 'HighBit': 7}
 TWELVE_BITS = {'BitsStored': 12, 'HighBit': 11}
 NATIVE = ''
+LOSSY = 'lossy compressed (JPEG Baseline (Process 1)): its values are not those that were measured'
 
 
 def _scan(shape=(30, 24, 2), seed=0):
@@ -46,11 +47,13 @@ def test_monochrome1_is_read_as_it_is_stored(tmp_path, caplog, codec):
     stored = _scan() if codec != 'JPEG' else (_scan() // 4).astype(np.uint8)
     with caplog.at_level('WARNING', logger='absl'):
         expected = _read(_series(tmp_path / 'two', stored, codec))
-        assert not caplog.records
+        lossy = caplog.messages
+        assert lossy == ([f'{tmp_path}/two: {LOSSY}'] if codec == 'JPEG' else [])
+        caplog.clear()
         found = _read(_series(tmp_path / 'one', stored, codec, PhotometricInterpretation='MONOCHROME1'))
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_allclose(found, stored, atol=12 if codec == 'JPEG' else 0)
-    assert [record.getMessage() for record in caplog.records] == [
+    assert caplog.messages == [line.replace('two', 'one') for line in lossy] + [
         f'{tmp_path}/one: MONOCHROME1, meant to be shown inverted; its values are read as they are stored'
     ]
 
@@ -65,6 +68,23 @@ def test_bits_above_those_stored_do_not_count(tmp_path, codec):
         stored = (_scan() - 500 & 0xFFF) + above
         found = _read(_series(tmp_path / name, stored, codec, PixelRepresentation=1, **TWELVE_BITS))
         np.testing.assert_array_equal(found, _scan() - 500)
+
+
+def test_values_that_were_packed_with_loss_before_are_told(tmp_path, caplog):
+    with caplog.at_level('WARNING', logger='absl'):
+        _read(_series(tmp_path / 'mr', _scan(), 'JPEG 2000', LossyImageCompression='01'))
+    (line,) = caplog.messages
+    assert line.startswith(f'{tmp_path}/mr: lossy compressed (JPEG 2000')
+
+
+def test_a_codec_that_is_not_known_here(tmp_path):
+    folder = _series(tmp_path / 'mr', _scan(), 'JPEG 2000')
+    for file in folder.iterdir():
+        read = pydicom.dcmread(file)
+        read.file_meta.TransferSyntaxUID = HTJ2KLossless
+        read.save_as(file)
+    with pytest.raises(InputError, match='0001.dcm: its pixels are packed as High-Throughput .*gdcmconv --raw'):
+        _read(folder)
 
 
 def test_a_high_bit_that_does_not_fit_is_told_once(tmp_path, caplog):

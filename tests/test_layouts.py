@@ -18,6 +18,7 @@ from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.dicom import series as dicom
 from synseg_jax.errors import InputError
 from synseg_jax.formats import scan_file
+from synseg_jax.preparation.checks import across
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.sets import described
 from synseg_jax.preparation.split import Scans
@@ -35,6 +36,12 @@ TOP_DOWN = np.array(
     [[-1.5, 0, 0, 20], [0, -1.5, 0, 30], [0, 0, -4, 50], [0, 0, 0, 1.0]]
 )  # the first file is the head's
 UPRIGHT = np.array([[-1.5, 0, 0, 20], [0, 1.5, 0, -30], [0, 0, 4, -50], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture(autouse=True)
+def one_scene(monkeypatch):
+    """All scans here show the same, which `prepare` would refuse."""
+    monkeypatch.setattr(across, 'by_voxels', lambda *_: [])
 
 
 def _scene():

@@ -14,7 +14,7 @@ import pytest
 from synseg_jax.inference import trained_model
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.preparation.split import plan, recast
+from synseg_jax.preparation.split import plan, reassign
 from synseg_jax.preparation.write_records import packages, prepare
 from synseg_jax.runs import experiment, oracle_selection, results, train_stage
 from synseg_jax.specification.data import IMAGE_FIELDS
@@ -111,7 +111,7 @@ def untrained(monkeypatch):
     monkeypatch.setattr(results, 'measure', lambda tested, _: {'cases': {case['id']: ORGAN for case in tested.cases}})
 
     def again(manifest, output, settings, sets=(), progress=True):
-        return _manifest(manifest.folder, recast(manifest, settings), manifest.classes, settings)
+        return _manifest(manifest.folder, reassign(manifest, settings), manifest.classes, settings)
 
     monkeypatch.setattr(experiment, 'prepare_again', again)
 

@@ -1,6 +1,7 @@
 """Scans of another modality than a set or a network is for are told, by names, headers and values."""
 
 import json
+import re
 
 import nibabel as nib
 import numpy as np
@@ -9,6 +10,7 @@ import tiny
 from dicom_files import write_series
 
 from synseg_jax.datasets import input_scans
+from synseg_jax.errors import InputError
 from synseg_jax.imaging import intensity, modality
 from synseg_jax.preparation.checks.survey import survey
 from synseg_jax.preparation.split import Scans
@@ -129,16 +131,17 @@ def lines(*sets):
     return [f'{"error" if p.error else "warning"}: {p.text}' for p in survey(sets, SETTINGS)[1]]
 
 
-def test_verify_names_both_modalities(tmp_path, caplog):
-    """An error in verify, a warning in prepare."""
+def test_verify_names_both_modalities(tmp_path):
+    """As an error, in verify as in prepare."""
     for name in 'abc':
         series(tmp_path / 'dicom' / name)
     target = Scans('target', tmp_path / 'dicom', 'b', channel='CT')
     told = f'{tmp_path}/dicom/a and 2 more scans: MR by DICOM header, but target is CT; name it, --channel=target=MR'
     assert sum(line.startswith(f'error: {told}') for line in lines(target)) == 1
     source = Scans('source', dataset(tmp_path / 'mr', 'MR', ORGANS), 'a')
-    prepare([source, target], tmp_path / 'records', SETTINGS, progress=False)
-    assert sum(message.startswith(told) for message in caplog.messages) == 1
+    with pytest.raises(InputError) as refused:
+        prepare([source, target], tmp_path / 'records', SETTINGS, progress=False)
+    assert str(refused.value).startswith(told) and not (tmp_path / 'records').exists()
     right = Scans('target', tmp_path / 'dicom', 'b', channel='MR')
     assert not [line for line in lines(right) if 'DICOM' in line]
 
@@ -158,15 +161,21 @@ def test_values_that_are_no_ct_are_told_once_a_set(tmp_path):
     assert len(found) == 1 and found[0].startswith('warning: ') and found[0].endswith('(and 1 more scans)')
 
 
-def test_no_organ_in_common(tmp_path, caplog):
-    """Prostates teach nothing about livers: an error in verify, a warning in prepare."""
+def test_no_organ_in_common(tmp_path):
+    """Prostates teach nothing about livers: an error in verify and in prepare."""
     prostate = Scans('source', dataset(tmp_path / 'mr', 'MR', {'background': 0, 'prostate': 1, 'bladder': 2}), 'a')
     abdomen = Scans('target', dataset(tmp_path / 'ct', 'CT', ORGANS, 'CT'), 'b')
     told = 'no organ in common: source (MR) has prostate, bladder, target (CT) has liver, spleen; do they show the same'
     found = [line for line in lines(prostate, abdomen) if told in line]
     assert len(found) == 1 and found[0].startswith('error: ')
-    prepare([prostate, abdomen], tmp_path / 'records', SETTINGS, progress=False)
-    assert sum(told in message for message in caplog.messages) == 1
+    with pytest.raises(InputError, match=re.escape(told)):
+        prepare([prostate, abdomen], tmp_path / 'records', SETTINGS, progress=False)
     for labels in ({'background': 0, 'Prostate': 1, 'spleen': 2}, {}):
         (abdomen.folder / 'dataset.json').write_text(json.dumps({'channel_names': {'0': 'CT'}, 'labels': labels}))
         assert not [line for line in lines(prostate, abdomen) if 'no organ in common' in line]
+
+
+def test_a_channel_of_no_known_modality_is_told(tmp_path):
+    unknown, known = (lines(Scans('target', dataset(tmp_path / name, name, ORGANS), 'b')) for name in ('scan', 'CT_x'))
+    told = 'channel scan of set target names no modality that is known (CT, MR, PET, US), so intensities are scaled by'
+    assert sum(told in line for line in unknown) == 1 and not any('no modality' in line for line in known)

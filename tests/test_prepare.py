@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from synseg_jax.formats import scan_file
 from synseg_jax.imaging import intensity, slices, volume
 from synseg_jax.inference.model_folder import Run
 from synseg_jax.preparation import write_records
+from synseg_jax.preparation.checks.survey import survey
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.sets import parse_set
 from synseg_jax.preparation.split import Scans
@@ -43,7 +45,7 @@ def _dataset(folder, channel, labels=True, cases=4, prefix='p'):
     (folder / 'imagesTr').mkdir(parents=True)
     (folder / 'labelsTr').mkdir()
     for i in range(cases):
-        image, label = _scan(i, channel == 'CT')
+        image, label = _scan(zlib.crc32(f'{folder.name}{i}'.encode()), channel == 'CT')
         nib.save(nib.Nifti1Image(image, AFFINE), folder / f'imagesTr/{prefix}{i}_0000.nii.gz')
         if labels:
             nib.save(nib.Nifti1Image(label, AFFINE), folder / f'labelsTr/{prefix}{i}.nii.gz')
@@ -88,11 +90,11 @@ def test_records_are_the_scans(sets, tmp_path):
 def test_split_by_subject_and_place_of_the_test_part(sets, tmp_path):
     folder = sets[0].folder
     for week in (1, 2):
-        image, label = _scan(9, False)
+        image, label = _scan(week, False)
         nib.save(nib.Nifti1Image(image, AFFINE), folder / f'imagesTr/m0_w{week}_0000.nii.gz')
         nib.save(nib.Nifti1Image(label, AFFINE), folder / f'labelsTr/m0_w{week}.nii.gz')
     (folder / 'imagesTs').mkdir()
-    nib.save(nib.Nifti1Image(image, AFFINE), folder / 'imagesTs/z1_0000.nii.gz')
+    nib.save(nib.Nifti1Image(_scan(9, False)[0], AFFINE), folder / 'imagesTs/z1_0000.nii.gz')
     manifest = prepare(sets, tmp_path / 'out', replace(SETTINGS, subject=r'^(\w\d)', source_split=(0.5, 0.5, 0.0)))
     roles = _roles(manifest, 'source')
     assert list(roles) == ['train', 'val', 'test'] and roles['test'] == ['z1']
@@ -266,7 +268,7 @@ def _long_scans(folder):
     for path in sorted((folder / 'imagesTr').iterdir()):
         label = np.zeros((16, 20, 9), np.uint8)
         label[4:9, 4:9, 3], label[4:9, 4:9, 4] = 3, 7
-        image = np.random.default_rng(0).normal(300, 20, label.shape).astype(np.int16)
+        image = np.random.default_rng(zlib.crc32(path.name.encode())).normal(300, 20, label.shape).astype(np.int16)
         _rewrite(path, image)
         _rewrite(folder / 'labelsTr' / path.name.replace('_0000', ''), label)
 
@@ -463,7 +465,7 @@ def test_a_domain_holds_ct_or_other_channels(sets, tmp_path):
     manifest = prepare([*sets, Scans('more', extra, 'b', 'test')], tmp_path / 'out', SETTINGS)
     manifest.sets['more']['domain'] = 'a'  # as records of earlier versions may have it
     with pytest.raises(InputError, match='domain a: set source is MRI, set more is CTA'):
-        Run.of(tmp_path, tiny.config(), manifest.classes, [manifest])
+        Run.of(tmp_path, tiny.stage(), manifest.classes, [manifest])
 
 
 def test_a_set_is_known_by_its_domain_not_its_name(sets, tmp_path):
@@ -490,3 +492,38 @@ def test_labels_that_know_a_part_of_the_classes(sets, tmp_path, caplog, role):
     assert manifest.role('target', role)['labelled'] == (role == 'train')
     assert manifest.sets['target']['labels'] == {'background': 0, 'liver': 3, 'other': 7}
     assert ('no label spleen; its test records carry no labels' in caplog.text) == (role == 'test')
+
+
+def _counted(monkeypatch, module, name) -> list:
+    """The arguments that a function of a module is called with."""
+    calls, function = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *a, **k: (calls.append(a), function(*a, **k))[1])
+    return calls
+
+
+def test_every_file_is_read_once(sets, tmp_path, monkeypatch):
+    scans, labels = (_counted(monkeypatch, scan_file, name) for name in ('read', 'read_labels'))
+    prepare(sets, tmp_path / 'out', SETTINGS)
+    assert (len(scans), len(labels)) == (8, 4)  # the target's labels are not opened
+
+
+def test_errors_between_sets_that_headers_show_are_told_before_scans_are_read(sets, tmp_path, monkeypatch):
+    _described(sets[1].folder, labels={'background': 0, 'kidney': 3})
+    read = _counted(monkeypatch, scan_file, 'read')
+    with pytest.raises(InputError, match='no organ in common: source .* has liver, spleen, target .* has kidney'):
+        prepare(sets, tmp_path / 'out', SETTINGS)
+    assert not read and not (tmp_path / 'out').exists()
+
+
+def test_errors_that_voxels_show_are_told_at_once_and_leave_nothing(sets, tmp_path):
+    """As `verify` tells them."""
+    mr, ct = (scans.folder for scans in sets)
+    for case in 'm1', 'm3':
+        _rewrite(mr / f'labelsTr/{case}.nii.gz', np.full((16, 20, 5), 200, np.uint8))
+    _rewrite(ct / 'imagesTr/c2_0000.nii.gz', scan_file.read(mr / 'imagesTr/m0_0000.nii.gz').array)
+    with pytest.raises(InputError) as refused:
+        prepare(sets, tmp_path / 'out', SETTINGS)
+    first, *lines = str(refused.value).split('\n')
+    assert first.startswith('3 problems;') and sorted(path.name for path in tmp_path.iterdir()) == ['ct', 'mr']
+    assert all(any(part in line for line in lines) for part in ('m1.nii.gz: label', 'm3.nii.gz: label', 'same voxels'))
+    assert {*lines} == {problem.text for problem in survey(sets, SETTINGS)[1] if problem.error}

@@ -188,7 +188,7 @@ def test_manifest_json(tiny_records, tmp_path):
             for role in entry['roles']:
                 for chosen in select([name], entry['domain'], sets, role, Fold(), manifest, context=1, spacing_mm=1.0):
                     assert chosen.key() and chosen.described
-        split.recast(manifest, tiny_settings())
+        split.reassign(manifest, tiny_settings())
 
     assert check(path, use) > 200
 

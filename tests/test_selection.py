@@ -74,7 +74,7 @@ def test_folds_reach_all_labelled_subjects_whatever_their_split(manifest):
 def test_scans_without_labels_are_not_dealt(manifest):
     roles = manifest.sets['target']['roles']
     roles['train']['cases'] = [{**case, 'label': None} for case in roles['train']['cases']]
-    with pytest.raises(InputError, match='fold.of 2: target has 1 labelled subjects to deal'):
+    with pytest.raises(InputError, match='fold.of 2: target has 1 labelled subjects'):
         Fold('target', 2).held_out(manifest)
     roles['test'] |= {'cases': [{**roles['test']['cases'][0], 'subject': name} for name in 'xyz'], 'labelled': True}
     fold = Fold('target', 3, 1)

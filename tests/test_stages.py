@@ -266,7 +266,7 @@ def test_a_new_system_joins_a_workdir_and_starts_from_named_weights(finished, re
         ({'sets': {'a': ('source:999',)}}, 'set source:999: give a share in percent, or at most the 24 slices'),
         ({'sets': {'a': ('source:x',)}}, 'set source:x: give a share'),
         ({'do': 'trian'}, "systems.odd.do='trian': give 'train' or 'synthesize' or 'reconstruct' or 'atlases'"),
-        ({'fold': {'set': 'source', 'of': 9}}, 'fold.of 9: source has 4 labelled subjects to deal'),
+        ({'fold': {'set': 'source', 'of': 9}}, 'fold.of 9: source has 4 labelled subjects'),
         ({'method': 'supervised', 'pays': {'seg': {'seg_b': 1.0}}}, 'data.target_labels=True lets them in'),
         ({'tests': ('none',)}, "unknown set \\(tests\\) 'none'"),
     ],

@@ -243,7 +243,7 @@ def test_a_warning_is_given_once(sets):
     )
     content['channel_names'] = {'0': 'T1 MR', '1': 'T2 MR'}
     (mr / 'dataset.json').write_text(json.dumps(content))
-    (mr / 'labelsTr/m1.nii.gz').unlink()  # so that the source cannot be cast
+    (mr / 'labelsTr/m1.nii.gz').unlink()  # so that the source cannot be split
     lines = _lines(sets)
     assert sum("of 2 channels only the first, 'T1 MR', is read" in line for line in lines) == 1
 
@@ -255,7 +255,7 @@ def test_dicom_beside_other_scans_is_told_once(sets):
 
 
 def test_all_that_is_wrong_is_told_at_once(sets):
-    """Two faults of one label, faults of both sets, and one that keeps the source from being cast."""
+    """Two faults of one label, faults of both sets, and one that keeps the source from being split."""
     mr, ct = (scans.folder for scans in sets)
     _no_label = (mr / 'labelsTr/m1.nii.gz').unlink()
     _moved(array=np.full(SHAPE, 9, np.uint8), origin=(0, 0, 8))(mr, ct)
@@ -355,14 +355,15 @@ def test_prepare_tells_of_all_headers_and_labels_at_once(sets, tmp_path):
     assert not (tmp_path / 'records').exists()
 
 
-def test_prepare_says_what_is_wrong_between_cases(sets, tmp_path, caplog):
+def test_prepare_refuses_what_is_wrong_between_cases(sets, tmp_path):
     """A mirrored set, and a scan in two places, of what it opens."""
     _flip(sets[0].folder, 0)
     (sets[1].folder / 'imagesTs').mkdir()
     shutil.copy(sets[1].folder / 'imagesTr/c0_0000.nii.gz', sets[1].folder / 'imagesTs/again_0000.nii.gz')
-    prepare(sets, tmp_path / 'records', replace(SETTINGS, target_split=(1.0, 0.0, 0.0)), progress=False)
-    assert 'has liver 12 mm left of spleen: it is stored mirrored left-right' in caplog.text
-    assert 'again_0000.nii.gz: the same voxels as' in caplog.text
+    with pytest.raises(InputError) as refused:
+        prepare(sets, tmp_path / 'records', replace(SETTINGS, target_split=(1.0, 0.0, 0.0)), progress=False)
+    assert 'has liver 12 mm left of spleen: it is stored mirrored left-right' in str(refused.value)
+    assert 'again_0000.nii.gz: the same voxels as' in str(refused.value)
 
 
 def test_tiny_differences_are_counted(sets):
@@ -703,7 +704,7 @@ def test_series_contours_and_detached_headers_are_written_too(tmp_path):
         np.testing.assert_array_equal(scan.array, old.array)
         np.testing.assert_allclose(scan.affine, old.affine, atol=1e-5)
         after = label_maps.read(case.label, case.image, dataset.labels, ('background', 'liver', 'spleen'))
-        original = before.role.dataset.labels
+        original = before.split.dataset.labels
         expected = label_maps.read(before.case.label, before.case.image, original, ('background', 'liver', 'spleen'))
         np.testing.assert_array_equal(after.array, expected.array)
         assert set(np.unique(after.array)) == {0, 1, 2}

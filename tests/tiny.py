@@ -88,8 +88,8 @@ def scan(seed: int, modality: str, shape: tuple[int, ...] = SHAPE) -> tuple[np.n
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing='ij')
     shift = rng.uniform(-0.1, 0.1, 2)
     labels = np.zeros(shape, np.uint8)
-    labels[(x - 0.4 - shift[0]) ** 2 + (y - 0.1) ** 2 + (z / 3) ** 2 < 0.12] = 1
-    labels[(x + 0.4 - shift[1]) ** 2 + (y + 0.2) ** 2 + (z / 3) ** 2 < 0.08] = 2
+    labels[(x + 0.4 - shift[0]) ** 2 + (y - 0.1) ** 2 + (z / 3) ** 2 < 0.12] = 1
+    labels[(x - 0.4 - shift[1]) ** 2 + (y + 0.2) ** 2 + (z / 3) ** 2 < 0.08] = 2
     body = x**2 + y**2 < 0.8
     levels = {'MR': (0, 300, 200, 700), 'CT': (-1000, 0, 100, 220)}[modality]
     image = np.where(body, levels[1], levels[0]) + rng.normal(0, 15, shape)

@@ -1,4 +1,4 @@
-"""Records held in the memory of every device: a batch is taken there, by the places of its rows."""
+"""Records cached in the memory of every device; batches are gathered there by row index."""
 
 from collections.abc import Collection, Mapping
 
@@ -15,7 +15,7 @@ from synseg_jax.objective import names
 
 
 def resident_gib(pools: Mapping[str, Pool | Mix], arrays: Collection[str]) -> float:
-    """What the records of all pools take, held once."""
+    """Memory of the records of all pools, each held once, GiB."""
     first = {domain: next(iter(pool.records()), {}) for domain, pool in pools.items()}
 
     def size(array):
@@ -26,7 +26,7 @@ def resident_gib(pools: Mapping[str, Pool | Mix], arrays: Collection[str]) -> fl
 
 
 class Resident:
-    """The images (float32 in [0, 1]) and labels of all pools, each record once, whole on every device of the mesh."""
+    """Images (float32 in [0, 1]) and labels of all pools, replicated on every device of the mesh."""
 
     def __init__(self, pools: Mapping[str, Pool | Mix], arrays: Collection[str], over: Mesh):
         self.over = over
@@ -42,7 +42,7 @@ class Resident:
         self._take = jax.jit(parallel.shard(_taken, over, inputs, parallel.SHARDED))
 
     def batch(self, places: Mapping[str, Int[np.ndarray, ' rows']]) -> dict[str, Array]:
-        """This process's rows of a global batch, laid out over the mesh: labels as int32."""
+        """This process's rows of a global batch by their indices, sharded over the mesh; labels as int32."""
         return self._take(self.held, parallel.place(dict(places), self.over, parallel.SHARDED))
 
 

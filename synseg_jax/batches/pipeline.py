@@ -1,7 +1,7 @@
-"""Batches out of records: unpaired, shuffled, the same for any number of workers and processes.
+"""Batches of records: unpaired, shuffled, independent of the number of workers and processes.
 
-The position in the data is one integer, the number of global batches consumed.  Global batch k is the rows
-[k B, (k + 1) B) of one endless stream, in which each domain is shuffled anew every epoch on its own seed.
+The position in the data is one integer, the number of global batches consumed.  Global batch k is rows
+[k B, (k + 1) B) of one infinite stream, in which each domain is reshuffled every epoch with its own seed.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,14 +13,14 @@ import numpy as np
 
 from synseg_jax.errors import InputError
 
-AHEAD = 2  # batches that lie ready, beside one that is being made ready
+AHEAD = 2  # batches prefetched, beside the one in progress
 
 
 class Pool:
-    """The records of one domain: several files as one random access source, balanced over scans if asked.
+    """The records of one domain: several files as one random access source, optionally balanced over scans.
 
-    `scans` holds the number of records of each scan, file by file.  Balanced, every scan fills as many places as
-    the largest one, its slices repeated in turn.
+    `scans` holds the number of records of each scan, file by file.  If balanced, every scan is repeated to as many
+    entries as the largest one.
     """
 
     def __init__(self, sources: Sequence[Sequence], scans: Sequence[int], balanced: bool = False):
@@ -44,15 +44,15 @@ class Pool:
 
     @property
     def recorded(self) -> int:
-        """The number of records, each counted once."""
+        """The number of distinct records."""
         return int(self.first[-1])
 
     def records(self) -> Iterator[dict[str, np.ndarray]]:
-        """Every record once, in the order of its place."""
+        """Every record once, in index order."""
         return chain.from_iterable(self.sources)
 
     def places(self, before: int = 0) -> 'Pool':
-        """The same pool, with the places of its records, which come after `before` others, as their images."""
+        """The same pool with record indices, offset by `before`, in place of images."""
         first = (before + self.first).tolist()
         pool = Pool([_Places(n, len(source)) for n, source in zip(first[:-1], self.sources, strict=True)], ())
         pool.order = self.order
@@ -60,7 +60,7 @@ class Pool:
 
 
 class _Places(Sequence):
-    """Stands for `count` records, of which the first one has the place `first`."""
+    """A source of `count` record indices from `first` on."""
 
     def __init__(self, first: int, count: int):
         self.first, self.count = first, count
@@ -73,7 +73,7 @@ class _Places(Sequence):
 
 
 class Mix:
-    """Several pools of one domain whose records take turns, row by row, however many each of them has."""
+    """Several pools of one domain, interleaved row by row in equal shares whatever their sizes."""
 
     def __init__(self, pools: Sequence[Pool]):
         self.pools = pools
@@ -95,12 +95,12 @@ class Mix:
 
 
 def epoch_steps(pools: Mapping[str, Pool | Mix], batch: int) -> int:
-    """Global batches in one epoch: the larger domain once."""
+    """Global batches per epoch, which is one pass over the larger domain."""
     return max(1, max(len(pool) for pool in pools.values()) // batch)
 
 
 def stream(pools: Mapping[str, Pool | Mix], seed: int, arrays: Collection[str] | None = None) -> grain.MapDataset:
-    """The endless stream of rows: each domain shuffled every epoch, zipped without pairing."""
+    """The infinite stream of rows: each domain reshuffled every epoch, zipped without pairing."""
     for domain, pool in pools.items():
         if not len(pool):
             raise InputError(
@@ -112,14 +112,14 @@ def stream(pools: Mapping[str, Pool | Mix], seed: int, arrays: Collection[str] |
 
 
 def _endless(pool, seed) -> grain.MapDataset:
-    """The records of a domain, shuffled every epoch."""
+    """The records of a domain, repeated and reshuffled every epoch."""
     if isinstance(pool, Mix):
         return grain.MapDataset.mix([_endless(part, seed + 1000 * i) for i, part in enumerate(pool.pools)])
     return grain.MapDataset.source(pool).seed(seed).shuffle().repeat()
 
 
 class _Row:
-    """One row of a batch: {domain: image, label_domain: label}, or those of it that `arrays` names."""
+    """One row of a batch: {domain: image, label_domain: label}, restricted to `arrays` if given."""
 
     def __init__(self, domains: Sequence[str], arrays: Collection[str] | None):
         self.domains, self.arrays = domains, arrays
@@ -134,7 +134,7 @@ class _Row:
 
 
 class _Local:
-    """The rows of the stream that one process reads, in its order."""
+    """The rows of the stream that one process reads, in order."""
 
     def __init__(self, rows: grain.MapDataset, batch: int, start: int, stop: int, process: int, processes: int):
         self.rows, self.batch, self.start, self.stop = rows, batch, start, stop
@@ -163,8 +163,8 @@ def batches(
 ) -> grain.DatasetIterator[Any]:
     """This process's rows of the global batches `start` to `stop`: images in [0, 1], labels as int32.
 
-    `batch` counts global rows; `workers` reading processes, 0 for `threads` of this one; `arrays` the ones to keep.
-    `ready(rows)` is done to each batch, such as to lay it on the devices, by a thread and ahead of time.
+    `batch` is the global batch size; `workers` the number of reader processes, 0 for `threads` threads of this one;
+    `arrays` those to keep.  `ready(rows)` is applied to each batch in a prefetching thread, e.g. to copy it to devices.
     """
     if batch % processes:
         raise InputError(f'a batch of {batch} cannot be split evenly over {processes} processes; change train.batch')
@@ -172,7 +172,7 @@ def batches(
     rows = grain.MapDataset.source(local).to_iter_dataset(grain.ReadOptions(num_threads=0 if workers else threads))
     if workers:
         rows = rows.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2 * batch))
-    rows = rows.batch(batch // processes, drop_remainder=True)  # after the prefetch, or rows are lost
+    rows = rows.batch(batch // processes, drop_remainder=True)  # after the prefetch: before it, rows were lost
     if ready:
         rows = grain.experimental.ThreadPrefetchIterDataset(rows.map(ready), prefetch_buffer_size=AHEAD)
     return iter(rows)

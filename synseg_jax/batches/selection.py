@@ -1,8 +1,8 @@
-"""What a stage reads: sets by name, a fold of the subjects left out, a part of the slices, neighbours as channels.
+"""Which records a stage reads: sets by name, folds by subject, random parts of the slices, neighbours as channels.
 
-A set is named in a configuration as `source`, or with a part of its slices, drawn at random once: `source:714` for so
-many, `source:35%` for a share.  Folds are dealt over all labelled subjects of a set, whatever their split; those left
-out of training are tested.  In transductive training the images, not the labels, of test scans are seen as well.
+A configuration names a set as `source`, or with a random part of its slices: `source:714` for a number, `source:35%`
+for a share.  Cross validation folds are drawn over all labelled subjects of a set, whatever their role; those held out
+are tested.  Transductive training also sees the images, not the labels, of test scans.
 """
 
 import re
@@ -19,10 +19,9 @@ from synseg_jax.preparation.records import Manifest, Records
 
 @dataclass(frozen=True)
 class Fold:
-    """Part `index` of the `of` parts into which the labelled subjects of `set` are dealt; of = 0: no folds.
+    """Fold `index` of `of` cross validation folds over the labelled subjects of `set`; of = 0: no folds.
 
-    `strata` is an expression whose group 1, searched in a case id, names the stratum of its subject: every fold holds
-    out about as many of each.
+    `strata` is a regular expression whose group 1 in a case id is the stratum of its subject: folds are stratified.
     """
 
     set: str = ''
@@ -32,7 +31,7 @@ class Fold:
     strata: str = ''
 
     def held_out(self, manifest: Manifest) -> frozenset[str]:
-        """The subjects that are tested and not trained on."""
+        """The held-out subjects, which are tested and not trained on."""
         if not self.of:
             return frozenset()
         roles = manifest.sets[known('set (fold.set)', self.set, manifest.sets)]['roles']
@@ -41,26 +40,26 @@ class Fold:
         subjects = sorted(stratum)
         if not 2 <= self.of <= len(subjects):
             raise InputError(
-                f'fold.of {self.of}: {self.set} has {len(subjects)} labelled subjects to deal; give 2 to that many'
+                f'fold.of {self.of}: {self.set} has {len(subjects)} labelled subjects; give a number from 2 to that'
             )
         drawn = [subjects[i] for i in np.random.default_rng(self.seed).permutation(len(subjects))]
         return frozenset(sorted(drawn, key=stratum.get)[self.index :: self.of])
 
 
 def stratum_of(case_id: str, expression: str) -> str:
-    """Group 1 of `expression`, searched in the case id; '' for no expression."""
+    """Group 1 of `expression` in the case id; '' for no expression."""
     return subject_of(case_id, expression, 'fold.strata', 'stratum') if expression else ''
 
 
 def _trained_roles(roles: Mapping) -> list[str]:
-    """The roles of a set whose other subjects a fold trains on: those that carry labels, if any do."""
+    """The roles of a set that a fold trains on: those with labels, if any have them."""
     present = [role for role in ('train', 'test') if role in roles]
     return [role for role in present if roles[role]['labelled']] or present
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Some scans of one set and role, with `context` neighbours on each side `spacing_mm` apart as channels."""
+    """Selected scans of one set and role, with `context` neighbours on each side, `spacing_mm` apart, as channels."""
 
     manifest: Manifest
     set: str
@@ -73,7 +72,7 @@ class Chosen:
 
     @property
     def described(self) -> list[dict]:
-        """What the manifest says of each scan."""
+        """The manifest entry of each scan."""
         return [self.manifest.role(self.set, self.role)['cases'][i] for i in self.cases]
 
     @property
@@ -81,7 +80,7 @@ class Chosen:
         return self.manifest.role(self.set, self.role)['labelled']
 
     def key(self) -> list:
-        """All that the images depend on, for a digest."""
+        """Everything that the images depend on, for a digest."""
         entry = self.manifest.role(self.set, self.role)
         drawn = [self.part, self.seed] if self.part else []
         return [entry['sha256'], list(self.cases), drawn, self.context, self.spacing_mm if self.context else 0]
@@ -92,7 +91,7 @@ class Chosen:
 
 
 class Excerpt(Sequence):
-    """The chosen records of a file; `scans[i]` is how many of them belong to the i-th scan."""
+    """The selected records of a file; `scans[i]` is the number of records of the i-th scan."""
 
     def __init__(self, chosen: Chosen):
         self.records: Records = chosen.manifest.records(chosen.set, chosen.role)
@@ -128,13 +127,13 @@ class Excerpt(Sequence):
 
 
 def _near(chosen, case):
-    """Where each slice and its neighbours lie among the records of a scan, in fractions of a record."""
+    """Fractional record indices of the neighbours of each slice of a scan."""
     step = chosen.spacing_mm / case['slice_mm'] if chosen.spacing_mm else 1.0
     return slices.neighbours(case['kept'], chosen.context, step)
 
 
 def _drawn(rows, part, seed, text):
-    """`rows`, or the part of them that a set's name asks for, in their order."""
+    """`rows`, or a random part of them, in order."""
     if not part:
         return rows
     found = re.fullmatch(r'(\d+)(%?)', part)
@@ -155,11 +154,11 @@ def select(
     transductive: bool = False,
     **options,
 ) -> list[Chosen]:
-    """The scans of `role` ('train', 'val') in the named sets of a domain; no names: every set of `base` in the domain.
+    """The scans of `role` ('train', 'val') in the named sets of a domain; without names, in all its sets in `base`.
 
-    `options` are the fields of `Chosen` for context and seed.  A set that the fold is dealt over, or that was made of
-    it, gives the scans of its other subjects, whatever their role.  `transductive`, sets that are split give their test
-    scans for training too.
+    `options` are the fields of `Chosen` for context and seed.  Of the set of the fold, or one synthesized from it, all
+    scans but those of held-out subjects, whatever their role.  If `transductive`, test scans of sets with a training
+    split are trained on too.
     """
     named = [text.partition(':')[::2] for text in texts] or [
         (name, '') for name, entry in base.sets.items() if entry['domain'] == domain
@@ -187,10 +186,10 @@ def select(
 def cases_to_test(
     name: str, sets: Mapping[str, Manifest], fold: Fold, base: Manifest, transductive: bool = False
 ) -> list[dict]:
-    """The labelled cases of a set that are tested: its test scans or, where the fold is dealt over it, those left out.
+    """The labelled cases of a set that are tested: its test scans or, if it is the set of the fold, those held out.
 
-    `transductive`, all labelled scans of a set of domain b are tested.  Of a set that a stage made and that has no test
-    scans, all are tested too: the segmentor has been trained on others.
+    If `transductive`, all labelled scans of a set of domain b.  All scans of a synthesized set without test scans: the
+    segmentor was trained on others.
     """
     entry = sets[known('set (tests)', name, sets)].sets[name]
     labelled = {role: [case for case in of['cases'] if case['label']] for role, of in entry['roles'].items()}

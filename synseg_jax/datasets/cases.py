@@ -1,7 +1,7 @@
 """Cases of a dataset, and their split by subject."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Dataset:
     test_cases: tuple[Case, ...] = ()
     named_in: str = ''  # file or flag that names its labels
     own_channels: tuple[str, ...] = ()  # channel names of the folder, if a flag overrides them
+    phantom: Mapping | None = None  # see dataset_json.Phantom
 
     @property
     def channel(self) -> str:

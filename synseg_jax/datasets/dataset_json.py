@@ -5,17 +5,35 @@
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from synseg_jax.datasets import class_names
 from synseg_jax.errors import InputError
-from synseg_jax.files import read_json
+from synseg_jax.files import read_json, schema
 from synseg_jax.formats import names
 from synseg_jax.formats.label_maps import Values
 
 JSON = 'dataset.json'
 EXAMPLE = '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}}'
 TYPE_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError)  # raised by values of another type
+
+
+class Phantom(TypedDict):
+    """What a phantom was made of, as far as the same people can be scanned again in another modality."""
+
+    modality: str
+    seed: int
+    region: str
+    plane: str
+    cohort: NotRequired[str]
+
+
+def phantom(path: Path) -> Phantom | None:
+    """What the phantom was made of that it describes; None of scans of people."""
+    try:
+        return schema.conform(content(path).get('phantom'), Phantom, str(path), '')
+    except InputError:
+        return None
 
 
 def content(path: Path) -> dict[str, Any]:

@@ -27,8 +27,9 @@ class NnUNet:
         return exists and not Decathlon().fits(folder)
 
     def read(self, folder: Path, subject: str) -> Dataset:
-        path, channels, labels, entries = folder / JSON, (), {}, []
+        path, channels, labels, entries, phantom = folder / JSON, (), {}, [], None
         if path.exists():
+            phantom = dataset_json.phantom(path)
             channels, labels = dataset_json.channel_names(path), dataset_json.class_values(path)
             entries = dataset_json.entries(path, 'dataset')  # files elsewhere (nnU-Net 2)
         if len(channels) > 1:
@@ -37,7 +38,7 @@ class NnUNet:
         cases = tuple(_listed_case(path, *pair, subject) for pair in entries) or cases
         if not cases and not test_cases:
             raise InputError(f'{folder / "imagesTr"}: {_why_empty(folder / "imagesTr")}; expected: {self.structure}')
-        return Dataset(folder, channels, labels, cases, test_cases, str(path))
+        return Dataset(folder, channels, labels, cases, test_cases, str(path), phantom=phantom)
 
 
 class Decathlon:

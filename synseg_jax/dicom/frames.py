@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from jaxtyping import Float
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from synseg_jax.errors import InputError
 from synseg_jax.imaging.voxel_bytes import MAX_VOXELS
 
 MAX_FRAMES = 2**14
+LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)  # transfer syntaxes; the others may be, and say so
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +170,9 @@ def _scale(fields) -> tuple[float, float]:
 
 def _remarks(read) -> tuple[str, ...]:
     remarks = []
+    syntax = UID(read.file_meta.get('TransferSyntaxUID', ''))
+    if syntax in LOSSY or read.get('LossyImageCompression') == '01':
+        remarks.append(f'lossy compressed ({syntax.name}): its values are not those that were measured')
     if read.get('PhotometricInterpretation') == 'MONOCHROME1':
         remarks.append('MONOCHROME1, meant to be shown inverted; its values are read as they are stored')
     high, stored = read.get('HighBit'), read.get('BitsStored')

@@ -14,7 +14,7 @@ TAGS = (  # attributes that are used, decoded right after reading
     'SOPClassUID SOPInstanceUID SeriesInstanceUID Modality ImageType Rows Columns NumberOfFrames SamplesPerPixel '
     'PhotometricInterpretation BitsStored HighBit PixelSpacing ImageOrientationPatient ImagePositionPatient '
     'SliceThickness SpacingBetweenSlices RescaleSlope RescaleIntercept PerFrameFunctionalGroupsSequence '
-    'SharedFunctionalGroupsSequence'
+    'SharedFunctionalGroupsSequence LossyImageCompression'
 ).split()
 SPARED = 'SeriesNumber SeriesDescription InstanceNumber'.split()  # optional: ignored if invalid
 NO_SCANS = 'SEG RTDOSE RTSTRUCT RTPLAN RTRECORD PR KO SR DOC REG'.split()  # modalities of objects other than images

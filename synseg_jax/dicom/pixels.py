@@ -14,7 +14,15 @@ import SimpleITK as sitk
 from jaxtyping import Real
 from pydicom import encaps
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+)
 
 from synseg_jax.errors import InputError, shortened, warn
 from synseg_jax.files.capture_warnings import capture_warnings
@@ -25,6 +33,7 @@ PADDED = 'non-conformant padding'  # pydicom's warning for RLE data with too man
 PIXELS = (  # attributes that a decoder needs
     'SOPClassUID Rows Columns SamplesPerPixel BitsAllocated BitsStored HighBit PixelRepresentation'
 ).split()
+CODECS = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, JPEG2000, JPEG2000Lossless)  # that SimpleITK decodes
 UNDEFINED = 2**32 - 1  # length field of an element of undefined length
 PREAMBLE, GROUP_LENGTH = 132, 12  # bytes before the file meta information, and of its group length element
 BEHIND = (0x7FE1, 0xFFFA, 0xFFFC)  # groups that may follow the pixels: private, signatures, padding
@@ -38,6 +47,7 @@ def read(file: Path) -> Real[np.ndarray, 'frames rows columns']:
         if syntax.is_encapsulated:
             _check_pieces(file, found)
             if syntax != RLELossless:
+                _require_decoder(file, syntax)
                 return _significant(found, _decoded(found))
             _check_claim(file, found)
         else:
@@ -76,6 +86,14 @@ def _syntax(file, found) -> UID:
         raise InputError(f'{file}: damaged, its TransferSyntaxUID is missing; replace the file')
     found.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     return found.file_meta.TransferSyntaxUID
+
+
+def _require_decoder(file, syntax) -> None:
+    if syntax not in CODECS:
+        raise InputError(
+            f'{file}: its pixels are packed as {syntax.name}, which is not decoded here; store the series '
+            'uncompressed, e.g. with gdcmconv --raw'
+        )
 
 
 def _significant(found, stored) -> Real[np.ndarray, 'frames rows columns']:

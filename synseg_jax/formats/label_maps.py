@@ -51,16 +51,16 @@ def read(
 
 
 def check(path: str | Path, image: str | Path, values: Values, classes: Sequence[str], stored: Volume) -> None:
-    """Raise InputError for names and values that `read` refuses; `stored` is the grid of the labels.
+    """Raise InputError for names that `read` refuses, by headers alone; `stored` is the grid of the labels.
 
-    The points of contours are checked against it, but not rasterised, which is slow.
+    The points of contours are checked against it, but not rasterised, and label maps are not decoded: both are slow.
     """
     path, image = Path(path), Path(image)
     if rtstruct.is_rtstruct(path):
         for number in chain(*_contours(path, values, classes)):
             rtstruct.polygons(path, number, image, stored)
     else:
-        read(path, image, values, classes, stored)
+        _index_of_value(path, values, classes)
 
 
 def grid(path: str | Path, image: Volume | None) -> Volume | None:

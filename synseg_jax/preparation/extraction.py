@@ -1,55 +1,57 @@
-"""One scan to records: upright and normalised slices, resized or cut, the empty ones left out; or one volume of it."""
+"""Records of one scan: normalised, resized or cropped slices in canonical orientation, or one volume."""
 
 import numpy as np
 from scipy import ndimage
 
 from synseg_jax.datasets.cases import Case
+from synseg_jax.errors import InputError
 from synseg_jax.formats import label_maps, scan_file
 from synseg_jax.imaging import intensity, modality, slices, sliding_window, volume
 from synseg_jax.preparation.checks.case import Checked, keep_label, keep_scan
 from synseg_jax.preparation.records import encode
-from synseg_jax.preparation.split import Role
+from synseg_jax.preparation.split import Split
 from synseg_jax.specification.data import Data
 
-VISIBLE = 0.1  # normalised intensity above which a pixel counts as foreground
-PIECE = 32  # slices resized at a time, which bounds the memory of a long scan
+VISIBLE = 0.1  # normalised intensity above which a pixel is foreground
+PIECE = 32  # slices resized at a time, to bound memory
 
 
-def records_of(index: int, case: Case, role: Role, settings: Data) -> tuple[list[bytes], dict, list[str], Checked]:
-    """The records of one case, its description for the manifest, what is odd about it, and what tells it from others.
+def records_of(index: int, case: Case, split: Split, settings: Data) -> tuple[list[bytes], dict | None, Checked]:
+    """The records of one case, its manifest entry, and its checks.
 
-    Errors name the case.
+    If the scan or its label is refused, there are no records and no entry, and the error is among the checks' problems.
     """
-    seen = Checked(role, case)
+    seen = Checked(split, case)
     try:
         return (*_sliced(index, seen, settings), seen)
+    except InputError as error:
+        seen.add(str(error))
+        return [], None, seen
     except Exception as error:
         error.add_note(f'while preparing {case.image}')
         raise
 
 
-def _sliced(index, seen, settings):
-    case, role = seen.case, seen.role
+def _sliced(index, seen, settings) -> tuple[list[bytes], dict]:
+    case, split = seen.case, seen.split
     stored = scan_file.read(case.image)
     upright = volume.canonical(stored)
     normalisation = intensity.for_channel(
-        role.dataset.channel, stored.array, settings.window_hu, settings.percentiles, str(case.image)
+        split.dataset.channel, stored.array, settings.window_hu, settings.percentiles, str(case.image)
     )
-    stack = _central(slices.to_stack(upright.array, settings.slice_axis), role, settings)
+    stack = _central(slices.to_stack(upright.array, settings.slice_axis), split, settings)
     keep_scan(seen, upright)
-    labels = None if role.classes is None else _label_stack(seen, stored, settings)
+    labels = None if split.classes is None else _label_stack(seen, stored, settings)
     spacing_mm = slices.stack_spacing(upright.spacing_mm, settings.slice_axis)
     make = _boxed if len(settings.size) == 3 else _pictures
-    records, kept, odd = make(index, stack, labels, normalisation, spacing_mm, role, settings)
-    unlike = modality.hu_warning(role.dataset.channel, stored.array)
-    odd, unlike = (f'{case.image.name}: {note}' if note else '' for note in (odd, unlike))
-    notes = [unlike, odd, intensity.window_warning(normalisation, stored.array)]
-    description = _description(case, stored, upright, stack, normalisation, kept, settings)
-    return records, description, [note for note in notes if note]
+    records, kept, odd = make(index, stack, labels, normalisation, spacing_mm, split, settings)
+    seen.unlike = modality.hu_warning(split.dataset.channel, stored.array)
+    seen.unused, seen.cut = intensity.window_warning(normalisation, stored.array) or '', odd
+    return records, _description(case, stored, upright, stack, normalisation, kept, settings)
 
 
-def _boxed(index, stack, labels, normalisation, spacing_mm, role, settings) -> tuple[list[bytes], list[int], str]:
-    """The record of a volume: the box about the middle of what is labelled or, without labels, of the scan."""
+def _boxed(index, stack, labels, normalisation, spacing_mm, split, settings) -> tuple[list[bytes], list[int], str]:
+    """The record of a volume: a box centred on the labels or, without labels, on the scan."""
     shape = sliding_window.shape_at(stack.shape, spacing_mm, settings.spacing_mm)
     image = slices.resize_linear(normalisation.apply(stack)[None], shape)[0]
     whole = None if labels is None else slices.resize_nearest(labels[None], shape)[0]
@@ -59,8 +61,8 @@ def _boxed(index, stack, labels, normalisation, spacing_mm, role, settings) -> t
     return [record], [0], _beyond(whole, labels, settings)
 
 
-def _pictures(index, stack, labels, normalisation, spacing_mm, role, settings) -> tuple[list[bytes], list[int], str]:
-    """The records of slices, resized or, at data.spacing_mm, cut; their numbers, and what is odd about them."""
+def _pictures(index, stack, labels, normalisation, spacing_mm, split, settings) -> tuple[list[bytes], list[int], str]:
+    """The records of slices, resized or, at data.spacing_mm, cropped; their indices, and a warning or ''."""
     shape = settings.size
     if settings.spacing_mm:
         shape = sliding_window.shape_at(stack.shape[1:], spacing_mm[1:], settings.spacing_mm)
@@ -69,7 +71,7 @@ def _pictures(index, stack, labels, normalisation, spacing_mm, role, settings) -
     if settings.spacing_mm:
         cut = _cutter(_middle(index, stack, whole, normalisation, shape, settings), shape, settings)
     labels = None if whole is None else cut(whole)
-    margin = settings.source_margin if role.domain == 'a' else settings.target_margin
+    margin = settings.source_margin if split.domain == 'a' else settings.target_margin
     near = None if labels is None else _near_labels(labels, margin)
     records, kept = [], []
     for first in range(0, len(stack), PIECE):
@@ -82,7 +84,7 @@ def _pictures(index, stack, labels, normalisation, spacing_mm, role, settings) -
 
 
 def _middle(index, stack, labels, normalisation, shape, settings) -> tuple[int, ...]:
-    """Where slices, `shape` pixels large at data.spacing_mm, are cut, as data.cut_about says."""
+    """Centre of the crop of slices of `shape` pixels at data.spacing_mm, by data.cut_about."""
     if labels is not None and labels.any():
         return sliding_window.box_centre((_largest(labels) if settings.cut_about == 'lesion' else labels).any(0))
     if settings.cut_about == 'labels':
@@ -94,15 +96,15 @@ def _middle(index, stack, labels, normalisation, shape, settings) -> tuple[int, 
 
 
 def _largest(mask) -> np.ndarray:
-    """The largest of the pieces that hang together by faces, edges or corners, of a mask that is not empty."""
+    """The largest connected component (full connectivity) of a non-empty mask."""
     pieces, _ = ndimage.label(mask, np.ones((3,) * mask.ndim, bool))
     return pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
 
 
 def _half_body(visible, right: bool) -> tuple[float, float]:
-    """The middle of the patient's right or left half: of the largest piece of what most slices show.
+    """Centre of the patient's right or left half, by the largest component of what most slices show.
 
-    Not of a lung, which no threshold tells from the rest in every modality.
+    Not of a lung: no threshold segments lungs in every modality.
     """
     body = _largest(visible) if visible.any() else np.ones_like(visible)
     columns = np.flatnonzero(body.any(0))
@@ -111,13 +113,13 @@ def _half_body(visible, right: bool) -> tuple[float, float]:
 
 
 def _cutter(middle, shape, settings):
-    """A function that cuts all pictures of a scan at one place, inside of them as the tiles of a whole scan are."""
+    """A function that crops all slices of a scan at one place, inside the slices as prediction tiles are."""
     centre = sliding_window.clamp_centre(middle, settings.size, shape)
     return lambda pictures: np.stack([sliding_window.crop(picture, centre, settings.size) for picture in pictures])
 
 
 def _beyond(whole, labels, settings) -> str:
-    """A warning, where labels lie outside what was cut."""
+    """A warning if labels lie outside the crop, else ''."""
     there = 0 if whole is None else np.count_nonzero(whole)
     lost = there - np.count_nonzero(labels) if there else 0
     if not lost:
@@ -128,7 +130,7 @@ def _beyond(whole, labels, settings) -> str:
 
 
 def _near_labels(labels, margin) -> np.ndarray | None:
-    """Which slices lie within `margin` of one with an organ; None, for all of them, if the margin is negative."""
+    """Mask of slices within `margin` slices of a labelled one; None (all slices) if the margin is negative."""
     if margin < 0:
         return None
     labelled = labels.any((1, 2))
@@ -142,16 +144,16 @@ def _all_dropped(kept, settings) -> str:
 
 
 def _label_stack(seen, image, settings) -> np.ndarray:
-    """Class indices of a case as upright slices."""
-    case, role = seen.case, seen.role
-    upright = volume.canonical(label_maps.read(case.label, case.image, role.dataset.labels, role.classes, image))
+    """Class indices of a case as slices in canonical orientation."""
+    case, split = seen.case, seen.split
+    upright = volume.canonical(label_maps.read(case.label, case.image, split.dataset.labels, split.classes, image))
     keep_label(seen, upright)
-    return _central(slices.to_stack(upright.array, settings.slice_axis), role, settings)
+    return _central(slices.to_stack(upright.array, settings.slice_axis), split, settings)
 
 
-def _central(stack, role, settings) -> np.ndarray:
-    """The part of the pictures that is kept."""
-    share = settings.target_center if role.domain == 'b' else 1.0
+def _central(stack, split, settings) -> np.ndarray:
+    """The central part of the slices, by data.target_center."""
+    share = settings.target_center if split.domain == 'b' else 1.0
     return stack[:, *slices.central_crop(stack.shape[1:3], share)]
 
 

@@ -1,4 +1,4 @@
-"""Records on disk: slices or volumes in [0, 1] that can be read in any order, and the manifest that says what they are.
+"""Records on disk: slices or volumes in [0, 1] with random access, and the manifest that describes them.
 
 A record is the safetensors bytes of one slice,
 
@@ -25,6 +25,7 @@ from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from synseg_jax.datasets.dataset_json import Phantom
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import atomic_file, disk, read_json, write_json
 from synseg_jax.files.schema import Check, between, conform, inside
@@ -54,7 +55,7 @@ def decode(record: bytes) -> dict[str, np.ndarray]:
 
 
 class RecordWriter:
-    """A record file that appears under its name when the `with` block ends well, and not at all otherwise."""
+    """Writes a record file atomically: it appears under its name only if the `with` block succeeds."""
 
     def __init__(self, path: str | os.PathLike):
         self._path, self._open = path, ExitStack()
@@ -68,7 +69,7 @@ class RecordWriter:
         return self
 
     def write(self, record: bytes) -> None:
-        """Appends one record."""
+        """Append one record."""
         with self._disk():
             self._writer.write(record)
         self.count += 1
@@ -91,7 +92,7 @@ class RecordWriter:
 
 
 class Records(Sequence):
-    """Random access to the records of one file; cheap to pickle, opened by whoever reads first."""
+    """Random access to the records of one file; cheap to pickle."""
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
@@ -132,7 +133,7 @@ Named = Annotated[str, Check('of some length', bool)]
 
 
 class Scan(TypedDict):
-    """What a manifest says of one scan."""
+    """Manifest entry of a scan."""
 
     id: str
     subject: str
@@ -147,8 +148,8 @@ class Scan(TypedDict):
     records: Annotated[int, between(0, 2**40)]
 
 
-class Role(TypedDict):
-    """What a manifest says of a record file: those of the scans of one set in one role."""
+class RecordFile(TypedDict):
+    """Manifest entry of a record file: the scans of one set in one role."""
 
     file: Annotated[str, Check('that may not leave the folder', lambda name: inside(name) and Path(name).name == name)]
     records: Annotated[int, between(0, 2**40)]
@@ -159,14 +160,15 @@ class Role(TypedDict):
 
 
 class Set(TypedDict):
-    """What a manifest says of a set; `of` and `by`: made of that set by that stage."""
+    """Manifest entry of a set; `of` and `by`: synthesized from that set by that stage; `phantom`: its parameters."""
 
     domain: Literal['a', 'b']
     channel: str
     labels: dict[str, int | str | Annotated[tuple[int | str, ...], Check('of values', bool)]]
-    roles: dict[str, Role]
+    roles: dict[str, RecordFile]
     of: NotRequired[str]
     by: NotRequired[str]
+    phantom: NotRequired[Phantom]
 
 
 class Format(TypedDict):
@@ -177,7 +179,7 @@ class Format(TypedDict):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of records holds and how it was made; `sets` as in manifest.json."""
+    """Contents of a folder of records and the settings they were made with; `sets` as in manifest.json."""
 
     folder: Path
     classes: Classes
@@ -193,20 +195,20 @@ class Manifest:
     request: str
     version: str
     format: int = FORMAT
-    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)  # all of them; none in older manifests
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)  # all of them; empty in older manifests
 
     def role(self, name: str, role: str) -> dict:
-        """What the manifest says of one set's role: file, records, labelled, cases; InputError listing the known."""
+        """The entry of a set in a role: file, records, labelled, cases; InputError listing the known names."""
         return self.sets[known('set', name, self.sets)]['roles'][
             known(f'role of set {name}', role, self.sets[name]['roles'])
         ]
 
     def path(self, name: str, role: str) -> Path:
-        """The record file of one set's role."""
+        """The record file of a set in a role."""
         return self.folder / self.role(name, role)['file']
 
     def records(self, name: str, role: str) -> Records:
-        """The records of one set's role; InputError where their number is not the manifest's."""
+        """The records of a set in a role; InputError if their number differs from the manifest's."""
         records = Records(self.path(name, role))
         promised = self.role(name, role)['records']
         if len(records) != promised:
@@ -214,14 +216,14 @@ class Manifest:
         return records
 
     def save(self) -> None:
-        """Writes manifest.json into the folder, whole or not at all."""
+        """Write manifest.json atomically."""
         content = asdict(self)
         del content['folder']
         write_json(self.folder / MANIFEST, content)
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> 'Manifest':
-        """The manifest of a folder of records; InputError naming the field that is wrong."""
+        """Read the manifest of a folder of records; InputError naming an invalid field."""
         folder = Path(folder)
         content, path = _content(folder), folder / MANIFEST
         if (form := conform(content, Format, str(path), AGAIN)['format']) != FORMAT:
@@ -240,7 +242,7 @@ def _with_tuples(content):
 
 
 def _content(folder):
-    """The JSON of a folder's manifest, or an InputError that knows what the folder is instead."""
+    """The JSON of a folder's manifest; InputError with a hint if the folder holds scans."""
     path = folder / MANIFEST
     if (folder / 'dataset.json').is_file() and not path.is_file():
         raise InputError(
@@ -253,7 +255,7 @@ def _content(folder):
 
 
 def _check_counts(where, role) -> None:
-    """InputError unless the records of a role are those of its scans, one for each slice that was kept."""
+    """InputError unless the record counts of a role and of its scans agree, one record for each slice kept."""
     for index, scan in enumerate(role['cases']):
         checked_id(scan['id'])
         if len(scan['kept']) != scan['records']:

@@ -1,4 +1,4 @@
-"""The table of what was prepared."""
+"""Table of prepared records."""
 
 from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""The sets of scans that flags name."""
+"""Sets of scans, parsed from command line flags."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ SETS = (
 
 
 def parse_set(text: str) -> Scans:
-    """The folder that `--set=name=FOLDER:domain:role` means."""
+    """Parse `--set=name=FOLDER:domain:role`."""
     name, _, rest = text.partition('=')
     parts = rest.rsplit(':', 2)
     if not name.isidentifier() or name in ('source', 'target') or len(parts) != 3 or parts[1] not in ('a', 'b'):
@@ -31,7 +31,7 @@ def parse_set(text: str) -> Scans:
 
 
 def described(sets: Sequence[Scans], channels: Sequence[str], labels: Sequence[str]) -> list[Scans]:
-    """The sets with what `--channel=name=CT` and `--labels=name=liver:6` say of them."""
+    """The sets with the channels and labels of `--channel=name=CT` and `--labels=name=liver:6`."""
     told = {scans.name: {} for scans in sets}
     for flag, texts, read in (('channel', channels, str), ('labels', labels, class_names.parse)):
         for text in texts:
@@ -43,7 +43,7 @@ def described(sets: Sequence[Scans], channels: Sequence[str], labels: Sequence[s
 
 
 def given(options: Options) -> list[Scans]:
-    """The folders that the flags name, with what they say of them; InputError for none."""
+    """All sets given by the flags; InputError if there are none."""
     named = [('source', options.source, 'a'), ('target', options.target, 'b')]
     sets = [Scans(name, Path(folder), domain) for name, folder, domain in named if folder]
     sets += [parse_set(text) for text in options.set]

@@ -1,24 +1,25 @@
-"""Which scans train, validate and test, and how their labels become classes; every check that needs no voxels."""
+"""Train, validation and test splits of sets of scans, the classes of their labels, and checks that open no scan."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synseg_jax.datasets import class_names
-from synseg_jax.datasets.cases import ROLES, Case, Dataset, split
+from synseg_jax.datasets.cases import ROLES, Case, Dataset
+from synseg_jax.datasets.cases import split as split_by_subject
 from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError, known, warn
 from synseg_jax.formats.label_maps import Values, as_tuple
-from synseg_jax.imaging import intensity, slices
+from synseg_jax.imaging import intensity, modality, slices
 from synseg_jax.preparation.records import MANIFEST, Manifest
 from synseg_jax.specification.data import Data
 
 
 @dataclass(frozen=True)
 class Scans:
-    """A folder to prepare; without a role its cases are split by subject.
+    """A folder of scans to prepare; without a role its cases are split by subject.
 
-    `channel` and `labels` take the place of what the folder says.
+    `channel` and `labels` override those of the folder.
     """
 
     name: str
@@ -30,8 +31,8 @@ class Scans:
 
 
 @dataclass(frozen=True)
-class Role:
-    """The cases of one set and role, and the classes of their labels (None: labels stay unopened)."""
+class Split:
+    """The cases of one set in one role (train, val, test); `classes` of their labels, None if labels are not read."""
 
     name: str
     role: str
@@ -45,17 +46,17 @@ class Role:
         return f'{self.name}.{self.role}.array_record'
 
 
-def plan(sets: Sequence[Scans], settings: Data) -> tuple[list[Role], tuple[str, ...]]:
-    """Which case goes where, and the classes; InputError for folders or settings that will not do."""
-    roles, classes = assign(sets, settings)
-    _check_labelled(roles)
-    check_channels((role.name, role.domain, role.dataset.channel) for role in roles)
-    _check_subjects([role for role in roles if role.name not in settings.same_patients])
-    return roles, classes
+def plan(sets: Sequence[Scans], settings: Data) -> tuple[list[Split], tuple[str, ...]]:
+    """The splits of all sets, and the classes; InputError for invalid folders or settings."""
+    splits, classes = assign(sets, settings)
+    _check_labelled(splits)
+    check_channels((split.name, split.domain, split.dataset.channel) for split in splits)
+    _check_subjects([split for split in splits if split.name not in settings.same_patients])
+    return splits, classes
 
 
-def assign(sets: Sequence[Scans], settings: Data) -> tuple[list[Role], tuple[str, ...]]:
-    """The same, but for what is checked between sets."""
+def assign(sets: Sequence[Scans], settings: Data) -> tuple[list[Split], tuple[str, ...]]:
+    """As `plan`, without the checks between sets."""
     known('slice_axis', settings.slice_axis, slices.VIEWS)
     if len(settings.size) not in (2, 3) or min(settings.size) < 1:
         raise InputError(f'data.size {settings.size}: give rows and columns, e.g. (256, 256), or slices before them')
@@ -66,25 +67,31 @@ def assign(sets: Sequence[Scans], settings: Data) -> tuple[list[Role], tuple[str
         )
     intensity.window(*settings.window_hu)
     datasets = {s.name: read_dataset(s.folder, settings.subject, s.channel, s.labels) for s in sets}
+    for name, dataset in datasets.items():
+        if not modality.of_channel(dataset.channel):
+            warn(
+                '%s: channel %s of set %s names no modality that is known (CT, MR, PET, US), so intensities are scaled '
+                'by percentiles; if it is CT, --channel=%s=CT', dataset.folder, dataset.channel, name, name,
+            )  # fmt: skip
     if len(datasets) < len(sets):
         raise InputError(f'sets {", ".join(scans.name for scans in sets)}: each name may occur once; rename one')
-    classes = tuple(settings.classes) or _classes_of(sets, datasets)
+    classes = tuple(settings.classes) or _default_classes(sets, datasets)
     if len(classes) > 256 or len(set(classes)) < len(classes):
         raise InputError(f'data.classes {classes}: at most 256 different names, the background first')
-    roles = []
+    splits = []
     for scans in sets:
-        dataset = _spelt(datasets[scans.name], classes)
-        for role, cases in _cast(scans, dataset, settings).items():
-            read = _classes_read(scans, role, cases, dataset, classes, settings)
-            roles.append(Role(scans.name, role, scans.domain, dataset, cases, read))
-    return roles, classes
+        dataset = _with_class_names(datasets[scans.name], classes)
+        for role, cases in _split_cases(scans, dataset, settings).items():
+            read = _classes_of_labels(scans, role, cases, dataset, classes, settings)
+            splits.append(Split(scans.name, role, scans.domain, dataset, cases, read))
+    return splits, classes
 
 
 def check_channels(sets: Iterable[tuple[str, str, str]]) -> None:
     """InputError where CT and other channels share a domain; `sets` are (name, domain, channel).
 
-    Intensities of CT are clipped to a window in HU, others to percentiles: networks would see two scales, and which of
-    them a scan to predict is in would be anybody's guess.
+    CT is clipped to a window in HU, other channels to percentiles: the networks would see two intensity scales, and
+    which one applies to a scan at prediction would be undefined.
     """
     first: dict[str, tuple[str, str]] = {}
     for name, domain, channel in sets:
@@ -96,35 +103,38 @@ def check_channels(sets: Iterable[tuple[str, str, str]]) -> None:
             )
 
 
-def recast(manifest: Manifest, settings: Data) -> list[Role]:
-    """The roles that a folder of records was made of, to be prepared anew as other settings say."""
-    roles = []
+def reassign(manifest: Manifest, settings: Data) -> list[Split]:
+    """The splits that a folder of records was made from, to be prepared with other settings."""
+    splits = []
     for name, entry in manifest.sets.items():
         for role, content in entry['roles'].items():
             cases = [
                 Case(case['id'], case['subject'], Path(case['image']), case['label'] and Path(case['label']))
                 for case in content['cases']
             ]
-            dataset = _spelt(_recalled(manifest, entry, cases), manifest.classes)
+            dataset = _with_class_names(_dataset_of(manifest, entry, cases), manifest.classes)
             scans, own = Scans(name, dataset.folder, entry['domain']), replace(settings, classes=manifest.classes)
-            read = _classes_read(scans, role, cases, dataset, manifest.classes, own)
-            roles.append(Role(name, role, entry['domain'], dataset, cases, read))
-    return roles
+            read = _classes_of_labels(scans, role, cases, dataset, manifest.classes, own)
+            splits.append(Split(name, role, entry['domain'], dataset, cases, read))
+    return splits
 
 
-def _recalled(manifest, entry, cases) -> Dataset:
-    """A set as the manifest of its records remembers it."""
+def _dataset_of(manifest, entry, cases) -> Dataset:
+    """The dataset of a set, as far as the manifest of its records describes it."""
     named_in = str(manifest.folder / MANIFEST)
-    return Dataset(cases[0].image.parent, (entry['channel'],), entry['labels'], tuple(cases), named_in=named_in)
+    return Dataset(
+        cases[0].image.parent, (entry['channel'],), entry['labels'], tuple(cases), named_in=named_in,
+        phantom=entry.get('phantom'),
+    )  # fmt: skip
 
 
-def _spelt(dataset, classes) -> Dataset:
-    """The same with its labels under the names of the classes."""
+def _with_class_names(dataset, classes) -> Dataset:
+    """`dataset` with its label names spelt as those of the classes."""
     return replace(dataset, labels=class_names.match_names(dataset.labels, classes))
 
 
-def _classes_of(sets, datasets):
-    """Label names of the first set of domain a, or of b without any, ordered by their values."""
+def _default_classes(sets, datasets):
+    """Label names of the first set of domain a (b if there is none), ordered by value."""
     chosen = min(sets, key=lambda scans: scans.domain)
     dataset = datasets[chosen.name]
     if not dataset.labels:
@@ -132,13 +142,13 @@ def _classes_of(sets, datasets):
     return class_names.disjoint(dataset.labels)
 
 
-def _cast(scans, dataset, settings) -> dict[str, list[Case]]:
-    """The cases of each role that has any; those of imagesTs are always test cases of a split folder."""
+def _split_cases(scans, dataset, settings) -> dict[str, list[Case]]:
+    """The non-empty roles and their cases; the cases of imagesTs are always test cases."""
     if scans.role:
         roles = {known('role', scans.role, ROLES): [*dataset.cases, *dataset.test_cases]}
     else:
         shares = settings.source_split if scans.domain == 'a' else settings.target_split
-        roles = split(dataset.cases, shares, settings.seed) if dataset.cases else {}
+        roles = split_by_subject(dataset.cases, shares, settings.seed) if dataset.cases else {}
         if dataset.test_cases:
             roles['test'] = [*roles.get('test', ()), *dataset.test_cases]
     for role, cases in roles.items():
@@ -149,8 +159,8 @@ def _cast(scans, dataset, settings) -> dict[str, list[Case]]:
     return {role: roles[role] for role in ROLES if roles.get(role)}
 
 
-def _classes_read(scans, role, cases, dataset, classes, settings) -> tuple[str, ...] | None:
-    """The classes of the labels that records carry, None where they carry none; InputError for labels in part.
+def _classes_of_labels(scans, role, cases, dataset, classes, settings) -> tuple[str, ...] | None:
+    """The classes of the labels that the records carry, None if they carry none; InputError if some labels are missing.
 
     Test labels that lack a class are left out of the records; test scans are evaluated on the classes that they have.
     """
@@ -172,15 +182,15 @@ def _no_labels(name, role, cases) -> str:
     return f'no labels for the {name} scan {first.image} ({count}); {place}'
 
 
-def _check_labelled(roles) -> None:
-    """InputError unless a set of domain a, as far as it is not tested alone, has labels to learn from."""
-    read = [role for role in roles if role.domain == 'a' and role.role != 'test']
-    if read and all(role.classes is None for role in read):
+def _check_labelled(splits) -> None:
+    """InputError if domain a has scans to train on, but no labels."""
+    read = [split for split in splits if split.domain == 'a' and split.role != 'test']
+    if read and all(split.classes is None for split in read):
         raise InputError(_no_labels(read[0].name, read[0].role, read[0].cases))
 
 
 def _checked(classes, dataset, chosen: bool) -> tuple[str, ...]:
-    """The classes, all of which the labels must know; others become background only if it was `chosen`."""
+    """The classes, all of which the labels must have; other labels become background only if classes were `chosen`."""
     path = dataset.named_in
     extra = [name for name in dataset.labels if name not in classes]
     absent = [name for name in classes if name not in dataset.labels]
@@ -201,12 +211,12 @@ def _checked(classes, dataset, chosen: bool) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def _check_subjects(roles) -> None:
-    """InputError for a subject in two roles of a domain; between domains the name may be chance, so only a warning."""
+def _check_subjects(splits) -> None:
+    """InputError for a subject in two roles of a domain; between domains, where names may coincide, a warning."""
     seen = {}
-    for role in roles:
-        for case in role.cases:
-            seen.setdefault(case.subject, []).append(role)
+    for split in splits:
+        for case in split.cases:
+            seen.setdefault(case.subject, []).append(split)
     for subject, places in seen.items():
         for place in places:
             clash = [p for p in places if p.role != place.role]

@@ -1,4 +1,4 @@
-"""Scans to a folder of records with a manifest: the same bytes for the same request, whole or not at all."""
+"""Writes scans as a folder of records with a manifest: deterministic, and atomic."""
 
 import collections
 import hashlib
@@ -21,61 +21,62 @@ from synseg_jax.errors import InputError, warn
 from synseg_jax.files import atomic_folder, exclusive_lock
 from synseg_jax.formats import outputs, scan_file
 from synseg_jax.preparation.checks import across
-from synseg_jax.preparation.checks.case import require_sound
+from synseg_jax.preparation.checks.case import by_headers, refuse
 from synseg_jax.preparation.extraction import records_of
 from synseg_jax.preparation.records import FORMAT, MANIFEST, Manifest, RecordWriter
-from synseg_jax.preparation.split import Scans, plan, recast
+from synseg_jax.preparation.split import Scans, plan, reassign
 from synseg_jax.specification.data import IMAGE_FIELDS, Data
 
-WORKERS = min(4, os.cpu_count() or 1)  # scans at the same time, a quarter of a GiB for 100 slices of 512x512 each
+WORKERS = min(4, os.cpu_count() or 1)  # scans in parallel, a quarter of a GiB each for 100 slices of 512x512
 
 
 def prepare(
     sets: Sequence[Scans], output: str | Path, settings: Data, overwrite: bool = False, progress: bool = True
 ) -> Manifest:
-    """The manifest of the records in `output`, which are written unless they are there already.
+    """Write the records of `sets` to `output`, unless they are up to date; their manifest.
 
-    The same request gives the same bytes.  `output` appears whole or not at all.  Raises InputError for a
-    scan, label or setting that will not do (all that headers tell at once), and where `output` holds something else and
-    `overwrite` is False.
+    Deterministic, and atomic: nothing is written if anything is refused.  Raises InputError for invalid scans, labels
+    or settings (all errors that headers show at once, then all that voxels show), and if `output` holds something else
+    and `overwrite` is False.
     """
-    roles, classes = plan(sets, settings)
-    return _prepare(roles, classes, output, settings, overwrite, progress)
+    splits, classes = plan(sets, settings)
+    return _prepare(splits, classes, output, settings, overwrite, progress)
 
 
 def prepare_again(
     manifest: Manifest, output: str | Path, settings: Data, sets: Sequence[str] = (), progress: bool = True
 ) -> Manifest:
-    """Other records of the same scans in the same roles, as `settings` say; of `sets` alone, if any are named."""
-    roles = [role for role in recast(manifest, settings) if not sets or role.name in sets]
-    return _prepare(roles, manifest.classes, output, settings, True, progress)
+    """Write records of the same scans in the same roles with other settings; only of `sets`, if any are named."""
+    splits = [split for split in reassign(manifest, settings) if not sets or split.name in sets]
+    return _prepare(splits, manifest.classes, output, settings, True, progress)
 
 
-def _prepare(roles, classes, output, settings, overwrite, progress) -> Manifest:
+def _prepare(splits, classes, output, settings, overwrite, progress) -> Manifest:
     output = Path(output).absolute()
     outputs.check_whole(
-        output, [path for role in roles for case in role.cases for path in (case.image, case.label) if path]
+        output, [path for split in splits for case in split.cases for path in (case.image, case.label) if path]
     )
-    say = cache(lambda: print(f'another command prepares {output}; waiting for it', flush=True))  # once
-    with exclusive_lock(output.with_name(f'.{output.name}.lock'), say):  # whoever waited finds the records made
-        return _prepare_alone(roles, classes, output, settings, overwrite, progress)
+    say = cache(lambda: print(f'another process is preparing {output}; waiting for it', flush=True))  # once
+    with exclusive_lock(output.with_name(f'.{output.name}.lock'), say):  # after waiting, the records are up to date
+        return _prepare_alone(splits, classes, output, settings, overwrite, progress)
 
 
-def _prepare_alone(roles, classes, output, settings, overwrite, progress) -> Manifest:
-    request = _request(roles, settings)
+def _prepare_alone(splits, classes, output, settings, overwrite, progress) -> Manifest:
+    request = _request(splits, settings)
     existing = _existing(output, request, overwrite)
     if existing:
         if progress:
             print(f'{output} is up to date')
         return existing
-    require_sound(roles)
+    checked = by_headers(splits)
+    refuse([*(problem for one in checked for problem in one.problems), *across.by_headers(checked)])
     with atomic_folder(output, replace=True) as folder:
         manifest = Manifest(
             folder=folder,
             classes=classes,
             **{field: getattr(settings, field) for field in IMAGE_FIELDS},
             seed=settings.seed,
-            sets=_write(roles, folder, settings, progress),
+            sets=_write(splits, folder, settings, progress),
             packages=packages(),
             request=request,
             version=synseg_jax.__version__,
@@ -86,25 +87,25 @@ def _prepare_alone(roles, classes, output, settings, overwrite, progress) -> Man
 
 
 def packages() -> dict[str, str]:
-    """The versions of the packages that records are written with."""
+    """Versions of the packages that records are written with."""
     return {p: importlib.metadata.version(p) for p in ('numpy', 'nibabel', 'array_record', 'safetensors')}
 
 
-def _request(roles, settings) -> str:
-    """A digest of everything that the records depend on: settings, and names, sizes and times of the files read."""
+def _request(splits, settings) -> str:
+    """Digest of everything that the records depend on: settings, and paths, sizes and times of the files read."""
     entries = []
-    for role in roles:
-        read = [case.image for case in role.cases]
-        read += [case.label for case in role.cases] if role.classes is not None else []
+    for split in splits:
+        read = [case.image for case in split.cases]
+        read += [case.label for case in split.cases] if split.classes is not None else []
         stats = [(str(path), *scan_file.stamp(path)) for path in read]
-        named = [(case.id, case.subject, str(case.label)) for case in role.cases]
-        entries.append([role.file, role.domain, role.dataset.channel_names, role.dataset.labels, stats, named])
+        named = [(case.id, case.subject, str(case.label)) for case in split.cases]
+        entries.append([split.file, split.domain, split.dataset.channel_names, split.dataset.labels, stats, named])
     content = [FORMAT, synseg_jax.__version__, asdict(settings), entries]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _existing(output, request, overwrite) -> Manifest | None:
-    """The manifest in `output` if it answers the request; InputError if something else must not be lost."""
+    """The manifest in `output` if it is up to date; InputError if something else would be overwritten."""
     if not output.exists() or output.is_dir() and not any(output.iterdir()):
         return None
     if not (output / MANIFEST).is_file():
@@ -112,13 +113,13 @@ def _existing(output, request, overwrite) -> Manifest | None:
     try:
         manifest = Manifest.load(output)
         if manifest.request == request and all(
-            (output / role['file']).stat().st_size == role['bytes']
+            (output / split['file']).stat().st_size == split['bytes']
             for entry in manifest.sets.values()
-            for role in entry['roles'].values()
+            for split in entry['roles'].values()
         ):
             return manifest
     except (InputError, FileNotFoundError, KeyError):
-        pass  # a damaged folder of records is one that does not answer the request
+        pass  # a damaged folder of records is not up to date
     if foreign := sorted(path.name for path in output.iterdir() if not _is_record(path)):
         raise InputError(f'{output}: holds {foreign[0]}, which is no record; move it, or choose another --output')
     if not overwrite:
@@ -130,40 +131,41 @@ def _is_record(path) -> bool:
     return path.name == MANIFEST or path.suffix == '.array_record'
 
 
-def _write(roles, folder, settings, progress) -> dict:
-    """Writes every role's record file; the manifest's `sets`."""
-    entries, notes, seen = {}, {}, []
-    with _progress(sum(len(role.cases) for role in roles), progress) as advance:
-        for role in roles:
+def _write(splits, folder, settings, progress) -> dict:
+    """Write the record file of every split; the manifest's `sets`.  InputError with all errors that voxels show."""
+    entries, seen = {}, []
+    with _progress(sum(len(split.cases) for split in splits), progress) as advance:
+        for split in splits:
             described = []
-            with RecordWriter(folder / role.file) as writer:
-                for records, description, note, checked in _in_order(role, settings):
+            with RecordWriter(folder / split.file) as writer:
+                for records, description, checked in _in_order(split, settings):
                     seen.append(checked)
                     for record in records:
                         writer.write(record)
-                    described.append(description)
-                    notes.setdefault(role.name, []).extend(note)
-                    advance(len(records) + description['dropped'])
-            if not writer.count:
+                    described += [description] if description else []
+                    advance(len(records) + (description['dropped'] if description else 0))
+            if not writer.count and len(described) == len(split.cases):
                 remedy = 'lower data.foreground_share or widen data.source_margin'
-                raise InputError(f'{role.name}: no slice of {role.role} is left; {remedy}')
-            entry = entries.setdefault(
-                role.name,
-                {'domain': role.domain, 'channel': role.dataset.channel, 'labels': role.dataset.labels, 'roles': {}},
-            )
-            entry['roles'][role.role] = role_entry(folder / role.file, role.classes is not None, described)
-    for name, lines in notes.items():
-        if lines:
-            more = f' (and {len(lines) - 1} more scans)' if len(lines) > 1 else ''
-            warn('%s: %s%s', name, lines[0], more)
-    for problem in across.problems(seen, settings.same_patients):
-        if problem.error:
-            warn('%s', problem.text)
+                raise InputError(f'{split.name}: no slice of {split.role} is left; {remedy}')
+            entry = entries.setdefault(split.name, _entry(split))
+            entry['roles'][split.role] = role_entry(folder / split.file, split.classes is not None, described)
+    problems = [problem for one in seen for problem in one.problems]
+    problems += across.by_voxels(seen, settings.same_patients)
+    refuse(problems)
+    for problem in problems:
+        warn('%s', problem.text)
     return entries
 
 
+def _entry(split) -> dict:
+    """Manifest entry of a set, without its record files."""
+    dataset = split.dataset
+    entry = {'domain': split.domain, 'channel': dataset.channel, 'labels': dataset.labels, 'roles': {}}
+    return entry | ({'phantom': dict(dataset.phantom)} if dataset.phantom else {})
+
+
 def role_entry(path: Path, labelled: bool, cases: list[dict]) -> dict:
-    """What a manifest says of the record file of one role."""
+    """Manifest entry of the record file of one set in one role."""
     with path.open('rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
     count = sum(case['records'] for case in cases)
@@ -171,13 +173,13 @@ def role_entry(path: Path, labelled: bool, cases: list[dict]) -> dict:
     return {'file': path.name, 'records': count, 'bytes': size, 'sha256': digest, 'labelled': labelled, 'cases': cases}
 
 
-def _in_order(role, settings) -> Iterable:
-    """Results of the role's cases in their order, a few of them under way at the same time."""
+def _in_order(split, settings) -> Iterable:
+    """The results of the split's cases, in order, computed by a few threads."""
     with ThreadPoolExecutor(WORKERS) as pool:
         waiting = collections.deque()
         try:
-            for index, case in enumerate(role.cases):
-                waiting.append(pool.submit(records_of, index, case, role, settings))
+            for index, case in enumerate(split.cases):
+                waiting.append(pool.submit(records_of, index, case, split, settings))
                 if len(waiting) > WORKERS:
                     yield waiting.popleft().result()
             while waiting:
@@ -188,7 +190,7 @@ def _in_order(role, settings) -> Iterable:
 
 @contextmanager
 def _progress(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """A function to call with each scan's number of slices: a bar on a terminal, else a line now and then."""
+    """A callback that takes each scan's number of slices: progress bar on a terminal, else a line every 10 s."""
     start = last = time.monotonic()
     scans = count = 0
     columns = (TextColumn('prepare'), BarColumn(), MofNCompleteColumn(), TextColumn('scans'), TimeRemainingColumn())

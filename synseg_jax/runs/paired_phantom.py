@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synseg_jax.datasets import dataset_json
-from synseg_jax.datasets.dataset_json import JSON
-from synseg_jax.errors import InputError
+from synseg_jax.datasets.dataset_json import Phantom
 from synseg_jax.evaluation import metric, similarity
 from synseg_jax.formats import scan_file
 from synseg_jax.inference.trained_model import Trained
@@ -21,17 +19,18 @@ MOST = 8  # scans that are measured
 NAMED = re.compile(r'_(\d+)(?:_w(\d+))?_0000')  # the phantom's scans: subject and week
 
 
-def measure(trained: Trained, cases: Sequence[dict]) -> dict[str, dict[str, float | None]]:
+def measure(trained: Trained, cases: Sequence[dict], phantom: Phantom | None) -> dict[str, dict[str, float | None]]:
     """{case: {mae, psnr, ssim}} of the scans' translations a -> b against the truth, on intensities in [0, 1].
 
-    Only voxels that the truth shows above the lower end of the window count for MAE and PSNR.  Empty where the scans
-    are none of the phantom's or no generator makes domain b.
+    `phantom` is what the scans were made of, by the manifest of their records.  Only voxels that the truth shows above
+    the lower end of the window count for MAE and PSNR.  Empty where the scans are none of the phantom's or no generator
+    makes domain b.
     """
-    if not trained.translates or trained.config.masked:
+    if not trained.translates or trained.config.masked or phantom is None:
         return {}
     found = {}
     for case in cases[:MOST]:
-        truth = _truth(Path(case['image']), trained.run.channels['b'])
+        truth = _truth(Path(case['image']), phantom, trained.run.channels['b'])
         if truth is None:
             return {}
         scan = scan_file.read(case['image'])
@@ -41,20 +40,10 @@ def measure(trained: Trained, cases: Sequence[dict]) -> dict[str, dict[str, floa
     return found
 
 
-def _truth(image: Path, channel: str) -> np.ndarray | None:
-    """The scan of the same person in the other modality, on the same grid; None if it is no phantom."""
-    request, named = _request(image.parents[1] / JSON), NAMED.search(image.name)
-    if request is None or not named:
+def _truth(image: Path, phantom: Phantom, channel: str) -> np.ndarray | None:
+    """The scan of the same person in the other modality, on the same grid; None of a file that was renamed."""
+    if not (named := NAMED.search(image.name)):
         return None
     number, week = named.groups(default='0')
-    scan = request['modality'], channel, request['seed'], int(number), request['region'], request['plane'], int(week)
-    return dataset.generate_pair(*scan, request.get('cohort', ''))[1]
-
-
-def _request(description: Path) -> dict | None:
-    """What a phantom's dataset.json says that it was made of; None of others, be they readable or not."""
-    try:
-        request = dataset_json.content(description).get('phantom') if description.is_file() else None
-    except InputError:
-        return None
-    return request if isinstance(request, dict) and request.keys() >= {'modality', 'seed', 'region', 'plane'} else None
+    scan = phantom['modality'], channel, phantom['seed'], int(number), phantom['region'], phantom['plane'], int(week)
+    return dataset.generate_pair(*scan, phantom.get('cohort', ''))[1]

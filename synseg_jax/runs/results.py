@@ -219,13 +219,17 @@ def _identity(case):
     return [case['id'], case['image'], stats]
 
 
+def _against_truth(trained, scans) -> list[dict]:
+    phantom = scans.manifest.sets[scans.set].get('phantom')
+    return [*paired_phantom.measure(trained, scans.described, phantom).values()]
+
+
 def _synthesis(fitted) -> dict:
     """{measure: statistics} of synthetic scans against the truth: held-out source scans or, without any, others."""
     for stage, trained in reversed(fitted) if processes.is_first() else ():
         held_out = stage.scans('a', 'val') or stage.scans('a', 'train')
         if held_out and trained.translates:
-            cases = [case for scans in held_out for case in scans.described]
-            measured = paired_phantom.measure(trained, cases).values()
+            measured = [of for scans in held_out for of in _against_truth(trained, scans)]
             names = [metric.name for metric in similarity.METRICS] if measured else ()
             return {name: summary.statistics(of[name] for of in measured) for name in names}
     return {}

@@ -87,8 +87,9 @@ class Maker:
     def entry(self, name: str, by: str) -> dict:
         """What a manifest says of the set that is made of the set `name` by the stage in folder `by`."""
         domain = self.domain if self.back else self.other
-        labels = self.source.sets[name]['labels']
-        made = {'domain': domain, 'channel': self.trained.run.channels[domain], 'labels': labels}
+        source = self.source.sets[name]
+        made = {'domain': domain, 'channel': self.trained.run.channels[domain], 'labels': source['labels']}
+        made |= {'phantom': source['phantom']} if 'phantom' in source else {}
         return made | {'of': name, 'by': by, 'from': self.domain, 'roles': {}}
 
     def window(self) -> dict:

@@ -1,1 +1,1 @@
-"""What is wrong with scans, labels and sets, before anything is trained."""
+"""Checks of scans, labels and sets before training."""

@@ -1,69 +1,73 @@
-"""What is wrong between cases: persons and scans in two places, classes that no label shows, sets that are mirrored."""
+"""Checks between cases: leakage of subjects and scans, modality, empty classes, mirrored sets."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 
 from synseg_jax.formats import label_maps
 from synseg_jax.formats.names import normalised
 from synseg_jax.imaging import modality
 from synseg_jax.preparation.checks import laterality
 from synseg_jax.preparation.checks.case import Checked, Problem, classes_of
-from synseg_jax.preparation.split import Role
+from synseg_jax.preparation.split import Split
 
-ENOUGH = 3  # labels of a set below which its being mirrored is no more than a suspicion
-EXAMPLES = 3  # files named where many have the same
+ENOUGH = 3  # labels of a set from which on being mirrored is an error, below it a warning
+EXAMPLES = 3  # files listed in a message
 
 
-def problems(checked: Sequence[Checked], same_patients: Sequence[str] = ()) -> list[Problem]:
-    """All of them; the sets `same_patients` may show people of other roles again."""
-    found = [
-        *subjects([one for one in checked if one.role.name not in same_patients]),
-        *duplicates(checked, same_patients),
-    ]
-    for group in _grouped(checked, lambda one: one.role.name):
-        found += [*contradictions(group), *_unnamed(group), *_missing(group)]
-        found += [*_odd(group, lambda one: one.unlike), *_odd(group, lambda one: one.unused)]
-    return found + strangers([one.role for one in checked]) + mirrored(checked)
+def by_headers(checked: Sequence[Checked]) -> list[Problem]:
+    """Problems that show in headers: wrong modalities, and domains without a common class."""
+    groups = _grouped(checked, lambda one: one.split.name)
+    return [*chain(*map(contradictions, groups)), *strangers([one.split for one in checked])]
+
+
+def by_voxels(checked: Sequence[Checked], same_patients: Sequence[str] = ()) -> list[Problem]:
+    """Problems that show in voxels; the sets `same_patients` may repeat scans of others."""
+    found = [*duplicates(checked, same_patients)]
+    for group in _grouped(checked, lambda one: one.split.name):
+        found += [*_unnamed(group), *_missing(group)]
+        for told in (lambda one: one.unlike, lambda one: one.unused, lambda one: one.cut):
+            found += _odd(group, told)
+    return found + mirrored(checked)
 
 
 def contradictions(group: Sequence[Checked]) -> Iterator[Problem]:
-    """Where dataset.json, or DICOM headers, say that the scans of a set are of another modality than its channel."""
-    role = group[0].role
-    said, channel = role.dataset.own_channels[:1], role.dataset.channel
+    """Where dataset.json or DICOM headers contradict the channel of a set."""
+    split = group[0].split
+    said, channel = split.dataset.own_channels[:1], split.dataset.channel
     if said and modality.differ(modality.of_channel(said[0]), modality.of_channel(channel)):
-        text = f'{role.dataset.named_in}: its channel is {said[0]}, but --channel={role.name}={channel}; which is it?'
-        yield Problem(text, role.name)
+        text = f'{split.dataset.named_in}: its channel is {said[0]}, but --channel={split.name}={channel}; which is it?'
+        yield Problem(text, split.name)
     for tag, (first, *others) in _by(group, lambda one: one.modality).items():
         if modality.differ(tag, modality.of_channel(channel)):
             more = f' and {len(others)} more scans' if others else ''
-            text = f'{first.case.image}{more}: {tag} by DICOM header, but {role.name} is {channel}'
-            yield Problem(f'{text}; name it, --channel={role.name}={tag}, or leave it out', role.name)
+            text = f'{first.case.image}{more}: {tag} by DICOM header, but {split.name} is {channel}'
+            yield Problem(f'{text}; name it, --channel={split.name}={tag}, or leave it out', split.name)
 
 
-def strangers(roles: Iterable[Role]) -> list[Problem]:
-    """Domains whose sets name classes, and not one that is the same: prostates and livers teach one another nothing."""
-    named: dict[str, dict[str, Role]] = {'a': {}, 'b': {}}
-    for role in roles:
-        organs = classes_of(role)[1:]
-        named[role.domain] |= {normalised(name): role for name in organs}
+def strangers(splits: Iterable[Split]) -> list[Problem]:
+    """Domains without a common class: nothing can be transferred between, say, prostates and livers."""
+    named: dict[str, dict[str, Split]] = {'a': {}, 'b': {}}
+    for split in splits:
+        organs = classes_of(split)[1:]
+        named[split.domain] |= {normalised(name): split for name in organs}
     if not all(named.values()) or named['a'].keys() & named['b'].keys():
         return []
     told = []
     for organs in named.values():
-        role = next(iter(organs.values()))
-        told.append(f'{role.name} ({role.dataset.channel}) has {label_maps.abbreviated(list(organs))}')
+        split = next(iter(organs.values()))
+        told.append(f'{split.name} ({split.dataset.channel}) has {label_maps.abbreviated(list(organs))}')
     text = f'no organ in common: {", ".join(told)}; do they show the same region? Name classes alike with --labels'
     return [Problem(text)]
 
 
 def subjects(checked: Sequence[Checked]) -> list[Problem]:
-    """Persons in two roles of a domain; between domains the name may be chance, which is a warning for all of them."""
+    """Subjects in two roles of a domain (errors); between domains, where names may coincide, one warning for all."""
     within, across = {}, []
     for subject, group in _by(checked, lambda one: one.case.subject).items():
-        places = list({(one.role.role, one.role.name): one.role for one in group}.values())
+        places = list({(one.split.role, one.split.name): one.split for one in group}.values())
         clashes = [pair for pair in combinations(places, 2) if pair[0].role != pair[1].role]
         if same := [pair for pair in clashes if pair[0].domain == pair[1].domain]:
-            words = ', '.join(f'{role.role or "all"} of {role.name}' for role in places)
+            words = ', '.join(f'{split.role or "all"} of {split.name}' for split in places)
             within.setdefault((words, same[0][1].name, same[0][1].role), []).append(subject)
         elif clashes:
             across.append(subject)
@@ -75,17 +79,16 @@ def subjects(checked: Sequence[Checked]) -> list[Problem]:
 
 
 def _twice(names, words) -> str:
-    """In words: people in two places."""
-    who = (
-        f'subject {names[0]} is' if len(names) == 1 else f'{len(names)} subjects ({label_maps.abbreviated(names)}) are'
-    )
+    """The message for subjects in two roles."""
+    several = f'{len(names)} subjects ({label_maps.abbreviated(names)}) are'
+    who = f'subject {names[0]} is' if len(names) == 1 else several
     return f'{who} in {words}; put each in one role, or tell subjects apart with data.subject'
 
 
 def duplicates(checked: Sequence[Checked], same_patients: Sequence[str] = ()) -> list[Problem]:
-    """Scans with the same voxels, told once for every two places: wrong in two roles or domains, odd within one.
+    """Scans with the same voxels, once for each pair of places: an error between roles or domains, else a warning.
 
-    Of the sets `same_patients` it is odd at most: the scans that later ones are tested on may be translated before.
+    Only a warning for the sets `same_patients`, whose scans may occur in training.
     """
     pairs: dict[tuple[str, str], list[tuple[Checked, Checked]]] = {}
     for first, *others in _grouped([one for one in checked if one.digest], lambda one: one.digest):
@@ -95,54 +98,54 @@ def duplicates(checked: Sequence[Checked], same_patients: Sequence[str] = ()) ->
 
 
 def _same(places, first, one, more, same_patients) -> Problem:
-    known = {first.role.name, one.role.name} & {*same_patients}
-    wrong = (first.role.role, first.role.domain) != (one.role.role, one.role.domain) and not known
+    known = {first.split.name, one.split.name} & {*same_patients}
+    wrong = (first.split.role, first.split.domain) != (one.split.role, one.split.domain) and not known
     where = ' and '.join(places) + (f', and {more} more such scans' if more else '')
     remedy = 'say so in results' if known else 'keep one of the two'
     text = f'{one.case.image}: the same voxels as {first.case.image} ({where}); {remedy}'
-    return Problem(text, one.role.name, one.role.role, wrong)
+    return Problem(text, one.split.name, one.split.role, wrong)
 
 
 def _place(one) -> str:
-    return f'{one.role.role or "all"} of {one.role.name}'
+    return f'{one.split.role or "all"} of {one.split.name}'
 
 
 def mirrored(checked: Sequence[Checked]) -> list[Problem]:
-    """Sets whose organs lie on the wrong side, or on another than in another set; and such scans within a set."""
-    groups = _grouped([one for one in checked if one.centres], lambda one: one.role.name)
-    found, single = {}, []  # what is exchanged shows along several axes, and is told once
+    """Sets with organs on the wrong side, or on another side than in other sets; and such scans within a set."""
+    groups = _grouped([one for one in checked if one.centres], lambda one: one.split.name)
+    found, single = {}, []  # exchanged label values show along several axes, and are reported once
     for axis, (words, *_) in enumerate(laterality.AXES):
         odd = set()
         for group in groups:
-            placed, name = [_places(one) for one in group], group[0].role.name
+            placed, name = [_places(one) for one in group], group[0].split.name
             if lies := laterality.misplaced(placed, axis):
                 odd.add(name)
                 problem = _mirrored(group, f'has {lies[0]}', 'it', words, lies[1], len(group))
                 found.setdefault((name, words if lies[1] else ''), problem)
             single += [_stray(group[i], words) for i in laterality.strays(placed, axis)]
         for group, other in combinations(groups, 2):
-            names = (group[0].role.name, other[0].role.name)
+            names = (group[0].split.name, other[0].split.name)
             lies = laterality.opposed(*([_places(one) for one in each] for each in (group, other)), axis)
             if lies and not odd & set(names):
-                text = f'has {lies[0]}, but {other[0].role.dataset.folder} {lies[1]}'
+                text = f'has {lies[0]}, but {other[0].split.dataset.folder} {lies[1]}'
                 problem = _mirrored(group, text, 'one of them', words, lies[2], min(len(group), len(other)))
                 found.setdefault((*names, words if lies[2] else ''), problem)
     return [*found.values(), *single]
 
 
 def _mirrored(group, text, which, words, every, count) -> Problem:
-    """A set, or one of two, in which every pair of organs lies the wrong way round, or some do."""
-    role = group[0].role
+    """A set, or one of two, in which `every` pair of organs, or some, lies the wrong way round."""
+    split = group[0].split
     if every:
         text += f': {which} is stored mirrored {words} against its affine; look at a scan, and mirror voxels or affines'
     else:
         text += f': are values exchanged in {which}? Look at a label, and name its values with --labels'
-    return Problem(f'{role.dataset.folder}: {text}', role.name, '', count >= ENOUGH)
+    return Problem(f'{split.dataset.folder}: {text}', split.name, '', count >= ENOUGH)
 
 
 def _stray(one, words) -> Problem:
     text = f'{one.case.label}: its organs lie mirrored {words}, unlike those of the other scans; look at it'
-    return Problem(text, one.role.name, one.role.role, error=False)
+    return Problem(text, one.split.name, one.split.role, error=False)
 
 
 def _places(one) -> laterality.Places:
@@ -150,43 +153,43 @@ def _places(one) -> laterality.Places:
 
 
 def _unnamed(group) -> Iterator[Problem]:
-    """What the labels of a set hold that has yet to be named."""
-    role, values = group[0].role, {value for one in group for value in one.held}
+    """Label values of a set that have no name yet."""
+    split, values = group[0].split, {value for one in group for value in one.held}
     values = sorted(values, key=lambda value: (isinstance(value, str), value))
-    if values and not role.role:
+    if values and not split.role:
         told = ','.join(f'NAME:{value}' for value in values[:EXAMPLES])
-        text = f'its labels hold {label_maps.abbreviated(values)}; name them, --labels={role.name}={told}'
-        yield Problem(f'{role.dataset.folder}: {text}', role.name, role.role, error=False)
+        text = f'its labels hold {label_maps.abbreviated(values)}; name them, --labels={split.name}={told}'
+        yield Problem(f'{split.dataset.folder}: {text}', split.name, split.role, error=False)
 
 
 def _missing(group) -> Iterator[Problem]:
-    """Classes that no label of a set's roles shows, an error where they are to be learnt, or that some do not."""
-    unseen: dict[str, list[Role]] = {}
-    for labels in _grouped([one for one in group if one.centres is not None], lambda one: one.role.role):
-        role = labels[0].role
-        for name in classes_of(role)[1:]:
+    """Classes that are empty in all labels of a role (an error in training), or in some of them."""
+    unseen: dict[str, list[Split]] = {}
+    for labels in _grouped([one for one in group if one.centres is not None], lambda one: one.split.role):
+        split = labels[0].split
+        for name in classes_of(split)[1:]:
             without = [one for one in labels if name not in one.centres]
             if len(without) == len(labels):
-                unseen.setdefault(name, []).append(role)
+                unseen.setdefault(name, []).append(split)
             elif without:
                 files = ', '.join(str(one.case.label) for one in without[:EXAMPLES])
                 text = f'{files}: without {name} ({len(without)} of {len(labels)} labels); is it out of view?'
-                yield Problem(text, role.name, role.role, error=False)
-    for name, roles in unseen.items():
-        learnt = next((role for role in roles if role.classes is not None and role.role == 'train'), None)
-        where = 'train' if learnt else ', '.join(role.role or 'all' for role in roles)
-        text = f'{roles[0].dataset.folder}: no label of {where} shows {name}; add some, or set data.classes'
-        yield Problem(text, roles[0].name, (learnt or roles[0]).role, bool(learnt))
+                yield Problem(text, split.name, split.role, error=False)
+    for name, splits in unseen.items():
+        learnt = next((split for split in splits if split.classes is not None and split.role == 'train'), None)
+        where = 'train' if learnt else ', '.join(split.role or 'all' for split in splits)
+        text = f'{splits[0].dataset.folder}: no label of {where} shows {name}; add some, or set data.classes'
+        yield Problem(text, splits[0].name, (learnt or splits[0]).role, bool(learnt))
 
 
 def _odd(group, told: Callable[[Checked], str]) -> Iterator[Problem]:
-    """What is told of some scans of a set, of the first of them, and how many more there are."""
+    """One warning for all scans of a set that `told` gives a text for: the first of them, and the number of others."""
     if odd := [one for one in group if told(one)]:
-        role, others = odd[0].role, _grouped(odd[1:], lambda one: one.role.role)
-        named = any(own[0].role.role != role.role for own in others)
-        counts = [f'{len(own)} more scans' + (f' of {own[0].role.role or "all"}' if named else '') for own in others]
+        split, others = odd[0].split, _grouped(odd[1:], lambda one: one.split.role)
+        named = any(own[0].split.role != split.role for own in others)
+        counts = [f'{len(own)} more scans' + (f' of {own[0].split.role or "all"}' if named else '') for own in others]
         more = f' (and {", ".join(counts)})' if counts else ''
-        yield Problem(f'{odd[0].case.image}: {told(odd[0])}{more}', role.name, role.role, error=False)
+        yield Problem(f'{odd[0].case.image}: {told(odd[0])}{more}', split.name, split.role, error=False)
 
 
 def _grouped(checked, key: Callable) -> list[list[Checked]]:

@@ -1,9 +1,10 @@
-"""What is wrong with scans and their labels: by headers alone before records are written, by voxels in `verify`."""
+"""Checks of a scan and its label: by their headers, and by their voxels."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -18,47 +19,48 @@ from synseg_jax.formats.label_maps import as_tuple
 from synseg_jax.imaging import intensity, modality, volume
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.preparation.checks.fingerprint import digest
-from synseg_jax.preparation.split import Role
+from synseg_jax.preparation.split import Split
 from synseg_jax.specification.data import Data
 
-WORKERS = min(4, os.cpu_count() or 1)  # scans at the same time
+WORKERS = min(4, os.cpu_count() or 1)  # scans in parallel
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A line that names a file or folder and the remedy; with an error, training would be wrong."""
+    """One line that names a file or folder and the remedy; an error if training would be wrong."""
 
     text: str
     name: str = ''  # of the set, if it is one's
     role: str = ''
     error: bool = True
-    heard: bool = False  # logged by whoever read the file
+    heard: bool = False  # a warning logged while the file was read
 
 
 @dataclass
 class Checked:
-    """One case and what is known of it."""
+    """One case and the results of its checks."""
 
-    role: Role
+    split: Split
     case: Case
     problems: list[Problem] = field(default_factory=list)
     snapped: bool = False
     beside: bool = False  # whether the label lies on another grid
-    held: list[int | str] = field(default_factory=list)  # label values without name, see `label_maps.present_values`
+    held: list[int | str] = field(default_factory=list)  # values of a label without class names
     modality: str = ''  # by DICOM header
     digest: str = ''
-    body: Float[np.ndarray, '3'] | None = None  # its middle, RAS mm
+    body: Float[np.ndarray, '3'] | None = None  # its centre, RAS mm
     centres: dict[str, Float[np.ndarray, '3']] | None = None  # of every class in the label, RAS mm; None if not read
-    unused: str = ''  # what is odd about the window
-    unlike: str = ''  # what is odd about the values for the modality
+    unused: str = ''  # warning about the intensity window
+    unlike: str = ''  # warning about the values for the modality
+    cut: str = ''  # warning about what the records leave out
 
     def add(self, text: str, error: bool = True, heard: bool = False) -> None:
-        """Keeps a problem, once."""
+        """Add a problem, once."""
         if all(problem.text != text for problem in self.problems):
-            self.problems.append(Problem(text, self.role.name, self.role.role, error, heard))
+            self.problems.append(Problem(text, self.split.name, self.split.role, error, heard))
 
     def tried(self, function: Callable, *arguments):
-        """What `function` returns, or None where it refuses; what it refuses or warns of is kept."""
+        """The result of `function`, None on InputError; the error and warnings become problems."""
         with capture_warnings() as said:
             try:
                 return function(*arguments)
@@ -72,36 +74,41 @@ class Checked:
                     self.add(line, error=False, heard=True)
 
 
-def require_sound(roles: Sequence[Role]) -> None:
-    """InputError that tells all that headers and labels say is wrong, a line each.
-
-    Labels without classes stay unopened, and the voxels of scans.
-    """
-    checked = [Checked(role, case) for role in roles for case in role.cases]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(_check_opened, checked))
-    lines = [problem.text for one in checked for problem in one.problems if problem.error]
+def refuse(problems: Iterable[Problem]) -> None:
+    """InputError with one line per error among the problems, if there are any."""
+    lines = list(dict.fromkeys(problem.text for problem in problems if problem.error))
     if len(lines) == 1:
         raise InputError(lines[0])
     if lines:
         raise InputError(f'{len(lines)} problems; synseg_jax.verify tells more, and mends grids:', *lines)
 
 
-def _check_opened(checked) -> None:
-    """What `require_sound` looks at of one case."""
-    case, role = checked.case, checked.role
-    stored = check_headers(checked, role.classes is not None)
+def by_headers(splits: Sequence[Split]) -> list[Checked]:
+    """All cases, checked by their headers; labels that the records do not carry are not opened.
+
+    If a header is refused, labels are read as well, to report all errors at once.
+    """
+    checked = [Checked(split, case) for split in splits for case in split.cases]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(partial(_check_opened, check=label_maps.check), checked))
+        if any(problem.error for one in checked for problem in one.problems):
+            list(pool.map(partial(_check_opened, check=label_maps.read), checked))
+    return checked
+
+
+def _check_opened(checked, check: Callable) -> None:
+    case, split = checked.case, checked.split
+    stored = check_headers(checked, split.classes is not None)
     if stored is not None:
-        checked.tried(label_maps.check, case.label, case.image, role.dataset.labels, role.classes, stored)
+        checked.tried(check, case.label, case.image, split.dataset.labels, split.classes, stored)
 
 
 def check_headers(checked: Checked, labels: bool) -> Volume | None:
-    """Whether the scan is readable as far as its header tells and, if asked, its label lies on the same grid.
-
-    Returns the label's own grid.
-    """
+    """Check the header of a scan and, if asked, that its label lies on the same grid; the grid of the label."""
     case, label = checked.case, None
     image = checked.tried(scan_file.grid, case.image)
+    if image is not None:
+        checked.modality = scan_file.dicom_modality(case.image)
     if labels and case.label is not None:
         label = checked.tried(label_maps.grid, case.label, image)
         if image is not None and label is not None:
@@ -111,36 +118,36 @@ def check_headers(checked: Checked, labels: bool) -> Volume | None:
 
 
 def check_voxels(checked: Checked, settings: Data) -> None:
-    """Whether scan and label can be read and show what they should; keeps what tells this scan from others."""
+    """Check the voxels of a scan and its label; keeps what is compared between scans."""
     case, scan = checked.case, checked.tried(scan_file.read, checked.case.image)
     if scan is not None:
         _check_contrast(checked, scan, settings)
         keep_scan(checked, scan)
     grid = None if case.label is None else checked.tried(label_maps.grid, case.label, scan)
-    if grid is not None and checked.role.dataset.labels:
+    if grid is not None and checked.split.dataset.labels:
         _check_label(checked, grid)
-    elif grid is not None:  # of classes without names, and yet to be whole
+    elif grid is not None:  # without class names, but it must be readable
         checked.held = checked.tried(label_maps.present_values, case.label, case.image, grid) or []
 
 
-def classes_of(role: Role) -> tuple[str, ...]:
-    """The classes of a role, or those that its set names where its labels are not read, the background first."""
-    if role.classes is not None:
-        return role.classes
-    labels = role.dataset.labels
+def classes_of(split: Split) -> tuple[str, ...]:
+    """The classes of a split, or those its set names if its labels are not read; background first."""
+    if split.classes is not None:
+        return split.classes
+    labels = split.dataset.labels
     names = class_names.disjoint(labels)
     return names if names and 0 in as_tuple(labels[names[0]]) else ('background', *names)
 
 
 def _snapped(image: Volume, label: Volume, name: str) -> bool:
-    """Whether two grids that count as one differ by more than rounding; InputError where they are two."""
+    """Whether two grids within tolerance differ by more than rounding; InputError if they are not the same."""
     one, other = (volume.canonical(grid) for grid in (image, label))
     check_grid(one, other, name)
     return not np.allclose(one.affine, other.affine, rtol=1e-6, atol=1e-6)
 
 
 def _check_contrast(checked, scan, settings) -> None:
-    channel, name = checked.role.dataset.channel, str(checked.case.image)
+    channel, name = checked.split.dataset.channel, str(checked.case.image)
     found = checked.tried(intensity.for_channel, channel, scan.array, settings.window_hu, settings.percentiles, name)
     if found is not None:
         checked.unused = intensity.window_warning(found, scan.array) or ''
@@ -148,17 +155,16 @@ def _check_contrast(checked, scan, settings) -> None:
 
 
 def keep_scan(checked: Checked, scan: Volume) -> None:
-    """Keeps the modality of a scan that was just read and, unless it is constant, what tells it from others."""
-    checked.modality = scan_file.dicom_modality(checked.case.image)
+    """Keep fingerprint and body centre of a scan, unless it is constant."""
     if scan.array.min() < scan.array.max():
         checked.digest = digest(volume.canonical(scan).array)
         checked.body = _centre(scan.array > scan.array.mean(), scan.affine)
 
 
 def _check_label(checked, grid: Volume) -> None:
-    """Values and organs of a label on its own grid, which need not be its image's: that is a problem of headers."""
-    case, names = checked.case, classes_of(checked.role)
-    label = checked.tried(label_maps.read, case.label, case.image, checked.role.dataset.labels, names, grid)
+    """Check values and organs of a label on its own grid; whether that is the scan's is checked by header."""
+    case, names = checked.case, classes_of(checked.split)
+    label = checked.tried(label_maps.read, case.label, case.image, checked.split.dataset.labels, names, grid)
     if label is not None:
         keep_label(checked, label)
         if not checked.centres:
@@ -166,12 +172,12 @@ def _check_label(checked, grid: Volume) -> None:
 
 
 def keep_label(checked: Checked, label: Volume) -> None:
-    """Keeps where the organs of a label lie, which are indices into `classes_of` its role."""
-    masks = ((name, label.array == index) for index, name in enumerate(classes_of(checked.role)) if index)
+    """Keep the centres of the organs in a label of indices into `classes_of` its split."""
+    masks = ((name, label.array == index) for index, name in enumerate(classes_of(checked.split)) if index)
     checked.centres = {name: _centre(mask, label.affine) for name, mask in masks if mask.any()}
 
 
 def _centre(mask: Bool[np.ndarray, 'x y z'], affine) -> Float[np.ndarray, '3']:
-    """The mean place of a mask's voxels."""
+    """Centre of mass of a mask, RAS mm."""
     index = [np.average(np.arange(n), weights=mask.sum(tuple({0, 1, 2} - {i}))) for i, n in enumerate(mask.shape)]
     return affine[:3, :3] @ index + affine[:3, 3]

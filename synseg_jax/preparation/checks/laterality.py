@@ -1,6 +1,6 @@
-"""Whether organs lie where they should, and where other sets have them: scans stored mirrored against their affine.
+"""Detects mirrored scans by the relative positions of organs: against anatomy, and between sets.
 
-Nothing else shows that: a mirrored liver is still a liver, until somebody asks which side is the patient's right.
+No other check shows a wrong affine of this kind: a mirrored liver still looks like a liver.
 """
 
 import re
@@ -10,33 +10,33 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float
 
-AXES = (  # of RAS, and how the first end and the other are called
+AXES = (  # of RAS, with words for the positive and the negative direction
     ('left-right', 'right of', 'left of'),
     ('front-back', 'in front of', 'behind'),
     ('up-down', 'above', 'below'),
 )
-BODY = ''  # stands for the middle of the body among the organs
-ENOUGH = 3  # scans without which it cannot be told whether organs lie apart or where chance has put them
-BESIDE_MM = 20.0  # from the middle of the body, which is known no better
+BODY = ''  # the key of the body centre among the organs
+ENOUGH = 3  # scans needed to tell a systematic offset from scatter
+BESIDE_MM = 20.0  # tolerance of the body centre
 
-# On which side of other organs an organ's middle lies, by a word of its name: right, front and above are 1, the other
-# side is -1, and 0 where people differ or the name does not say.
+# Position of an organ's centre relative to other organs, by a word of its name: 1 for right, front and above, -1 for
+# the opposite, 0 if it varies or the name does not tell.
 PLACES = {
     'liver': (1, 1, 1),
     'spleen': (-1, -1, 1),
     'stomach': (-1, 1, 1),
     'kidney': (0, -1, -1),
 }
-SIDES = {'right': 1, 'left': -1}  # words that come before the table
+SIDES = {'right': 1, 'left': -1}  # words that override the table
 
-Places = Mapping[str, Float[np.ndarray, '3']]  # the middle of every organ of a scan, and of the body, in RAS mm
+Places = Mapping[str, Float[np.ndarray, '3']]  # centres of all organs of a scan, and of the body, RAS mm
 Pair = tuple[str, str]
 
 
 def expected(first: str, second: str, axis: int) -> int:
-    """1 if an organ lies right of, in front of or above another, -1 if on the other side, 0 if that is not known.
+    """1 if `first` lies right of, in front of or above `second`, -1 for the opposite, 0 if unknown.
 
-    Known are the organs of the table, and the right one of two of the same name.
+    Known for the organs of the table, and for left and right organs of the same name.
     """
     one, other = (_sign(name, axis) for name in (first, second))
     if BODY in (first, second):
@@ -46,9 +46,9 @@ def expected(first: str, second: str, axis: int) -> int:
 
 
 def misplaced(scans: Sequence[Places], axis: int) -> tuple[str, bool] | None:
-    """In words, two organs that lie on the wrong side of one another in most scans, and whether all that are known do.
+    """A description of two organs in the wrong order in most scans, and whether all known pairs are; None if none.
 
-    Organs are held against the middle of the body where there are no two to compare.
+    Organs are compared with the body centre if no pair of organs is known.
     """
     known = {pair: gaps * sign for pair, gaps in _gaps(scans, axis).items() if (sign := expected(*pair, axis))}
     known = _organs(known) or known
@@ -59,9 +59,9 @@ def misplaced(scans: Sequence[Places], axis: int) -> tuple[str, bool] | None:
 
 
 def opposed(one: Sequence[Places], other: Sequence[Places], axis: int) -> tuple[str, str, bool] | None:
-    """In words for each of two sets, two organs that lie in opposite order, and whether all that lie apart do.
+    """For each of two sets a description of two organs in opposite order, and whether all separated pairs are.
 
-    Organs lie apart if the distance of their middles is more than twice as large as its scatter in a set.
+    Two organs are separated if the distance of their centres exceeds twice its standard deviation over a set.
     """
     gaps = [_gaps(scans, axis) for scans in (one, other)]
     apart = [pair for pair in gaps[0] if pair in gaps[1] and all(_apart(pair, each[pair]) for each in gaps)]
@@ -74,7 +74,7 @@ def opposed(one: Sequence[Places], other: Sequence[Places], axis: int) -> tuple[
 
 
 def strays(scans: Sequence[Places], axis: int) -> list[int]:
-    """The scans in which all organs that lie apart in the others, which are more, lie in opposite order."""
+    """Indices of scans in which all pairs separated in most scans lie in opposite order."""
     orders: dict[int, list[bool]] = {}
     for first, second in combinations(_names(scans, axis), 2):
         places = [i for i, scan in enumerate(scans) if first in scan and second in scan]
@@ -98,7 +98,7 @@ def _gaps(scans, axis) -> dict[Pair, Float[np.ndarray, ' scans']]:
 
 
 def _names(scans, axis) -> list[str]:
-    """The organs; the middle of the body means something between left and right alone."""
+    """The organs; the body centre is used on the left-right axis only."""
     return sorted({name for scan in scans for name in scan if name != BODY or axis == 0})
 
 
@@ -112,7 +112,7 @@ def _apart(pair, gaps) -> bool:
 
 
 def _told(gaps, pairs, axis) -> tuple[str, Pair]:
-    """The pair that lies farthest apart, in words."""
+    """A description of the most distant pair, and the pair."""
     pair = max(pairs, key=lambda pair: abs(np.median(gaps[pair])))
     gap = float(np.median(gaps[pair]))
     first, second = (name or 'the middle of the body' for name in (pair if pair[0] else pair[::-1]))

@@ -1,4 +1,4 @@
-"""Copies of sets in which every label lies on the grid of its scan; the originals are never touched."""
+"""Copies of sets with every label resampled to the grid of its scan; the originals are not changed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,15 +18,14 @@ from synseg_jax.imaging import volume
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.preparation.checks.case import Checked, classes_of
 
-INSIDE = 0.5  # share of a label that must lie on its scan, or else its affine is wrong and resampling would lose it
-WHOLE = ('.nii', '.nii.gz', '.nrrd', '.mha')  # files that need no other beside them
+INSIDE = 0.5  # share of a label that must lie in its scan; below, its affine is wrong and resampling would lose it
+WHOLE = ('.nii', '.nii.gz', '.nrrd', '.mha')  # single-file formats
 
 
 def repair(checked: Sequence[Checked], output: str | Path) -> list[str]:
-    """Writes an nnU-Net raw folder for every set into `output`; what was repaired, and what could not be, in words.
+    """Write an nnU-Net raw folder of every set to `output`; a log of what was repaired and what could not be.
 
-    Scans are links.  What is wrong with voxels, values or whole sets stays as it is.  `output` appears whole or not
-    at all; InputError where it exists.
+    Scans are links.  Wrong voxels, values or sets are copied unchanged.  Atomic; InputError if `output` exists.
     """
     output = Path(output).absolute()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -34,19 +33,19 @@ def repair(checked: Sequence[Checked], output: str | Path) -> list[str]:
     said = []
     with atomic_folder(output) as folder:
         for one in checked:
-            said += _write(one, folder / one.role.name)
-        for role in {one.role.name: one.role for one in checked}.values():
-            _describe(role, folder / role.name)
+            said += _write(one, folder / one.split.name)
+        for split in {one.split.name: one.split for one in checked}.values():
+            _describe(split, folder / split.name)
             said.append(
-                f'{output / role.name}: written, with {len([o for o in checked if o.role.name == role.name])} scans'
+                f'{output / split.name}: written, with {len([o for o in checked if o.split.name == split.name])} scans'
             )
     return said
 
 
 def on_grid(label: Volume, image: Volume, name: str = 'the label map') -> Shaped[np.ndarray, 'x y z']:
-    """The values of a label at the voxels of a scan, by nearest neighbour; 0 where the label does not reach.
+    """A label resampled to the grid of a scan by nearest neighbour, 0 outside the label's own grid.
 
-    InputError where most of what is labelled lies beside the scan.
+    InputError if most of the label lies outside the scan.
     """
     inside = _inside(label, image)
     if inside < INSIDE:
@@ -59,7 +58,7 @@ def on_grid(label: Volume, image: Volume, name: str = 'the label map') -> Shaped
 
 
 def _inside(label, image) -> float:
-    """The share of labelled voxels whose middle lies in a voxel of the scan."""
+    """The share of labelled voxels whose centre lies in the scan."""
     index = np.argwhere(label.array)
     move = np.linalg.inv(image.affine) @ label.affine
     moved = index @ move[:3, :3].T + move[:3, 3]
@@ -68,8 +67,8 @@ def _inside(label, image) -> float:
 
 
 def _write(one, folder) -> list[str]:
-    """Writes one case and says what became of its label."""
-    case, part = one.case, 'Ts' if one.case in one.role.dataset.test_cases else 'Tr'
+    """Write one case; a log line about its label, if it was changed."""
+    case, part = one.case, 'Ts' if one.case in one.split.dataset.test_cases else 'Tr'
     images, labels = folder / f'images{part}', folder / f'labels{part}'
     for path in (images, labels):
         path.mkdir(parents=True, exist_ok=True)
@@ -88,7 +87,7 @@ def _write(one, folder) -> list[str]:
 
 
 def _repaired(one) -> tuple[Shaped[np.ndarray, 'x y z'] | None, str]:
-    """A label on the grid of its scan, and what was done to it; None and nothing for one that can stay."""
+    """A label on the grid of its scan, and a log line; (None, '') if it needs no repair."""
     case, image = one.case, scan_file.grid(one.case.image)
     stored = label_maps.grid(case.label, image)
     if stored is image or slicer.is_segmentation(case.label):
@@ -105,31 +104,31 @@ def _repaired(one) -> tuple[Shaped[np.ndarray, 'x y z'] | None, str]:
 
 
 def _mapped(one, image) -> Shaped[np.ndarray, 'x y z']:
-    """What contours or PNG draw, with the numbers of `_numbers`."""
-    case, dataset, names = one.case, one.role.dataset, _names(one.role)
+    """Contours or PNG masks as a label map with the values of `_numbers`."""
+    case, dataset, names = one.case, one.split.dataset, _names(one.split)
     label = label_maps.read(case.label, case.image, dataset.labels, names, image)
-    values = np.array([_numbers(one.role)[name] for name in names])
+    values = np.array([_numbers(one.split)[name] for name in names])
     return values.astype(np.min_scalar_type(values.max()))[label.array]
 
 
-def _names(role) -> tuple[str, ...]:
-    return classes_of(replace(role, classes=None))  # every role of a set the same
+def _names(split) -> tuple[str, ...]:
+    return classes_of(replace(split, classes=None))  # the same for every split of a set
 
 
-def _numbers(role) -> dict[str, int]:
-    """The value of every class in what is written: its first one, or its place where contours have none."""
-    labels = role.dataset.labels
-    numbers = {name: [one for one in as_tuple(labels.get(name, 0)) if isinstance(one, int)] for name in _names(role)}
+def _numbers(split) -> dict[str, int]:
+    """The value of every class in the repaired labels: its first value, or its index if contours have none."""
+    labels = split.dataset.labels
+    numbers = {name: [one for one in as_tuple(labels.get(name, 0)) if isinstance(one, int)] for name in _names(split)}
     plain = all(numbers.values())
     return {name: own[0] if plain else place for place, (name, own) in enumerate(numbers.items())}
 
 
-def _describe(role, folder) -> None:
-    labels = role.dataset.labels
+def _describe(split, folder) -> None:
+    labels = split.dataset.labels
     contours = any(isinstance(one, str) for value in labels.values() for one in as_tuple(value))
     content = {
-        'channel_names': {'0': role.dataset.channel},
-        'labels': _numbers(role) if contours else labels,
+        'channel_names': {'0': split.dataset.channel},
+        'labels': _numbers(split) if contours else labels,
         'numTraining': len(list((folder / 'imagesTr').glob('*'))),
         'file_ending': '.nii.gz',
     }
@@ -137,7 +136,7 @@ def _describe(role, folder) -> None:
 
 
 def _place(path, folder, name) -> None:
-    """Links a scan or label under another name: one of many files as a folder, one of two as a copy."""
+    """Link a scan or label under another name; series as a folder of links, two-file formats as a converted copy."""
     kind = scan_file.suffix(path)
     if kind in WHOLE:
         (folder / f'{name}{kind}').symlink_to(path)

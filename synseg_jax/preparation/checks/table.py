@@ -1,4 +1,4 @@
-"""The table of what was checked."""
+"""Table of checked cases."""
 
 from collections.abc import Sequence
 
@@ -10,16 +10,16 @@ from synseg_jax.preparation.checks.case import Checked, Problem
 
 
 def table(checked: Sequence[Checked], problems: Sequence[Problem]) -> Table:
-    """How many scans, labels, snapped labels, warnings and errors every set and role has."""
+    """Numbers of scans, labels, snapped labels, warnings and errors of every set and role."""
     explained = f'snapped: labels less than {TOLERANCE_MM:g} mm off the grid of their scan, read as lying on it'
     caption = explained if any(one.snapped for one in checked) else None
     columns = ('set', 'role', 'scans', 'labelled', 'snapped', 'warnings', 'errors')
     result = Table(*columns, caption=caption, caption_justify='left')
     places = dict.fromkeys(
-        [*((one.role.name, one.role.role) for one in checked), *((p.name, p.role) for p in problems)]
+        [*((one.split.name, one.split.role) for one in checked), *((p.name, p.role) for p in problems)]
     )
     for place in places:
-        cases = [one for one in checked if (one.role.name, one.role.role) == place]
+        cases = [one for one in checked if (one.split.name, one.split.role) == place]
         found = [problem.error for problem in problems if (problem.name, problem.role) == place]
         labelled, snapped = sum(one.case.label is not None for one in cases), sum(one.snapped for one in cases)
         counts = (len(cases), labelled, snapped) if cases else ('', '', '')
