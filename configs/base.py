@@ -23,7 +23,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.systems = ConfigDict({'synseg': {}})  # name -> the fields in which it differs from all others
     c.stages = ConfigDict({'train': {}})  # of a system that lists none: name -> the fields in which it differs
     # Any term may have a weight of its own; None: that of the method's table.
-    c.pays = ConfigDict({player: {term: placeholder(object) for term in sorted(TERMS)} for player in PLAYERS})
+    c.loss_weights = ConfigDict({player: {term: placeholder(object) for term in sorted(TERMS)} for player in PLAYERS})
     c.phantom.sets.source = phantom_set('MR', 'a')
     c.phantom.sets.target = phantom_set('CT', 'b')
     if not data:
@@ -72,5 +72,5 @@ def compare(c: ConfigDict) -> None:
     if not c.data_dir:
         # In so short a training generator and segmentor would agree on edges that lie a pixel off: an identity loss,
         # which the paper does not have, holds them in place.
-        c.systems.synseg = ConfigDict({'pays': {'gen': {'idt_b': 2.0}}})
+        c.systems.synseg = ConfigDict({'loss_weights': {'gen': {'idt_b': 2.0}}})
         c.systems.source_only.train = ConfigDict({'steps': 800, 'decay_steps': 400})

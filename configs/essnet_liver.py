@@ -42,10 +42,10 @@ def get_config(data: str = '') -> ConfigDict:
     def system(method, count):
         part = f'synthesis:{count}' if data else f'synthesis:{round(100 * count / COUNTS[-1])}%'
         seen = {'sets': {'a': (f'source:{TRANSLATED}',)}} if data else {}
-        held = {} if data else {'pays': {'gen': {'idt_b': 2.0}}}
+        held = {} if data else {'loss_weights': {'gen': {'idt_b': 2.0}}}
         stages = {
             'translate': {'method': method, **seen, **held},
-            'synthesis': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': ('source',)}},
+            'synthesis': {'kind': 'synthesize', 'generators_from': 'translate', 'sets': {'a': ('source',)}},
             'segment': {**segment, **variants.on_target('target', part)},
         }
         return {'stages': stages}
@@ -56,7 +56,7 @@ def get_config(data: str = '') -> ConfigDict:
         'cyclegan_714': system('cyclegan', 714),
         'source_only': {**segment, 'data': {'source_margin': 0, 'target_margin': 0}},
     })  # fmt: skip
-    c.chosen, c.run = 'essnet_714', ('essnet_714', 'real_only', 'source_only')
+    c.default_system, c.run = 'essnet_714', ('essnet_714', 'real_only', 'source_only')
     c.data.classes = ('background', 'liver')
     c.data.source_split, c.data.target_split = (1.0, 0.0, 0.0), (0.8, 0.0, 0.2)
     c.data.source_margin = 0

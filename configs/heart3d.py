@@ -52,8 +52,15 @@ def get_config(data: str = '') -> ConfigDict:
         return {'start': {'stages': stages}} | ({'rate': {'segmentor': 5e-4}} if stages and not data else {})
 
     def segment(sets, stage='segment', **more):
-        pays = {'seg': {'seg_a': 1.0, 'seg_b': 1.0}}
-        return {'method': 'supervised', 'pays': pays, 'sets': sets, 'train': lengths[stage], **steady, **more}
+        loss_weights = {'seg': {'seg_a': 1.0, 'seg_b': 1.0}}
+        return {
+            'method': 'supervised',
+            'loss_weights': loss_weights,
+            'sets': sets,
+            'train': lengths[stage],
+            **steady,
+            **more,
+        }
 
     def joint(sets, *before, **more):
         fields = {**begun(*before), **steady, **more}
@@ -63,7 +70,7 @@ def get_config(data: str = '') -> ConfigDict:
         return {'method': 'cyclegan', 'sets': whole, 'train': lengths[stage], **more}
 
     def made(by, does, domain, of=''):
-        return {'do': does, 'by': by, 'sets': {'a': (), 'b': (), domain: (of or whole[domain][0],)}}
+        return {'kind': does, 'generators_from': by, 'sets': {'a': (), 'b': (), domain: (of or whole[domain][0],)}}
 
     def offline(sets, a='', b=''):
         # What is made of few real scans is as few: the same part of a set and of what is made of it are the same scans.
@@ -97,7 +104,7 @@ def get_config(data: str = '') -> ConfigDict:
     def s_score(by, stages):
         made_sets = {'ct': made(by, 'synthesize', 'a'), 'mr': made(by, 'synthesize', 'b')}
         stages = {'segment': segment(whole), **stages, **made_sets}
-        return {'stages': stages, 'tested': 'segment', 'tests': ('ct', 'mr')}
+        return {'stages': stages, 'evaluate_stage': 'segment', 'test_sets': ('ct', 'mr')}
 
     c.systems = variants.systems(**{
         'all_real': {'stages': {'segment': segment(whole)}},
@@ -115,7 +122,7 @@ def get_config(data: str = '') -> ConfigDict:
         sets, of = few(modality, LEAST), f'{modality}_{LEAST}'
         c.systems.update(variants.systems(**{
             f'scratch_{of}': {'stages': {'joint': joint(sets)}},
-            f'in_turn_{of}': {'stages': together(sets, order='in turn')},
+            f'in_turn_{of}': {'stages': together(sets, update_order='alternating')},
         }))  # fmt: skip
         # The gap: what as many more real, or synthetic, scans add to a segmentor of few.
         for more in SHARES[1:]:
@@ -128,8 +135,8 @@ def get_config(data: str = '') -> ConfigDict:
             }))  # fmt: skip
     for share in FURTHER:
         c.systems.update(variants.systems(**further(share)))
-    c.chosen, c.run = f'joint_ct_{LEAST}', (f'joint_ct_{LEAST}', f'baseline_ct_{LEAST}')
-    c.tests = ('target', 'source')
+    c.default_system, c.run = f'joint_ct_{LEAST}', (f'joint_ct_{LEAST}', f'baseline_ct_{LEAST}')
+    c.test_sets = ('target', 'source')
     unet = {'architecture': 'unet', 'width': 32 if data else 8, 'levels': 3, 'extra': 0, 'dropout': 0.0, 'up_width': 3}
     c.segmentor = ConfigDict(unet)
     c.generator = ConfigDict({**unet, 'norm': True, 'strided': True, 'tanh': True})

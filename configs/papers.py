@@ -190,9 +190,9 @@ FIELDS = (
 
 def trained(config: Experiment) -> Iterator[tuple[str, str, Stage]]:
     """(system, stage, its configuration) of every stage that trains, the chosen system first."""
-    for system in sorted(config.systems, key=lambda name: name != config.chosen):
+    for system in sorted(config.systems, key=lambda name: name != config.default_system):
         for stage, own in config.stages(system).items():
-            if own.do == 'train':
+            if own.kind == 'train':
                 yield system, stage, own
 
 
@@ -216,18 +216,18 @@ def facts(own: Stage, made: Sequence[str], region: str = '') -> dict[str, str]:
         'augmentation': _augmentation(own.augment),
         'segmentation loss': own.loss.segmentation,
         'weights of classes': ', '.join(f'{w:g}' for w in own.loss.class_weights) or 'all 1',
-        'Adam': 'b1 {b1:g}, b2 {b2:g}'.format(**in_game(vars(own.optimizer), 'dis' in system.method.pays)),
+        'Adam': 'b1 {b1:g}, b2 {b2:g}'.format(**in_game(vars(own.optimizer), 'dis' in system.method.loss_weights)),
     }
     if own.data.cut_about == 'lesion':
         found['cut'] = 'about the largest tumour; scans without labels about one half of the body'
-    for player, bill in system.method.pays.items():
+    for player, bill in system.method.loss_weights.items():
         letter = players[player]
         found[f'weights of {letter}'] = ', '.join(f'{term} {weight:g}' for term, weight in sorted(bill.items()))
         found[f'rate of {letter}'] = f'{getattr(own.rate, KIND[player]):g}'
         found[letter] = _network(getattr(own, KIND[player]), system, player)
-    if 'dis' in system.method.pays:
+    if 'dis' in system.method.loss_weights:
         found |= {'adversarial loss': own.loss.adversarial, 'cycle loss': own.loss.cycle}
-        found['image pool'] = str(own.history)
+        found['image pool'] = str(own.image_pool)
     return found
 
 
@@ -265,7 +265,7 @@ def _terms():
 
 
 def _channels(system, name) -> int:
-    inner = system.method.twins and names.sees_features(name)
+    inner = system.method.shared_layer and names.sees_features(name)
     return system.config.segmentor.width if inner else system.channels
 
 

@@ -45,7 +45,7 @@ def get_config(data: str = '') -> ConfigDict:
     def system(cycle, augment, window_hu, context=1, size=None):
         own = variants.two_stages(
             {'sets': {'a': ('source_unlabelled',), 'b': ('target',)}, 'loss': {'cycle': cycle}, 'augment': augment,
-             'data': {'size': size} if size else {}, 'pays': weights[cycle]},
+             'data': {'size': size} if size else {}, 'loss_weights': weights[cycle]},
             {**segment, 'context': {'slices': context, 'spacing_mm': 3.6}},
         )  # fmt: skip
         own.data = ConfigDict({'window_hu': window_hu})
@@ -59,13 +59,13 @@ def get_config(data: str = '') -> ConfigDict:
         'augmented': system('l2', wild, soft),
         'prostate_ssim': system('ssim', wild, soft),
         **{f'context{n}': system('ssim', wild, soft, n) for n in (0, 2, 3)},
-        'mri': {'method': 'supervised', 'sets': {'a': ('source',)}, **segment, 'tests': ('source',),
+        'mri': {'method': 'supervised', 'sets': {'a': ('source',)}, **segment, 'test_sets': ('source',),
                 'context': {'slices': 1, 'spacing_mm': 3.6}},
-        'target_labels': {**variants.target_labels(3), **segment, 'tests': ('target',),
+        'target_labels': {**variants.target_labels(3), **segment, 'test_sets': ('target',),
                           'context': {'slices': 1, 'spacing_mm': 3.6}},
     })  # fmt: skip
-    c.chosen, c.run = 'prostate_ssim', ('prostate_ssim',)
-    c.tests = ('target', 'synthesis')
+    c.default_system, c.run = 'prostate_ssim', ('prostate_ssim',)
+    c.test_sets = ('target', 'synthesis')
     scanner = r'^(Prostate\w+?)-' if data else ''  # NCI-ISBI: half of the scans at 3 T, half at 1.5 T with a coil
     c.fold = ConfigDict({'set': 'source', 'of': 6 if data else 3, 'strata': scanner})
     c.rate = ConfigDict({'generator': 2e-4, 'discriminator': 2e-4, 'segmentor': 2e-4})

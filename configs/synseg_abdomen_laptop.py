@@ -17,7 +17,7 @@ def get_config(data: str = '') -> ConfigDict:
     c = synseg_abdomen.get_config(data)
     if not data:
         return c
-    held = {'pays': {'gen': {'idt_b': 1.0}}}
+    held = {'loss_weights': {'gen': {'idt_b': 1.0}}}
     c.systems = variants.systems(
         synseg=held,
         source_only=variants.source_only(),

@@ -23,7 +23,7 @@ def get_config(data: str = '') -> ConfigDict:
     c = base.get_config(data)
     # In so short a training generator and segmentor would agree on edges that lie a pixel off: an identity loss, which
     # the paper does not have, is to hold them in place; synseg_no_identity shows what it does.
-    held = {'pays': {'gen': {'idt_b': 2.0}}} if not data else {}
+    held = {'loss_weights': {'gen': {'idt_b': 2.0}}} if not data else {}
     short = {'train': {'steps': 500, 'decay_steps': 250, 'save_every': 250}} if not data else {}
     long = {'train': {'steps': 1000, 'decay_steps': 250, 'save_every': 250}} if not data else {}
     c.systems = variants.systems(**{
@@ -41,7 +41,7 @@ def get_config(data: str = '') -> ConfigDict:
         'source_only': {**variants.source_only(), **short},
     })  # fmt: skip
     c.run = ('synseg', 'source_only')
-    c.sets.a, c.sets.b, c.tests = ('source',), ('target',), ('target',)  # not the other cohort
+    c.sets.a, c.sets.b, c.test_sets = ('source',), ('target',), ('target',)  # not the other cohort
     c.data.classes = ('background', 'spleen', 'left kidney', 'right kidney', 'stomach', 'liver', 'body')
     if data:
         c.loss.class_weights = (1.0, 1.0, 10.0, 10.0, 1.0, 10.0, 1.0)

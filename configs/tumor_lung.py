@@ -52,12 +52,17 @@ def get_config(data: str = '') -> ConfigDict:
 
     # In so short a training the edges of what is made lie a pixel off and tumours shrink: the identity of MR, which the
     # paper does not have, holds them in place.
-    hold = {} if data else {'pays': {'gen': {'idt_b': 2.0}}}
+    hold = {} if data else {'loss_weights': {'gen': {'idt_b': 2.0}}}
 
     def made(translate):
         return {
             'translate': {'sets': {'a': ('source',), 'b': ('target',)}, **hold, **translate},
-            'synthesis': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': ('source',)}, 'data': whole},
+            'synthesis': {
+                'kind': 'synthesize',
+                'generators_from': 'translate',
+                'sets': {'a': ('source',)},
+                'data': whole,
+            },
         }
 
     def system(translate, *real):
@@ -69,7 +74,7 @@ def get_config(data: str = '') -> ConfigDict:
     def kept(translate):
         # Are the tumours still there?  A segmentor of real MR looks for them in what is made of test scans.
         stages = {**made(translate), 'judge': judge}
-        return {'stages': stages, 'tested': 'judge', 'tests': ('synthesis',)}
+        return {'stages': stages, 'evaluate_stage': 'judge', 'test_sets': ('synthesis',)}
 
     # The phantom has MR of more patients, all labelled, that nobody but a judge reads: those of six do not make one.
     judge = segment('target') if data else segment('week_one', 'others')
@@ -78,7 +83,7 @@ def get_config(data: str = '') -> ConfigDict:
     simplified = {'width': 32 if data else 8, 'levels': 3 if data else 2}
     aware = {'method': 'tumor_aware', 'loss': {'segmentation': 'dice'}, 'segmentor': simplified}
     cyclegan = {'method': 'cyclegan'}
-    masked = {**cyclegan, 'masked': True, 'data': {'target_labels': True}}
+    masked = {**cyclegan, 'label_channel': True, 'data': {'target_labels': True}}
     c.systems = variants.systems(**{
         'tumor_aware': system(aware, 'week_one'),
         'unsupervised': system(aware),
@@ -90,7 +95,7 @@ def get_config(data: str = '') -> ConfigDict:
         'kept_cyclegan': kept(cyclegan),
         'kept_masked_cyclegan': kept(masked),
     })  # fmt: skip
-    c.chosen, c.run, c.tests = 'tumor_aware', ('tumor_aware', 'week_one'), ('test', 'later')
+    c.default_system, c.run, c.test_sets = 'tumor_aware', ('tumor_aware', 'week_one'), ('test', 'later')
     c.segmentor = ConfigDict(unet)
     c.rate = ConfigDict({'generator': 1e-4, 'discriminator': 1e-4, 'segmentor': 1e-4})
     c.data.size = (256, 256) if data else (64, 64)

@@ -22,7 +22,7 @@ def two_stages(translate: dict | None = None, segment: dict | None = None, sourc
     """CycleGAN, then a segmentor on what it makes of the labelled source; the fields of each stage beside the usual."""
     stages = {
         'translate': {'method': 'cyclegan', **(translate or {})},
-        'synthesis': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': (source,)}},
+        'synthesis': {'kind': 'synthesize', 'generators_from': 'translate', 'sets': {'a': (source,)}},
         'segment': {'method': 'supervised', **on_target('synthesis'), **(segment or {})},
     }
     return ConfigDict({'stages': stages})
@@ -32,15 +32,15 @@ def s_score(translate: dict, segment: dict | None = None, source: str = 'source'
     """A segmentor trained on real labelled target scans, tested on what a generator makes of the source's."""
     stages = {
         'translate': translate,
-        'synthesis': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': (source,)}},
+        'synthesis': {'kind': 'synthesize', 'generators_from': 'translate', 'sets': {'a': (source,)}},
         'train': {'method': 'supervised', **on_target('target'), 'data': {'target_labels': True}, **(segment or {})},
     }
-    return ConfigDict({'stages': stages, 'tested': 'train', 'tests': ('synthesis',)})
+    return ConfigDict({'stages': stages, 'evaluate_stage': 'train', 'test_sets': ('synthesis',)})
 
 
 def on_target(*sets: str) -> dict:
     """What makes a supervised segmentor read these sets of domain b and their labels."""
-    return {'pays': {'seg': {'seg_a': 0.0, 'seg_b': 1.0}}, 'sets': {'b': sets}}
+    return {'loss_weights': {'seg': {'seg_a': 0.0, 'seg_b': 1.0}}, 'sets': {'b': sets}}
 
 
 def target_labels(folds: int = 0) -> ConfigDict:
@@ -56,7 +56,7 @@ def other_cohort(cohort: str = 'cohort') -> ConfigDict:
 
 def multi_atlas(folds: int) -> ConfigDict:
     """Labelled target scans registered to each test scan, those of some test subjects among them, left out in turn."""
-    own = {'do': 'atlases', 'sets': {'b': ('target',)}, 'data': {'target_labels': True}}
+    own = {'kind': 'atlases', 'sets': {'b': ('target',)}, 'data': {'target_labels': True}}
     return ConfigDict({**own, 'fold': dealt(folds)})
 
 

@@ -56,7 +56,7 @@ FIELDS = {  # fields of the configuration that a flag sets
 }
 FLAGS = (
     config_flag(),
-    Flag('system', 'System of the configuration; default: config.chosen.'),
+    Flag('system', 'System of the configuration; default: config.default_system.'),
     Flag('stage', 'Stages of the system, one or more; default: its last.', None, flags.DEFINE_list),
     Flag('images', 'Images of an epoch, for each stage.', [], flags.DEFINE_list),
     Flag('size', 'Side length of the images, in pixels or voxels.', None, flags.DEFINE_integer),
@@ -108,7 +108,7 @@ def systems(options: Options) -> dict[str, System]:
     if options.size:
         fields['data.size'] = (options.size,) * len(config.data.size)
     config = changed(config, fields)
-    chosen = known('system', options.system or config.chosen, config.systems)
+    chosen = known('system', options.system or config.default_system, config.systems)
     stages = list(config.stages(chosen))
     wanted = [known(f'stage of {chosen}', stage, stages) for stage in options.stage or stages[-1:]]
     classes = config.data.classes or tuple(map(str, range(CLASSES)))
@@ -118,7 +118,7 @@ def systems(options: Options) -> dict[str, System]:
 def _synseg() -> Experiment:
     from configs import base
 
-    return changed(parse(base.get_config('records')), {'history': 0})
+    return changed(parse(base.get_config('records')), {'image_pool': 0})
 
 
 if __name__ == '__main__':

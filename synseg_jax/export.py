@@ -25,7 +25,7 @@ from synseg_jax.runs import open_run
 FLAGS = (
     Flag('workdir', 'Workdir of synseg_jax.main.', required=True),
     Flag('output', 'Folder to write.', required=True),
-    Flag('system', 'System of the workdir; default: config.chosen.'),
+    Flag('system', 'System of the workdir; default: config.default_system.'),
     Flag('stage', 'Stage of the system; default: the last that trains networks.'),
     Flag('format', 'safetensors, pth or both.', 'safetensors'),
     Flag('functions', 'Also self-contained functions: stablehlo, onnx.', [], flags.DEFINE_list),

@@ -29,7 +29,7 @@ FLAGS = (
     config_flag(example='configs/base.py', required=True, data=('weights',)),
     Flag('weights', 'Folder of the weights.', required=True),
     Flag('workdir', 'Folder to write.', required=True),
-    Flag('system', 'System of the configuration to import as; default: config.chosen.'),
+    Flag('system', 'System of the configuration to import as; default: config.default_system.'),
     Flag('stage', 'Stage of the system, if it has several.'),
     Flag('channels', 'Without card.json: the modalities, source first, e.g. MR,CT.'),
     Flag('epoch', 'Without card.json: epoch of the weights; default: latest, else the last.'),

@@ -31,7 +31,7 @@ FLAGS = (
     Flag('workdir', 'Workdir of synseg_jax.main.', required=True),
     Flag('input', 'A scan, a folder of scans, a DICOM series, or an nnU-Net dataset.', required=True),
     Flag('output', 'Folder to write label maps to.', required=True),
-    Flag('system', 'System of the workdir; default: config.chosen.'),
+    Flag('system', 'System of the workdir; default: config.default_system.'),
     Flag('domain', 'Modality of the scans: b, the target, or a, the source.', 'b'),
     Flag('flips', "'lr': test-time augmentation, mean probability with the left-right mirrored scan."),
     Flag('components', "'largest': keep the largest component of each class except lesions."),

@@ -39,7 +39,7 @@ FLAGS = (
     Flag('labels', 'Classes and label values of --input, e.g. liver:6,kidneys:2+3.'),
     Flag('real_labels', 'Classes and label values of --real.'),
     Flag('straighten', 'Write on orthogonal grids where a gantry was tilted.', False, flags.DEFINE_bool),
-    Flag('system', 'System of the workdir; default: config.chosen.'),
+    Flag('system', 'System of the workdir; default: config.default_system.'),
     Flag('domain', 'Modality of the scans: a, the source, or b, the target.', 'a'),
     Flag('unfinished', open_run.UNFINISHED, False, flags.DEFINE_bool),
 )
@@ -60,7 +60,7 @@ def write_scans(options: Options) -> None:
     output = Path(options.output)
     outputs.check(output, [path for path in (options.input, options.real, options.workdir) if path])
     trained = open_run.find(options.workdir, options.system or '', 'g', unfinished=options.unfinished)
-    needed = raw or trained.config.masked
+    needed = raw or trained.config.label_channel
     labels = labelled_set(trained, 'input', options.input, options.labels, domain) if needed else None
     if raw:
         added = options.real and labelled_set(trained, 'real', options.real, options.real_labels, OTHER[domain])

@@ -76,8 +76,8 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp('atlases')
     records = tiny.write_records(folder, data__target_split=(0.5, 0.0, 0.5))
     config = tiny.config(records, data__target_split=(0.5, 0.0, 0.5))
-    own = {'do': 'atlases', 'sets': {'b': ('target',)}, 'data': {'target_labels': True}}
-    config.systems, config.chosen = {'atlases': {**own, 'fold': {'set': 'target', 'of': 2}}}, 'atlases'
+    own = {'kind': 'atlases', 'sets': {'b': ('target',)}, 'data': {'target_labels': True}}
+    config.systems, config.default_system = {'atlases': {**own, 'fold': {'set': 'target', 'of': 2}}}, 'atlases'
     workdir = folder / 'run'
     return workdir, tiny.run(config, workdir, tiny.quiet()), records
 
@@ -111,6 +111,6 @@ def test_predict_finds_them(finished):
 
 def test_unlabelled_scans_are_no_atlases(finished, tmp_path):
     config = tiny.config(finished[2], data__target_split=(0.5, 0.0, 0.5))
-    config.systems, config.chosen = {'atlases': {'do': 'atlases', 'sets': {'b': ('target',)}}}, 'atlases'
+    config.systems, config.default_system = {'atlases': {'kind': 'atlases', 'sets': {'b': ('target',)}}}, 'atlases'
     with pytest.raises(InputError, match='stage train: atlases are labelled scans; name such sets in sets.b'):
         tiny.run(config, tmp_path / 'run', tiny.quiet())

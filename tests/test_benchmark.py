@@ -35,7 +35,7 @@ def _system(**changes):
 
 
 def test_a_step_is_timed_alone_and_fed_by_records():
-    runner = training_speed.Timing(_system(method='supervised', history=0, train__workers=0))
+    runner = training_speed.Timing(_system(method='supervised', image_pool=0, train__workers=0))
     rounds = [*islice(runner.time_steps(2), 2)]
     of = [f'{kind}step_{unit}' for kind in ('', 'fed_', 'resident_') for unit in ('s', 'cpu_s')]
     assert [*rounds[0]] == of
@@ -56,7 +56,7 @@ def test_the_pipeline_delivers_rows(monkeypatch):
             time.sleep(0.05)
             yield {}
 
-    runner = training_speed.Timing(_system(method='supervised', history=0))
+    runner = training_speed.Timing(_system(method='supervised', image_pool=0))
     monkeypatch.setattr(runner, '_read', slowly)
     for one in islice(runner.time_pipeline(0.3), 2):
         assert 22 < one['pipeline_rows_per_s'] <= 40 < one['pipeline_rows_per_cpu_s']
@@ -108,7 +108,7 @@ def test_a_scan_is_segmented_from_file_to_file(monkeypatch, changes):
     monkeypatch.setattr(
         scan_speed, 'predict', lambda *a: labels.append(scan_file.read_labels(predict_scans.predict(*a)['ct']))
     )
-    runner = training_speed.Timing(_system(method='supervised', history=0, **changes))
+    runner = training_speed.Timing(_system(method='supervised', image_pool=0, **changes))
     for one in islice(runner.time_prediction(tiny.SHAPE), 2):
         assert 0 < one['predict_network_s'] < one['predict_s'] and one['predict_cpu_s'] > 0
     assert [label.array.shape for label in labels] == [tiny.SHAPE, tiny.SHAPE]
@@ -131,7 +131,7 @@ def test_an_epoch_is_as_many_steps_as_its_images_fill(monkeypatch):
         training_speed, '_run', lambda step, state, batches: (state, {'s': 2.0, 'cpu_s': len([*batches])})
     )
     for images, steps in ((7, 3), (1, 1)):
-        runner = training_speed.Timing(_system(method='supervised', history=0), images)
+        runner = training_speed.Timing(_system(method='supervised', image_pool=0), images)
         monkeypatch.setattr(runner, 'step', None)
         assert next(runner.time_epoch(5)) == {'epoch_s': 2.0 * steps, 'epoch_cpu_s': 5 * steps}
 
@@ -139,7 +139,7 @@ def test_an_epoch_is_as_many_steps_as_its_images_fill(monkeypatch):
 def test_the_network_of_one_logit_is_run():
     """The larger of one is known without it, and a compiler would leave the network out."""
     config = tiny.configure(
-        tiny.config(method='supervised', history=0, loss__segmentation='binary_cross_entropy'), 'synseg'
+        tiny.config(method='supervised', image_pool=0, loss__segmentation='binary_cross_entropy'), 'synseg'
     )
     runner = training_speed.Timing(System(config, ('background', 'liver')))
     params = runner.system.abstract_state(runner.over).params
@@ -157,7 +157,7 @@ def test_random_scans_pack_like_real_ones():
 
 @pytest.mark.parametrize('context', [0, 1])
 def test_records_hold_what_the_step_reads(tmp_path, context):
-    runner = training_speed.Timing(_system(method='supervised', history=0, context__slices=context))
+    runner = training_speed.Timing(_system(method='supervised', image_pool=0, context__slices=context))
     batch = next(runner._read(runner._pools(tmp_path)))
     assert {name: batch[name].shape for name in batch} == {name: runner.data[name].shape for name in ('a', 'label_a')}
     assert batch['label_a'].dtype == np.int32 and batch['label_a'].max() < len(tiny.CLASSES)

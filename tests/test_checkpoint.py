@@ -374,5 +374,5 @@ def test_devices_may_change(opened, before, after):
     checkpoints.close()
     restored = opened().latest(_state(0, after))
     assert tiny.same(restored, _state(4))
-    assert len(restored.history['b'].images.sharding.device_set) == after
-    assert restored.history['b'].images.addressable_shards[0].data.shape[0] == 8 // after
+    assert len(restored.image_pool['b'].images.sharding.device_set) == after
+    assert restored.image_pool['b'].images.addressable_shards[0].data.shape[0] == 8 // after

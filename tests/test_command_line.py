@@ -174,17 +174,19 @@ def test_one_spelling():
         'x.py',
         '--no',
         '--config.remat',
-        '--noconfig.masked',
+        '--noconfig.label_channel',
     )
     assert line.flags == (
         ('config.seed', '-1'), ('workdir', 'a b'), ('repair', 'false'), ('config', 'x.py'), ('no', 'true'),
-        ('config.remat', None), ('noconfig.masked', None),
+        ('config.remat', None), ('noconfig.label_channel', None),
     )  # fmt: skip
     assert line.argv() == [
         'program', '--config=x.py', '--config.seed=-1', '--workdir=a b', '--repair=false', '--no=true',
-        '--config.remat=true', '--config.masked=false',
+        '--config.remat=true', '--config.label_channel=false',
     ]  # fmt: skip
-    assert line.overrides('config') == {'seed': '-1', 'remat': None, 'masked': None} and not line.overrides('table')
+    assert line.overrides('config') == {'seed': '-1', 'remat': None, 'label_channel': None} and not line.overrides(
+        'table'
+    )
 
 
 def test_what_is_no_flag_stays():

@@ -58,7 +58,7 @@ MISTAKES = {
         TINY + ':{records} --config.optimizer.rule=adm',
         "config.optimizer.rule='adm': give 'adam' or 'sgd'",
     ),
-    'unknown chosen': ('main', TINY + ':{records} --config.chosen=other', "'other'; known: synseg"),
+    'unknown default_system': ('main', TINY + ':{records} --config.default_system=other', "'other'; known: synseg"),
     'uneven batch': (
         'main',
         TINY + ':{records} --config.train.batch=3 --config.train.devices=2',
@@ -87,7 +87,8 @@ MISTAKES = {
     ),
     'target labels not let in': (
         'main',
-        TINY + ':{records} --config.method=supervised --config.pays.seg.seg_a=0 --config.pays.seg.seg_b=1',
+        TINY
+        + ':{records} --config.method=supervised --config.loss_weights.seg.seg_a=0 --config.loss_weights.seg.seg_b=1',
         'set target has no labels, and seg_b reads them; data.target_labels=True lets them in',
     ),
     'weights for other classes': (

@@ -38,7 +38,7 @@ def _stages(config):
     """(system, name, stage) of every training stage."""
     for system, stages_of in parse(config).systems.items():
         for name, stage in stages_of.items():
-            if stage.do == 'train':
+            if stage.kind == 'train':
                 yield system, name, stage
 
 
@@ -54,7 +54,7 @@ def _fields(config, prefix=''):
 def test_loads(name):
     bare, given = _load(name), _load(name, 'records/somewhere')
     assert (bare.data_dir, given.data_dir) == ('', 'records/somewhere')
-    assert bare.chosen in bare.systems and given.systems.keys() == bare.systems.keys()
+    assert bare.default_system in bare.systems and given.systems.keys() == bare.systems.keys()
     named = ('systems.', 'phantom.sets.', 'segmentor.', 'generator.')  # what a configuration may name itself
     own = {field for field in _fields(bare) if not field.startswith(named)}
     assert own == {field for field in _fields(base.get_config()) if not field.startswith(named)}
@@ -109,7 +109,7 @@ def test_further_ct_are_read_by_the_last_stage_only():
         assert ada.tune.sets.to_dict() == {'a': ('source', 'mr', 'mr_back', *made), 'b': ('target', 'ct', 'ct_back')}
         assert joint.joint.sets.to_dict() == {'a': ('source',), 'b': ('target', *real)}
         if share:
-            assert (ada.mr_more.do, ada.mr_more.sets.to_dict()) == ('synthesize', {'a': (), 'b': ('more',)})
+            assert (ada.mr_more.kind, ada.mr_more.sets.to_dict()) == ('synthesize', {'a': (), 'b': ('more',)})
         for stages_of in (ada, joint):
             for stage in ('segment', 'translate'):
                 assert stages_of[stage].sets.to_dict() == {'a': ('source',), 'b': ('target',)}
@@ -124,7 +124,7 @@ def test_further_ct_of_the_phantom_are_of_other_people():
 def test_the_papers_values():
     config = _load('synseg_spleen', 'x')
     assert config.rate.to_dict() == {'generator': 1e-4, 'discriminator': 2e-4, 'segmentor': 1e-4}
-    assert config.train.epochs == 100 and config.train.batch == 1 and config.history == 50
+    assert config.train.epochs == 100 and config.train.batch == 1 and config.image_pool == 50
     assert tuple(config.data.classes) == CLASSES and len(config.loss.class_weights) == len(CLASSES)
     assert _load('synseg_ticv', 'x').train.epochs == 200
     published = _load('reference', 'x')
@@ -159,9 +159,9 @@ def test_the_printed_adversarial_loss_is_a_row(name):
 
 
 def _identity(config, systems=()):
-    """The weights of identity losses that some system pays, of those named or of all."""
+    """The weights of identity losses that some system loss_weights, of those named or of all."""
     fields = flat(config.to_dict())
-    paid = [(name.split('.'), weight) for name, weight in fields.items() if 'pays.gen.idt_' in name and weight]
+    paid = [(name.split('.'), weight) for name, weight in fields.items() if 'loss_weights.gen.idt_' in name and weight]
     systems = systems or config.systems
     return {(name[-1], weight) for name, weight in paid if name[0] != 'systems' or name[1] in systems}
 
@@ -218,17 +218,26 @@ def test_systems_can_be_built(name, data):
     for _, _, own in _stages(config):
         classes = own.data.classes or REGIONS[config.phantom.region].classes
         shape = str(
-            (own.method, own.pays, own.segmentor, own.generator, own.context, own.data.size, own.loss, own.augment)
+            (
+                own.method,
+                own.loss_weights,
+                own.segmentor,
+                own.generator,
+                own.context,
+                own.data.size,
+                own.loss,
+                own.augment,
+            )
         )
         if shape in seen:
             continue
         seen.add(shape)
         system = System(own, classes)
         for network in system.networks:
-            inner = system.method.twins and network.startswith(('s_shared', 's_head'))
+            inner = system.method.shared_layer and network.startswith(('s_shared', 's_head'))
             output = _output(system, network, (1, *system.size, own.segmentor.width if inner else system.channels))
             one = own.loss.segmentation == 'binary_cross_entropy'
-            features = system.method.twins and not network.startswith('s_head')
+            features = system.method.shared_layer and not network.startswith('s_head')
             logits = own.segmentor.width if features else 1 if one else len(classes)
             expected = {'g': system.channels, 's': logits, 'd': 1}[network[0]]
             assert output.shape[-1] == expected
@@ -256,7 +265,7 @@ def test_a_configuration_says_what_it_reproduces(name):
         ({'stages': {'train': 'x'}}, "config.systems.odd.stages.train='x': give the fields"),
         ({'stages': 'x'}, "config.systems.odd.stages='x': give the fields"),
         ({'stages': {}}, 'config.systems.odd.stages: empty; name at least one'),
-        ({'pays': {'gen': 3}}, 'config.systems.odd.pays.gen=3: give the fields that differ'),
+        ({'loss_weights': {'gen': 3}}, 'config.systems.odd.loss_weights.gen=3: give the fields that differ'),
         (3, 'config.systems.odd=3: give the fields that differ'),
     ],
 )
@@ -281,7 +290,7 @@ def test_tables(name):
         assert f'--table=configs/tables/{name}.py' in text
         for row in wanted:
             assert set(row.reported) <= set(table.measures)
-            tests = list(config.stages(row.system).values())[-1].tests
+            tests = list(config.stages(row.system).values())[-1].test_sets
             assert not tests or row.set in tests, (row.system, row.set)
     assert table.runs  # the folder that tables of the same systems share
 

@@ -208,7 +208,11 @@ def test_an_old_workdir_is_kept(published, tmp_path):
 
 
 def test_stages_of_a_system(published, tmp_path):
-    stages = {'translate': {'method': 'cyclegan'}, 'made': {'do': 'synthesize', 'by': 'translate'}, 'segment': {}}
+    stages = {
+        'translate': {'method': 'cyclegan'},
+        'made': {'kind': 'synthesize', 'generators_from': 'translate'},
+        'segment': {},
+    }
     both = config()
     both.systems = {'two': {'stages': stages}, 'synseg': {}}
     folder = published('g_ab', 'g_ba')
@@ -218,7 +222,7 @@ def test_stages_of_a_system(published, tmp_path):
     run = import_weights(parse(both), folder, tmp_path / 'run', 'two', 'translate', **HERE)
     assert run.folder.name.startswith('translate-') and run.folder.is_dir()
     assert open_run.find(tmp_path / 'run', network='g').translates
-    assert json.loads((tmp_path / 'run' / 'run.json').read_text())['config']['chosen'] == 'two'
+    assert json.loads((tmp_path / 'run' / 'run.json').read_text())['config']['default_system'] == 'two'
 
 
 def rewritten(folder, name, change):

@@ -21,15 +21,20 @@ from synseg_jax.runs import train_stage
 
 LABELS = {'data': {'target_labels': True}}
 STAGES = {
-    'translate': {'method': 'cyclegan', 'masked': True, 'sets': {'a': ('source',), 'b': ('target',)}, **LABELS},
-    'synthesis': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': ('source',), 'b': ()}},
+    'translate': {'method': 'cyclegan', 'label_channel': True, 'sets': {'a': ('source',), 'b': ('target',)}, **LABELS},
+    'synthesis': {'kind': 'synthesize', 'generators_from': 'translate', 'sets': {'a': ('source',), 'b': ()}},
     'segment': {
         'method': 'supervised',
-        'pays': {'seg': {'seg_a': 0.0, 'seg_b': 1.0}},
+        'loss_weights': {'seg': {'seg_a': 0.0, 'seg_b': 1.0}},
         'sets': {'a': (), 'b': ('synthesis',)},
     },
 }
-ON_TARGET = {'method': 'supervised', 'pays': STAGES['segment']['pays'], 'sets': {'a': (), 'b': ('target',)}, **LABELS}
+ON_TARGET = {
+    'method': 'supervised',
+    'loss_weights': STAGES['segment']['loss_weights'],
+    'sets': {'a': (), 'b': ('target',)},
+    **LABELS,
+}
 # a stage before those that it judges, by name and in order
 KEPT = {'a_judge': ON_TARGET, 'translate': STAGES['translate'], 'synthesis': STAGES['synthesis']}
 
@@ -38,9 +43,9 @@ KEPT = {'a_judge': ON_TARGET, 'translate': STAGES['translate'], 'synthesis': STA
 def finished(tiny_records, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('masked')
     config = tiny.config(tiny_records, train__steps=2, train__decay_steps=0, train__save_every=2)
-    kept = {'stages': KEPT, 'tested': 'a_judge', 'tests': ('synthesis', 'target'), 'lesions': ('spleen',)}
+    kept = {'stages': KEPT, 'evaluate_stage': 'a_judge', 'test_sets': ('synthesis', 'target'), 'lesions': ('spleen',)}
     kept['lesion_patch_mm'] = 40.0
-    config.systems, config.chosen = {'masked': {'stages': STAGES}, 'kept': kept}, 'masked'
+    config.systems, config.default_system = {'masked': {'stages': STAGES}, 'kept': kept}, 'masked'
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_stage.Fit, 'run', untrained.fit)
         tiny.run(config, workdir, tiny.quiet())
@@ -54,7 +59,7 @@ def test_networks_see_images_and_labels(finished):
     over, batch = parallel.mesh(1), {k: np.zeros((2, 32, 32, 1) if len(k) == 1 else (2, 32, 32)) for k in system.arrays}
     batch = {k: v.astype(np.int32 if k.startswith('label') else np.float32) for k, v in batch.items()}
     state, metrics = jax.eval_shape(system.step(6, over), system.abstract_state(over), batch)
-    assert {*system.method.terms()} <= {*metrics} and state.history['b'].images.shape[-1] == 2
+    assert {*system.method.terms()} <= {*metrics} and state.image_pool['b'].images.shape[-1] == 2
     assert trained.networks.params['d_b']['conv0']['kernel'].shape[-2] == 2
     assert trained.networks.params['g_ab']['head']['kernel'].shape[-1] == 2
 
@@ -137,7 +142,7 @@ def test_what_survives_translation_is_measured_by_the_stage_that_is_named(finish
 
 def test_a_tested_stage_that_is_not_there(tiny_records, tmp_path):
     config = tiny.config(tiny_records)
-    config.systems, config.chosen = {'kept': {'stages': KEPT, 'tested': 'judge'}}, 'kept'
+    config.systems, config.default_system = {'kept': {'stages': KEPT, 'evaluate_stage': 'judge'}}, 'kept'
     with pytest.raises(InputError, match='stage.*judge'):
         tiny.run(config, tmp_path, tiny.quiet())
     assert not (tmp_path / 'stages').exists()

@@ -20,7 +20,7 @@ def _system(**changes) -> System:
 
 
 def test_it_counts_what_jax_says_it_saves(capsys):
-    system = _system(method='supervised', history=0)
+    system = _system(method='supervised', image_pool=0)
     params = system.abstract_state(parallel.mesh(1)).params
 
     def bill(params, a, label_a):

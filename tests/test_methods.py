@@ -1,4 +1,4 @@
-"""The tables of methods: who pays, who owns, and that nobody is forgotten."""
+"""The tables of methods: who loss_weights, who owns, and that nobody is forgotten."""
 
 import copy
 
@@ -33,31 +33,31 @@ def test_players_own_disjoint_networks(name):
 
 
 def test_published_weights():
-    pays = method('synseg').pays
-    assert pays['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 10, 'cyc_b': 10, 'seg_fake_b': 1}
-    assert pays['dis'] == {'dis_a': 1, 'dis_b': 1} and pays['seg'] == {'seg_fake_b': 1}
-    pays = method('shape_consistency').pays
-    assert pays['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 10, 'cyc_b': 10, 'seg_fake_a': 1, 'seg_fake_b': 1}
-    assert pays['seg'] == {f'seg_{of}{domain}': 1 for of in ('', 'fake_', 'rec_') for domain in 'ab'}
-    pays = method('tumor_aware').pays
-    assert pays['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 10, 'cyc_b': 10, 'seg_fake_b': 5, 'feat': 1}
-    assert pays['seg'] == {'seg_a': 1, 'seg_fake_b': 1, 'feat': 1}
-    assert method('cut').pays['gen'] == {'adv_b': 1, 'nce_a': 1, 'nce_b': 1, 'seg_fake_b': 1}
+    loss_weights = method('synseg').loss_weights
+    assert loss_weights['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 10, 'cyc_b': 10, 'seg_fake_b': 1}
+    assert loss_weights['dis'] == {'dis_a': 1, 'dis_b': 1} and loss_weights['seg'] == {'seg_fake_b': 1}
+    loss_weights = method('shape_consistency').loss_weights
+    assert loss_weights['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 10, 'cyc_b': 10, 'seg_fake_a': 1, 'seg_fake_b': 1}
+    assert loss_weights['seg'] == {f'seg_{of}{domain}': 1 for of in ('', 'fake_', 'rec_') for domain in 'ab'}
+    loss_weights = method('tumor_aware').loss_weights
+    assert loss_weights['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 10, 'cyc_b': 10, 'seg_fake_b': 5, 'feat': 1}
+    assert loss_weights['seg'] == {'seg_a': 1, 'seg_fake_b': 1, 'feat': 1}
+    assert method('cut').loss_weights['gen'] == {'adv_b': 1, 'nce_a': 1, 'nce_b': 1, 'seg_fake_b': 1}
 
 
 def test_weights_change_without_touching_the_table():
-    before = copy.deepcopy(METHODS['synseg'].pays)
+    before = copy.deepcopy(METHODS['synseg'].loss_weights)
     changed = method('synseg').pay({'gen': {'cyc_a': 5.0, 'idt_a': 2.0, 'seg_fake_b': 0.0}})
-    assert changed.pays['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 5, 'cyc_b': 10, 'idt_a': 2}
-    assert changed.pays['dis'] == before['dis'] and changed.pays['seg'] == before['seg']
+    assert changed.loss_weights['gen'] == {'adv_a': 1, 'adv_b': 1, 'cyc_a': 5, 'cyc_b': 10, 'idt_a': 2}
+    assert changed.loss_weights['dis'] == before['dis'] and changed.loss_weights['seg'] == before['seg']
     assert 'seg_fake_b' in changed.terms() and changed.networks(TERMS) == NETWORKS['synseg']
-    assert METHODS['synseg'].pays == before and changed.name == 'synseg'
-    assert method('synseg').pay({}).pays == before
+    assert METHODS['synseg'].loss_weights == before and changed.name == 'synseg'
+    assert method('synseg').pay({}).loss_weights == before
 
 
 def test_a_term_at_weight_0_is_gone():
     changed = method('synseg').pay({'gen': {'seg_fake_b': 0.0}, 'seg': {'seg_fake_b': 0.0}})
-    assert 'seg' not in changed.pays and 'seg_fake_b' not in changed.terms()
+    assert 'seg' not in changed.loss_weights and 'seg_fake_b' not in changed.terms()
     assert changed.networks(TERMS) == NETWORKS['cyclegan']
 
 
@@ -85,7 +85,7 @@ def test_unknown_names():
         method('unit')
     with pytest.raises(InputError, match="unknown player 'generator'; known: dis, gen, seg"):
         method('synseg').pay({'generator': {'adv_a': 1.0}})
-    with pytest.raises(InputError, match=r'^config\.pays\.gen\.cycle_a: no such term; is cyc_a meant\?$'):
+    with pytest.raises(InputError, match=r'^config\.loss_weights\.gen\.cycle_a: no such term; is cyc_a meant\?$'):
         method('synseg').pay({'gen': {'cycle_a': 1.0}}).networks(TERMS)
 
 

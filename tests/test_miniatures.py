@@ -142,7 +142,7 @@ def _different(jobs):
     for job in jobs:
         if job.system.endswith(('_35', '_60')):
             continue
-        if (key := (job.system, job.config.tests, job.config.transductive)) not in seen:
+        if (key := (job.system, job.config.test_sets, job.config.transductive)) not in seen:
             seen.add(key)
             yield job
 

@@ -22,7 +22,7 @@ TOLD = 'by the labels of these very test scans'
 def _run(records, workdir, **changes):
     """Few steps at a high rate, whose checkpoints differ."""
     c = tiny.config(records, rate__segmentor=0.03, loss__segmentation='dice', **LENGTH, **changes)
-    c.systems, c.chosen = {'alone': {'method': 'supervised'}}, 'alone'
+    c.systems, c.default_system = {'alone': {'method': 'supervised'}}, 'alone'
     return tiny.run(c, workdir, tiny.quiet())
 
 

@@ -23,7 +23,7 @@ class Known(trained_model.Trained):
     def __init__(self, translate, networks=('g_ab',)):
         self.translate = translate
         self.networks = SimpleNamespace(system=SimpleNamespace(networks=dict.fromkeys(networks)))
-        self.config = SimpleNamespace(masked=False)
+        self.config = SimpleNamespace(label_channel=False)
         self.run = SimpleNamespace(channels={'a': 'MR', 'b': 'CT'}, typical={'b': (-200.0, 300.0)})
 
     def synthesize(self, scan, domain):

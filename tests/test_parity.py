@@ -167,7 +167,7 @@ class Game:
 
 def published_losses(game, step):
     """The published losses of one step under the names of our terms, with their published weights taken out."""
-    weights = game.rules.method.pays['gen']
+    weights = game.rules.method.loss_weights['gen']
     published = {
         'adv_b': step['loss_G_A'], 'adv_a': step['loss_G_B'],
         'cyc_a': step['loss_cycle_A'] / weights['cyc_a'], 'cyc_b': step['loss_cycle_B'] / weights['cyc_b'],
@@ -192,7 +192,7 @@ def test_parity_of_four_steps(variant, x64):
         assert set(published) == set(game.rules.method.terms())
         for name, value in published.items():
             np.testing.assert_allclose(ours[name], value, rtol=1e-9, err_msg=name)
-        total = sum(weight * ours[name] for name, weight in game.rules.method.pays['gen'].items())
+        total = sum(weight * ours[name] for name, weight in game.rules.method.loss_weights['gen'].items())
         np.testing.assert_allclose(total - (1 if game.rules.dice else 0), theirs['loss_G'], rtol=1e-9)
     after = game.params(f'f64/step{game.steps}')
     for name in game.networks:

@@ -628,7 +628,7 @@ def test_workdirs_of_another_version_are_refused_in_one_line(tmp_path, found):
     run = _run(tmp_path)
     run.save()
     content = {**json.loads((tmp_path / 'stage.json').read_text()), 'format': found}
-    run_json = {'format': found, 'config': {'systems': {'x': {}}, 'chosen': 'x'}, 'systems': {'x': ['.']}}
+    run_json = {'format': found, 'config': {'systems': {'x': {}}, 'default_system': 'x'}, 'systems': {'x': ['.']}}
     if found is None:
         del content['format'], run_json['format']
     (tmp_path / 'stage.json').write_text(json.dumps(content))
@@ -695,7 +695,7 @@ def test_the_last_stage_with_the_network_is_found(tmp_path):
     for name, method in (('one', 'synseg'), ('two', 'cyclegan'), ('three', 'supervised')):
         (tmp_path / name).mkdir()
         _run(tmp_path / name, method=method).save()
-    config = {'systems': {'x': {}, 'y': {}}, 'chosen': 'x'}
+    config = {'systems': {'x': {}, 'y': {}}, 'default_system': 'x'}
     stages = {'format': model_folder.FORMAT, 'config': config, 'systems': {'x': ['one', 'two', 'three']}}
     (tmp_path / 'run.json').write_text(json.dumps(stages))
     for network, folder in (('g', 'two'), ('s', 'three')):

@@ -15,7 +15,7 @@ from synseg_jax.specification.parse import parse
 SYSTEMS = {
     'plain': {},
     'seeded': {'seed': 5, 'stages': {'train': {'seed': 7}}},
-    'atlases': {'do': 'atlases', 'sets': {'b': ('target',)}},
+    'atlases': {'kind': 'atlases', 'sets': {'b': ('target',)}},
     'folded': {'fold': {'set': 'source', 'of': 2}, 'sets': {'a': ('source:50%',)}},
 }
 

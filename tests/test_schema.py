@@ -150,7 +150,7 @@ def test_run_json(trained, monkeypatch):
     monkeypatch.setattr(trained_model, 'Trained', lambda run: run)
     path = folder / run_file.RUN
     content = json.loads(path.read_text())
-    content['config'] = {name: content['config'][name] for name in ('chosen', 'systems', 'data')}
+    content['config'] = {name: content['config'][name] for name in ('default_system', 'systems', 'data')}
     path.write_text(json.dumps(content))
     assert check(path, lambda: open_run.find(folder, network='')) > 2
 

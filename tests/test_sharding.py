@@ -19,7 +19,7 @@ ROWS, STEPS = 8, 3
 
 def system_of():
     config = base.get_config('records')
-    config.method, config.history = 'synseg_hc', 2 * ROWS
+    config.method, config.image_pool = 'synseg_hc', 2 * ROWS
     config.train.batch, config.train.steps, config.train.decay_steps = ROWS, STEPS, 2
     config.data.size = (SIZE, SIZE)
     config.augment.update(rotate=20.0, shift=0.1, flip='c', brightness=0.2)
@@ -40,7 +40,7 @@ def run(devices):
     system, over, metrics = system_of(), parallel.mesh(devices), []
     step = system.step(1, over)
     state = parallel.place(drawn(system.abstract_state(over)), over, LAYOUT)
-    assert len(state.history['b'].images.sharding.device_set) == devices
+    assert len(state.image_pool['b'].images.sharding.device_set) == devices
     for seed in range(STEPS):
         batch = batch_of(system, seed, ROWS)
         batch = {name: array if name.startswith('label') else array.astype(np.float64) for name, array in batch.items()}
@@ -57,8 +57,8 @@ def test_double_precision_on_eight(x64):
     (one, metrics_of_one), (several, metrics) = run(1), run(8)
     same(metrics, metrics_of_one, rtol=1e-9, atol=1e-12)
     same(several.params, one.params, rtol=0, atol=1e-10)
-    same(several.history, one.history, rtol=0, atol=1e-10)
-    assert one.skipped == 0 and one.history['b'].filled.tolist() == [2] * ROWS
+    same(several.image_pool, one.image_pool, rtol=0, atol=1e-10)
+    assert one.skipped == 0 and one.image_pool['b'].filled.tolist() == [2] * ROWS
 
 
 def test_a_step_moves_every_network(x64):

@@ -23,13 +23,13 @@ BAD = {
     'seed': (-1, 2**32),
     'fold.of': (-1,),
     'context.spacing_mm': (-1.0, math.nan),
-    'pays.gen.adv_a': (-1.0, math.inf, 'x', ('linear', 1.0), ('linear', 0.0, 1.0, 0), ('linear', -1.0, 1.0, 9)),
+    'loss_weights.gen.adv_a': (-1.0, math.inf, 'x', ('linear', 1.0), ('linear', 0.0, 1.0, 0), ('linear', -1.0, 1.0, 9)),
     'rate.generator': (math.nan, math.inf, -1e-4),
     'optimizer.b1': (1.0, -0.1, math.nan),
     'optimizer.eps': (0.0,),
     'optimizer.rule': ('adamw',),
     'average': (1.0, math.nan),
-    'history': (-1,),
+    'image_pool': (-1,),
     'loss.class_weights': ((1.0, math.nan), (1.0, -1.0), ('x', 1.0)),
     'generator.width': (0, -4),
     'segmentor.blocks': (-1,),
@@ -70,11 +70,11 @@ def test_what_a_field_may_not_hold(name, value):
 def test_fields_of_systems_and_stages_and_all_at_once():
     config = tiny.config()
     config.systems.synseg = {'rate': {'generator': math.nan}, 'stages': {'one': {'train': {'batch': 'x'}}}}
-    config.history = -1
+    config.image_pool = -1
     with pytest.raises(InputError) as refused:
         check(config.to_dict())
     assert sorted(refused.value.args) == [
-        'config.history=-1: give a whole number from 0 to 65536',
+        'config.image_pool=-1: give a whole number from 0 to 65536',
         'config.systems.synseg.rate.generator=nan: give a finite number from 0 on',
         "config.systems.synseg.stages.one.train.batch='x': give a whole number from 1 to 65536",
     ]
@@ -121,7 +121,11 @@ def test_base_holds_every_field_at_its_default():
     given = flat(base.get_config('records').to_dict())
     assert not [name for name in given if not name.startswith(('systems', 'stages')) and declaration(name) is None]
     for name, one in declared().items():
-        if not name.startswith(('phantom.sets', 'pays.', 'table.')) and one.default is not None and name != 'data_dir':
+        if (
+            not name.startswith(('phantom.sets', 'loss_weights.', 'table.'))
+            and one.default is not None
+            and name != 'data_dir'
+        ):
             assert given[name] == one.default, name
 
 
@@ -133,7 +137,7 @@ def test_choices_are_those_that_there_are():
 
 
 def test_what_fields_affect():
-    assert affects('train.batch') == affects('pays.gen.idt_b') == affects('segmentor.norm') == 'result'
+    assert affects('train.batch') == affects('loss_weights.gen.idt_b') == affects('segmentor.norm') == 'result'
     assert affects('train.epochs') == 'length' and affects('train.workers') == 'speed' and affects('run') == 'display'
     assert affects('systems.synseg.stages.train.predict.flips') == 'measures' and affects('data.size') == 'records'
     assert affects('runtime') == 'display' and declaration('runtime') is None  # no field whose name begins like another
@@ -141,7 +145,7 @@ def test_what_fields_affect():
 
 
 def test_stages_are_values():
-    assert Stage() == Stage() and hash(Stage()) == hash(Stage(history=50)) and Stage(history=3) != Stage()
+    assert Stage() == Stage() and hash(Stage()) == hash(Stage(image_pool=50)) and Stage(image_pool=3) != Stage()
     assert hash(FrozenMapping({'a': 1.0})) == hash(FrozenMapping({'a': 1.0})) and FrozenMapping({'a': 1}) == {'a': 1}
 
 

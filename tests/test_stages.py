@@ -26,11 +26,11 @@ SYSTEMS = {
     'folded': {
         **variants.two_stages(TRANSLATE, SEGMENT),
         'fold': {'set': 'source', 'of': 2},
-        'tests': ('synthesis', 'target'),
+        'test_sets': ('synthesis', 'target'),
     },
     'half': {
         **variants.two_stages(TRANSLATE, {'sets': {'b': ('synthesis:50%', 'target')}, 'data': {'target_labels': True}}),
-        'tests': ('target',),
+        'test_sets': ('target',),
     },
     's_score': variants.s_score(TRANSLATE),
 }
@@ -49,7 +49,7 @@ def _sets(folder):
 def _config(records='', systems=SYSTEMS, **changes):
     c = tiny.config(records, train__steps=4, train__decay_steps=2, train__save_every=2, **changes)
     c.systems = variants.systems(**systems)
-    c.chosen = next(iter(systems))
+    c.default_system = next(iter(systems))
     return c
 
 
@@ -148,7 +148,7 @@ def test_target_labels_are_told(finished):
 def test_sets_of_different_spacings_are_not_mixed(finished, records, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / 'run', symlinks=True)
     finer = {'sets': {'b': ('synthesis', 'target')}, 'data': {'target_labels': True, 'spacing_mm': 2.0}}
-    mixed = {**variants.two_stages(TRANSLATE, finer), 'tests': ('target',)}
+    mixed = {**variants.two_stages(TRANSLATE, finer), 'test_sets': ('target',)}
     with pytest.raises(InputError, match='stage segment of mixed reads sets of different sizes or spacings'):
         tiny.run(_config(records, SYSTEMS | {'mixed': mixed}, run=('mixed',)), workdir, tiny.quiet())
 
@@ -258,17 +258,22 @@ def test_a_new_system_joins_a_workdir_and_starts_from_named_weights(finished, re
     'system, says',
     [
         (
-            {'stages': {'train': {'by': 'other', 'do': 'synthesize'}, 'other': {'start': {'stages': ('train',)}}}},
+            {
+                'stages': {
+                    'train': {'generators_from': 'other', 'kind': 'synthesize'},
+                    'other': {'start': {'stages': ('train',)}},
+                }
+            },
             'system odd: cyclic dependency between stages',
         ),
         ({'sets': {'b': ('trget',)}}, "unknown set .* 'trget'; known: extra, source, target"),
         ({'sets': {'b': ('source',)}}, 'sets.b: source is of domain a'),
         ({'sets': {'a': ('source:999',)}}, 'set source:999: give a share in percent, or at most the 24 slices'),
         ({'sets': {'a': ('source:x',)}}, 'set source:x: give a share'),
-        ({'do': 'trian'}, "systems.odd.do='trian': give 'train' or 'synthesize' or 'reconstruct' or 'atlases'"),
+        ({'kind': 'trian'}, "systems.odd.kind='trian': give 'train' or 'synthesize' or 'reconstruct' or 'atlases'"),
         ({'fold': {'set': 'source', 'of': 9}}, 'fold.of 9: source has 4 labelled subjects'),
-        ({'method': 'supervised', 'pays': {'seg': {'seg_b': 1.0}}}, 'data.target_labels=True lets them in'),
-        ({'tests': ('none',)}, "unknown set \\(tests\\) 'none'"),
+        ({'method': 'supervised', 'loss_weights': {'seg': {'seg_b': 1.0}}}, 'data.target_labels=True lets them in'),
+        ({'test_sets': ('none',)}, r"unknown set \(test_sets\) 'none'"),
     ],
 )
 def test_what_cannot_be_is_said_before_training(records, tmp_path, system, says):
@@ -308,7 +313,7 @@ def test_garbage_in_the_targets_labels_changes_no_network(finished, records, tmp
     manifest = prepare(list(_sets(tmp_path)), tmp_path / 'records', parse_data(_config()), progress=False)
     for file in records.glob('*.array_record'):
         assert (tmp_path / 'records' / file.name).read_bytes() == file.read_bytes()
-    systems = {'folded': {**SYSTEMS['folded'], 'tests': ('synthesis',)}}
+    systems = {'folded': {**SYSTEMS['folded'], 'test_sets': ('synthesis',)}}
     tiny.run(_config(manifest.folder, systems), tmp_path / 'run', tiny.quiet())
     for path in ('fold1/translate', 'fold1/segment', 'fold2/segment'):
         one, other = (_place(workdir, 'folded', path) for workdir in (tmp_path / 'run', finished[0]))

@@ -27,11 +27,11 @@ ROWS, SIZE, CLASSES, RATE, B1, SEED = 2, 16, ('background', 'liver', 'spleen'), 
 
 
 @functools.cache
-def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False, segmentor=None, order='together'):
+def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False, segmentor=None, update_order='simultaneous'):
     """A tiny system in double precision and its compiled step; `free`: generators do not pay for segmentation."""
     config = base.get_config('records')
-    config.method, config.seed, config.average, config.history = method, SEED, average, ROWS
-    config.order = order
+    config.method, config.seed, config.average, config.image_pool = method, SEED, average, ROWS
+    config.update_order = update_order
     config.data.size, config.augment.shift, config.train.batch = (SIZE, SIZE), 0.0, ROWS
     config.train.steps, config.train.decay_steps = 100, 0
     for kind in ('generator', 'segmentor'):
@@ -43,7 +43,7 @@ def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False, segmentor=
     if segmentor:
         config.segmentor = dict(segmentor)
     if free:
-        config.pays.gen.seg_fake_b = 0.0
+        config.loss_weights.gen.seg_fake_b = 0.0
     system = System(tiny.configure(config, 'synseg'), CLASSES)
     over = parallel.mesh(1)
     shapes = system.abstract_state(over)
@@ -112,7 +112,7 @@ UNET = (('architecture', 'unet'), ('width', 2), ('levels', 2), ('dropout', 0.5))
 def test_players_move_their_own_networks_by_their_own_payments(segmentor, x64):
     """Every network's move is recomputed one term at a time: the terms of its owner, at the old weights of the rest.
 
-    What the segmentor drops is the same whoever pays for it: it comes from the keys of the rows.
+    What the segmentor drops is the same whoever loss_weights for it: it comes from the keys of the rows.
     """
     system, step, first_state = game('synseg_hc', rule='sgd', clip_norm=1e6, average=0.9, segmentor=segmentor)
     state = first_state()
@@ -135,14 +135,14 @@ def test_players_move_their_own_networks_by_their_own_payments(segmentor, x64):
             rate = 2 * RATE if player == 'dis' else RATE
             parts = [
                 jax.tree.map(lambda g, by=rate * w: by * g, gradients[term][name])
-                for term, w in system.method.pays[player].items()
+                for term, w in system.method.loss_weights[player].items()
             ]
             expected = jax.tree.map(lambda w, *moves: w - sum(moves), old[name], *parts)
             close(new[name], expected)
 
 
 def test_players_in_turn_look_at_what_those_before_them_made(x64):
-    system, step, first_state = game('synseg_hc', rule='sgd', clip_norm=1e6, order='in turn')
+    system, step, first_state = game('synseg_hc', rule='sgd', clip_norm=1e6, update_order='alternating')
     state, batch = first_state(), batch_of(system)
     params = jax.tree.map(jnp.copy, state.params)
     seen = {name: jnp.asarray(v if name.startswith('label') else 2 * v - 1) for name, v in batch.items()}
@@ -151,7 +151,7 @@ def test_players_in_turn_look_at_what_those_before_them_made(x64):
 
         def bill(moved, player=player, params=params):
             view = system.view({**params, **moved}, seen)
-            return sum(w * TERMS[term].value(view) for term, w in system.method.pays[player].items())
+            return sum(w * TERMS[term].value(view) for term, w in system.method.loss_weights[player].items())
 
         gradients = jax.jit(jax.grad(bill))({name: params[name] for name in own})
         rate = 2 * RATE if player == 'dis' else RATE
@@ -201,7 +201,7 @@ def test_a_term_that_a_player_does_not_pay_for_does_not_move_it(x64):
         jax.tree.map(np.testing.assert_array_equal, one.params[name], two.params[name])
     assert not np.array_equal(one.params['s_b']['head']['kernel'], two.params['s_b']['head']['kernel'])
     paying = game('synseg_hc')
-    assert paying[0].method.pays['gen']['seg_fake_b'] == 1
+    assert paying[0].method.loss_weights['gen']['seg_fake_b'] == 1
     moved = paying[1](paying[2](), batch)[0].params['g_ab'], paying[1](paying[2](), other)[0].params['g_ab']
     assert not np.array_equal(moved[0]['head']['kernel'], moved[1]['head']['kernel'])
 
@@ -253,7 +253,7 @@ def test_clipping_is_by_network(x64):
 def test_state_is_donated_and_metrics_stay_on_the_device(x64):
     system, step, first_state = game('synseg')
     state = first_state()
-    leaves = jax.tree.leaves((state.params, state.optimizer, state.history))
+    leaves = jax.tree.leaves((state.params, state.optimizer, state.image_pool))
     new, metrics = step(state, batch_of(system))
     assert all(leaf.is_deleted() for leaf in leaves)
     assert all(isinstance(value, jax.Array) and value.shape == () for value in metrics.values())
@@ -269,9 +269,9 @@ def test_discriminators_see_the_history(x64):
     params = jax.tree.map(jnp.copy, state.params)
     state, _ = step(state, batch)
     for domain, name, source in (('b', 'g_ab', 'a'), ('a', 'g_ba', 'b')):
-        assert np.array_equal(state.history[domain].filled, [1, 1])
+        assert np.array_equal(state.image_pool[domain].filled, [1, 1])
         fakes = system.apply[name](params[name], jnp.asarray(2 * batch[source] - 1))
-        np.testing.assert_allclose(state.history[domain].images[:, 0], fakes, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(state.image_pool[domain].images[:, 0], fakes, rtol=1e-10, atol=1e-12)
 
 
 if __name__ == '__main__':

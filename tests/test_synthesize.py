@@ -222,7 +222,7 @@ def test_unknown_domain(trained, source, tmp_path):
 
 def test_masked_generators_see_the_labels(source, tmp_path):
     """Whatever their values are; of scans alone too, and those without labels are refused."""
-    masked = untrained.trained(tmp_path / 'run', method='cyclegan', masked=True)
+    masked = untrained.trained(tmp_path / 'run', method='cyclegan', label_channel=True)
     synthesize(masked, labelled(source), tmp_path / NAME)
     translate(masked, scan_file.inputs(source), tmp_path / 'alone', labels=labelled(source))
     for case, file in scan_file.inputs(source).items():

@@ -21,7 +21,7 @@ def _system(**changes):
     'elsewhere',
     [
         {'data_dir': 'x'},
-        {'tests': ('a',)},
+        {'test_sets': ('a',)},
         {'predict__batch': 3},
         {'train__workers': 2},
         {'train__keep': 9},
@@ -64,7 +64,7 @@ def test_networks_alike_are_traced_once_for_a_kind_of_device(monkeypatch):
         return call(self, x, keys)
 
     monkeypatch.setattr(ResNet, '__call__', counted)
-    made = _system(method='cyclegan', generator__blocks=3, history=0)
+    made = _system(method='cyclegan', generator__blocks=3, image_pool=0)
     image = jax.ShapeDtypeStruct((2, 32, 32, 1), 'float32')
     weights = made.abstract_state(parallel.mesh(1)).params
     called.clear()

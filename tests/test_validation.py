@@ -40,7 +40,7 @@ class Known(Networks):
 
 
 def _both(knows):
-    return Known(knows, method='supervised', pays__seg__seg_a=1.0, pays__seg__seg_b=1.0)
+    return Known(knows, method='supervised', loss_weights__seg__seg_a=1.0, loss_weights__seg__seg_b=1.0)
 
 
 def _records(**cases):

@@ -75,7 +75,7 @@ def test_terms_may_see_the_moving_average(monkeypatch):
 
 def test_configurations_give_them():
     config = tiny.config()
-    config.pays.gen.seg_fake_b = ('linear', 0.0, 1.0, 1000)
+    config.loss_weights.gen.seg_fake_b = ('linear', 0.0, 1.0, 1000)
     system = System(tiny.configure(config, 'synseg'), tiny.CLASSES)
-    assert system.method.pays['gen']['seg_fake_b'] == ('linear', 0.0, 1.0, 1000)
-    assert system.method.pays['seg']['seg_fake_b'] == 1.0
+    assert system.method.loss_weights['gen']['seg_fake_b'] == ('linear', 0.0, 1.0, 1000)
+    assert system.method.loss_weights['seg']['seg_fake_b'] == 1.0

@@ -24,12 +24,12 @@ VOLUMES = {'data__size': SIZE, 'data__spacing_mm': SPACING}
 REAL = {'sets': {'a': ('source',), 'b': ('target',)}}
 STAGES = {
     'translate': {'method': 'cyclegan', **REAL},
-    'made_b': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': ('source',), 'b': ()}},
-    'back_b': {'do': 'reconstruct', 'by': 'translate', 'sets': {'a': (), 'b': ('target',)}},
-    'made_a': {'do': 'synthesize', 'by': 'translate', 'sets': {'a': (), 'b': ('target',)}},
+    'made_b': {'kind': 'synthesize', 'generators_from': 'translate', 'sets': {'a': ('source',), 'b': ()}},
+    'back_b': {'kind': 'reconstruct', 'generators_from': 'translate', 'sets': {'a': (), 'b': ('target',)}},
+    'made_a': {'kind': 'synthesize', 'generators_from': 'translate', 'sets': {'a': (), 'b': ('target',)}},
     'segment': {
         'method': 'supervised',
-        'pays': {'seg': {'seg_a': 1.0, 'seg_b': 1.0}},
+        'loss_weights': {'seg': {'seg_a': 1.0, 'seg_b': 1.0}},
         'sets': {'a': ('source', 'made_a'), 'b': ('target', 'made_b', 'back_b')},
         'train': {'mixed': True},
     },
@@ -39,11 +39,11 @@ STAGES = {
 
 def config(data, **changes):
     c = tiny.config(data, **{**VOLUMES, **changes}, train__steps=2, train__decay_steps=0, train__save_every=2)
-    c.history, c.augment.shift = 0, 0.0
+    c.image_pool, c.augment.shift = 0, 0.0
     c.generator = {**UNET, 'norm': True, 'strided': True, 'tanh': True}
     c.segmentor = dict(UNET)
-    c.systems, c.chosen = {'joint': {'stages': STAGES}}, 'joint'
-    c.tests = ('target', 'source')
+    c.systems, c.default_system = {'joint': {'stages': STAGES}}, 'joint'
+    c.test_sets = ('target', 'source')
     c.data.target_labels, c.data.source_split = True, (0.6, 0.2, 0.2)
     return c
 

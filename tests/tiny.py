@@ -45,7 +45,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.size = (32, 32)
     c.data.window_hu = (-200.0, 300.0)
     c.data.target_split = (0.75, 0.0, 0.25)
-    c.history = 4
+    c.image_pool = 4
     c.augment.shift = 0.1
     c.train.batch = 2
     c.train.devices = 1
@@ -100,7 +100,7 @@ def scan(seed: int, modality: str, shape: tuple[int, ...] = SHAPE) -> tuple[np.n
 
 def write_run_json(folder: Path, config: dict | None = None, **content) -> None:
     """run.json of a workdir with the system `synseg`."""
-    config = config or {'systems': {'synseg': {}}, 'chosen': 'synseg'}
+    config = config or {'systems': {'synseg': {}}, 'default_system': 'synseg'}
     (folder / 'run.json').write_text(json.dumps({'format': FORMAT, 'config': config, **content}))
 
 

@@ -14,7 +14,7 @@ from synseg_jax.training.state import LAYOUT
 
 UNET = {'architecture': 'unet', 'width': 3, 'levels': 2, 'extra': 2, 'dropout': 0.5, 'norm': True, 'up_width': 2}
 STRIDED = {**UNET, 'extra': 0, 'strided': True, 'norm': False, 'up_width': 3, 'dropout': 0.0}
-ON_TARGET = {'method': 'supervised', 'pays__seg__seg_a': 0.0, 'pays__seg__seg_b': 1.0}
+ON_TARGET = {'method': 'supervised', 'loss_weights__seg__seg_a': 0.0, 'loss_weights__seg__seg_b': 1.0}
 VOLUMES = {'data__size': (8, 16, 16), 'data__spacing_mm': 4.5}
 # What a stage is, by what it shows: (fields, networks of the configuration).
 STAGES = {

@@ -14,13 +14,13 @@ def get_config(data: str = '') -> ConfigDict:
     """1, 3 and 5 slices, trained and tested on labelled MR, which leaves translation out; 20 phantoms are tested."""
     c = prostate_ssim.get_config(data)
     tested = 'source' if data else 'test'
-    own = {**c.systems.mri.to_dict(), 'tests': (tested,)}
+    own = {**c.systems.mri.to_dict(), 'test_sets': (tested,)}
     if not data:
         own['train'] = {'batch': 8, 'steps': 400, 'decay_steps': 200, 'save_every': 200}
     c.systems = variants.systems(
         **{f'slices{2 * n + 1}': {**own, 'context': {'slices': n, 'spacing_mm': 3.6}} for n in SLICES}
     )
-    c.run, c.chosen = tuple(c.systems), 'slices3'
+    c.run, c.default_system = tuple(c.systems), 'slices3'
     names = {f'slices{2 * n + 1}': f'{2 * n + 1} slice{"s" * (n > 0)}' for n in SLICES}
     c.table = variants.table(
         'Prostate in MR: slices in the input',

@@ -27,7 +27,7 @@ def get_config(data: str = '') -> ConfigDict:
     """The rows of Table 2."""
     c = synseg_spleen.get_config(data)
     c.transductive = bool(data)  # as the networks of Table 1 are trained
-    c.run, c.tests = tuple(NAMES), ('target', *REPORTED)
+    c.run, c.test_sets = tuple(NAMES), ('target', *REPORTED)
     c.oracle = not data  # as in synseg_spleen.py, whose runs these are
     rows = {}
     for plane, cells in REPORTED.items():

@@ -191,7 +191,7 @@ def cases_to_test(
     If `transductive`, all labelled scans of a set of domain b.  All scans of a synthesized set without test scans: the
     segmentor was trained on others.
     """
-    entry = sets[known('set (tests)', name, sets)].sets[name]
+    entry = sets[known('set (test_sets)', name, sets)].sets[name]
     labelled = {role: [case for case in of['cases'] if case['label']] for role, of in entry['roles'].items()}
     cases = [case for of in labelled.values() for case in of]
     if fold.of and entry.get('of', name) == fold.set:

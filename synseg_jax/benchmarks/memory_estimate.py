@@ -57,7 +57,7 @@ def parameters(system: System) -> dict[str, int]:
 
 def _residuals(system, player, trained, params, batch):
     """The residuals of a player's loss: the arrays held by its vjp function, which is a pytree."""
-    terms = weights.weights(system.method.pays)[player]
+    terms = weights.weights(system.method.loss_weights)[player]
 
     def loss(trained):
         view = system.view({**params, **trained}, batch)

@@ -1,14 +1,14 @@
 """card.json, the description of exported weights: all that an evaluator needs, and no names of people or folders.
 
     format        version of this file
-    method, pays  how it was trained: {player: {term: weight}}
+    method, loss_weights  how it was trained: {player: {term: weight}}
     classes       class names in the order of the labels 0, 1, 2, ...
     size          input size of the networks: (rows, columns) of slices, or (slices, rows, columns) of volumes
     spacing_mm    pixels or voxels are resampled to this spacing, and larger images processed in overlapping tiles;
                   0: slices are resized to size
     slice_axis    axial, coronal or sagittal
     context       number of neighbouring slices on each side, as channels, and their distance (0: adjacent slices)
-    masked        whether generators have a further input channel: 1 in labelled pixels, else 0
+    label_channel  whether generators have a further input channel: 1 in labelled pixels, else 0
     predict       resample (to the scan's grid: nearest labels, or linear probabilities), flips (lr: mean probability of
                   the scan and its mirror image), components (largest: only the largest component of each class except
                   lesions), window (of larger volumes: tiles; middle: tiles, then only the window about the middle of
@@ -100,13 +100,13 @@ class Card:
 
     folder: Path
     method: str
-    pays: Mapping[str, Mapping[str, float | list[str | int | float]]]
+    loss_weights: Mapping[str, Mapping[str, float | list[str | int | float]]]
     classes: Classes
     size: Size
     spacing_mm: Length
     slice_axis: Axis
     context: Context
-    masked: bool
+    label_channel: bool
     predict: Prediction
     dtype: str
     domains: Mapping[str, Domain]
@@ -152,7 +152,7 @@ class Card:
             window = 'window_hu' if intensity.is_ct(domain['channel']) else 'percentiles'
             if window not in domain:
                 yield f'domains.{name}.{window} is missing'
-        images = 1 + 2 * self.context['slices'] + self.masked
+        images = 1 + 2 * self.context['slices'] + self.label_channel
         logits = {2: (1, 2)}.get(len(self.classes), (len(self.classes),))  # one logit is enough for two classes
         for domain, names in self.segments.items():
             yield from self._mismatches(f'segments.{domain}', names, images, logits)

@@ -56,13 +56,13 @@ def stage_fields(trained: trained_model.Trained) -> dict:
     generators = {domain: names.generator(domain) for domain in names.DOMAINS}
     return {
         'method': system.method.name,
-        'pays': {player: dict(weights) for player, weights in system.method.pays.items()},
+        'loss_weights': {player: dict(weights) for player, weights in system.method.loss_weights.items()},
         'classes': trained.run.classes,
         'size': system.size,
         'spacing_mm': config.data.spacing_mm,
         'slice_axis': config.data.slice_axis,
         'context': dict(vars(config.context)),
-        'masked': config.masked,
+        'label_channel': config.label_channel,
         'predict': {**vars(config.predict), 'lesions': [n for n in config.lesions if n in trained.run.classes]},
         'dtype': config.dtype,
         'domains': {domain: _domain(trained.run, domain) for domain in trained.run.channels},
@@ -81,7 +81,7 @@ def network(trained: trained_model.Trained, name: str) -> dict:
     return {
         'published': PUBLISHED[name],
         'sees': 'features' if takes_features else names.source(name),
-        'makes': _output(name, system.method.twins),
+        'makes': _output(name, system.method.shared_layer),
         'channels': trained.config.segmentor.width if takes_features else system.channels,
         'fields': {'architecture': next(a for a in architectures if architectures[a] is type(module)), **fields},
     }
@@ -133,4 +133,4 @@ def _output(name, twins) -> str:
 
 def _chain(system, domain) -> list[str]:
     name = system.segmentor(domain)
-    return [name, names.SHARED, names.head(names.domain(name))] if system.method.twins else [name]
+    return [name, names.SHARED, names.head(names.domain(name))] if system.method.shared_layer else [name]

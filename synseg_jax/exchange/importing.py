@@ -61,8 +61,8 @@ def with_card(config: Stage, card: Card) -> Run:
             **{f'data.{name}': value for name, value in data.items()},
             **{f'predict.{name}': value for name, value in predict.items()},
             **{f'context.{name}': value for name, value in context.items()},
-            **{f'pays.{player}': weights for player, weights in _weights(card).items()},
-            **{field: getattr(card, field) for field in ('dtype', 'masked', 'method')},
+            **{f'loss_weights.{player}': weights for player, weights in _weights(card).items()},
+            **{field: getattr(card, field) for field in ('dtype', 'label_channel', 'method')},
             **_networks(card),
             'data.classes': card.classes,
             'augment.window': (),
@@ -79,7 +79,7 @@ def with_card(config: Stage, card: Card) -> Run:
 
 def _weights(card) -> dict[str, dict[str, object]]:
     """The card's weights of terms; 0 for those of the method that it lacks."""
-    defaults, of_card = method(card.method).pays, {player: card.pays.get(player, {}) for player in KIND}
+    defaults, of_card = method(card.method).loss_weights, {player: card.loss_weights.get(player, {}) for player in KIND}
     return {p: dict.fromkeys(defaults.get(p, {}), 0.0) | dict(weights) for p, weights in of_card.items()}
 
 
@@ -123,12 +123,15 @@ def set_weights(config: Stage, names: set[str]) -> Stage:
 
     Terms that use other networks get weight 0; a network that no term uses then gets its term of SINGLE_TERMS.
     """
-    defaults = System(config, ()).method.pays
+    defaults = System(config, ()).method.loss_weights
     kept = {player: {term: w for term, w in terms.items() if set(TERMS[term].networks) <= names}
             for player, terms in defaults.items()}  # fmt: skip
     used = {name for terms in kept.values() for term in terms for name in TERMS[term].networks}
     added = [SINGLE_TERMS[name] for name in sorted(names & SINGLE_TERMS.keys() - used)]
     weights = {
-        f'pays.{player}.{term}': 0.0 for player, terms in defaults.items() for term in terms if term not in kept[player]
+        f'loss_weights.{player}.{term}': 0.0
+        for player, terms in defaults.items()
+        for term in terms
+        if term not in kept[player]
     }
-    return replaced(config, weights | {f'pays.{player}.{term}': 1.0 for player, term in added})
+    return replaced(config, weights | {f'loss_weights.{player}.{term}': 1.0 for player, term in added})

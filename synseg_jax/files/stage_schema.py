@@ -72,7 +72,7 @@ class StageFile(TypedDict):
 class Systems(TypedDict):
     """Of the configuration of a workdir: the systems by name, and the one that is used unless another is named."""
 
-    chosen: str
+    default_system: str
     systems: dict[str, dict[str, Any]]
 
 

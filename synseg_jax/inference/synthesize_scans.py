@@ -84,7 +84,7 @@ def translate(
     does not stop the others; InputError at the end lists those that failed.
     """
     _check(trained, domain)
-    if trained.config.masked and labels is None:
+    if trained.config.label_channel and labels is None:
         raise InputError('masked generators need labels beside the image; give a labelled dataset')
     nnunet_writer.check_free(output)
     written, errors = 0, ScanErrors(len(files))

@@ -121,7 +121,7 @@ class Trained(ScanSegmenter):
         other = {'a': 'b', 'b': 'a'}[domain]
         frame, window = self._frame(scan, domain), self.normalisation(other)
         images = frame.images()
-        if self.config.masked:
+        if self.config.label_channel:
             if mask is None:
                 raise InputError('masked generators need labels beside the image; give a labelled dataset')
             images = slices.with_mask(images, frame.nearest(mask))

@@ -11,45 +11,46 @@ from synseg_jax.objective.names import PLAYERS
 CYCLE_GAN = {'adv_a': 1.0, 'adv_b': 1.0, 'cyc_a': 10.0, 'cyc_b': 10.0}
 
 
-ORDERS = ('together', 'in turn')  # all players see the networks before the step, or as updated by earlier players
+# All players see the networks before the step, or each as updated by the players before it.
+ORDERS = ('simultaneous', 'alternating')
 
 
 @dataclass(frozen=True)
 class Method:
-    """`pays[player][term]` is the weight of a term in the loss that a player minimises; a number or a Schedule.
+    """`loss_weights[player][term]` is the weight of a term in the loss that a player minimises; a number or a Schedule.
 
-    With `twins` the segmentors share their penultimate layer: s_a and s_b make features, s_shared takes those of
+    With `shared_layer` the segmentors share their penultimate layer: s_a and s_b make features, s_shared takes those of
     either, s_head_a and s_head_b end in logits.
     """
 
     name: str
     cite: str
-    pays: Mapping[str, Mapping[str, float | tuple]]
-    twins: bool = False
+    loss_weights: Mapping[str, Mapping[str, float | tuple]]
+    shared_layer: bool = False
 
     def terms(self) -> tuple[str, ...]:
         """Every term that some player minimises, sorted by name."""
-        return tuple(sorted({term for weights in self.pays.values() for term in weights}))
+        return tuple(sorted({term for weights in self.loss_weights.values() for term in weights}))
 
     def pay(self, changes: Mapping[str, Mapping[str, float | tuple | None]]) -> 'Method':
         """The method at other weights: None keeps the method's own, and a term at weight 0 is not computed."""
         for player in changes:
             known('player', player, PLAYERS)
         given = {player: {t: w for t, w in own.items() if w is not None} for player, own in changes.items()}
-        pays = {player: {**self.pays.get(player, {}), **given.get(player, {})} for player in PLAYERS}
-        pays = {player: {t: w for t, w in weights.items() if w} for player, weights in pays.items()}
-        return replace(self, pays={player: weights for player, weights in pays.items() if weights})
+        loss_weights = {player: {**self.loss_weights.get(player, {}), **given.get(player, {})} for player in PLAYERS}
+        loss_weights = {player: {t: w for t, w in weights.items() if w} for player, weights in loss_weights.items()}
+        return replace(self, loss_weights={player: weights for player, weights in loss_weights.items() if weights})
 
     def networks(self, terms: Mapping) -> dict[str, tuple[str, ...]]:
         """The networks that each player trains; InputError for unknown terms, and for networks that none trains."""
-        for player, weights in self.pays.items():
+        for player, weights in self.loss_weights.items():
             for term in weights:
                 _check_term(player, term, terms)
         uses = {term: self._parts(terms[term].networks) for term in self.terms()}
-        owned = {player: set() for player in self.pays}
+        owned = {player: set() for player in self.loss_weights}
         for name in sorted(set().union(*uses.values())):
             owner = names.player(name)
-            if owner not in self.pays or not any(name in uses[term] for term in self.pays[owner]):
+            if owner not in self.loss_weights or not any(name in uses[term] for term in self.loss_weights[owner]):
                 raise InputError(
                     f'method {self.name}: network {name} is not trained; give player {owner} a weight for a term that '
                     'uses it'
@@ -59,7 +60,7 @@ class Method:
 
     def _parts(self, networks) -> set[str]:
         """The networks and, where segmentors share a layer, the layers after them."""
-        segmentors = [name for name in networks if self.twins and names.player(name) == 'seg']
+        segmentors = [name for name in networks if self.shared_layer and names.player(name) == 'seg']
         heads = {names.head(names.domain(name)) for name in segmentors}
         return {*networks, *heads, *([names.SHARED] if segmentors else [])}
 
@@ -108,7 +109,7 @@ METHODS = {
                 'dis': {'dis_a': 1.0, 'dis_b': 1.0},
                 'seg': {'seg_a': 1.0, 'seg_fake_b': 1.0, 'feat': 1.0},
             },
-            twins=True,
+            shared_layer=True,
         ),
         Method(
             'cut',
@@ -134,4 +135,4 @@ def _check_term(player, term, terms):
     if term not in terms:
         alike = difflib.get_close_matches(term, terms, 1)
         remedy = f'is {alike[0]} meant?' if alike else f'known: {", ".join(sorted(terms))}'
-        raise InputError(f'config.pays.{player}.{term}: no such term; {remedy}')
+        raise InputError(f'config.loss_weights.{player}.{term}: no such term; {remedy}')

@@ -39,11 +39,11 @@ def weight(value: float | tuple, where: str = '') -> float | Schedule:
     return Schedule(value[0], float(value[1]), float(value[2]), int(value[3]))
 
 
-def weights(pays: Mapping[str, Mapping[str, float | tuple | None]]) -> dict[str, dict[str, float | Schedule]]:
+def weights(loss_weights: Mapping[str, Mapping[str, float | tuple | None]]) -> dict[str, dict[str, float | Schedule]]:
     """The weights of all players, {player: {term: weight}}, as a configuration writes them; None is left out."""
     return {
-        player: {term: weight(w, f'config.pays.{player}.{term}') for term, w in own.items() if w is not None}
-        for player, own in pays.items()
+        player: {term: weight(w, f'config.loss_weights.{player}.{term}') for term, w in own.items() if w is not None}
+        for player, own in loss_weights.items()
     }
 
 

@@ -118,7 +118,7 @@ class Workspace:
                         fitted.append((stage, atlas_stage.gather(stage, place)))
                     costs.append({'stage': place.name, 'steps': 0, 'seconds': 0.0, 'peak_memory_gib': 0.0})
                 elif stage.does in stages.MAKES:
-                    by = Trained(Run.load(self._place(stage.before(stage.config.by))))
+                    by = Trained(Run.load(self._place(stage.before(stage.config.generators_from))))
                     with processes.first_then_others(place.name):
                         made[one] = synthesize(stage, by, place, self.signals.raise_if_asked)
                 else:
@@ -153,7 +153,7 @@ class Workspace:
         config = self.config.stage(system, name)
         manifest = self._records(config)
         sets = ChainMap(dict(made), dict.fromkeys(manifest.sets, manifest))
-        stage = Stage(name, config, manifest, sets, Fold() if config.do in stages.MAKES else fold, dict(earlier))
+        stage = Stage(name, config, manifest, sets, Fold() if config.kind in stages.MAKES else fold, dict(earlier))
         read = [scans.manifest for domain in 'ab' for scans in stage.scans(domain)]
         if len({(of.size, of.spacing_mm) for of in read}) > 1:
             raise InputError(f'stage {name} of {system} reads sets of different sizes or spacings; make one anew')
@@ -194,12 +194,12 @@ class Workspace:
         """InputError for what is wrong with the first stage of a system, or with the fields of a later one."""
         known_sets, tests, first = set(self.manifest.sets), set(), None
         for one, config in self.config.stages(name).items():
-            tests.update(config.tests)
+            tests.update(config.test_sets)
             for text in (*config.sets.a, *config.sets.b):
                 known(f'set ({name}, {one})', text.partition(':')[0], known_sets)
-            if config.do in stages.MAKES:
+            if config.kind in stages.MAKES:
                 known_sets.add(one)
-            if config.do != 'train':
+            if config.kind != 'train':
                 continue
             System(config, self.manifest.classes).step(1, parallel.mesh(config.train.devices))
             if first is None:
@@ -207,7 +207,7 @@ class Workspace:
                     self._stage(name, one, stages.folds(self.config, name)[0], {}, {}), self.workdir
                 )
         for tested in sorted(tests):
-            known('set (tests)', tested, known_sets)
+            known('set (test_sets)', tested, known_sets)
 
     def _check_records(self) -> None:
         """InputError if the workdir was begun with other records."""
@@ -240,13 +240,13 @@ def _point(link: Path, folder: Path) -> None:
 
 def _check(config) -> tuple[str, ...]:
     """The systems to run; InputError for what can be known to be wrong before anything is read or written."""
-    known('system (config.chosen)', config.chosen, config.systems)
+    known('system (config.default_system)', config.default_system, config.systems)
     names = tuple(config.run or config.systems)
     for name in names:
         known('system (config.run)', name, config.systems)
         for stage, own in config.stages(name).items():
-            if own.tested:
-                known(f'stage (tested of {name})', own.tested, config.stages(name))
+            if own.evaluate_stage:
+                known(f'stage (evaluate_stage of {name})', own.evaluate_stage, config.stages(name))
             try:
                 _check_stage(own)
             except InputError as error:

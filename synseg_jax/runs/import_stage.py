@@ -43,9 +43,9 @@ def import_weights(
     """
     if workdir.exists():
         raise InputError(f'{workdir}: exists; choose another --workdir')
-    system = system or config.chosen
+    system = system or config.default_system
     own = config.stage(system, stage)
-    if own.do != 'train':
+    if own.kind != 'train':
         raise InputError(f'stage {stage} of {system} trains nothing; choose another --stage')
     if (weights / CARD).is_file():
         card = Card.load(weights)
@@ -61,7 +61,7 @@ def import_weights(
         run.folder.mkdir(parents=True)
         run.save()
         save(run, params)
-        described = {**config.given, 'chosen': system, 'data_dir': ''}
+        described = {**config.given, 'default_system': system, 'data_dir': ''}
         write_json(folder / RUN, {'format': FORMAT, 'config': described, 'systems': {system: [place]}})
     return replace(run, folder=workdir / place)
 

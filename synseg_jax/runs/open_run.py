@@ -25,7 +25,7 @@ def find(
     content = read_workdir_json(workdir / RUN)
     check_format(content, str(workdir / RUN))
     content = schema.conform(content, RunFile, str(workdir / RUN), DAMAGED)
-    system = known('system', system or content['config']['chosen'], content['config']['systems'])
+    system = known('system', system or content['config']['default_system'], content['config']['systems'])
     begun = [folder for folder in content.get('begun', {}).get(system, ()) if _saved(workdir / folder)]
     folders = begun or content['systems'].get(system)
     if not folders:
@@ -47,7 +47,7 @@ def find(
 def _last(folders, system, network, begun) -> 'Segmenter':
     """The last of a system's stages with a network of this kind."""
     for run in map(Run.load, reversed(folders)):
-        if run.config.do == 'atlases':
+        if run.config.kind == 'atlases':
             if network == 's':
                 from synseg_jax.inference.multi_atlas import Atlases  # which is built on this file
 
@@ -64,6 +64,6 @@ def _saved(folder: Path) -> list[int]:
     if not (folder / STAGE).is_file():
         return []
     if not (folder / CHECKPOINTS).is_dir():
-        return [0] if Run.load(folder).config.do == 'atlases' else []
+        return [0] if Run.load(folder).config.kind == 'atlases' else []
     with Checkpoints(folder / CHECKPOINTS, alone=True) as checkpoints:
         return checkpoints.steps()

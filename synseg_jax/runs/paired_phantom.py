@@ -26,7 +26,7 @@ def measure(trained: Trained, cases: Sequence[dict], phantom: Phantom | None) ->
     the lower end of the window count for MAE and PSNR.  Empty where the scans are none of the phantom's or no generator
     makes domain b.
     """
-    if not trained.translates or trained.config.masked or phantom is None:
+    if not trained.translates or trained.config.label_channel or phantom is None:
         return {}
     found = {}
     for case in cases[:MOST]:

@@ -85,8 +85,8 @@ def evaluate(
 ) -> dict:
     """What the last of a system's stages with a segmentor achieves on each set that it tests; see `measuring.measure`.
 
-    `tested` names another stage than the last.  What was measured before with the same weights on the same scans is not
-    measured again; where `pause`, called before each scan, raises, the sets that were measured are kept.  The scans of
+    `evaluate_stage` names another stage than the last.  What was measured before with the same weights on the same
+    scans is not measured again; where `pause`, called before each scan, raises, the sets that were measured are kept.  The scans of
     a set that a stage made are made anew on their own grid: of a segmentor that was trained on real scans, that is the
     S-score.
     """
@@ -96,8 +96,8 @@ def evaluate(
     weights = [trained.run.folder.name, [cost['steps'] for cost in costs], vars(stage.config.predict)]
     weights += [list(stage.config.lesions), stage.config.lesion_patch_mm] if stage.config.lesions else []
     measured = {}
-    for name in stage.config.tests or _targets(stage):
-        entry = sets[known('set (tests)', name, sets)].sets[name]
+    for name in stage.config.test_sets or _targets(stage):
+        entry = sets[known('set (test_sets)', name, sets)].sets[name]
         cases = cases_to_test(name, sets, fold, stage.manifest, stage.config.transductive)
         if not cases or not trained.segments(entry['domain']):
             continue
@@ -136,7 +136,7 @@ def _with_oracle(cases, tested, folder) -> dict:
 def _tested(fitted) -> tuple[Stage, Segmenter]:
     """The stage that is measured."""
     by_name = {stage.name: (stage, trained) for stage, trained in fitted}
-    if wanted := fitted[-1][0].config.tested:
+    if wanted := fitted[-1][0].config.evaluate_stage:
         return by_name[known('stage (tested)', wanted, by_name)]
     return ([one for one in fitted if one[1].segments('b')] or fitted)[-1]
 

@@ -48,7 +48,7 @@ class Stage:
 
     @property
     def does(self) -> str:
-        return known(f'do of stage {self.name}', self.config.do, KINDS)
+        return known(f'kind of stage {self.name}', self.config.kind, KINDS)
 
     def scans(self, domain: str, role: str = 'train') -> list[Chosen]:
         """The scans of a role that it reads in a domain."""
@@ -74,7 +74,7 @@ class Stage:
         read = {d: [scans.key() for r in roles for scans in self.scans(d, r)] for d in 'ab'}
         built_on = [
             (self.before(name), self.earlier[name].steps)
-            for name in (self.config.by, *self.config.start.stages)
+            for name in (self.config.generators_from, *self.config.start.stages)
             if name
         ]
         return f'{self.name}-{digest(fields, read, built_on, self.manifest.classes)}'

@@ -38,7 +38,7 @@ def synthesize(stage: Stage, trained: Trained, folder: Path, stop: Callable[[], 
     if len({scans.set for scans in read}) > 1:
         raise InputError(f'stage {stage.name}: sets.{domain} names several sets; make one stage of each')
     maker = Maker(trained, domain, stage.does == 'reconstruct', read[0].manifest)
-    made = maker.entry(read[0].set, stage.before(stage.config.by))
+    made = maker.entry(read[0].set, stage.before(stage.config.generators_from))
     pictures = []
     with atomic_folder(folder / RECORDS) as partial:
         for scans in read:
@@ -105,7 +105,7 @@ class Maker:
         labels = None
         if 'label' in real[0]:
             labels = resize(np.stack([record['label'] for record in real]), self.trained.networks.system.shown)
-        seen = images if not self.trained.config.masked else with_mask(images, labels)
+        seen = images if not self.trained.config.label_channel else with_mask(images, labels)
         made = self.trained.networks.translate(seen, self.domain)
         if self.back:
             made = self.trained.networks.translate(made, self.other)

@@ -91,7 +91,7 @@ class Tested:
 
         @lru_cache(maxsize=4)
         def made(path):
-            mask = self.reference(case_of[path]).array > 0 if maker.config.masked else None
+            mask = self.reference(case_of[path]).array > 0 if maker.config.label_channel else None
             scan = scan_file.read(path)
             return replace(scan, array=maker.synthesize(scan, self.entry['from'], mask).astype(np.float32))
 

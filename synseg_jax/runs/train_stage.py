@@ -105,7 +105,7 @@ class Fit:
     def _tried_by_oracle(self) -> bool:
         """Whether all of its checkpoints may be tried on test scans."""
         segments = self.system.segmentor('a') or self.system.segmentor('b')
-        return bool(self.config.oracle and segments and self.config.tested in ('', self.stage.name))
+        return bool(self.config.oracle and segments and self.config.evaluate_stage in ('', self.stage.name))
 
     def _describe(self) -> Run:
         described = self.stage.described(self.folder)

@@ -195,7 +195,7 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
             add(f'label of {source}', real, labels)
         shown, title, through = real, f'segmentation of real {source}', source
         if f'g_{source}{other}' in nets:
-            fake = networks.translate(with_mask(real, labels) if networks.system.config.masked else real, source)
+            fake = networks.translate(with_mask(real, labels) if networks.system.config.label_channel else real, source)
             add(f'synthetic {other}', fake)
             if f'g_{other}{source}' in nets:
                 add(f'reconstructed {source}', networks.translate(fake, other))

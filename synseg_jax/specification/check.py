@@ -20,7 +20,7 @@ from synseg_jax.specification.table import TableRow
 LISTED = 'docs/configuration.md lists them'
 _LISTS = re.compile(r'systems|stages|systems\.[^.]+\.stages')
 MEMBERS = {'phantom.sets': PhantomSet, 'table.rows': TableRow}  # groups of named members: what each of these holds
-OPTIONAL = ('phantom.sets', 'pays', 'generator', 'segmentor', 'discriminator', 'table')
+OPTIONAL = ('phantom.sets', 'loss_weights', 'generator', 'segmentor', 'discriminator', 'table')
 
 
 class Declared(typing.NamedTuple):
@@ -45,7 +45,7 @@ def declared() -> dict[str, Declared]:
 
 
 def declaration(name: str) -> Declared | None:
-    """Of a field or of a term's weight, as pays.gen.idt_b is in pays.gen; None where there is no such field."""
+    """The declaration of a field, or of the mapping that holds it, such as loss_weights.gen; None for unknown fields."""
     own = declared_name(name)
     group = declared().get(own.rpartition('.')[0])
     within = group if group and typing.get_origin(group.kind) is Mapping else None
@@ -92,7 +92,8 @@ def _problem(name: str, value: object) -> str:
     one = declaration(name)
     if one is None:
         return _unknown(name, own)
-    unset = types.NoneType in typing.get_args(one.kind) or own.startswith('pays.')  # the network's, the method's own
+    # None leaves the default to the network, or to the method.
+    unset = types.NoneType in typing.get_args(one.kind) or own.startswith('loss_weights.')
     if value is None and unset or _holds(one, value):
         return ''
     return f'config.{name}={value!r}: give {told(one)}'

@@ -41,7 +41,9 @@ class Experiment(Stage):
 
     data_dir: str = field('', 'the folder that synseg_jax.prepare wrote; empty: the phantom', affects='display')
     run: tuple[str, ...] = field((), 'the systems that main trains and evaluates; empty: all', affects='display')
-    chosen: str = field('synseg', 'the system that predict and synthesize use unless told otherwise', affects='display')
+    default_system: str = field(
+        'synseg', 'the system that predict and synthesize use unless told otherwise', affects='display'
+    )
     phantom: Phantom = group(Phantom, 'the embedded phantom')
     table: Table = group(Table, 'what compare shows')
     systems: Mapping[str, Mapping[str, Stage]] = dataclasses.field(default_factory=FrozenMapping)  # stages, resolved

@@ -19,7 +19,7 @@ from synseg_jax.specification.stage import Stage
 def defaults() -> ConfigDict:
     """Every field at its default, to be changed by a configuration; without fields that architectures decide."""
     tree = flat(mapping(Experiment()))
-    group_names = ('pays', 'table')  # of members that a configuration names itself
+    group_names = ('loss_weights', 'table')  # of members that a configuration names itself
     return ConfigDict(nested({k: v for k, v in tree.items() if v is not None and not k.startswith(group_names)}))
 
 

@@ -186,23 +186,25 @@ class Stage:
     """Every field of a stage."""
 
     seed: int = field(0, 'of weights, order of the data and augmentation', Range(high=2**32 - 1, whole=True))
-    do: str = field(
+    kind: str = field(
         'train',
         'train a method, make a set of one (synthesize, reconstruct), or register atlases',
         KINDS,
         compiled=False,
     )
-    by: str = field('', 'synthesize, reconstruct: the earlier stage whose generators do it', affects='records')
+    generators_from: str = field(
+        '', 'synthesize, reconstruct: the earlier stage whose generators do it', affects='records'
+    )
     start: Start = group(Start, 'begin with earlier weights')
     sets: Sets = group(Sets, 'what is read')
     fold: Fold = group(Fold, 'cross validation')
     transductive: bool = field(
         False, 'train on the images, not the labels, of target test scans too', affects='records'
     )
-    tests: tuple[str, ...] = field(
+    test_sets: tuple[str, ...] = field(
         (), 'the sets that are measured; empty: those of domain b with test scans', affects='display'
     )
-    tested: str = field(
+    evaluate_stage: str = field(
         '', 'the stage whose segmentor is measured; empty: the last that trains one', affects='measures'
     )
     oracle: bool = field(
@@ -213,11 +215,14 @@ class Stage:
         0.0, 'also measure lesions in squares of this side about each, in its slices; 0: no', NOT_NEGATIVE, 'measures'
     )
     context: Context = group(Context, '2.5-D')
-    masked: bool = field(False, 'translate images with the labels of both domains as one more channel')
+    label_channel: bool = field(False, 'translate images with the labels of both domains as one more channel')
     method: str = field('synseg', 'one of synseg_jax/objective/methods.py')
-    pays: Weights = group(Weights, 'weights of terms')
-    order: str = field('together', 'all players see the networks before the step, or as updated by earlier players',
-                       ('together', 'in turn'))  # fmt: skip
+    loss_weights: Weights = group(Weights, 'weights of terms')
+    update_order: str = field(
+        'simultaneous',
+        'all players see the networks before the step, or each as updated by those before it',
+        ('simultaneous', 'alternating'),
+    )
     loss: Losses = group(Losses, 'loss functions')
     generator: Network = group(Network, 'generators', width=64, blocks=9, resize=False, tanh=True)
     segmentor: Network = group(Network, 'segmentors', width=64, blocks=9, resize=False, tanh=False)
@@ -229,7 +234,7 @@ class Stage:
     optimizer: Optimizer = group(Optimizer, 'optimizers')
     warmup: int = field(0, 'steps over which the learning rates rise', COUNT)
     average: float = field(0.0, 'decay of a moving average of the weights, used for results; 0: none', BELOW_ONE)
-    history: int = field(50, 'past fakes that discriminators are shown; 0: none', Range(0, 2**16, whole=True))
+    image_pool: int = field(50, 'past fakes that discriminators are shown; 0: none', Range(0, 2**16, whole=True))
     data: Data = group(Data, 'scans to records')
     augment: Augment = group(Augment, 'augmentation')
     train: Train = group(Train, 'length and pace of training')
@@ -239,4 +244,4 @@ class Stage:
     def depends_on(self) -> list[str]:
         """Names of the stages and sets that it reads or begins with, each once."""
         sets = (text.partition(':')[0] for text in (*self.sets.a, *self.sets.b))
-        return [*dict.fromkeys((self.by, *self.start.stages, *sets))]
+        return [*dict.fromkeys((self.generators_from, *self.start.stages, *sets))]

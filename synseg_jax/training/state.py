@@ -21,7 +21,7 @@ class State:
     params: PyTree  # {network: parameters}
     optimizer: PyTree  # {network: optax state}
     average: PyTree  # {network: exponential moving average of the parameters}; empty when off
-    history: PyTree  # {domain: past fakes}, sharded by row
+    image_pool: PyTree  # {domain: past fakes}, sharded by row
     skipped: PyTree  # steps with a non-finite gradient, never taken
     streak: PyTree  # such steps in a row, up to now
 
@@ -51,7 +51,7 @@ def patch_input(generator: nn.Module, image: Float[Array, '1 *space c']) -> dict
 def create(
     params: Mapping[str, PyTree],
     optimizers: Mapping[str, optax.GradientTransformation],
-    history: Mapping[str, PyTree],
+    image_pool: Mapping[str, PyTree],
     averaged: bool = False,
 ) -> State:
     """The state before the first step."""
@@ -60,7 +60,7 @@ def create(
         params=dict(params),
         optimizer={name: optimizers[name].init(params[name]) for name in params},
         average=jax.tree.map(jnp.copy, dict(params)) if averaged else {},
-        history=dict(history),
+        image_pool=dict(image_pool),
         skipped=jnp.zeros((), jnp.int32),
         streak=jnp.zeros((), jnp.int32),
     )

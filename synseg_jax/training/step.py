@@ -25,7 +25,7 @@ def make_step(
     seed: int = 0,
     augment: Callable | None = None,
     average: float = 0.0,
-    order: str = 'together',
+    update_order: str = 'simultaneous',
 ) -> Callable[[State, Mapping], tuple[State, dict]]:
     """(state, batch) -> (state, metrics), compiled over the mesh; the state that goes in is consumed.
 
@@ -35,8 +35,8 @@ def make_step(
     of weights; `order` is the one of methods.ORDERS in which players are updated.  Metrics: every term under its name,
     `grad_norm/NETWORK`, `lr/NETWORK`, `skipped` and `streak`, all still on the device.
     """
-    owned, paid_for = method.networks(TERMS), weights.weights(method.pays)
-    in_turn = known('order', order, ORDERS) == 'in turn'
+    owned, paid_for = method.networks(TERMS), weights.weights(method.loss_weights)
+    in_turn = known('update_order', update_order, ORDERS) == 'alternating'
 
     def step(state: State, batch):
         rows = next(iter(batch.values())).shape[0]
@@ -44,7 +44,7 @@ def make_step(
         keys = parallel.row_keys(key, rows)
         if augment is not None:
             batch = augment(keys, batch)
-        params, moments, past = dict(state.params), dict(state.optimizer), dict(state.history)
+        params, moments, past = dict(state.params), dict(state.optimizer), dict(state.image_pool)
         norms, values = {}, {}
 
         for player, own in owned.items():
@@ -55,7 +55,7 @@ def make_step(
 
                 def show(domain, fakes):
                     domain_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, ord(domain))
-                    shown, new_past[domain] = exchange(state.history[domain], fakes, domain_keys)
+                    shown, new_past[domain] = exchange(state.image_pool[domain], fakes, domain_keys)
                     return shown
 
                 more = {'show': show, 'total': parallel.psum, 'keys': keys, 'average': state.average}
@@ -81,7 +81,7 @@ def make_step(
             name: jax.tree.map(lambda old, new: average * old + (1 - average) * new, old, params[name])
             for name, old in state.average.items()
         }
-        taken = state.replace(params=params, optimizer=moments, average=averaged, history=past)
+        taken = state.replace(params=params, optimizer=moments, average=averaged, image_pool=past)
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), taken, state)
         kept = kept.replace(
             step=state.step + 1,

@@ -62,18 +62,18 @@ class System:
     @property
     def channels(self) -> int:
         """The channels of an image: the slice and its neighbours, and its labels if they are translated with it."""
-        return 1 + 2 * self.config.context.slices + self.config.masked
+        return 1 + 2 * self.config.context.slices + self.config.label_channel
 
     @cached_property
     def method(self) -> Method:
-        return method(self.config.method).pay(weights.weights(vars(self.config.pays)))
+        return method(self.config.method).pay(weights.weights(vars(self.config.loss_weights)))
 
     @cached_property
     def networks(self) -> dict[str, nn.Module]:
         """The networks that the method's terms use, by name."""
         types = {'dtype': dtype(self.config.dtype), 'param_dtype': dtype(self.config.param_dtype)}
         whole = types | ({'remat': True} if self.config.remat else {})
-        logits = 0 if self.method.twins else self._logits()
+        logits = 0 if self.method.shared_layer else self._logits()
         outputs = {'gen': {'channels': self.channels, **whole}, 'dis': types, 'seg': {'channels': logits, **whole}}
         ends = {names.SHARED: Shared(**types), **{names.head(d): Head(self._logits(), **types) for d in names.DOMAINS}}
         ends |= {names.PATCHES: PatchHead(**types)}
@@ -132,7 +132,7 @@ class System:
 
     @cached_property
     def optimizers(self):
-        settings = in_game(vars(self.config.optimizer), 'dis' in self.method.pays)
+        settings = in_game(vars(self.config.optimizer), 'dis' in self.method.loss_weights)
         return {name: optimizer(**settings) for name in self.networks}
 
     @property
@@ -155,7 +155,7 @@ class System:
         """The arrays of a batch that the method and its augmentation read."""
         read = {array for term in self.method.terms() for array in TERMS[term].arrays}
         read |= {'b'} if self.augmentation.fourier and 'a' in read else set()
-        return read | {names.label(domain) for domain in read & {*names.DOMAINS}} if self.config.masked else read
+        return read | {names.label(domain) for domain in read & {*names.DOMAINS}} if self.config.label_channel else read
 
     def segmentor(self, domain: str) -> str | None:
         """The network that segments images of a domain: its own, else the other domain's, else none."""
@@ -207,7 +207,7 @@ class System:
             """What the networks see: augmented, in [-1, 1]."""
             batch = {k: v if names.is_label(k) else v.astype(wide) for k, v in batch.items()}
             batch = change(keys, batch) if change else batch
-            if self.config.masked:
+            if self.config.label_channel:
                 images = [k for k in batch if not names.is_label(k)]
                 marked = {k: (batch[names.label(k)] > 0)[..., None].astype(wide) for k in images}
                 batch |= {k: jnp.concatenate([batch[k], mask], -1) for k, mask in marked.items()}
@@ -218,12 +218,12 @@ class System:
             self.view,
             self.optimizers,
             self.rates(steps_per_epoch),
-            PerRow(self.config.history, self.config.train.batch).exchange,
+            PerRow(self.config.image_pool, self.config.train.batch).exchange,
             over,
             self.config.seed,
             ready,
             self.config.average,
-            self.config.order,
+            self.config.update_order,
         )
 
     def first_state(self, over: Mesh) -> State:
@@ -259,7 +259,7 @@ class System:
         kind = jnp.promote_types(dtype(self.config.dtype), jnp.float32)
         image = jnp.zeros((1, *self.size, self.channels), kind)
         images = dict.fromkeys(self.networks, image)
-        if self.method.twins:
+        if self.method.shared_layer:
             inner = jnp.zeros((*image.shape[:-1], self.config.segmentor.width), kind)
             images |= {name: inner for name in images if names.sees_features(name)}
         if names.PATCHES in self.networks:
@@ -267,7 +267,7 @@ class System:
         params = initial_params(self.networks, images, jax.random.key(self.config.seed))
         rows = jnp.zeros((batch, *self.size, self.channels), kind)
         judged = map(names.domain, filter(names.is_discriminator, self.networks))
-        past = {domain: PerRow(self.config.history, batch).empty(rows) for domain in judged}
+        past = {domain: PerRow(self.config.image_pool, batch).empty(rows) for domain in judged}
         return create(params, self.optimizers, past, bool(self.config.average))
 
 
