@@ -729,7 +729,7 @@ def test_command(sets, tmp_path):
     assert 'snapped' in good.stdout and 'error:' not in good.stdout
     _moved(origin=(0, 0, 8))(sets[0].folder, None)
     told = tiny.command('verify', *flags)
-    assert told.returncode == 1 and told.stdout.endswith(': --repair --output=FOLDER writes copies that do not\n')
+    assert told.returncode == 1 and told.stdout.endswith(': --repair --output=FOLDER writes resampled copies\n')
     bad = tiny.command('verify', *flags, '--repair', f'--output={tmp_path / "out"}')
     assert bad.returncode == 1 and f'error: {sets[0].folder}/labelsTr/m2.nii.gz: voxels lie up to 8 mm' in bad.stdout
     assert 'FOLDER' not in bad.stdout
