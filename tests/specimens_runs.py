@@ -112,10 +112,10 @@ def _read_tables(folder: Path) -> dict:
     for name in ('metrics.csv', 'validation.csv'):
         Table(folder / name, 10).add({'step': 12, 'epoch': 2.0, 'gen': 0.5, 'seg': 0.25})
     fit = SimpleNamespace(folder=folder, plan=SimpleNamespace(steps=20))
-    fit._cost_so_far = lambda: train_stage.Fit._cost_so_far(fit)
+    fit._cost_so_far = lambda: train_stage.StageTraining._cost_so_far(fit)
     before = fit._cost_so_far()
     done = before['finished'] and before['steps'] == 20
-    cost = before if done else train_stage.Fit._cost(fit, 1.5, True, 20)
+    cost = before if done else train_stage.StageTraining._cost(fit, 1.5, True, 20)
     rows = [(folder / name).read_text() for name in ('metrics.csv', 'validation.csv')]
     return {'rows': rows, 'cost': {key: cost[key] for key in ('seconds', 'steps', 'finished')}}
 

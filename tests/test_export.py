@@ -1,6 +1,7 @@
 """What is exported bears the published names, computes the same elsewhere, and gives nobody away."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -81,6 +82,16 @@ def test_the_card_names_no_place_and_nobody(tmp_path):
     export(trained_model.Trained(run, tiny.first_state().params), tmp_path / 'out')
     text = (tmp_path / 'out' / 'card.json').read_text()
     assert 'percentiles' in text and not [word for word in ('hospital', 'anna', *tmp_path.parts[1:]) if word in text]
+
+
+def test_a_card_of_format_1_is_read(exported, tmp_path):
+    """Which had other names for two fields."""
+    folder = shutil.copytree(exported, tmp_path / 'older')
+    content = json.loads((folder / 'card.json').read_text())
+    older = {'format': 1, 'pays': content.pop('loss_weights'), 'masked': content.pop('label_channel')}
+    (folder / 'card.json').write_text(json.dumps(content | older))
+    read, card = Card.load(folder), Card.load(exported)
+    assert (read.loss_weights, read.label_channel) == (card.loss_weights, card.label_channel)
 
 
 def test_a_stage_by_name(tmp_path):
@@ -242,7 +253,7 @@ def test_what_is_there_is_not_lost(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['run']
     (tmp_path / 'out').mkdir()
     export(made, tmp_path / 'out')
-    assert json.loads((tmp_path / 'out' / 'card.json').read_text())['format'] == 1
+    assert json.loads((tmp_path / 'out' / 'card.json').read_text())['format'] == 2
 
 
 @pytest.mark.parametrize('kind, said', [('stablehlo', r'\[stablehlo\]'), ('onnx', r'\[onnx\]')])

@@ -47,7 +47,7 @@ def finished(tiny_records, tmp_path_factory):
     kept['lesion_patch_mm'] = 40.0
     config.systems, config.default_system = {'masked': {'stages': STAGES}, 'kept': kept}, 'masked'
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_stage.Fit, 'run', untrained.fit)
+        patch.setattr(train_stage.StageTraining, 'run', untrained.fit)
         tiny.run(config, workdir, tiny.quiet())
     return workdir, trained_model.Trained(model_folder.Run.load((workdir / 'masked' / 'translate').resolve()))
 

@@ -103,7 +103,9 @@ def untrained(monkeypatch):
     monkeypatch.setattr(Manifest, 'load', cache(Manifest.load))
     monkeypatch.setattr(experiment.Workspace, '_remember', lambda *_, **__: None)
     monkeypatch.setattr(Manifest, 'records', lambda self, name, role: ())
-    monkeypatch.setattr(train_stage.Fit, 'run', lambda fit, *_: (Untrained(fit), COST | {'steps': fit.plan.steps}))
+    monkeypatch.setattr(
+        train_stage.StageTraining, 'run', lambda fit, *_: (Untrained(fit), COST | {'steps': fit.plan.steps})
+    )
     monkeypatch.setattr(experiment, 'synthesize', _made)
     monkeypatch.setattr(experiment, 'Trained', lambda run: run)
     monkeypatch.setattr(experiment.Run, 'load', lambda folder: folder)

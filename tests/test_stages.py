@@ -167,7 +167,7 @@ def test_synthetic_scans_are_measured_whole(finished, records, tmp_path):
         whole = Seeing(model_folder.Run.load(_place(finished[0], 'half', 'segment')))
         trained = whole.with_fields({'data.target_center': 0.5})
         cases = manifest.role('synthesis', 'train')['cases'][:1]
-        found = test_set.measure(test_set.Tested(trained, 'synthesis', {'synthesis': manifest}, cases), tmp_path)
+        found = test_set.measure(test_set.TestSet(trained, 'synthesis', {'synthesis': manifest}, cases), tmp_path)
     assert seen == [1.0] and trained.config.data.target_center == 0.5
     assert found['cases'].keys() == {cases[0]['id']}
 
@@ -237,7 +237,7 @@ def test_a_new_system_joins_a_workdir_and_starts_from_named_weights(finished, re
     config = _config(records, {**SYSTEMS, 'joint': joint}, run=('joint',))
     stage = None
 
-    class Fit(train_stage.Fit):
+    class StageTraining(train_stage.StageTraining):
         def run(self, console, signals):
             nonlocal stage
             if self.begin:
@@ -245,7 +245,7 @@ def test_a_new_system_joins_a_workdir_and_starts_from_named_weights(finished, re
             return super().run(console, signals)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment.train_stage, 'Fit', Fit)
+        patch.setattr(experiment.train_stage, 'StageTraining', StageTraining)
         assert tiny.run(config, workdir, tiny.quiet())['systems'].keys() == {'joint'}
     given = trained_model.Trained(model_folder.Run.load(_place(workdir, 'joint', 'translate'))).networks.params
     for name in ('g_ab', 'd_b', 's_b'):
@@ -297,7 +297,7 @@ def test_steps_that_patience_spared_are_not_counted(tiny_records, tmp_path):
 
 
 def test_the_same_stage_at_two_lengths_is_refused(records, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_stage.Fit, 'run', untrained.fit)
+    monkeypatch.setattr(train_stage.StageTraining, 'run', untrained.fit)
     short = {'method': 'supervised', 'train': {'steps': 3}}
     systems = {'one': {'method': 'supervised'}, 'two': short}
     with pytest.raises(InputError, match='systems one and two share stage .* but for its length .4 and 3 steps'):
@@ -324,7 +324,7 @@ def test_garbage_in_the_targets_labels_changes_no_network(finished, records, tmp
 
 def test_two_classes_are_ranked(tmp_path, monkeypatch):
     """A U-Net with one logit a pixel: AUC of every scan, and the ROC curve over all of them."""
-    monkeypatch.setattr(train_stage.Fit, 'run', untrained.fit)
+    monkeypatch.setattr(train_stage.StageTraining, 'run', untrained.fit)
     changes = {'data__classes': ('background', 'liver')}
     records = tiny.write_records(tmp_path / 'sets', **changes)
     one = {'method': 'supervised', 'segmentor': {'architecture': 'unet', 'width': 4, 'levels': 2}}

@@ -140,7 +140,7 @@ def test_all_validation_sets_of_a_domain_count(tiny_records):
     manifest = Manifest.load(tiny_records)
     of = [('source', 'val'), ('target', 'train'), ('source', 'train')]
     read = [Chosen(manifest, *place, tuple(range(len(manifest.role(*place)['cases'])))) for place in of]
-    fit, journal, signals = (object.__new__(kind) for kind in (train_stage.Fit, Journal, Signals))
+    fit, journal, signals = (object.__new__(kind) for kind in (train_stage.StageTraining, Journal, Signals))
     fit.stage = SimpleNamespace(scans=lambda domain, role: read if domain == 'a' else [])
     fit.system, fit.config = Known('a', method='supervised').system, tiny.config()
     fit.plan = SimpleNamespace(patience=0)

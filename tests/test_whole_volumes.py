@@ -82,9 +82,12 @@ def test_wrong_sizes():
 @pytest.fixture(scope='module')
 def finished(records, tmp_path_factory):
     """A workdir and its results; of the stages the last, which has all terms, is trained."""
-    workdir, train = tmp_path_factory.mktemp('volumes_run'), train_stage.Fit.run
+    workdir, training = tmp_path_factory.mktemp('volumes_run'), train_stage.StageTraining
+    train = training.run
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_stage.Fit, 'run', lambda fit, *told: (train if fit.begin else untrained.fit)(fit, *told))
+        patch.setattr(
+            train_stage.StageTraining, 'run', lambda fit, *told: (train if fit.begin else untrained.fit)(fit, *told)
+        )
         return workdir, tiny.run(config(records), workdir, tiny.quiet())
 
 

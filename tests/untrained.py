@@ -36,7 +36,7 @@ def workdir(folder: Path, **changes) -> Path:
 
 
 def fit(self, console, signals) -> tuple[trained_model.Trained, dict]:
-    """Stands in for `fitting.Fit.run` where what training makes is not what is tested: the first weights, kept."""
+    """A stand-in for `StageTraining.run` where training itself is not tested: keeps the first weights."""
     stage = self._describe()
     if not self.done:
         _keep(self.system, stage.folder)

@@ -43,7 +43,8 @@ from synseg_jax.imaging import intensity
 from synseg_jax.objective.methods import METHODS
 
 CARD = 'card.json'
-FORMAT = 1
+FORMAT = 2
+RENAMED = {'pays': 'loss_weights', 'masked': 'label_channel'}  # fields of format 1, by their name since
 # Our network names -> those of the published code where it has the network.  Its A is our a; its D_A discriminates
 # b-images, and its Seg_A segments the synthetic b-images of G_A.
 PUBLISHED = {
@@ -130,8 +131,11 @@ class Card:
         if not path.is_file():
             raise InputError(f'{path}: no such file; give the folder that synseg_jax.export wrote')
         content = read_json(path, remedy)
-        if (version := schema.conform(content, Format, str(path), remedy)['format']) != FORMAT:
+        version = schema.conform(content, Format, str(path), remedy)['format']
+        if version not in (1, FORMAT):
             raise InputError(f'{path}: format {version}, not {FORMAT}; {remedy}')
+        if version == 1:
+            content = {RENAMED.get(name, name): value for name, value in content.items()}
         card = cls(folder=folder, **schema.conform(content, cls, str(path), remedy))
         if error := next(card.inconsistencies(), ''):
             raise InputError(f'{path}: {error}; {remedy}')

@@ -84,7 +84,7 @@ class Workspace:
         self.given = self.config = config
         self.workdir, self.console, self.signals = workdir, console, signals
         self.lengths: dict = {}
-        with stages.alone(workdir, self._say, signals):
+        with stages.exclusive_lock(workdir, self._say, signals):
             _check_unchanged(config, workdir)
             self.manifest = self._data()
             if config.data_dir:
@@ -112,7 +112,7 @@ class Workspace:
         for one in self.config.stages(name):
             stage = self._stage(name, one, fold, made, earlier)
             place = self._place(stage.key())
-            with stages.alone(place, self._say, self.signals):
+            with stages.exclusive_lock(place, self._say, self.signals):
                 if stage.does == 'atlases':
                     with processes.first_then_others(place.name):
                         fitted.append((stage, atlas_stage.gather(stage, place)))
@@ -123,7 +123,7 @@ class Workspace:
                         made[one] = synthesize(stage, by, place, self.signals.raise_if_asked)
                 else:
                     begin = [self._place(stage.before(start)) for start in stage.config.start.stages]
-                    fit = train_stage.Fit(stage, place, title if one == 'train' else f'{title}, {one}', begin)
+                    fit = train_stage.StageTraining(stage, place, title if one == 'train' else f'{title}, {one}', begin)
                     stages.check_lengths(self.lengths, place.name, fit.plan.steps, name)
                     if not (fold.index or fit.done):
                         self._remember(begun={name: [*_folders(costs), f'stages/{place.name}']})
@@ -166,7 +166,7 @@ class Workspace:
         if not changed:
             return self.manifest
         output = self.workdir / f'records-{stages.digest(changed, self.manifest.request)}'
-        with stages.alone(self.workdir / 'stages', self._say, self.signals):
+        with stages.exclusive_lock(self.workdir / 'stages', self._say, self.signals):
             with processes.first_then_others(output.name):
                 return prepare_again(self.manifest, output, config.data, progress=self.console.is_terminal)
 
@@ -203,7 +203,7 @@ class Workspace:
                 continue
             System(config, self.manifest.classes).step(1, parallel.mesh(config.train.devices))
             if first is None:
-                first = train_stage.Fit(
+                first = train_stage.StageTraining(
                     self._stage(name, one, stages.folds(self.config, name)[0], {}, {}), self.workdir
                 )
         for tested in sorted(tests):

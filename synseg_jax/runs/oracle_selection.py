@@ -16,7 +16,7 @@ from synseg_jax.errors import warn
 from synseg_jax.evaluation import metrics, registry, summary
 from synseg_jax.inference.predict_scans import predict
 from synseg_jax.inference.trained_model import Trained
-from synseg_jax.runs.test_set import Tested
+from synseg_jax.runs.test_set import TestSet
 
 DICE = registry.DICE_ORACLE.name  # the measure of a case, beside that of the weights in use
 
@@ -29,7 +29,7 @@ class Oracle(NamedTuple):
     cases: Mapping[str, Mapping[str, float | None]]
 
 
-def select(trained: Trained, tested: Tested, folder: Path) -> Oracle | None:
+def select(trained: Trained, tested: TestSet, folder: Path) -> Oracle | None:
     """Every validated checkpoint, tried on the labelled scans of a set; of equals the first.
 
     None, which is said, unless all of them were kept.

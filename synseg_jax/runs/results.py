@@ -16,7 +16,7 @@ from synseg_jax.inference.trained_model import Segmenter, Trained
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.runs import oracle_selection, paired_phantom, stages
 from synseg_jax.runs.stages import Stage
-from synseg_jax.runs.test_set import Tested, measure
+from synseg_jax.runs.test_set import TestSet, measure
 
 MEASURES = 'measures.json'
 RESULTS = 'results.json'  # of a system
@@ -86,9 +86,9 @@ def evaluate(
     """What the last of a system's stages with a segmentor achieves on each set that it tests; see `measuring.measure`.
 
     `evaluate_stage` names another stage than the last.  What was measured before with the same weights on the same
-    scans is not measured again; where `pause`, called before each scan, raises, the sets that were measured are kept.  The scans of
-    a set that a stage made are made anew on their own grid: of a segmentor that was trained on real scans, that is the
-    S-score.
+    scans is not measured again; where `pause`, called before each scan, raises, the sets that were measured are kept.
+    The scans of a set that a stage made are made anew on their own grid: of a segmentor that was trained on real
+    scans, that is the S-score.
     """
     stage, trained = _tested(fitted)
     path = folder / MEASURES
@@ -102,7 +102,7 @@ def evaluate(
         if not cases or not trained.segments(entry['domain']):
             continue
         key = stages.digest(weights, [_identity(case) for case in cases])
-        tested = Tested(trained, name, sets, cases, pause)
+        tested = TestSet(trained, name, sets, cases, pause)
         measured[name] = before['sets'].get(name, {})
         if measured[name].get('key') != key:
             measured[name] = {'key': key, **measure(tested, folder)}

@@ -88,7 +88,7 @@ def folds(config: Experiment, system: str) -> list[Fold]:
 
 
 @contextmanager
-def alone(folder: Path, say: Callable[[str], None], signals: Signals) -> Iterator[None]:
+def exclusive_lock(folder: Path, say: Callable[[str], None], signals: Signals) -> Iterator[None]:
     """Holds a folder against other runs, waiting while one is at work there; the kernel lets go when we end."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:

@@ -28,7 +28,7 @@ ROC_POINTS = 200  # of the curve over all scans of a set
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class TestSet:
     """The labelled scans of a set and what segments them."""
 
     segmenter: Segmenter
@@ -98,7 +98,7 @@ class Tested:
         return made
 
 
-def measure(tested: Tested, folder: Path) -> dict:
+def measure(tested: TestSet, folder: Path) -> dict:
     """{'cases': {case: {organ: {measure: value}}}} of a set; predictions, CSV and pictures in `folder`.
 
     Of two classes the AUC is measured too, and the ROC curve over all scans; of lesions, whether each is found, the

@@ -27,14 +27,14 @@ from synseg_jax.runs import validation
 from synseg_jax.runs.stages import Stage
 from synseg_jax.training import loop
 from synseg_jax.training.checkpoint import Checkpoints
-from synseg_jax.training.metrics_log import Journal, Silence
+from synseg_jax.training.metrics_log import Journal, NullLog
 from synseg_jax.training.system import system_of, trained_params
 
 SHOWN = 4  # examples in a picture
 COST = 'cost.json'  # what a stage took, over all the times it was resumed
 
 
-class Fit:
+class StageTraining:
     """The training of a stage in its folder, from the weights of the stages in `begin`, if any, later ones first."""
 
     def __init__(self, stage: Stage, folder: Path, title: str = '', begin: Sequence[Path] = ()):
@@ -61,7 +61,7 @@ class Fit:
             return Trained(described), self._cost_so_far()
         over = parallel.mesh(train.devices)
         unit = 'pairs' if len(self.pools) > 1 else 'images'
-        journal = (Journal if processes.is_first() else Silence)(self.folder, self.title, unit, console)
+        journal = (Journal if processes.is_first() else NullLog)(self.folder, self.title, unit, console)
         journal.say(
             f'{self.system.method.name}: {", ".join(self.system.networks)}; batch {train.batch} = '
             f'{over.size} x {parallel.rows_per_device(train.batch, over)}'
@@ -196,7 +196,7 @@ class Fit:
 class Validation:
     """What is looked at while training: held-out subjects, and before every checkpoint a picture of both paths."""
 
-    def __init__(self, fit: Fit, journal: Journal, signals: Signals):
+    def __init__(self, fit: StageTraining, journal: Journal, signals: Signals):
         self.fit, self.journal, self.signals = fit, journal, signals
         held_out = {domain: fit.stage.scans(domain, 'val') for domain in 'ab'}
         self.held_out = {domain: validation.HeldOut(read) for domain, read in held_out.items() if read}

@@ -45,7 +45,7 @@ def declared() -> dict[str, Declared]:
 
 
 def declaration(name: str) -> Declared | None:
-    """The declaration of a field, or of the mapping that holds it, such as loss_weights.gen; None for unknown fields."""
+    """The declaration of a field, or of the mapping that holds it, such as loss_weights.gen; None if there is none."""
     own = declared_name(name)
     group = declared().get(own.rpartition('.')[0])
     within = group if group and typing.get_origin(group.kind) is Mapping else None

@@ -182,7 +182,7 @@ class Journal:
             self.board.close()
 
 
-class Silence(Journal):
+class NullLog(Journal):
     """The journal of a process that is not the first: it writes nothing."""
 
     def say(self, text: str) -> None:
