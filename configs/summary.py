@@ -48,6 +48,7 @@ CLAIMS = (
           '+ SSIM loss, real CT', 'SynCT, real CT'),
     Claim('prostate', 'prostate, Table 1', 'SSIM loss helps', '+ SSIM loss, real CT', '+ augmentation, real CT'),
     Claim('prostate_context', 'prostate, section 4', '3 slices ahead of 1', '3 slices, real CT', '1 slice, real CT'),
+    Claim('context_seeds', 'prostate, section 4', '3 slices ahead of 1, on MR', '3 slices', '1 slice'),
     Claim('essnet_liver', 'EssNet, Tables 3 and 4', 'synthetic MR help', 'real + 35 % of EssNet', 'real MR only'),
     Claim('essnet_liver', 'EssNet, Tables 3 and 4', 'EssNet ahead of CycleGAN',
           'real + 35 % of EssNet', 'real + 35 % of CycleGAN'),

@@ -7,8 +7,7 @@ Usage:
 
 Without data after the colon a table runs at demonstration scale on the embedded phantom.  Every row trains in its own
 process, one after another; --rows trains only some, e.g. one per cluster job, and --rows=none only writes the report.
-An interrupted comparison resumes.  The report (report.html, report.md, table.csv, cases.csv) marks rows that have not
-run.  Single fields: --table.train.batch=8.
+An interrupted comparison resumes.  The report marks rows that have not run.  Single fields: --table.train.batch=8.
 
 --seeds=3 trains every row with three consecutive seeds: initial weights, order of the data and augmentation change,
 subjects do not.  The first seed trains in the workdir itself, the others in its subfolders seed1 and seed2, which are
@@ -34,7 +33,6 @@ from synseg_jax.runs.comparison import measures, pictures, rows, stored, train_m
 from synseg_jax.runs.repeats import repeats
 from synseg_jax.runs.results import RESULTS, Results
 from synseg_jax.specification.parse import parse
-from synseg_jax.specification.table import Table
 
 FLAGS = (
     config_flag('table', required=True),
@@ -42,15 +40,6 @@ FLAGS = (
     Flag('seeds', 'Number of seeds to train every row with.', 1, partial(flags.DEFINE_integer, lower_bound=1)),
     Flag('workdir', 'Folder for all rows; default: runs/tables/<table.runs>.'),
 )
-
-
-def unpaired_sets(table: Table) -> tuple[str, ...]:
-    """Titles of the two sets compared by an unpaired test (table.unpaired); () without such a test."""
-    names = table.unpaired
-    if len(set(names)) not in (0, 2) or len(names) > 2:
-        raise InputError(f'table.unpaired {names}: name two of the sets of its rows, or none')
-    shown = {row.set for row in table.rows.values()}
-    return tuple(table.sets.get(known('set (table.unpaired)', name, shown), name) for name in names)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -65,7 +54,7 @@ def train_and_report(options: Options) -> None:
         raise InputError(f'--table={options.config_file}: it has no table; choose one of configs/tables/')
     systems = list(dict.fromkeys(row.system for row in config.table.in_order()))
     chosen = [] if options.rows == ['none'] else [known('row', name, systems) for name in options.rows or systems]
-    workdir, compared = Path(options.workdir or Path('runs/tables') / config.table.runs), unpaired_sets(config.table)
+    workdir, compared = Path(options.workdir or Path('runs/tables') / config.table.runs), unpaired.titles(config.table)
     outputs.check(workdir, [config.data_dir] if config.data_dir else [], flag='workdir')
     several = repeats(config, workdir, options.seeds)
     failed = train_missing(several, chosen, options.arguments)

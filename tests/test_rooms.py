@@ -64,6 +64,11 @@ def test_the_root_holds_commands_errors_and_rooms():
     assert {path.parent.name for path in ROOT.glob('*/__init__.py')} == set(ROOMS)
 
 
+@pytest.mark.parametrize('name', COMMANDS)
+def test_commands_are_thin(name):
+    assert len((ROOT / f'{name}.py').read_text().splitlines()) <= 80
+
+
 def test_no_circles():
     modules = _modules()
     graph = {name: {one for one in (_named(i, modules) for i in _imports(path)) if one and one != name}

@@ -1,14 +1,16 @@
 """Each system of a table on two sets of scans that are no pairs: what is told of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from configs.tables import prostate
-from synseg_jax import compare
 from synseg_jax.errors import InputError
 from synseg_jax.reports import unpaired
 from synseg_jax.reports.comparison import Row
+from synseg_jax.specification.parse import parse
 
 SETS = ('synthetic CT', 'real CT')
 
@@ -37,11 +39,9 @@ def test_nothing_where_nothing_is_asked_or_has_run():
 
 
 def test_a_table_names_two_of_its_sets():
-    table = prostate.get_config().table
-    assert compare.unpaired_sets(table) == SETS
+    table = parse(prostate.get_config()).table
+    assert unpaired.titles(table) == SETS
     for wrong in (('target',), ('target', 'target'), ('target', 'tagret')):
-        table.unpaired = wrong
         with pytest.raises(InputError, match='name two|tagret'):
-            compare.unpaired_sets(table)
-    del table.unpaired
-    assert compare.unpaired_sets(table) == ()
+            unpaired.titles(replace(table, unpaired=wrong))
+    assert unpaired.titles(replace(table, unpaired=())) == ()

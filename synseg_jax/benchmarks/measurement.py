@@ -37,6 +37,15 @@ PARTS: dict[str, Callable[[training_speed.Timing, Options], Iterator[dict[str, f
 }
 
 
+PART_HELP = (
+    'step: train step on one batch in memory, on batches from records (fed), and on records cached on the devices '
+    '(resident); epoch: epoch of --images images, extrapolated from --steps of its steps; inference: segmentor on a '
+    'batch; synthesis: generator of target images on a batch; pipeline: reading batches from records, '
+    '`pipeline_over_step` being its throughput over that of the step; prepare: synseg_jax.prepare of an MR scan with '
+    'labels and a CT scan of --scan voxels; predict: synseg_jax.predict of a CT scan, without start-up.'
+)
+
+
 def peer_seconds(script: str, timed: System, steps: int, *more: str) -> float:
     """Median seconds of a train step of the PyTorch peer, or of its segmentor with --infer."""
     options = {'size': timed.size[-1], 'ngf': timed.config.generator.width, 'batch': timed.config.train.batch}

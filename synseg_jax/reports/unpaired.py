@@ -2,9 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 
+from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation.statistics import MIN_SIDE, RankSum, holm, rank_sum
 from synseg_jax.reports import wording
 from synseg_jax.reports.comparison import Row, values
+from synseg_jax.specification.table import Table
+
+
+def titles(table: Table) -> tuple[str, ...]:
+    """Titles of the two sets compared by an unpaired test (table.unpaired); () without such a test."""
+    names = table.unpaired
+    if len(set(names)) not in (0, 2) or len(names) > 2:
+        raise InputError(f'table.unpaired {names}: name two of the sets of its rows, or none')
+    shown = {row.set for row in table.rows.values()}
+    return tuple(table.sets.get(known('set (table.unpaired)', name, shown), name) for name in names)
 
 
 def notes(rows: Sequence[Row], sets: Sequence[str], organ: str, measures: Sequence[str]) -> Iterator[str]:
