@@ -9,6 +9,7 @@ from pathlib import Path
 from absl import flags
 
 from synseg_jax.cli.command_line import CONFIGURATIONS, CommandLine
+from synseg_jax.specification import check
 
 TYPES = {'int': 'a whole number', 'float': 'a number', 'bool': 'true or false'}
 
@@ -52,12 +53,20 @@ def _wrong_type(name, value, text, line, known):
 def _unknown_field(text, line, error):
     """The message for an unknown field, the one that the error mentions or the only one set, and the nearest field."""
     alike = re.search(r'Did you mean "(\w+)" instead', str(error))
-    remedy = (f'is {alike[1]} meant? ' if alike else '') + 'docs/configuration.md lists them'
     fields = [(flag, field) for flag in CONFIGURATIONS for field in line.overrides(flag)]
     for flag, field in fields:
         if len(fields) == 1 or any(part in text for part in field.split('.')):
-            return f'--{flag}.{field}: no such field; {remedy}'
+            return f'--{flag}.{field}: no such field; {_remedy(field, alike and alike[1])}'
     return text
+
+
+def _remedy(field, alike):
+    """What to do about an unknown field; `alike` is the nearest that the configuration has, or None."""
+    if renamed := check.new_name(field):
+        return renamed
+    if check.declared_name(field) in check.declared():
+        return 'the configuration leaves it out; set it in its file'
+    return f'is {alike} meant? {check.LISTED}' if alike else check.LISTED
 
 
 def _first_line(error) -> str:
