@@ -59,6 +59,7 @@ FILES = {  # their content, and what the line says
     ),
     'data.py': ('def get_config():\n    pass\n', 'takes 0 positional arguments but 1 was given'),
     'types.py': (TYPES, 'types.py, line 5: '),
+    'renamed.py': (TYPES.replace("train.batch = 'x'", 'pays.gen.idt_b = 2.0'), 'line 5: pays is now loss_weights'),
     'syntax.py': ('def get_config(:\n', '--config=syntax.py: invalid syntax (syntax.py, line 1)'),
     'latin1.py': (b"x = '\xff'\n", '--config=latin1.py: '),
 }

@@ -19,7 +19,7 @@ def explain(error: Exception, line: CommandLine, known: flags.FlagValues) -> str
     for flag in CONFIGURATIONS:
         file = Path((line.value(flag) or '').partition(':')[0])
         if location := _location(error, file):
-            return f'{location}: {_first_line(error)}'
+            return f'{location}: {_renamed(error) or _first_line(error)}'
         if isinstance(error, SyntaxError):
             return f'--{flag}={file}: {_first_line(error)}'
         if isinstance(error, AttributeError) and f"module '{flag}_config' has no attribute" in str(error):
@@ -67,6 +67,11 @@ def _remedy(field, alike):
     if check.declared_name(field) in check.declared():
         return 'the configuration leaves it out; set it in its file'
     return f'is {alike} meant? {check.LISTED}' if alike else check.LISTED
+
+
+def _renamed(error) -> str:
+    """The remedy where a configuration reads a field by its former name; '' for any other error."""
+    return check.new_name(_first_line(error).strip('\'"')) if isinstance(error, AttributeError | KeyError) else ''
 
 
 def _first_line(error) -> str:
