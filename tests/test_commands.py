@@ -96,6 +96,11 @@ MISTAKES = {
         TINY + ':{records} --config.loss.class_weights=(1.0,2.0)',
         'loss.class_weights has 2 weights for 3 classes: background, liver, spleen',
     ),
+    'images too small for a discriminator': (
+        'main',
+        TINY + ':{records} --config.augment.window=(16,32) --config.discriminator.layers=3',
+        r'augment.window \(16, 32\) is too small for discriminator.layers=3: give at least 24 in every direction',
+    ),
     'workdir is a file': (
         'main',
         TINY + ':{records} --workdir={mr}/dataset.json',

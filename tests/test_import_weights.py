@@ -70,7 +70,7 @@ def test_there_and_back(tmp_path, kind):
     """Another architecture, size, context and so on than the configuration's: the card counts."""
     before = weights.workdir(tmp_path / 'run', kind)
     export(before, tmp_path / 'out')
-    import_weights(parse(tiny.config()), tmp_path / 'out', tmp_path / 'again')
+    import_weights(parse(tiny.config(loss_weights__gen__idt_b=2.0)), tmp_path / 'out', tmp_path / 'again')
     after = open_run.find(tmp_path / 'again', network='')
     assert after.networks.params.keys() == before.networks.params.keys()
     same_weights(before, after)

@@ -24,6 +24,8 @@ FIELDS = {  # of the configuration: what the line says
     '--config.data.size[0]=3': '--config.data.size[0]: no such field; docs/configuration.md lists them',
     '--config.loss_weights.gen.cyc_x=1': '--config.loss_weights.gen.cyc_x: no such field; is cyc_b meant?',
     "--config.loss_weights.gen.cyc_a=('linear',1)": "cyc_a=('linear', 1): give a finite number from 0 on, or a",
+    '--config.segmentor.levels=4': '--config.segmentor.levels: no such field; the configuration leaves it out; set',
+    '--config.history=3': '--config.history: no such field; history is now image_pool',
     '--config.=3': '--config.: no such field; docs/configuration.md lists them',
     '--config.data.classes=a,b': """=a,b: a tuple is written --config.data.classes="('a','b')"\n""",
     '--config.data.classes=(a,)': """=(a,): a tuple is written --config.data.classes="('a',)"\n""",
@@ -57,6 +59,7 @@ FILES = {  # their content, and what the line says
     ),
     'data.py': ('def get_config():\n    pass\n', 'takes 0 positional arguments but 1 was given'),
     'types.py': (TYPES, 'types.py, line 5: '),
+    'renamed.py': (TYPES.replace("train.batch = 'x'", 'pays.gen.idt_b = 2.0'), 'line 5: pays is now loss_weights'),
     'syntax.py': ('def get_config(:\n', '--config=syntax.py: invalid syntax (syntax.py, line 1)'),
     'latin1.py': (b"x = '\xff'\n", '--config=latin1.py: '),
 }

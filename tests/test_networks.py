@@ -56,6 +56,7 @@ def test_any_number_of_layers(layers):
     out, params = traced(build('patchgan', width=2, layers=layers), 128, 64)
     assert out.shape == (1, 128 // 2**layers - 2, 64 // 2**layers - 2, 1) or layers == 5
     assert layers < 5 or out.shape == (1, 2, 0, 1)
+    assert out.shape[1:3] == tuple(map(build('patchgan', layers=layers).patches, (128, 64)))
     widths = [params[f'conv{i}']['kernel'].shape[-1] for i in range(layers + 2)]
     assert widths == [2, 4, 8, 16, 16, 16][: layers + 1] + [1]
 

@@ -13,9 +13,11 @@ from test_configs import NAMES, TABLES
 from configs import base
 from synseg_jax.errors import InputError
 from synseg_jax.networks import ARCHITECTURES
+from synseg_jax.runs import stages
 from synseg_jax.specification import page
 from synseg_jax.specification.check import affects, check, check_complete, declaration, declared
 from synseg_jax.specification.field import AFFECTS, FrozenMapping, Range
+from synseg_jax.specification.parse import replaced
 from synseg_jax.specification.resolve import flat
 from synseg_jax.specification.stage import Network, Stage
 
@@ -88,6 +90,8 @@ def test_fields_of_systems_and_stages_and_all_at_once():
         ('systems.synseg.rte', r'config\.systems\.synseg\.rte: no such field; is rate meant\?'),
         ('phantom.sets.source.subject', r'config\.phantom\.sets\.source\.subject: no such field; is subjects meant\?'),
         ('zebra', r'config\.zebra: no such field; docs/configuration\.md lists them'),
+        ('history', r'config\.history: no such field; history is now image_pool'),
+        ('systems.synseg.tests', r'config\.systems\.synseg\.tests: no such field; tests is now test_sets'),
     ],
 )
 def test_a_misspelt_field_is_refused(where, told):
@@ -103,9 +107,9 @@ def test_a_misspelt_field_is_refused(where, told):
 
 def test_a_field_that_is_missing():
     config = tiny.config()
-    del config.train['batch'], config['average']
+    del config.train['batch'], config['average'], config['generators_from'], config.generator['width']
     check(config.to_dict())
-    with pytest.raises(InputError, match='^the configuration has no average, train.batch; configs/base.py has all'):
+    with pytest.raises(InputError, match='^the configuration has no average, generators_from, train.batch; '):
         check_complete(config.to_dict())
 
 
@@ -147,6 +151,20 @@ def test_what_fields_affect():
 def test_stages_are_values():
     assert Stage() == Stage() and hash(Stage()) == hash(Stage(image_pool=50)) and Stage(image_pool=3) != Stage()
     assert hash(FrozenMapping({'a': 1.0})) == hash(FrozenMapping({'a': 1.0})) and FrozenMapping({'a': 1}) == {'a': 1}
+
+
+@pytest.mark.parametrize(
+    'name, whole, decimal',
+    [
+        ('loss_weights__gen__cyc_a', 2, 2.0),
+        ('loss_weights__seg__seg_a', ('linear', 0, 1, 10), ('linear', 0.0, 1.0, 10)),
+        ('loss__class_weights', (1, 2, 1), (1.0, 2.0, 1.0)),
+    ],
+)
+def test_whole_numbers_digest_as_decimals(name, whole, decimal):
+    one, other = (tiny.parsed(**{name: value}) for value in (whole, decimal))
+    assert stages.fields(one, 'synseg') == stages.fields(other, 'synseg') != stages.fields(tiny.parsed(), 'synseg')
+    assert replaced(one.stage('synseg'), {'seed': 0}) == other.stage('synseg')
 
 
 def test_ranges():

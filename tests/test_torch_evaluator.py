@@ -315,7 +315,7 @@ def test_a_card_of_another_network(copy):
 @pytest.mark.parametrize(
     'changes, said',
     [
-        ({'format': 2}, 'format 2, not 1; export again with this version'),
+        ({'format': 3}, 'format 3, not 2; export again with this version'),
         ({'method': 'x'}, "card.json: method: unknown 'x', known: .*cyclegan, .+; export again"),
         ({'size': 5}, 'card.json: size: a list is wanted, found 5; export again'),
         ({'domains': {'b': {'channel': 'CT'}}}, 'domains.b.center: a number from 0.001 to 1 is wanted; export'),

@@ -7,12 +7,18 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import tiny
 
 from synseg_jax.files.schema import Check
-from synseg_jax.runs import workdir_page
+from synseg_jax.inference.scan_outputs import OUTPUTS
+from synseg_jax.runs import workdir_files, workdir_page
 
 
 def test_the_committed_page_is_current():
     committed = (tiny.ROOT / 'docs/workdir.md').read_text(encoding='utf-8')
     assert committed == workdir_page.page(), f'python -m {workdir_page.__name__} > docs/workdir.md'
+
+
+def test_every_output_of_predict_is_listed():
+    listed = ' '.join(workdir_files.OTHERS['`predict --output`'].values())
+    assert [name for name in OUTPUTS if f'`--{name}`' not in listed] == []
 
 
 class Inner(TypedDict):

@@ -9,6 +9,7 @@ from pathlib import Path
 from absl import flags
 
 from synseg_jax.cli.command_line import CONFIGURATIONS, CommandLine
+from synseg_jax.specification import check
 
 TYPES = {'int': 'a whole number', 'float': 'a number', 'bool': 'true or false'}
 
@@ -18,7 +19,7 @@ def explain(error: Exception, line: CommandLine, known: flags.FlagValues) -> str
     for flag in CONFIGURATIONS:
         file = Path((line.value(flag) or '').partition(':')[0])
         if location := _location(error, file):
-            return f'{location}: {_first_line(error)}'
+            return f'{location}: {_renamed(error) or _first_line(error)}'
         if isinstance(error, SyntaxError):
             return f'--{flag}={file}: {_first_line(error)}'
         if isinstance(error, AttributeError) and f"module '{flag}_config' has no attribute" in str(error):
@@ -52,12 +53,25 @@ def _wrong_type(name, value, text, line, known):
 def _unknown_field(text, line, error):
     """The message for an unknown field, the one that the error mentions or the only one set, and the nearest field."""
     alike = re.search(r'Did you mean "(\w+)" instead', str(error))
-    remedy = (f'is {alike[1]} meant? ' if alike else '') + 'docs/configuration.md lists them'
     fields = [(flag, field) for flag in CONFIGURATIONS for field in line.overrides(flag)]
     for flag, field in fields:
         if len(fields) == 1 or any(part in text for part in field.split('.')):
-            return f'--{flag}.{field}: no such field; {remedy}'
+            return f'--{flag}.{field}: no such field; {_remedy(field, alike and alike[1])}'
     return text
+
+
+def _remedy(field, alike):
+    """What to do about an unknown field; `alike` is the nearest that the configuration has, or None."""
+    if renamed := check.new_name(field):
+        return renamed
+    if check.declared_name(field) in check.declared():
+        return 'the configuration leaves it out; set it in its file'
+    return f'is {alike} meant? {check.LISTED}' if alike else check.LISTED
+
+
+def _renamed(error) -> str:
+    """The remedy where a configuration reads a field by its former name; '' for any other error."""
+    return check.new_name(_first_line(error).strip('\'"')) if isinstance(error, AttributeError | KeyError) else ''
 
 
 def _first_line(error) -> str:

@@ -123,12 +123,12 @@ def _domain(run, domain) -> dict:
     }
 
 
-def _output(name, twins) -> str:
+def _output(name, shared_layer) -> str:
     if names.is_generator(name):
         return names.domain(name)
     if names.is_discriminator(name):
         return 'whether it is real'
-    return 'features' if name == names.SHARED or twins and not names.sees_features(name) else 'logits'
+    return 'features' if name == names.SHARED or shared_layer and not names.sees_features(name) else 'logits'
 
 
 def _chain(system, domain) -> list[str]:

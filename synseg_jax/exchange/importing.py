@@ -61,7 +61,7 @@ def with_card(config: Stage, card: Card) -> Run:
             **{f'data.{name}': value for name, value in data.items()},
             **{f'predict.{name}': value for name, value in predict.items()},
             **{f'context.{name}': value for name, value in context.items()},
-            **{f'loss_weights.{player}': weights for player, weights in _weights(card).items()},
+            **{f'loss_weights.{player}': weights for player, weights in _weights(config, card).items()},
             **{field: getattr(card, field) for field in ('dtype', 'label_channel', 'method')},
             **_networks(card),
             'data.classes': card.classes,
@@ -77,10 +77,13 @@ def with_card(config: Stage, card: Card) -> Run:
     return Run(Path(), stage, card.classes, channels, typical)
 
 
-def _weights(card) -> dict[str, dict[str, object]]:
-    """The card's weights of terms; 0 for those of the method that it lacks."""
-    defaults, of_card = method(card.method).loss_weights, {player: card.loss_weights.get(player, {}) for player in KIND}
-    return {p: dict.fromkeys(defaults.get(p, {}), 0.0) | dict(weights) for p, weights in of_card.items()}
+def _weights(config, card) -> dict[str, dict[str, object]]:
+    """The card's weights of terms; 0 for those of its method and of `config` that it lacks."""
+    defaults, of_config = method(card.method).loss_weights, vars(config.loss_weights)
+    return {
+        player: dict.fromkeys((*defaults.get(player, ()), *of_config[player]), 0.0) | card.loss_weights.get(player, {})
+        for player in KIND
+    }
 
 
 def _networks(card) -> dict[str, dict[str, object]]:

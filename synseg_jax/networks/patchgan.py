@@ -20,6 +20,10 @@ class PatchGAN(nn.Module):
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
+    def patches(self, pixels: int) -> int:
+        """Logits along an axis of `pixels`; 0 if it is too short for one."""
+        return max(0, pixels // 2**self.layers - 2)
+
     @nn.compact
     def __call__(self, x: Shaped[Array, 'b *space c'], keys=None) -> Shaped[Array, 'b *patches 1']:
         types = {'padding': 1, 'dtype': self.dtype, 'param_dtype': self.param_dtype}

@@ -1,4 +1,4 @@
-"""The U-Net of Ronneberger et al. (2015): EssNet's, those of the 3-D system, the Res-U-Net, and the twins' last layers.
+"""The U-Net of Ronneberger et al. (2015): EssNet's, those of the 3-D system, the Res-U-Net, and shared last layers.
 
 With the fields as they are it is EssNet's second stage.  Zhang et al. (CVPR 2018) have 3 levels, no dropout, extra 0
 and up_width 3: as a segmentor without norm, as a generator with norm, strided and tanh.

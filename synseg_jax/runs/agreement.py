@@ -46,7 +46,3 @@ def _contradiction(given: Mapping, wrong: Mapping, manifest) -> str:
 
 def _flag(field, value):
     return f'--config.data.{field}={value}' if isinstance(value, str) else f'--config.data.{field}="{value!r}"'
-
-
-def _plain(value):
-    return tuple(value) if isinstance(value, list) else value

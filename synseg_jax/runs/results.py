@@ -83,7 +83,7 @@ def evaluate(
     folder: Path,
     pause: Callable[[], None],
 ) -> dict:
-    """What the last of a system's stages with a segmentor achieves on each set that it tests; see `measuring.measure`.
+    """What the last of a system's stages with a segmentor achieves on each set that it tests; see `test_set.measure`.
 
     `evaluate_stage` names another stage than the last.  What was measured before with the same weights on the same
     scans is not measured again; where `pause`, called before each scan, raises, the sets that were measured are kept.
@@ -137,7 +137,7 @@ def _tested(fitted) -> tuple[Stage, Segmenter]:
     """The stage that is measured."""
     by_name = {stage.name: (stage, trained) for stage, trained in fitted}
     if wanted := fitted[-1][0].config.evaluate_stage:
-        return by_name[known('stage (tested)', wanted, by_name)]
+        return by_name[known('stage (evaluate_stage)', wanted, by_name)]
     return ([one for one in fitted if one[1].segments('b')] or fitted)[-1]
 
 

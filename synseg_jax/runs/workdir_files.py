@@ -1,5 +1,7 @@
 """The files that commands write, and the meaning of fields that their schemas do not tell; see `workdir_page`."""
 
+from synseg_jax.evaluation import metrics
+
 WORKDIR = {  # pattern: content
     'results.json': 'the results of all systems that `main` ran, by set',
     'run.json': 'the configuration, and the folders of the stages of each system',
@@ -37,12 +39,13 @@ OTHERS = {
         'overlays/CASE.png': '`--overlays`',
         'probabilities/CLASS/CASE.nii.gz': '`--probabilities`: float32',
         'dicom_seg/CASE.dcm': '`--dicom_seg`',
+        'rtstruct/CASE.dcm': '`--rtstruct`',
     },
     '`synthesize --output`': {
         'imagesTr, labelsTr, dataset.json': 'an nnU-Net raw dataset; with `--format=scans` `CASE.nii.gz` alone',
     },
     '`evaluate --output`': {
-        'cases.csv': 'columns case, organ, dice, iou, asd_mm, hd95_mm',
+        'cases.csv': f'columns case, organ, {", ".join(metric.name for metric in metrics.METRICS)}',
         'summary.json': '`classes` and `mean`, as a set in `results.json`',
         'boxplots.png': 'Dice of each class',
     },

@@ -19,8 +19,9 @@ from synseg_jax.runs.workdir_files import MORE, OTHERS, WORKDIR
 INTRODUCTION = """# Files that commands write
 
 Every file appears complete or not at all, but for the tables of a training, which grow. Fields that a file of another
-version has beside these are ignored; a field that is missing or has another type is an error in one line that names the
-file, the field and the remedy. Cases are named as their files are; manifests and lists of atlases hold the paths of
+version has beside these are ignored, but for those of the configuration in `stage.json`; a field that is missing or has
+another type is an error in one line that names the file, the field and the remedy. `run.json` and `stage.json` of
+another format are refused. Cases are named as their files are; manifests and lists of atlases hold the paths of
 scans. Of DICOM headers no name of a patient is kept, but in DICOM SEG objects, which are filed with their study.
 
 This page is printed by `python -m synseg_jax.runs.workdir_page`. The tables of fields are those of the schemas by which

@@ -20,7 +20,18 @@ from synseg_jax.specification.table import TableRow
 LISTED = 'docs/configuration.md lists them'
 _LISTS = re.compile(r'systems|stages|systems\.[^.]+\.stages')
 MEMBERS = {'phantom.sets': PhantomSet, 'table.rows': TableRow}  # groups of named members: what each of these holds
-OPTIONAL = ('phantom.sets', 'loss_weights', 'generator', 'segmentor', 'discriminator', 'table')
+OPTIONAL = ('phantom.sets', 'loss_weights', 'generator.', 'segmentor.', 'discriminator.', 'table')
+RENAMED = {  # fields and groups by the names that they had in configurations of format 1
+    'pays': 'loss_weights',
+    'order': 'update_order',
+    'masked': 'label_channel',
+    'history': 'image_pool',
+    'do': 'kind',
+    'by': 'generators_from',
+    'tests': 'test_sets',
+    'tested': 'evaluate_stage',
+    'chosen': 'default_system',
+}
 
 
 class Declared(typing.NamedTuple):
@@ -105,7 +116,13 @@ def _unknown(name: str, own: str) -> str:
     siblings = {full.removeprefix(f'{group}.' if group else '').partition('.')[0] for full in declared()
                 if full.startswith(f'{group}.' if group else '')}  # fmt: skip
     alike = difflib.get_close_matches(last, siblings, 1)
-    return f'config.{name}: no such field; ' + (f'is {alike[0]} meant?' if alike else LISTED)
+    return f'config.{name}: no such field; ' + (new_name(own) or (f'is {alike[0]} meant?' if alike else LISTED))
+
+
+def new_name(name: str) -> str:
+    """The remedy for a field that was renamed; '' for any other."""
+    first = own_name(name).partition('.')[0]
+    return f'{first} is now {RENAMED[first]}' if first in RENAMED else ''
 
 
 def _is_group(own: str) -> bool:
@@ -146,14 +163,16 @@ def value_type(kind: object) -> object:
     """The type of the values of a field: of an optional one, or of what is in a mapping, that alone."""
     if typing.get_origin(kind) is Mapping:
         return typing.get_args(kind)[1]
-    if isinstance(kind, types.UnionType):
-        return next(part for part in typing.get_args(kind) if part is not type(None))
+    if isinstance(kind, types.UnionType) and types.NoneType in typing.get_args(kind):
+        return next(part for part in typing.get_args(kind) if part is not types.NoneType)
     return kind
 
 
 def fits(value: object, kind: object) -> bool:
-    """Whether a value is of a simple type or a tuple of them; a whole number does where a float is asked for."""
+    """Whether a value is of a simple type, a tuple of them, or one of several; a whole number does for a float."""
     parts = typing.get_args(kind)
+    if isinstance(kind, types.UnionType):
+        return any(fits(value, part) for part in parts)
     if parts:
         if not isinstance(value, tuple | list):
             return False

@@ -1,6 +1,7 @@
 """A configuration to frozen dataclasses, once; below the commands nothing else reads it."""
 
 import dataclasses
+import types
 import typing
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -8,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from ml_collections import ConfigDict
 
 from synseg_jax.errors import InputError
-from synseg_jax.specification.check import check, check_complete, value_type
+from synseg_jax.specification.check import check, check_complete, fits, value_type
 from synseg_jax.specification.data import Data
 from synseg_jax.specification.experiment import Experiment
 from synseg_jax.specification.field import FrozenMapping, leaves
@@ -112,19 +113,20 @@ def build(kind: type, tree: Mapping) -> typing.Any:
 
 
 def _value(value, kind):
-    """A value in the type of its field: tuples for lists, floats for whole numbers."""
+    """A value in the type of its field: tuples for lists, floats for whole numbers, so that equal ones digest alike."""
     if isinstance(value, Mapping):
         member = value_type(kind)
         items = {k: v for k, v in value.items() if v is not None}
         if dataclasses.is_dataclass(member):
             return FrozenMapping({name: build(member, fields) for name, fields in items.items()})
         return FrozenMapping({name: _value(one, member) for name, one in items.items()})
+    if isinstance(kind := value_type(kind), types.UnionType):
+        kind = next(part for part in typing.get_args(kind) if fits(value, part))
     if isinstance(value, tuple | list):
         kinds = typing.get_args(kind) or (object,)
         kinds = [kinds[0]] * len(value) if kinds[1:] in ((...,), ()) else kinds
         return tuple(map(_value, value, kinds))
-    is_float = value_type(kind) is float and value is not None
-    return float(value) if is_float else value
+    return float(value) if kind is float and value is not None else value
 
 
 def mapping(spec: object) -> dict:

@@ -42,6 +42,7 @@ def _is_weight(value) -> bool:
     return isinstance(kind, str) and all(map(NOT_NEGATIVE.holds, numbers)) and POSITIVE_COUNT.holds(steps)
 
 
+Weight = float | tuple[str, float, float, int]
 WEIGHT = Rule(_is_weight, "a finite number from 0 on, or a schedule ('linear', first, last, steps)")
 
 
@@ -52,9 +53,9 @@ class Weights:
     Terms are those of synseg_jax/objective/terms.py, schedules those of synseg_jax/objective/weights.py.
     """
 
-    gen: Mapping[str, object] = field(FrozenMapping(), 'generators: terms of synseg_jax/objective/terms.py', WEIGHT)
-    dis: Mapping[str, object] = field(FrozenMapping(), 'discriminators', WEIGHT)
-    seg: Mapping[str, object] = field(FrozenMapping(), 'segmentors', WEIGHT)
+    gen: Mapping[str, Weight] = field(FrozenMapping(), 'generators: terms of synseg_jax/objective/terms.py', WEIGHT)
+    dis: Mapping[str, Weight] = field(FrozenMapping(), 'discriminators', WEIGHT)
+    seg: Mapping[str, Weight] = field(FrozenMapping(), 'segmentors', WEIGHT)
 
 
 @dataclass(frozen=True)

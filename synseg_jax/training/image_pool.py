@@ -1,4 +1,4 @@
-"""The history of past fakes that discriminators are shown (Shrivastava et al., 2017), a pure function of its input."""
+"""The pool of past fakes that discriminators are shown (Shrivastava et al., 2017), a pure function of its input."""
 
 from typing import NamedTuple
 

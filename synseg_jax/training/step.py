@@ -32,8 +32,8 @@ def make_step(
     `view(params, batch, show=, total=, keys=, average=)` is the forward pass, with a key per row for its randomness;
     `rates[name](step)` is a network's learning rate; `exchange(past, fakes, keys)` is that of the image pool;
     `augment(keys, batch)` changes the batch before the networks see it; `average` is the decay of the moving average
-    of weights; `order` is the one of methods.ORDERS in which players are updated.  Metrics: every term under its name,
-    `grad_norm/NETWORK`, `lr/NETWORK`, `skipped` and `streak`, all still on the device.
+    of weights; `update_order` is one of methods.ORDERS.  Metrics: every term under its name, `grad_norm/NETWORK`,
+    `lr/NETWORK`, `skipped` and `streak`, all still on the device.
     """
     owned, paid_for = method.networks(TERMS), weights.weights(method.loss_weights)
     in_turn = known('update_order', update_order, ORDERS) == 'alternating'

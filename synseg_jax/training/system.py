@@ -16,6 +16,7 @@ from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
 from synseg_jax.networks import backend, build, dtype, features
 from synseg_jax.networks.patch_head import PatchHead
+from synseg_jax.networks.patchgan import PatchGAN
 from synseg_jax.networks.unet import Head, Shared
 from synseg_jax.objective import losses, names, weights
 from synseg_jax.objective.losses import ONE_LOGIT, two_classes
@@ -199,6 +200,7 @@ class System:
         if given and len(given) != len(self.classes):
             listed = ', '.join(self.classes)
             raise InputError(f'loss.class_weights has {len(given)} weights for {len(self.classes)} classes: {listed}')
+        self._check_patches()
         change = augmenter(self.augmentation)
         kind = dtype(self.config.dtype)
         wide = jnp.promote_types(kind, jnp.float32)
@@ -225,6 +227,16 @@ class System:
             self.config.average,
             self.config.update_order,
         )
+
+    def _check_patches(self):
+        """InputError for images of which a discriminator makes no patch: the mean over none is NaN."""
+        for network in (self.networks[name] for name in self.networks if names.is_discriminator(name)):
+            if isinstance(network, PatchGAN) and not all(map(network.patches, self.size)):
+                field = 'augment.window' if self.config.augment.window else 'data.size'
+                raise InputError(
+                    f'{field} {self.size} is too small for discriminator.layers={network.layers}: give at least '
+                    f'{3 * 2**network.layers} in every direction, or fewer layers'
+                )
 
     def first_state(self, over: Mesh) -> State:
         """The state before the first step, laid out over the mesh; InputError if the batch cannot be split over it."""
