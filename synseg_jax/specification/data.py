@@ -82,9 +82,9 @@ class Data:
     slice_axis: str = image('axial', 'orientation of the slices', ('axial', 'coronal', 'sagittal'))
     cut_about: str = record(
         'labels',
-        "centre of the crop at a spacing: 'labels': the middle of all labels or, without labels, of the scan; 'lesion': "
-        'the middle of the largest connected component or, without labels, of one half of the body, right or left from '
-        'scan to scan',
+        "centre of the crop at a spacing: 'labels': the middle of all labels or, without labels, of the scan; "
+        "'lesion': the middle of the largest connected component or, without labels, of one half of the "
+        'body, right or left from scan to scan',
         ('labels', 'lesion'),
     )
     window_hu: tuple[float, float] = image(

@@ -228,8 +228,8 @@ class Predict:
     )
     window: str = field(
         'tiles',
-        "volumes larger than the network input: 'tiles': sliding window; 'middle': then once more in one window centred "
-        'on the largest foreground component that the sliding window found',
+        "volumes larger than the network input: 'tiles': sliding window; 'middle': then once more in one window "
+        'centred on the largest foreground component that the sliding window found',
         ('tiles', 'middle'),
         'measures',
     )
