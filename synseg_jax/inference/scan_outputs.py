@@ -71,7 +71,7 @@ def overlays(one: Segmented, output: Path) -> None:
     labels = slices.to_stack(upright.array, frame.axis)[:, *frame.seen]
     spacing = slices.stack_spacing(upright.spacing_mm, frame.axis)[1:]
     shown = [
-        figures.Scan(f'slice {i + 1} of {len(labels)}', frame.stack[i], None, labels[i], spacing)
+        figures.Panel(f'slice {i + 1} of {len(labels)}', frame.stack[i], None, labels[i], spacing)
         for i in spread(labels.any((1, 2)), SHOWN)
     ]
     figures.overlays(output / 'overlays' / f'{one.case}.png', shown, one.classes)
