@@ -142,6 +142,6 @@ OUTPUTS = {  # by the name of the flag, and of the folder or table
 
 def spread(marked: Bool[np.ndarray, ' n'], count: int) -> list[int]:
     """At most `count` evenly spaced indices among the marked ones, or among all if none is marked."""
-    places = np.flatnonzero(marked) if marked.any() else np.arange(len(marked))
-    wanted = min(count, len(places))
-    return [int(places[int((i + 0.5) * len(places) / wanted)]) for i in range(wanted)]
+    indices = np.flatnonzero(marked) if marked.any() else np.arange(len(marked))
+    wanted = min(count, len(indices))
+    return [int(indices[int((i + 0.5) * len(indices) / wanted)]) for i in range(wanted)]
