@@ -1,11 +1,10 @@
-"""SynSeg-Net on any two modalities, with the weights, rates, length and networks of its paper (Huo et al., 2019).
+"""Base of all configurations: SynSeg-Net with the loss weights, learning rates, length and networks of its paper.
 
-Every configuration begins with this one.  Its fields are declared, with their defaults and meaning, in
-synseg_jax/specification; docs/configuration.md lists them.
+Fields are declared, with defaults and meaning, in synseg_jax/specification and listed in docs/configuration.md.
 
-Not as in the paper (IEEE TMI 2019): the adversarial loss is the least squares of the published code, where a
-log-likelihood is printed; classes weigh the same, where the paper weighs them by numbers that it does not print; scans
-that are tested are not trained on.
+Differences from the paper (Huo et al., IEEE TMI 2019): the adversarial loss is least squares, as in the published code,
+where the paper prints a log-likelihood; all classes have weight 1, where the paper uses weights that it does not print;
+test scans are not used in training.
 """
 
 from ml_collections import ConfigDict
@@ -17,12 +16,12 @@ from synseg_jax.specification.parse import defaults
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The defaults; `data` is the folder that `synseg_jax.prepare` wrote, empty for the embedded phantom."""
+    """The defaults; `data` is a folder written by `synseg_jax.prepare`, or empty for the embedded phantom."""
     c = defaults()
     c.data_dir = data
-    c.systems = ConfigDict({'synseg': {}})  # name -> the fields in which it differs from all others
-    c.stages = ConfigDict({'train': {}})  # of a system that lists none: name -> the fields in which it differs
-    # Any term may have a weight of its own; None: that of the method's table.
+    c.systems = ConfigDict({'synseg': {}})  # name -> fields that differ from the configuration's
+    c.stages = ConfigDict({'train': {}})  # stages of systems that list none: name -> fields that differ
+    # Any term can be given a weight; None: the weight in the method's table.
     c.loss_weights = ConfigDict({player: {term: placeholder(object) for term in sorted(TERMS)} for player in PLAYERS})
     c.phantom.sets.source = phantom_set('MR', 'a')
     c.phantom.sets.target = phantom_set('CT', 'b')
@@ -42,16 +41,13 @@ def phantom_set(
     weeks: tuple[int, ...] = (),
     cohort: str = '',
 ) -> ConfigDict:
-    """A set of phantom scans, of everybody in each week; without a role they are split as data.*_split say.
-
-    `cohort` names other people than the region's usual ones.
-    """
+    """A set of phantom scans, one per subject and week; see PhantomSet in synseg_jax/specification/experiment.py."""
     return ConfigDict({'modality': modality, 'domain': domain, 'subjects': subjects, 'first': first, 'role': role,
                        'labelled': labelled, 'plane': plane, 'weeks': weeks, 'cohort': cohort})  # fmt: skip
 
 
 def demonstrate(c: ConfigDict) -> None:
-    """Shrinks networks, images and training to what 2 CPU cores learn from the phantom in minutes."""
+    """Reduce networks, images and training to a size that 2 CPU cores train on the phantom in minutes."""
     c.generator.width = c.segmentor.width = c.discriminator.width = 16
     c.generator.blocks = c.segmentor.blocks = 6
     c.rate.generator = c.rate.segmentor = c.rate.discriminator = 4e-4
@@ -67,10 +63,10 @@ def demonstrate(c: ConfigDict) -> None:
 
 
 def compare(c: ConfigDict) -> None:
-    """Lets a configuration train SynSeg-Net and, beside it, the same segmentor on the source alone."""
+    """Define the systems synseg and source_only, the same segmentor trained on the source without adaptation."""
     c.systems = ConfigDict({'synseg': {}, 'source_only': {'method': 'supervised'}})
     if not c.data_dir:
-        # In so short a training generator and segmentor would agree on edges that lie a pixel off: an identity loss,
-        # which the paper does not have, holds them in place.
+        # In such a short training generator and segmentor agree on edges that are shifted by a pixel.  An identity
+        # loss, which the paper does not have, prevents it.
         c.systems.synseg = ConfigDict({'loss_weights': {'gen': {'idt_b': 2.0}}})
         c.systems.source_only.train = ConfigDict({'steps': 800, 'decay_steps': 400})

@@ -4,26 +4,27 @@
         --source=CHAOS_CT --target=CHAOS_T2SPIR --output=records/liver
     python -m synseg_jax.main --config=configs/essnet_liver.py:records/liver --workdir=runs/liver
 
-Reported on 58 MR slices: Dice .9459 without, .9524 with 714 synthetic slices, IoU .8974 and .9091.  The U-Net reads the
-real MR labels, as the paper's does; EssNet does not.  As in the paper, slices without liver are left out of both sets,
-by label; EssNet is trained on 350 CT slices, drawn at random, and on the MR of the training patients (350 slices in the
-paper, 16 of the 20 patients here), and makes MR of all CT slices.  Bare: phantom livers at demonstration scale, with
-the same shares of the synthetic slices, but EssNet trained on all CT: the paper's share would be six slices a scan.
---config.run="('essnet_1034',)" trains another row: real_only, essnet_354 ... essnet_2050, cyclegan_714, source_only.
+Reported on 58 MR slices: Dice .9459 without, .9524 with 714 synthetic slices, IoU .8974 and .9091.  The U-Net is
+trained with real MR labels, as in the paper; EssNet is not.  As in the paper, slices without liver are left out of both
+sets, by their labels; EssNet is trained on 350 random CT slices and on the MR of the training patients (350 slices in
+the paper, 16 of the 20 patients here), and translates all CT slices.  Without data: phantom livers at demonstration
+scale with the same shares of synthetic slices, but EssNet is trained on all CT, as the paper's share would be six
+slices per scan.  --config.run="('essnet_1034',)" trains another row: real_only, essnet_354 ... essnet_2050,
+cyclegan_714, source_only.
 """
 
 from ml_collections import ConfigDict
 
 from configs import base, variants
 
-TRANSLATED = 350  # CT slices that EssNet is trained on, of 2050
-COUNTS = (354, 714, 1034, 1487, 2050)  # of the synthetic slices, of 2050
+TRANSLATED = 350  # number of CT slices, of 2050, that EssNet is trained on
+COUNTS = (354, 714, 1034, 1487, 2050)  # numbers of synthetic slices added, of 2050
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The paper's two stages; the number of synthetic slices is the part of the set named in sets.b.
+    """The paper's two stages; sets.b gives the number of synthetic slices, as part of a set.
 
-    Every U-Net trains for the same number of epochs, so that synthetic slices come on top of the real ones.
+    All U-Nets are trained for the same number of epochs, so that synthetic slices add steps to those on real ones.
     """
     c = base.get_config(data)
     unet = {'architecture': 'unet', 'width': 64 if data else 16}

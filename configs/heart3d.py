@@ -3,21 +3,24 @@
     python -m synseg_jax.prepare --config=configs/heart3d.py --source=MR --target=CT --output=records/heart
     python -m synseg_jax.main --config=configs/heart3d.py:records/heart --workdir=runs/heart
 
-Both modalities have labels; half of the subjects train and validate, half test.  Reported with 14 % of the real scans
-of the modality under test, CT / MR: Dice .678 / .703 on real scans alone (baseline), .660 / .710 with synthetic ones
-added offline (ada), .744 / .732 trained jointly (joint).  S-score of the synthetic scans .668 / .675 without and .692 /
-.696 with shape consistency.  Silent in the paper: widths, weights of the segmentors' terms (1 each), batch (1), and on
-which scans early stopping measures the segmentation loss (here: real held-out ones, in all epochs of joint training).
+Both modalities are labelled; half of the subjects are for training and validation, half for testing.  Reported with
+14 % of the real scans of the modality under test, CT / MR: Dice .678 / .703 with real scans only (baseline), .660 /
+.710 with synthetic scans added offline (ada), .744 / .732 trained jointly (joint).  S-score of the synthetic scans .668
+/ .675 without and .692 / .696 with shape consistency.  Not stated in the paper: widths, weights of the segmentors'
+terms (1 each), batch size (1), and on which scans early stopping measures the segmentation loss (here: real held-out
+scans, in all epochs of joint training).
 
-Its second data set has 4,212 further CT, of which MR are made to segment MR better: `prepare
---set=more=FURTHER_CT:b:train` adds them, with their labels.  Only the last stage of ada_more and joint_more reads them.
+The paper's second data set has 4,212 additional CT, which are translated to MR to improve the segmentation of MR:
+`prepare --set=more=FURTHER_CT:b:train` adds them, with their labels.  Only the last stage of ada_more and joint_more
+reads them.
 
-Bare: phantom hearts at demonstration scale.  Systems end in the modality of which few real scans are read, and in how
-many percent; the other modality is read whole.  --config.run="('scratch_ct_14',)" trains another one: baseline, ada and
-joint with _ct or _mr and 14, 35, 60 or 85; scratch (all networks from the start together) and in_turn (generators move
-first, as the paper says) with 14; more, ada_made and joint_made, what so many percent of further real or synthetic
-scans add to that; all_real, s_score_with and, its generators trained as long, s_score_without.  ada_more and joint_more
-with 0, 23, 50 or 100 percent of the further CT need those: configs/tables/heart_more.py draws some.
+Without data: phantom hearts at demonstration scale.  The names of systems end in the modality with few real scans and
+their percentage; all scans of the other modality are read.  --config.run="('scratch_ct_14',)" trains another system:
+baseline, ada and joint with _ct or _mr and 14, 35, 60 or 85; scratch (all networks trained jointly from the start) and
+in_turn (alternating updates, generators first, as the paper states) with 14; more, ada_made and joint_made, with
+additional real or synthetic scans up to that percentage; all_real, s_score_with, and s_score_without, whose generators
+are trained as long.  ada_more and joint_more with 0, 23, 50 or 100 percent need the additional CT;
+configs/tables/heart_more.py generates phantoms for them.
 """
 
 from ml_collections import ConfigDict
@@ -26,12 +29,12 @@ from configs import base, variants
 
 SHARES = (14, 35, 60, 85)  # percent of the real scans
 LEAST = SHARES[0]
-FURTHER = (0, 23, 50, 100)  # percent of the further CT; the paper: joint training with 23 equals offline with 100
+FURTHER = (0, 23, 50, 100)  # percent of the additional CT; in the paper joint training with 23 equals offline with 100
 CLASSES = ('background', 'left ventricle', 'myocardium', 'left atrium', 'right ventricle', 'right atrium')
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The paper's schedule: segmentors alone, generators and discriminators alone, then all together."""
+    """The paper's schedule: segmentors, then generators and discriminators, then all networks jointly."""
     c = base.get_config(data)
     lengths = {
         'segment': {'epochs': 100} if data else {'steps': 600, 'decay_steps': 300},
@@ -44,8 +47,9 @@ def get_config(data: str = '') -> ConfigDict:
     def few(modality, share):
         return whole | ({'b': (f'target:{share}%',)} if modality == 'ct' else {'a': (f'source:{share}%',)})
 
-    # At the demonstration's high rates one large gradient undoes what segmentors without norms have learnt: after 300
-    # steps Dice on held-out MR was .61, with gradients clipped .85.  Those that have learnt go on at a lower rate.
+    # At the demonstration's high learning rates a single large gradient can undo the training of segmentors, which
+    # have no normalisation: after 300 steps Dice on held-out MR was .61, and .85 with clipped gradients.  Segmentors
+    # that were trained in an earlier stage continue at a lower learning rate.
     steady = {} if data else {'optimizer': {'clip_norm': 1.0}}
 
     def begun(*stages):
@@ -73,7 +77,7 @@ def get_config(data: str = '') -> ConfigDict:
         return {'kind': does, 'generators_from': by, 'sets': {'a': (), 'b': (), domain: (of or whole[domain][0],)}}
 
     def offline(sets, a='', b=''):
-        # What is made of few real scans is as few: the same part of a set and of what is made of it are the same scans.
+        # Few real scans give as few synthetic ones: the same part of a set and of its translation are the same scans.
         a, b = (sets[d][0].removeprefix(name) or part for d, name, part in (('a', 'source', a), ('b', 'target', b)))
         mixed = {'a': (*sets['a'], f'mr{b}', f'mr_back{a}'), 'b': (*sets['b'], f'ct{a}', f'ct_back{b}')}
         tune = segment(mixed, 'joint', **begun('segment'))
@@ -93,7 +97,7 @@ def get_config(data: str = '') -> ConfigDict:
         return {**before, 'joint': joint(sets, 'segment', 'translate', **more)}
 
     def further(share):
-        # Further CT are not reconstructed, as MR is what is to be segmented.
+        # Additional CT are not reconstructed, as the segmented modality is MR.
         more, ada, joint_sets = f'more:{share}%', offline(whole), whole
         if share:
             ada['mr_more'] = made('translate', 'synthesize', 'b', 'more')
@@ -124,7 +128,7 @@ def get_config(data: str = '') -> ConfigDict:
             f'scratch_{of}': {'stages': {'joint': joint(sets)}},
             f'in_turn_{of}': {'stages': together(sets, update_order='alternating')},
         }))  # fmt: skip
-        # The gap: what as many more real, or synthetic, scans add to a segmentor of few.
+        # The paper's Figure 8: a segmentor trained on few real scans, with more real or more synthetic ones.
         for more in SHARES[1:]:
             boosted = segment(few(modality, more), 'joint', **begun('segment'))
             part, other = {'ct': ('a', 'source'), 'mr': ('b', 'target')}[modality]
@@ -144,7 +148,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.window_hu, c.data.target_labels = (-200.0, 600.0), True
     c.data.source_split, c.data.target_split = (0.4, 0.1, 0.5), (0.4, 0.1, 0.5)
     c.data.classes = CLASSES
-    c.predict.window = 'middle'  # as volumes are cut about the heart for training
+    c.predict.window = 'middle'  # as training volumes are centred on the heart
     c.rate = ConfigDict({'generator': 2e-4, 'discriminator': 2e-4, 'segmentor': 2e-4})
     if data:
         c.dtype, c.remat = 'bfloat16', True

@@ -1,9 +1,9 @@
-"""What the papers say of training, beside what the configurations do at the papers' scale.
+"""Training settings stated in the papers, compared with those of the configurations at full scale.
 
     python -m configs.papers > docs/reproduction.md
 
-`STATED` holds the values that a paper states; `DEPARTURES` why a configuration has another.  Where a paper is silent
-the page says so.  A test fails where the three part.
+`STATED` has the values that a paper states, `DEPARTURES` the reason if a configuration differs.  Values that a paper
+does not state are marked as silent.  A test fails if configurations, STATED and DEPARTURES are inconsistent.
 """
 
 import importlib
@@ -103,7 +103,7 @@ TUMOUR_AWARE = {
 }
 TUMOUR_SEG = {**TUMOUR, 'batch': '10', 'rate of S': '0.0001', 'segmentation loss': 'dice'}
 SILENT, UNEXPLAINED = 'silent', '?'
-# configuration -> (system, stage), with * for any -> field -> the paper's value; later entries add to earlier ones.
+# configuration -> (system, stage) with wildcards -> field -> the paper's value; later entries override earlier ones.
 STATED = {
     'synseg_spleen': {
         ('synseg', 'train'): {**SYNSEG, 'length': '100 epochs'},
@@ -161,24 +161,28 @@ STATED = {
         ('week_one', '*'): TUMOUR_SEG,
     },
 }
-# (configuration, system, stage, field) -> why ours is not the paper's value; * for any.
+# (configuration, system, stage, field) with wildcards -> why the value differs from the paper's.
 DEPARTURES = {
     ('synseg_*', '*', '*', 'adversarial loss'): 'the published code trains with least squares; '
     'synseg_log_likelihood with the printed loss',
     ('essnet_liver', '*', 'translate', 'adversarial loss'): 'the published code of SynSeg-Net, which the paper adapts, '
     'trains with least squares; --config.loss.adversarial=log_likelihood is the printed loss',
-    ('synseg_spleen', 'ssnet', 'train', 'S'): 'that network is of another paper, and not described in this one',
-    ('prostate_ssim', '*', 'translate', 'length'): 'the decay is silent: 100 constant and 100 to 0, as CycleGAN',
+    ('synseg_spleen', 'ssnet', 'train', 'S'): 'that network is from another paper and not described in this one',
+    ('prostate_ssim', '*', 'translate', 'length'): 'no decay is stated: 100 epochs constant and 100 to 0, as in '
+    'CycleGAN',
 }
-CUT = 'the paper does not say how far; unlabelled MR are cut by intensities alone, where the paper has their tumours'
+CUT = (
+    'the extent of the patches is not stated; unlabelled MR are cropped by intensities only, where the '
+    'paper uses their tumours'
+)
 DEPARTURES |= {
-    ('tumor_lung', '*', 'translate', 'adversarial loss'): 'the paper prints a log-likelihood and has the networks of '
+    ('tumor_lung', '*', 'translate', 'adversarial loss'): 'the paper prints a log-likelihood and uses the networks of '
     'CycleGAN, which trains with least squares; --config.loss.adversarial=log_likelihood is the printed loss',
     ('tumor_lung', '*', '*', 'cut'): CUT,
-    ('tumor_lung', '*', 'translate', 'segmentation loss'): 'with cross entropy tumours, few pixels, faded in synthetic '
-    'MR (seen on held-out CT of the demonstration); Dice does not know how small they are',
-    ('tumor_lung', '*', 'translate', 'S'): 'the paper does not say how simple: half the width of the final one, and a '
-    'level fewer',
+    ('tumor_lung', '*', 'translate', 'segmentation loss'): 'with cross entropy, tumours, which have few pixels, faded '
+    'in synthetic MR (held-out CT of the demonstration); Dice does not depend on their size',
+    ('tumor_lung', '*', 'translate', 'S'): 'how it is simplified is not stated: half the width of the final one, and '
+    'one level fewer',
 }
 FIELDS = (
     'method', 'sets', 'target labels', 'folds', 'length', 'early stop', 'batch', 'sampling', 'image', 'spacing', 'cut',
@@ -189,7 +193,7 @@ FIELDS = (
 
 
 def trained(config: Experiment) -> Iterator[tuple[str, str, Stage]]:
-    """(system, stage, its configuration) of every stage that trains, the chosen system first."""
+    """(system, stage, configuration of the stage) of every training stage, the default system first."""
     for system in sorted(config.systems, key=lambda name: name != config.default_system):
         for stage, own in config.stages(system).items():
             if own.kind == 'train':
@@ -197,7 +201,7 @@ def trained(config: Experiment) -> Iterator[tuple[str, str, Stage]]:
 
 
 def facts(own: Stage, made: Sequence[str], region: str = '') -> dict[str, str]:
-    """What a stage does, by the names of FIELDS; `made` are the sets that stages of its system make."""
+    """{field of FIELDS: value} of a stage; `made` are the sets written by stages of its system."""
     system = System(own, own.data.classes or REGIONS[region].classes)
     players = {'gen': 'G', 'dis': 'D', 'seg': 'S'}
     found = {
@@ -220,9 +224,9 @@ def facts(own: Stage, made: Sequence[str], region: str = '') -> dict[str, str]:
     }
     if own.data.cut_about == 'lesion':
         found['cut'] = 'about the largest tumour; scans without labels about one half of the body'
-    for player, bill in system.method.loss_weights.items():
+    for player, weights in system.method.loss_weights.items():
         letter = players[player]
-        found[f'weights of {letter}'] = ', '.join(f'{term} {weight:g}' for term, weight in sorted(bill.items()))
+        found[f'weights of {letter}'] = ', '.join(f'{term} {weight:g}' for term, weight in sorted(weights.items()))
         found[f'rate of {letter}'] = f'{getattr(own.rate, KIND[player]):g}'
         found[letter] = _network(getattr(own, KIND[player]), system, player)
     if 'dis' in system.method.loss_weights:
@@ -232,7 +236,7 @@ def facts(own: Stage, made: Sequence[str], region: str = '') -> dict[str, str]:
 
 
 def _real(sets, made) -> bool:
-    """Whether some of the sets are of real scans; all of them, if none is named."""
+    """Whether any of the sets has real scans; true if no sets are named."""
     return not sets or any(text.partition(':')[0] not in made for text in sets)
 
 
@@ -241,17 +245,17 @@ def _length(train) -> str:
 
 
 def _augmentation(augment) -> str:
-    told = [f'cut to {" x ".join(map(str, augment.window))}'] if augment.window else []
-    told += [f'crop {augment.crop:g}'] if augment.crop < 1 else []
+    parts = [f'cut to {" x ".join(map(str, augment.window))}'] if augment.window else []
+    parts += [f'crop {augment.crop:g}'] if augment.crop < 1 else []
     amounts = ('shift', 'rotate', 'scale', 'brightness', 'contrast', 'fourier')
-    told += [f'{name} {getattr(augment, name):g}' for name in amounts if getattr(augment, name)]
-    told += [f'flip {augment.flip}'] if augment.flip else []
-    told += [f'gamma {augment.gamma:g}'] if augment.gamma != 1 else []
-    return ', '.join(told) or 'none'
+    parts += [f'{name} {getattr(augment, name):g}' for name in amounts if getattr(augment, name)]
+    parts += [f'flip {augment.flip}'] if augment.flip else []
+    parts += [f'gamma {augment.gamma:g}'] if augment.gamma != 1 else []
+    return ', '.join(parts) or 'none'
 
 
 def _network(described, system, player) -> str:
-    """Architecture, width, and the parameters of the player's first network."""
+    """Architecture, width, and number of parameters of the player's first network."""
     name = sorted(system.method.networks(_terms())[player])[0]
     more = [f'{value} {field}' for field in ('blocks', 'levels', 'layers') if (value := getattr(described, field))]
     count = f'{_parameters(system.networks[name], (1, *system.size, _channels(system, name))):,} parameters'
@@ -271,7 +275,7 @@ def _channels(system, name) -> int:
 
 @cache
 def _parameters(network, shape) -> int:
-    """The number of a network's parameters; nothing is computed."""
+    """Number of parameters of a network, by abstract evaluation."""
 
     def build(image):
         return initial_params({'network': network}, {'network': image}, jax.random.key(0))
@@ -281,7 +285,7 @@ def _parameters(network, shape) -> int:
 
 
 def stated(name: str, system: str, stage: str) -> dict[str, str]:
-    """The paper's values of a stage, as far as it states them."""
+    """{field: value} that the paper states for a stage."""
     found = {}
     for (systems, stage_names), fields in STATED[name].items():
         if fnmatch(system, systems) and fnmatch(stage, stage_names):
@@ -290,28 +294,28 @@ def stated(name: str, system: str, stage: str) -> dict[str, str]:
 
 
 def departure(*place: str) -> str:
-    """Why the field (configuration, system, stage, field) is not the paper's; '' where nothing says so."""
+    """Why (configuration, system, stage, field) differs from the paper; '' if no reason is given."""
     return next((why for key, why in DEPARTURES.items() if all(map(fnmatch, place, key))), '')
 
 
 @cache
 def rows(name: str) -> dict[tuple, list[str]]:
-    """{((field, ours, the paper's, why), ...): the stages of which that is true} of a configuration."""
+    """{((field, our value, the paper's value, reason), ...): stages with these values} of a configuration."""
     config = parse(importlib.import_module(f'configs.{name}').get_config('records'))
     found: dict[tuple, list[str]] = {}
     for system, stage, own in trained(config):
         ours, theirs = facts(own, list(config.stages(system)), config.phantom.region), stated(name, system, stage)
-        told = []
+        table = []
         for field in (field for field in FIELDS if field in ours):
             value = theirs.get(field, SILENT)
             why = '' if same(ours[field], value) else departure(name, system, stage, field) or UNEXPLAINED
-            told.append((field, ours[field], value, why))
-        found.setdefault(tuple(told), []).append(f'{system}, {stage}')
+            table.append((field, ours[field], value, why))
+        found.setdefault(tuple(table), []).append(f'{system}, {stage}')
     return found
 
 
 def same(ours: str, theirs: str) -> bool:
-    """Whether a value is the paper's, as far as the paper states it."""
+    """Whether our value agrees with the paper's; true if the paper does not state it."""
     return theirs == SILENT or ours == theirs or ours.startswith(f'{theirs},')
 
 
@@ -320,29 +324,34 @@ def page() -> str:
     lines = [
         '# The papers and the configurations',
         '',
-        'Made by `python -m configs.papers > docs/reproduction.md`: what every stage does at the scale of its paper,',
-        'and what the paper states. "silent": the paper does not say, and the value is ours.',
+        'Generated by `python -m configs.papers > docs/reproduction.md`: the settings of every stage at full scale,',
+        'and those stated in its paper. "silent": the paper does not state the value, so it is ours.',
     ]
     for name, title in TITLES.items():
         lines += ['', f'## {title}', '', f'`configs/{name}.py`']
         printed: list[tuple] = []
-        for told, places in rows(name).items():
-            lines += ['', *_table(told, '; '.join(places), printed)]
-            printed.append((told, places[0]))
+        for table, stages in rows(name).items():
+            lines += ['', *_table(table, '; '.join(stages), printed)]
+            printed.append((table, stages[0]))
     return '\n'.join(lines) + '\n'
 
 
-def _table(told, places, printed) -> list[str]:
-    """One stage as the fields in which it differs from the stage before that is most like it, or whole."""
-    like, of = min(printed, key=lambda one: len(set(told) ^ set(one[0])), default=((), ''))
-    changed = [row for row in told if row not in like]
-    gone = sorted({row[0] for row in like} - {row[0] for row in told})
-    if not like or len(changed) > len(told) / 2:
-        changed, words = told, ''
+def _table(table, title, printed) -> list[str]:
+    """The table of a stage in Markdown: only the differences to the most similar stage in `printed`, or all rows."""
+    like, like_title = min(printed, key=lambda other: len(set(table) ^ set(other[0])), default=((), ''))
+    changed = [row for row in table if row not in like]
+    gone = sorted({row[0] for row in like} - {row[0] for row in table})
+    if not like or len(changed) > len(table) / 2:
+        changed, words = table, ''
     else:
-        words = f': as {of}, but' + (f' without {", ".join(gone)}, and' if gone and changed else '')
+        words = f': as {like_title}, but' + (f' without {", ".join(gone)}, and' if gone and changed else '')
         words += f' without {", ".join(gone)}' if gone and not changed else ''
-    lines = [f'**{places}**{words}', '', '| field | configuration | paper | why not the same |', '|---|---|---|---|']
+    lines = [
+        f'**{title}**{words}',
+        '',
+        '| field | configuration | paper | reason for the difference |',
+        '|---|---|---|---|',
+    ]
     return lines + [f'| {field} | {ours} | {theirs} | {why} |' for field, ours, theirs, why in changed]
 
 

@@ -1,16 +1,16 @@
-"""Prostate, MR to CT: CycleGAN with SSIM cycle loss, then a 2.5D Res-U-Net on its synthetic CT (Liu et al.).
+"""Prostate, MR to CT: CycleGAN with SSIM cycle loss, then a 2.5-D Res-U-Net trained on synthetic CT (Liu et al.).
 
     python -m synseg_jax.prepare --config=configs/prostate_ssim.py --source=NCI_ISBI --target=CT \\
         --set=source_unlabelled=PROSTATEx:a:train --output=records/prostate
     python -m synseg_jax.main --config=configs/prostate_ssim.py:records/prostate --workdir=runs/prostate
 
-CT holds the unlabelled scans in imagesTr, the labelled ones in imagesTs and labelsTs: those are tested.
+CT has the unlabelled scans in imagesTr, and the labelled ones, the test scans, in imagesTs and labelsTs.
 
-Reported Dice on 19 real CT: .73+-.09, on synthetic CT .80+-.12, in 6-fold cross validation.  Silent in the paper: decay
-of the rate (constant, then linear to 0), window and constants of SSIM, class weights, batch, widths.
-Bare: phantom pelves at demonstration scale.  --config.run="('plain',)" trains another of the paper's systems: plain,
-soft_tissue, augmented (Table 1, each adding one thing), mri (trained and tested on MR), context0, context2, context3,
-target_labels (a bound that the paper does not have).
+Reported Dice on 19 real CT .73+-.09, on synthetic CT .80+-.12, in 6-fold cross-validation.  Not stated in the paper:
+decay of the learning rate (constant, then linear to 0), window and constants of SSIM, class weights, batch size,
+widths.  Without data: phantom pelves at demonstration scale.  --config.run="('plain',)" trains another system: plain,
+soft_tissue, augmented (Table 1, each adds one component), mri (trained and tested on MR), context0, context2, context3;
+and target_labels, an upper bound that is not in the paper.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +21,7 @@ CLASSES = ('background', 'prostate')
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The paper's two stages and its ablations; folds are dealt over the labelled MR, and share one CycleGAN."""
+    """The paper's two stages and its ablations; folds divide the labelled MR, and share one CycleGAN."""
     c = base.get_config(data)
     res_unet = {'architecture': 'res_unet', 'width': 64 if data else 16, 'levels': 4}
     epochs = (
@@ -39,7 +39,7 @@ def get_config(data: str = '') -> ConfigDict:
     }
     wild = {'crop': 0.5 if data else 0.75, 'rotate': 15.0, 'flip': 'c', 'window': ()}
     fixed = (284, 284) if data else (72, 72)
-    # 1 - SSIM is several times an L1: at 10 it outweighs the discriminator, and fat stays as bright as it is in MR.
+    # 1 - SSIM is several times larger than an L1: with weight 10 it dominates, and fat stays as bright as in MR.
     weights = {'ssim': {} if data else {'gen': {'cyc_a': 3.0, 'cyc_b': 3.0}}, 'l2': {}}
 
     def system(cycle, augment, window_hu, context=1, size=None):
@@ -66,7 +66,7 @@ def get_config(data: str = '') -> ConfigDict:
     })  # fmt: skip
     c.default_system, c.run = 'prostate_ssim', ('prostate_ssim',)
     c.test_sets = ('target', 'synthesis')
-    scanner = r'^(Prostate\w+?)-' if data else ''  # NCI-ISBI: half of the scans at 3 T, half at 1.5 T with a coil
+    scanner = r'^(Prostate\w+?)-' if data else ''  # NCI-ISBI: half at 3 T, half at 1.5 T with an endorectal coil
     c.fold = ConfigDict({'set': 'source', 'of': 6 if data else 3, 'strata': scanner})
     c.rate = ConfigDict({'generator': 2e-4, 'discriminator': 2e-4, 'segmentor': 2e-4})
     c.data.classes = CLASSES

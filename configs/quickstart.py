@@ -1,4 +1,4 @@
-"""SynSeg-Net and the same segmentor without adaptation on the embedded phantom: MR is labelled, CT is not."""
+"""SynSeg-Net, and the same segmentor without adaptation, on the embedded phantom with labelled MR and unlabelled CT."""
 
 from ml_collections import ConfigDict
 

@@ -1,8 +1,8 @@
-"""What the published SynSeg-Net code does, to the digit: github.com/MASILab/SynSeg-Net.
+"""The exact settings of the published SynSeg-Net code, github.com/MASILab/SynSeg-Net.
 
-It departs from the paper: one learning rate, 100 epochs constant and 100 to 0, a segmentor that ends in tanh (with
-7 classes its cross entropy cannot fall below 0.594), slices of 286x286 cut at random to 256x256.  Use it to compare,
-and synseg_spleen.py to train.
+It differs from the paper: one learning rate for all networks, 100 epochs constant and 100 with linear decay, a
+segmentor that ends in tanh (with 7 classes its cross entropy cannot fall below 0.594), and random crops of 256x256 from
+slices of 286x286.  Use it for comparison, and synseg_spleen.py for training.
 """
 
 from ml_collections import ConfigDict
@@ -11,7 +11,7 @@ from configs import synseg_spleen
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The published defaults; bare: the same game on the phantom, at demonstration scale."""
+    """The published defaults; without data the same method on the phantom, at demonstration scale."""
     c = synseg_spleen.get_config(data)
     c.systems, c.run = ConfigDict({'synseg': {}}), ()
     c.segmentor.tanh = True

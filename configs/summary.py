@@ -1,9 +1,9 @@
-"""The table over all systems: what was looked for, what was seen, and how sure that is.
+"""The summary of all tables: claims of the papers, measured values, and statistical significance.
 
     python -m configs.summary           # prints the lines between the two markers in docs/results.md
-    python -m configs.summary README    # and those in README.md, the first claim of some tables
+    python -m configs.summary README    # prints those in README.md, the first claim of some tables
 
-A claim names two rows of a table; every figure is read from the table as it is committed, configs/tables/NAME.md.
+A claim compares two rows of a table; all values are read from the committed tables, configs/tables/NAME.md.
 """
 
 import re
@@ -21,14 +21,14 @@ TABLES = Path(__file__).parent / 'tables'
 IN_README = ('synseg_abdomen_laptop', 'synseg_spleen', 'prostate', 'essnet_liver', 'heart', 'tumor')
 MARKERS = ('<!-- python -m configs.summary -->\n', '<!-- end of the summary -->')
 _BADGES = re.compile(r'(?: \((?:not run|reference|reads target labels|transductive)\))+$')
-_BESIDE = ('median', 'over seeds', 'paper')  # columns that belong to the measure before them
+_BESIDE = ('median', 'over seeds', 'paper')  # columns that belong to the metric column before them
 
 
 class Claim(NamedTuple):
-    """What was looked for: that one row of a table is ahead of another in a measure."""
+    """The claim that one row of a table is better than another in a metric."""
 
     table: str
-    source: str  # the system, and the table of its paper
+    source: str  # the system and the table of its paper
     sought: str
     better: str
     worse: str
@@ -71,7 +71,7 @@ CLAIMS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A measure of a row: its mean, and the mark of its test against the reference."""
+    """A metric of a row: its mean, and the mark of its test against the reference row."""
 
     mean: float
     mark: str
@@ -79,7 +79,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table, with the scans and seeds that it stands for."""
+    """A row of a table, with its numbers of scans and seeds."""
 
     cells: Mapping[str, Cell]
     reference: bool
@@ -89,18 +89,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What a table in Markdown says; `headings` are those of its metrics, `before` is the day of a later change."""
+    """A table parsed from Markdown; `headings` are its metrics, `before` the date of a later change of the code."""
 
     rows: Mapping[str, Row]
-    idle: frozenset[str]  # rows that have not run
+    idle: frozenset[str]  # rows without results
     headings: frozenset[str]
     before: str
 
 
 def read(text: str) -> Table:
-    """The table of a report in Markdown (`synseg_jax/reports/report.py`).
+    """Parse the table of a report in Markdown (`synseg_jax/reports/report.py`).
 
-    Tables that were written beside it are passed over: that of a report begins with `| system |`.
+    Other tables in the file are ignored: that of a report begins with `| system |`.
     """
     below = dropwhile(lambda line: not line.startswith('| system |'), text.splitlines())
     heads, _, *lines = [_cells(line) for line in takewhile(lambda line: line.startswith('|'), below)]
@@ -128,7 +128,7 @@ def _unescaped(text) -> str:
 
 
 def _cell(text) -> Cell | None:
-    """`0.837 ± 0.054 **`; None for a dash."""
+    """Parse `0.837 ± 0.054 **`; None for a dash."""
     found = re.match(r'(-?[\d.]+)(?: ± [\d.]+)?(?: (\*+))?$', text)
     return Cell(float(found[1]), found[2] or '') if found else None
 
@@ -140,7 +140,7 @@ def _counts(facts) -> tuple[int, int]:
 
 
 def line(claim: Claim, table: Table) -> str:
-    """What was looked for, what was seen and how sure it is; InputError for a row or measure that the table lacks."""
+    """The claim, measured values and significance; InputError for a row or metric that is not in the table."""
     names = [known(f'row of {claim.table}.md', name, {*table.rows, *table.idle}) for name in claim[3:5]]
     if table.idle.intersection(names):
         return f'{claim.sought} | – | not run yet'
@@ -158,7 +158,7 @@ def line(claim: Claim, table: Table) -> str:
 
 
 def _verdict(rises: bool, mark: str | None) -> str:
-    """What a test says, in words; `mark` is None where the two rows were not tested against each other."""
+    """The result of the test in words; `mark` is None if the two rows were not tested against each other."""
     way = 'yes' if rises else 'the reverse'
     if mark is None:
         return f'{way}, but not tested'
@@ -170,7 +170,7 @@ def _short(value: float) -> str:
 
 
 def lines(folder: str = '../configs/tables') -> Iterator[str]:
-    """The whole summary in Markdown; links begin with the folder of the tables."""
+    """The whole summary in Markdown; `folder` is the path of the tables in links."""
     found = _read(CLAIMS)
     yield '| table | looked for | seen | how sure |'
     yield '|---|---|---|---|'
@@ -195,7 +195,7 @@ def short_lines(folder: str = 'configs/tables') -> Iterator[str]:
 
 
 def _changes(found: Mapping[str, Table]) -> Iterator[str]:
-    """Which tables are older than a change that alters results."""
+    """Note on tables that are older than a change that alters results."""
     for day in sorted({table.before for table in found.values()} - {''}):
         later = ', '.join(f'`{name}`' for name, table in found.items() if table.rows and table.before != day)
         yield ''

@@ -1,10 +1,10 @@
-"""CHAOS MR to BTCV CT at a size that 2 CPU cores train in about half an hour: 128x128, width 16, 6 blocks.
+"""CHAOS MR to BTCV CT, reduced to 128x128, width 16 and 6 blocks: about half an hour of training on 2 CPU cores.
 
     python -m synseg_jax.prepare --config=configs/synseg_abdomen_laptop.py \\
         --source=Dataset101_AbdomenMR --target=Dataset102_AbdomenCT --output=records/abdomen
     python -m synseg_jax.main --config=configs/synseg_abdomen_laptop.py:records/abdomen --workdir=runs/abdomen
 
-Published at full size: see synseg_abdomen.py.  Seen here: mean Dice .663 on 6 unseen CT scans.
+Published results at full size: see synseg_abdomen.py.  Measured here: mean Dice .663 on 6 test CT scans.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from configs import synseg_abdomen, variants
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The small one of synseg_abdomen; bare: the phantom at demonstration scale."""
+    """synseg_abdomen at reduced size; without data the phantom at demonstration scale."""
     c = synseg_abdomen.get_config(data)
     if not data:
         return c

@@ -3,14 +3,15 @@
     python -m synseg_jax.prepare --config=configs/synseg_spleen.py --source=MR --target=CT --output=records/spleen
     python -m synseg_jax.main --config=configs/synseg_spleen.py:records/spleen --workdir=runs/spleen
 
-Reported on 19 splenomegaly CT scans: spleen DSC .895+-.063, ASD 3.90 mm.  Bare: the phantom at demonstration scale.
-Slices are drawn at random over all scans, as in the paper, which names the bias: --config.train.balanced=True.
---config.run="('half_cycle',)" trains another of the paper's systems: half_cycle, cyclegan_seg, target_labels (each
-test subject left out in turn), target_labels_all (for scans of another cohort), multi_atlas, synseg_log_likelihood (the
-adversarial loss that the paper prints) and ssnet, trained on labelled CT of another cohort, as the paper's on 75
-people with a normal spleen, which `prepare` is given as --set=cohort=FOLDER:b:train.  Not in the paper: source_only, no
-adaptation; synseg_no_identity, without the identity loss that the bare demonstration adds; s_score_cyclegan and
-s_score_synseg, which measure the generators: Dice of a segmentor trained on real CT labels on the synthetic CT.
+Reported on 19 splenomegaly CT scans: spleen DSC .895+-.063, ASD 3.90 mm.  Without data: the phantom at demonstration
+scale.  Slices are sampled at random over all scans, as in the paper, which mentions the bias to scans with many slices;
+--config.train.balanced=True avoids it.  --config.run="('half_cycle',)" trains another of the paper's systems:
+half_cycle, cyclegan_seg, target_labels (leave-one-out over the test subjects), target_labels_all (for scans of another
+cohort), multi_atlas, synseg_log_likelihood (with the printed adversarial loss) and ssnet, trained on labelled CT of
+another cohort, in the paper 75 subjects with a normal spleen, given to `prepare` as --set=cohort=FOLDER:b:train.  Not
+in the paper: source_only, without adaptation; synseg_no_identity, without the identity loss that the demonstration
+adds; s_score_cyclegan and s_score_synseg, which evaluate the generators by the Dice, on synthetic CT, of a segmentor
+trained on real CT labels.
 """
 
 from ml_collections import ConfigDict
@@ -19,10 +20,10 @@ from configs import base, variants
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The paper's training; its class weights are those of the published code."""
+    """The paper's training, with the class weights of the published code."""
     c = base.get_config(data)
-    # In so short a training generator and segmentor would agree on edges that lie a pixel off: an identity loss, which
-    # the paper does not have, is to hold them in place; synseg_no_identity shows what it does.
+    # In such a short training generator and segmentor agree on edges that are shifted by a pixel.  An identity loss,
+    # which the paper does not have, is meant to prevent it; synseg_no_identity shows its effect.
     held = {'loss_weights': {'gen': {'idt_b': 2.0}}} if not data else {}
     short = {'train': {'steps': 500, 'decay_steps': 250, 'save_every': 250}} if not data else {}
     long = {'train': {'steps': 1000, 'decay_steps': 250, 'save_every': 250}} if not data else {}
@@ -33,7 +34,8 @@ def get_config(data: str = '') -> ConfigDict:
         'half_cycle': {'method': 'synseg_hc', **held},
         'cyclegan_seg': variants.two_stages(translate=held, segment=short),
         'target_labels': {**variants.target_labels(folds=19 if data else 4), **long},
-        'target_labels_all': {**variants.target_labels(), **long, 'transductive': False},  # it reads their labels
+        # Not transductive: it would train on labels of test scans.
+        'target_labels_all': {**variants.target_labels(), **long, 'transductive': False},
         'ssnet': {**variants.other_cohort(), **long},
         'multi_atlas': variants.multi_atlas(folds=19 if data else 8),
         's_score_cyclegan': variants.s_score({'method': 'cyclegan', **held}, long),
@@ -49,7 +51,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.atlases.spacing_mm = 5.0
     c.data.target_split = (0.75, 0.0, 0.25)
     c.train.steps, c.train.decay_steps, c.train.save_every = 1400, 700, 350
-    for number, plane in enumerate(('axial', 'coronal', 'sagittal')):  # another cohort, acquired in three planes
+    for number, plane in enumerate(('axial', 'coronal', 'sagittal')):  # a second cohort, acquired in three planes
         c.phantom.sets[plane] = base.phantom_set('CT', 'b', 8, 100 + 8 * number, 'test', plane=plane)
     c.phantom.sets.cohort = base.phantom_set('CT', 'b', 24, 200, 'train', cohort='normal spleen')
     return c

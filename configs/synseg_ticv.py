@@ -3,9 +3,9 @@
     python -m synseg_jax.prepare --config=configs/synseg_ticv.py --source=CT --target=MR --output=records/ticv
     python -m synseg_jax.main --config=configs/synseg_ticv.py:records/ticv --workdir=runs/ticv
 
-Reported on 10 MRI scans: DSC .963+-.008, ASD 1.44 mm.  Bare: phantom heads at demonstration scale.
---config.run="('cyclegan_seg',)" trains another of the paper's systems: cyclegan_seg, target_labels and
-synseg_log_likelihood, the adversarial loss that the paper prints; or source_only, no adaptation.
+Reported on 10 MRI scans: DSC .963+-.008, ASD 1.44 mm.  Without data: phantom heads at demonstration scale.
+--config.run="('cyclegan_seg',)" trains another of the paper's systems: cyclegan_seg, target_labels,
+synseg_log_likelihood (with the printed adversarial loss); or source_only, without adaptation.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ from configs import base, variants
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The paper's training: 200 epochs, two classes, as the source's dataset.json names them."""
+    """The paper's training: 200 epochs, two classes, named in the source's dataset.json."""
     c = base.get_config(data)
     short = {'train': {'steps': 300, 'decay_steps': 150, 'save_every': 150}} if not data else {}
     c.systems = variants.systems(**{
@@ -31,6 +31,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.phantom.region = 'head'
     c.phantom.sets = ConfigDict({'source': base.phantom_set('CT', 'a', 24), 'target': base.phantom_set('MR', 'b', 24)})
     c.data.target_split = (0.66, 0.0, 0.34)
-    c.data.percentiles = (0.5, 99.5)  # all the fat there is is a scalp: less of it shall not make brains brighter
+    # The only fat is the scalp: at the 97.5th percentile, brains would be brighter in heads with a thin scalp.
+    c.data.percentiles = (0.5, 99.5)
     c.train.steps, c.train.decay_steps, c.train.save_every = 1800, 900, 450
     return c

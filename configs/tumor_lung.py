@@ -1,40 +1,41 @@
-"""Lung tumours, CT to T2 MR: tumour-aware translation, then a U-Net on synthetic and few real MR (Jiang et al., 2018).
+"""Lung tumours, CT to T2 MR: tumour-aware translation, then a U-Net on synthetic and few real MR (Jiang et al. 2018).
 
     python -m synseg_jax.prepare --config=configs/tumor_lung.py --source=NSCLC --target=MR_WEEKLY \\
         --set=week_one=MR_WEEK_ONE:b:train --set=later=MR_LATER:b:test --set=test=MR_OTHER:b:test \\
         --config.data.same_patients="('later',)" --output=records/lung
     python -m synseg_jax.main --config=configs/tumor_lung.py:records/lung --workdir=runs/lung
 
-Reported Dice / HD95 mm on other patients: week-one MR alone .55 / 13.2, CycleGAN .66 / 11.9, masked CycleGAN .63 /
-11.7, tumour-aware .74 / 8.9 without and .80 / 7.2 with the week-one labels.  Silent in the paper: number of epochs,
-widths, how much simpler the U-Nets of translation are, which features are compared (here the input of the shared
-layer), and how far the patches reach that are rescaled to 256x256: here 192 mm about the largest tumour.  The paper
-cuts all MR so; here unlabelled ones are cut about one half of the body, which needs no label.  Tests are measured in
-such patches, as in the paper, and on whole scans, so that the second stage also sees slices without tumours.  `later`
-shows the patients of training again, as the paper's validation does, so it is optimistic; `test` shows others.  Masked
-CycleGAN reads the labels of every MR.
+Reported Dice / HD95 mm on other patients: week-one MR only .55 / 13.2, CycleGAN .66 / 11.9, masked CycleGAN .63 /
+11.7, tumour-aware .74 / 8.9 without and .80 / 7.2 with the week-one labels.  Not stated in the paper: number of epochs,
+widths, how much simpler the U-Nets of the translation are, which features are compared (here the input of the shared
+layer), and the extent of the patches that are rescaled to 256x256 (here 192 mm around the largest tumour).  The paper
+crops all MR around tumours; here unlabelled MR are cropped around one half of the body, which needs no labels.  Test
+scans are evaluated in such patches, as in the paper, and as a whole; therefore the second stage is also trained on
+slices without tumours.  `later` has the patients of the training set at later times, like the paper's validation set,
+so its results are optimistic; `test` has other patients.  Masked CycleGAN uses the labels of all MR.
 
-Bare: phantom chests at demonstration scale.  --config.run="('cyclegan',)" trains another system: week_one, cyclegan,
-masked_cyclegan, unsupervised; mr_labels, on the labels of every MR, on the phantom of 84 more patients;
-kept_tumor_aware, kept_cyclegan and kept_masked_cyclegan, whether tumours are still found in synthetic MR.
+Without data: phantom chests at demonstration scale.  --config.run="('cyclegan',)" trains another system: week_one,
+cyclegan, masked_cyclegan, unsupervised; mr_labels, trained on the labels of all MR, in the phantom of 84 additional
+patients; kept_tumor_aware, kept_cyclegan and kept_masked_cyclegan, which test whether tumours are detected in synthetic
+MR.
 """
 
 from ml_collections import ConfigDict
 
 from configs import base, variants
 
-PATCH_MM = 192.0  # side of the patches about tumours
+PATCH_MM = 192.0  # side of the patches around tumours
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The paper's two steps: translation with both U-Nets, then the U-Net that is used, generators frozen."""
+    """The paper's two stages: translation with auxiliary U-Nets, then the final U-Net, with generators fixed."""
     c = base.get_config(data)
     unet = {'architecture': 'unet', 'width': 64 if data else 16, 'levels': 4 if data else 3, 'extra': 0, 'dropout': 0.0,
             'norm': True}  # fmt: skip
-    # Translation sees all slices of the patches: where tumours are more frequent than in MR, generators let them fade.
-    # What segments is to be right on whole scans: in the demonstration it sees windows from anywhere in the slices at
-    # tumours and four on each side, as it will see tiles of a scan.  Trained on patches about tumours alone it found
-    # others in tiles of skin and air.  All that segments real MR is trained alike.
+    # Translation uses all slices of the patches: if tumours are more frequent in CT than in MR, generators remove them.
+    # The final segmentor must work on whole scans, which it sees in tiles: in the demonstration it is trained on random
+    # windows of the slices at tumours and four on each side.  Trained only on patches around tumours, it had false
+    # positives in tiles of skin and air.  All segmentors of real MR are trained in the same way.
     whole = {} if data else {'size': (112, 128), 'source_margin': 4, 'target_margin': 4}
     change = {'window': (64, 64), 'flip': 'c', 'rotate': 15.0, 'scale': 0.2, 'contrast': 0.2, 'brightness': 0.1,
               'gamma': 1.3}  # fmt: skip
@@ -50,8 +51,8 @@ def get_config(data: str = '') -> ConfigDict:
             **variants.on_target(*sets),
         }
 
-    # In so short a training the edges of what is made lie a pixel off and tumours shrink: the identity of MR, which the
-    # paper does not have, holds them in place.
+    # In such a short training edges of synthetic MR are shifted by a pixel and tumours shrink.  An identity loss of MR,
+    # which the paper does not have, prevents it.
     hold = {} if data else {'loss_weights': {'gen': {'idt_b': 2.0}}}
 
     def made(translate):
@@ -68,18 +69,18 @@ def get_config(data: str = '') -> ConfigDict:
     def system(translate, *real):
         own = segment('synthesis', *real)
         if real and not data:
-            own = {**own, 'train': {**length, 'mixed': True}}  # for there are few of them
+            own = {**own, 'train': {**length, 'mixed': True}}  # as there are few real scans
         return {'stages': {**made(translate), 'segment': own}}
 
     def kept(translate):
-        # Are the tumours still there?  A segmentor of real MR looks for them in what is made of test scans.
+        # Are tumours preserved?  A segmentor trained on real MR is evaluated on translated test scans.
         stages = {**made(translate), 'judge': judge}
         return {'stages': stages, 'evaluate_stage': 'judge', 'test_sets': ('synthesis',)}
 
-    # The phantom has MR of more patients, all labelled, that nobody but a judge reads: those of six do not make one.
+    # The phantom has labelled MR of additional patients, used only for this segmentor: six patients are too few for it.
     judge = segment('target') if data else segment('week_one', 'others')
-    # Tumours are few pixels, so that their cross entropy is lost beside what generators pay for the rest: they fade in
-    # synthetic MR.  Dice does not know how small they are.
+    # Tumours have few pixels, so that their cross entropy is small against the other terms of the generators, and they
+    # fade in synthetic MR.  Dice does not depend on their size.
     simplified = {'width': 32 if data else 8, 'levels': 3 if data else 2}
     aware = {'method': 'tumor_aware', 'loss': {'segmentation': 'dice'}, 'segmentor': simplified}
     cyclegan = {'method': 'cyclegan'}
@@ -124,7 +125,7 @@ def get_config(data: str = '') -> ConfigDict:
 
 
 def for_tables(data: str = '') -> ConfigDict:
-    """The same, and on the phantom 84 further patients for the bound, whom a bare run need not draw."""
+    """The configuration for tables: the phantom has 84 additional patients, for the upper bound mr_labels."""
     c = get_config(data)
     if not data:
         c.phantom.sets.further = base.phantom_set('MR', 'b', 84, first=400, role='train')

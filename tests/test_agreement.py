@@ -54,7 +54,7 @@ def test_all_that_is_contradicted_is_told_at_once(manifest):
     config = tiny.parsed(data__size=(64, 48), data__slice_axis='coronal')
     with pytest.raises(InputError, match=re.escape(
         'data.size is (64, 48), in the records (32, 32); data.slice_axis is \'coronal\', in the records \'axial\'; '
-        'prepare the records anew'
+        'prepare the records again'
     )) as refused:  # fmt: skip
         settled(config, manifest)
     assert '--config.data.size="(32, 32)" --config.data.slice_axis=axial' in str(refused.value)

@@ -112,5 +112,5 @@ def test_predict_finds_them(finished):
 def test_unlabelled_scans_are_no_atlases(finished, tmp_path):
     config = tiny.config(finished[2], data__target_split=(0.5, 0.0, 0.5))
     config.systems, config.default_system = {'atlases': {'kind': 'atlases', 'sets': {'b': ('target',)}}}, 'atlases'
-    with pytest.raises(InputError, match='stage train: atlases are labelled scans; name such sets in sets.b'):
+    with pytest.raises(InputError, match='stage train: atlases must be labelled scans; name labelled sets in sets.b'):
         tiny.run(config, tmp_path / 'run', tiny.quiet())

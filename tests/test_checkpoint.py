@@ -157,7 +157,7 @@ def test_damage_is_passed_over(opened, folder, said, how):
     _spoil(folder / '8', how)
     again = opened()
     assert tiny.same(again.latest(_state()), _state(4))
-    assert any('8 is damaged, trying the one before' in line for line in said)
+    assert any('8 is damaged, trying the previous one' in line for line in said)
     assert all('\n' not in line for line in said)
     assert tiny.same(opened().best(_state()), _state(4))
 
@@ -265,7 +265,7 @@ def test_a_damaged_checkpoint_is_set_aside(opened, folder, said):
         again.latest(_state())
         _save(again, step4=0.1, step6=0.3)
         assert _steps(folder) == [4, 6]
-        assert said[-1] == f'the damaged checkpoint 8 is now in {folder.with_name("damaged")}'
+        assert said[-1] == f'moved the damaged checkpoint 8 to {folder.with_name("damaged")}'
         assert (folder.with_name('damaged') / f'8.{n}' / 'state' / 'manifest.ocdbt').read_bytes() == damaged
 
 

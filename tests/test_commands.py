@@ -78,7 +78,7 @@ MISTAKES = {
     'records of another size': (
         'main',
         TINY + ':{records} --config.data.size=(64,64)',
-        r'records: made with other .*: data.size is \(64, 64\), in the records \(32, 32\); prepare the records anew',
+        r'records: prepared with other .*: data.size is \(64, 64\), in the records \(32, 32\); prepare .* again',
     ),
     'records of other percentiles': (
         'main',

@@ -259,14 +259,14 @@ def test_a_configuration_says_what_it_reproduces(name):
     'system, message',
     [
         ({'train': {'batch': 'x'}}, "config.systems.odd.train.batch='x': give a whole number from 1 to 65536"),
-        ({'train': 3}, 'config.systems.odd.train=3: give the fields that differ'),
+        ({'train': 3}, 'config.systems.odd.train=3: give a dictionary of fields'),
         ({'seed': {'x': 1}}, 'config.systems.odd.seed.x: no such field'),
         ({'stages': {'train': {'rate': {'segmentor': (1.0,)}}}}, 'odd.stages.train.rate.segmentor=.1.0,.: give a fin'),
-        ({'stages': {'train': 'x'}}, "config.systems.odd.stages.train='x': give the fields"),
-        ({'stages': 'x'}, "config.systems.odd.stages='x': give the fields"),
+        ({'stages': {'train': 'x'}}, "config.systems.odd.stages.train='x': give a dictionary"),
+        ({'stages': 'x'}, "config.systems.odd.stages='x': give a dictionary"),
         ({'stages': {}}, 'config.systems.odd.stages: empty; name at least one'),
-        ({'loss_weights': {'gen': 3}}, 'config.systems.odd.loss_weights.gen=3: give the fields that differ'),
-        (3, 'config.systems.odd=3: give the fields that differ'),
+        ({'loss_weights': {'gen': 3}}, 'config.systems.odd.loss_weights.gen=3: give a dictionary of fields'),
+        (3, 'config.systems.odd=3: give a dictionary of fields'),
     ],
 )
 def test_what_a_system_changes_is_of_its_type(system, message):

@@ -92,9 +92,9 @@ def test_overlays(tmp_path, drawn):
     empty = np.zeros_like(labels)
     full = np.ones_like(labels)
     scans = [
-        figures.Scan('both', image, labels, np.roll(labels, 2, 0)),
-        figures.Scan('nothing predicted', image, labels, empty, (2.0, 1.0)),
-        figures.Scan('to the border', image, full, full),
+        figures.Panel('both', image, labels, np.roll(labels, 2, 0)),
+        figures.Panel('nothing predicted', image, labels, empty, (2.0, 1.0)),
+        figures.Panel('to the border', image, full, full),
     ]
     figures.overlays(tmp_path / 'overlays.png', scans, CLASSES)
     axes = drawn[0].axes
@@ -113,7 +113,7 @@ def test_overlays_have_a_largest_size(tmp_path, spacing_mm, shape):
     """A thin sagittal series made 1,923 x 121,466 dots."""
     labels = np.zeros(shape, np.uint8)
     labels[shape[0] // 4 : shape[0] // 2 + 1] = 1
-    shown = figures.Scan('slice', np.full(shape, 0.5, np.float32), None, labels, spacing_mm)
+    shown = figures.Panel('slice', np.full(shape, 0.5, np.float32), None, labels, spacing_mm)
     figures.overlays(tmp_path / 'overlays.png', [shown] * 5, CLASSES)
     drawn = imread(tmp_path / 'overlays.png').shape[:2]
     assert 200 < max(drawn) <= figures.LARGEST and min(drawn) > 100
@@ -123,7 +123,7 @@ def test_overlays_have_a_largest_size(tmp_path, spacing_mm, shape):
 def test_overlays_keep_what_can_be_shown_in_proportion(tmp_path, drawn):
     image, labels = scan()
     for spacing_mm in ((3.0, 1.0), (1.0, 7.5)):
-        figures.overlays(tmp_path / 'o.png', [figures.Scan('', image, None, labels, spacing_mm)], CLASSES)
+        figures.overlays(tmp_path / 'o.png', [figures.Panel('', image, None, labels, spacing_mm)], CLASSES)
         assert drawn[-1].axes[0].get_aspect() == pytest.approx(spacing_mm[0] / spacing_mm[1])
 
 

@@ -216,7 +216,10 @@ def test_stages_of_a_system(published, tmp_path):
     both = config()
     both.systems = {'two': {'stages': stages}, 'synseg': {}}
     folder = published('g_ab', 'g_ba')
-    for named, said in (('', 'system two has the stages .*; name one'), ('made', 'stage made of two trains nothing')):
+    for named, said in (
+        ('', 'system two has several stages: .*; name one'),
+        ('made', 'stage made of two trains no networks'),
+    ):
         with pytest.raises(InputError, match=said):
             import_weights(parse(both), folder, tmp_path / 'run', 'two', named, **HERE)
     run = import_weights(parse(both), folder, tmp_path / 'run', 'two', 'translate', **HERE)

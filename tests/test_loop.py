@@ -15,7 +15,7 @@ from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.metrics_log import Journal
 
 STEPS, SAVE_EVERY = 20, 4
-WHOLE = 'synseg_hc'  # has all players, and is compiled for tests/test_resume.py too
+WHOLE = 'synseg_hc'  # generators, discriminators and segmentors, with few networks to compile
 SCORES = {4: 0.2, 8: 0.9, 12: 0.4, 16: 0.5, 20: 0.6}
 EPOCH = 3  # steps, where early stopping counts them
 LOSSES = {3: 0.5, 6: 0.6, 9: 0.3, 12: 0.4, 15: 0.3, 18: 0.35}  # lowest after epoch 3
@@ -132,7 +132,7 @@ def test_what_training_leaves(whole):
 @pytest.mark.parametrize('stop_at', [0, 11, 18])
 def test_stopped_by_a_signal(tmp_path, whole, stop_at):
     training = Training(tmp_path / 'tiny', method=WHOLE)
-    with pytest.raises(Interrupted, match=f'SIGTERM: saved step {stop_at + 1}; the same command goes on'):
+    with pytest.raises(Interrupted, match=f'SIGTERM: saved step {stop_at + 1}; run the same command'):
         training.start(stop_at=stop_at)
     assert training.read == list(range(stop_at + 1))
     state = training.start()
@@ -144,7 +144,7 @@ def test_stopped_by_a_signal(tmp_path, whole, stop_at):
 def test_stopped_before_the_first_step(training, straight):
     """Nothing is lost, so nothing is compiled and saved before the end; after it, the step counts."""
     for read, saved in (([0], None), ([0, 0, 1], 2), ([0, 0, 1, 2], None)):
-        with pytest.raises(Interrupted, match=f'saved step {saved}' if saved else '^SIGTERM; the same command goes on'):
+        with pytest.raises(Interrupted, match=f'saved step {saved}' if saved else '^SIGTERM; run the same command'):
             training.start(stop_at=read[-1], idle=True)
         assert training.read == read
         assert len(list((training.folder / 'checkpoints').iterdir())) == (len(read) > 1)
@@ -190,7 +190,7 @@ def test_training_ends_when_the_held_out_loss_stalls(stalled, straight):
     """Counted in epochs, however often checkpoints are saved; an equal loss is no fall."""
     assert int(stalled.state.step) == 15 and stalled.measured == [3, 6, 9, 12, 15]
     assert stalled.validated == [4, 8, 12, 15] and int(stalled.best().step) == 8
-    assert 'step 15: the segmentation loss has not fallen for 2 epochs, so training ends here' in stalled.said
+    assert 'step 15: early stopping, no decrease of the segmentation loss for 2 epochs' in stalled.said
     assert 'epoch 4: held-out segmentation loss 0.4000; lowest 0.3000, epoch 3' in stalled.said
     assert straight.measured == []
 
@@ -238,7 +238,7 @@ def test_a_damaged_checkpoint_costs_its_steps_only(training, straight, stop_at):
             training.start(stop_at=stop_at)
     state = training.start()
     assert ('resumes at step 12' in training.said) == (stop_at is None)
-    assert ('16 is damaged, trying the one before' in training.said) == (stop_at is None)
+    assert ('16 is damaged, trying the previous one' in training.said) == (stop_at is None)
     assert tiny.same(state, straight.state)
     assert (training.folder / 'metrics.csv').read_bytes() == (straight.folder / 'metrics.csv').read_bytes()
 
@@ -284,7 +284,7 @@ def test_back_to_the_last_good_checkpoint(training):
     spoilt = range(9, 21)  # to be noticed at the first log after the tenth
     scores = dict.fromkeys(range(0, 40, SAVE_EVERY), 0.5)
     state = training.start(steps=36, nan=spoilt, scores=scores)
-    assert f'step 20: {loop.PATIENCE} non-finite steps in a row, back to the weights of step 8' in training.said
+    assert f'step 20: {loop.PATIENCE} consecutive non-finite steps, rolling back to step 8' in training.said
     assert training.read == list(range(36))
     assert (int(state.step), int(state.skipped), int(state.streak)) == (36, len(spoilt), 0)
     assert all(np.isfinite(x).all() for _, x in tiny.arrays(state))
@@ -292,19 +292,23 @@ def test_back_to_the_last_good_checkpoint(training):
 
 def test_given_up_after_some_returns(training):
     scores = dict.fromkeys(range(0, 84, SAVE_EVERY), 0.5)
-    with pytest.raises(InputError, match=f'stay non-finite after {loop.ROLLBACKS} returns to .*; lower the rates'):
+    with pytest.raises(
+        InputError, match=f'still non-finite after {loop.ROLLBACKS} rollbacks .*; lower the learning rates'
+    ):
         training.start(steps=80, nan=range(8, 80), scores=scores)
-    assert training.said.count('back to the weights of step') == loop.ROLLBACKS
+    assert training.said.count('rolling back to step') == loop.ROLLBACKS
     assert len(training.read) == 8 + loop.PATIENCE * (loop.ROLLBACKS + 1)
 
 
 def test_given_up_without_a_checkpoint(training):
-    with pytest.raises(InputError, match='non-finite from the start .*; lower the rates or check the data'):
+    with pytest.raises(InputError, match='non-finite from the start .*; lower the learning rates or check the data'):
         training.start(nan=range(STEPS))
     assert training.read == list(range(loop.PATIENCE))
 
 
 def test_a_training_too_short_to_be_given_up_says_why_it_has_no_checkpoint(training):
-    with pytest.raises(InputError, match=r'non-finite whenever .* \(4 of 4 steps skipped\).*; lower the learning'):
+    with pytest.raises(
+        InputError, match=r'no checkpoint was saved.*non-finite.* \(4 of 4 steps skipped\).*; lower the learning'
+    ):
         training.start(steps=4, nan=range(4))
     assert 'step 4: no checkpoint, gradients were non-finite in the last 4 steps' in training.said

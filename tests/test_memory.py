@@ -23,11 +23,11 @@ def test_it_counts_what_jax_says_it_saves(capsys):
     system = _system(method='supervised', image_pool=0)
     params = system.abstract_state(parallel.mesh(1)).params
 
-    def bill(params, a, label_a):
+    def weighted_loss(params, a, label_a):
         return TERMS['seg_a'].value(View(system.apply, params, {'a': a, 'label_a': label_a}, system.losses))
 
     image, label = jax.ShapeDtypeStruct((2, 32, 32, 1), jnp.float32), jax.ShapeDtypeStruct((2, 32, 32), jnp.int32)
-    print_saved_residuals(bill, params, image, label)
+    print_saved_residuals(weighted_loss, params, image, label)
     sizes = {'f32': 4, 'i32': 4, 'bool': 1}
     said = re.findall(r'^(f32|i32|bool)\[([\d,]*)\]', capsys.readouterr().out, re.MULTILINE)
     expected = sum(sizes[kind] * int(np.prod([int(n) for n in shape.split(',') if n])) for kind, shape in said)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from synseg_jax.devices import message
-from synseg_jax.runs.test_set import Case
+from synseg_jax.runs.test_set import CaseResult
 
 
 def test_round_trip():
@@ -27,8 +27,8 @@ def test_round_trip():
 def test_the_case_of_a_test_set():
     image = np.ones((2, 3), np.float32)
     scan = ('p1', image, None, image.astype(int), (1.0, 2.5))
-    content = message.dumps({'p1': Case({'liver': {'dice': None}}, (None, scan), None, {})})
-    case = Case.of(*message.loads(content)['p1'])
+    content = message.dumps({'p1': CaseResult({'liver': {'dice': None}}, (None, scan), None, {})})
+    case = CaseResult.from_tuples(*message.loads(content)['p1'])
     assert case.measures == {'liver': {'dice': None}} and case.ranked is None
     assert case.shown[1].title == 'p1' and case.shown[1].spacing_mm == (1.0, 2.5)
     assert np.array_equal(case.shown[1].image, image) and case.shown[1].reference is None

@@ -149,11 +149,11 @@ def test_players_in_turn_look_at_what_those_before_them_made(x64):
     new = host(step(state, batch)[0].params)
     for player, own in system.method.networks(TERMS).items():
 
-        def bill(moved, player=player, params=params):
+        def weighted_loss(moved, player=player, params=params):
             view = system.view({**params, **moved}, seen)
             return sum(w * TERMS[term].value(view) for term, w in system.method.loss_weights[player].items())
 
-        gradients = jax.jit(jax.grad(bill))({name: params[name] for name in own})
+        gradients = jax.jit(jax.grad(weighted_loss))({name: params[name] for name in own})
         rate = 2 * RATE if player == 'dis' else RATE
         moved = {name: jax.tree.map(lambda w, g, r=rate: w - r * g, params[name], gradients[name]) for name in own}
         params = {**params, **moved}

@@ -285,7 +285,7 @@ def test_one_logit_for_two_classes():
     p = 1 / (1 + np.exp(-np.asarray(system.apply['s_a'](params['s_a'], jnp.asarray(2 * stack - 1)), np.float64)))
     assert np.ptp(p) > 0.3
     np.testing.assert_allclose(probabilities, np.concatenate([1 - p, p], -1), rtol=1e-5)
-    with pytest.raises(InputError, match='loss.segmentation binary_cross_entropy is for 2 classes, not 3$'):
+    with pytest.raises(InputError, match='loss.segmentation binary_cross_entropy requires 2 classes, not 3$'):
         system_of(classes=tiny.CLASSES, **binary).networks  # noqa: B018
 
 

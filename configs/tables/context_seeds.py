@@ -1,4 +1,4 @@
-"""Do neighbouring slices help the Res-U-Net of the prostate paper by itself, on real MR?  From three seeds.
+"""Neighbouring slices as input of the prostate paper's Res-U-Net, on real MR without translation, with three seeds.
 
 python -m synseg_jax.compare --table=configs/tables/context_seeds.py --seeds=3
 """
@@ -11,7 +11,7 @@ SLICES = (0, 1, 2)  # on each side
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """1, 3 and 5 slices, trained and tested on labelled MR, which leaves translation out; 20 phantoms are tested."""
+    """1, 3 and 5 slices, trained and tested on labelled MR; 20 phantoms for testing."""
     c = prostate_ssim.get_config(data)
     tested = 'source' if data else 'test'
     own = {**c.systems.mri.to_dict(), 'test_sets': (tested,)}

@@ -1,4 +1,4 @@
-"""EssNet's Tables 3 and 4: the U-Net on real MR and a growing number of synthetic ones, by EssNet and by CycleGAN.
+"""EssNet's Tables 3 and 4: U-Net trained on real MR and increasing numbers of synthetic MR from EssNet or CycleGAN.
 
 python -m synseg_jax.compare --table=configs/tables/essnet_liver.py
 """
@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from configs import essnet_liver, variants
 
 REPORTED = {
-    # synthetic slices beside 350 real ones: Dice, IoU
+    # number of synthetic slices in addition to 350 real ones: Dice, IoU
     0: ('.9459', '.8974'),
     354: ('.9467', '.8989'),
     714: ('.9524', '.9091'),
@@ -19,7 +19,7 @@ REPORTED = {
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The rows of Tables 3 and 4, and no adaptation at all; essnet_speed.md is Table 5."""
+    """The rows of Tables 3 and 4, and a row without adaptation; Table 5 is in essnet_speed.md."""
     c = essnet_liver.get_config(data)
     rows = {'source_only': {'system': 'source_only', 'name': 'CT labels, no adaptation', 'reported': {}}}
     for count, (dice, iou) in REPORTED.items():

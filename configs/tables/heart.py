@@ -1,4 +1,4 @@
-"""Table 2 of the 3-D paper: what synthetic volumes add to few real ones, offline (ADA) and trained jointly (Ours).
+"""Table 2 of the 3-D paper: few real volumes with synthetic ones added, offline (ADA) or in joint training (Ours).
 
 python -m synseg_jax.compare --table=configs/tables/heart.py
 """
@@ -16,7 +16,7 @@ ROWS = {
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The rows of Table 2, and a bound that the paper does not have: all real scans."""
+    """The rows of Table 2, and an upper bound that is not in the paper: all real scans."""
     c = heart3d.get_config(data)
     rows = {}
     for modality, set_name, column in (('ct', 'target', 1), ('mr', 'source', 2)):

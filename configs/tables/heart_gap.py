@@ -1,4 +1,4 @@
-"""The gap between synthetic and real scans: what as many more of either add to a segmentor of few (Figure 8).
+"""Figure 8 of the 3-D paper: few real scans with additional real scans, or with as many synthetic ones.
 
 python -m synseg_jax.compare --table=configs/tables/heart_gap.py
 """
@@ -11,7 +11,7 @@ LINES = {'more': 'Baseline (R+R)', 'ada_made': 'ADA (R+S)', 'joint_made': 'Ours 
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """MR, as in the paper: every row begins with the same segmentor of the least share of real scans."""
+    """MR, as in the paper; all rows start from the segmentor trained on the smallest share of real scans."""
     c = heart3d.get_config(data)
     start = {'system': f'baseline_mr_{heart3d.LEAST}', 'set': 'source', 'name': 'Baseline (R)', 'count': heart3d.LEAST}
     rows = {'start': start | {'reported': {'dice': '.703'}, 'line': 'Baseline (R)'}}

@@ -1,4 +1,4 @@
-"""The 3-D paper's second data set: many more CT for synthesis only, to segment MR (Figure 7, right).
+"""Figure 7 (right) of the 3-D paper: many additional CT, used only for synthesis, to improve segmentation of MR.
 
 python -m synseg_jax.compare --table=configs/tables/heart_more.py
 """
@@ -8,11 +8,11 @@ from ml_collections import ConfigDict
 from configs import base, heart3d, variants
 
 LINES = {'ada': 'ADA (R+S)', 'joint': 'Ours (R+S)'}
-SCANS = 48  # further CT of the phantom, four times those that the other tables train on
+SCANS = 48  # additional CT of the phantom, four times the training CT of the other tables
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """All real MR, and MR made of a growing share of the further CT; the paper prints no number of this figure."""
+    """All real MR, and MR synthesized from an increasing share of the additional CT; the paper gives no numbers."""
     c = heart3d.get_config(data)
     rows = {'all_real': {'system': 'all_real', 'set': 'source', 'name': 'Baseline (R)', 'reported': {}, 'count': 0}}
     for system, name in LINES.items():
@@ -22,7 +22,7 @@ def get_config(data: str = '') -> ConfigDict:
     rows['all_real']['line'] = 'Baseline (R)'
     c.run = tuple(row['system'] for row in rows.values())
     if not data:
-        first = c.phantom.sets.target.subjects  # other people
+        first = c.phantom.sets.target.subjects  # other subjects
         c.phantom.sets.more = base.phantom_set('CT', 'b', SCANS, first=first, role='train')
     c.table = variants.table(
         'Heart MR, with many more CT for synthesis',

@@ -1,4 +1,4 @@
-"""Table 1 of the 3-D paper: are shapes kept in translation?  Dice of segmentors of real scans on synthetic ones.
+"""Table 1 of the 3-D paper: S-score, the Dice on synthetic scans of segmentors trained on real ones.
 
 python -m synseg_jax.compare --table=configs/tables/heart_s_score.py
 """
@@ -14,7 +14,7 @@ ROWS = {
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The rows of Table 1 (S-score); their labels are those of the scans that the synthetic ones were made of."""
+    """The rows of Table 1; the reference labels are those of the scans from which the synthetic ones were made."""
     c = heart3d.get_config(data)
     rows = {}
     for set_name, column in (('ct', 1), ('mr', 2)):

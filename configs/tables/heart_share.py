@@ -1,4 +1,4 @@
-"""The 3-D paper's curves: Dice as the share of real scans grows, without and with synthetic ones (its Figure 7).
+"""Figure 7 of the 3-D paper: Dice against the share of real scans, without and with synthetic ones.
 
 python -m synseg_jax.compare --table=configs/tables/heart_share.py
 """
@@ -12,7 +12,7 @@ MODALITIES = {'ct': ('target', 'CT'), 'mr': ('source', 'MR')}
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """A row for every system, modality and share; the paper prints the numbers of the least share alone."""
+    """A row for every system, modality and share; the paper gives numbers only for the smallest share."""
     c = heart3d.get_config(data)
     rows = {}
     for modality, (set_name, shown) in MODALITIES.items():

@@ -1,4 +1,4 @@
-"""Table 1 of the prostate paper: what the soft-tissue window, augmentation and SSIM each add, on synthetic and real CT.
+"""Table 1 of the prostate paper: ablation of soft-tissue window, augmentation and SSIM, on synthetic and real CT.
 
 python -m synseg_jax.compare --table=configs/tables/prostate.py
 """
@@ -17,7 +17,7 @@ ROWS = {
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The rows of Table 1, and a bound that the paper does not have: trained on labels of the real CT."""
+    """The rows of Table 1, and an upper bound that is not in the paper: trained on labels of real CT."""
     c = prostate_ssim.get_config(data)
     c.run = ('mri', *ROWS, 'target_labels')
     rows = {'mri': {'system': 'mri', 'set': 'source', 'name': 'MRI', 'reported': {'dice': '.90 ± .05'}}}
@@ -35,6 +35,6 @@ def get_config(data: str = '') -> ConfigDict:
         reference='+ SSIM loss',
         rows=rows,
         sets={'source': 'real MR', 'synthesis': 'synthetic CT', 'target': 'real CT'},
-        unpaired=('synthesis', 'target'),  # "no statistical difference (p > 0.05)", by a test that the paper names not
+        unpaired=('synthesis', 'target'),  # the paper: "no statistical difference (p > 0.05)", by an unnamed test
     )
     return c

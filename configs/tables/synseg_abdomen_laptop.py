@@ -1,4 +1,4 @@
-"""CHAOS MR to BTCV CT, the systems side by side at a size that 2 CPU cores train: real scans, no phantom.
+"""CHAOS MR to BTCV CT, comparison of systems on real scans at a size that 2 CPU cores can train.
 
     python -m synseg_jax.prepare --config=configs/synseg_abdomen_laptop.py \\
         --source=Dataset101_AbdomenMR --target=Dataset102_AbdomenCT --output=records/abdomen
@@ -18,7 +18,7 @@ ROWS = {
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """SynSeg-Net, two stages, no adaptation and CT labels, on the same held-out CT subjects."""
+    """SynSeg-Net, CycleGAN + segmentor, no adaptation, and CT labels, on the same CT test subjects."""
     c = synseg_abdomen_laptop.get_config(data)
     c.run, c.oracle = tuple(ROWS), True
     c.table = variants.table(

@@ -1,8 +1,8 @@
-"""SynSeg-Net's Table 2: two networks of Table 1, and Seg. trained on all labelled CT, on a cohort in three planes.
+"""SynSeg-Net's Table 2: external cohort in three planes, segmented by two networks of Table 1 and a supervised one.
 
     python -m synseg_jax.compare --table=configs/tables/synseg_external.py
 
-With data, of records that hold the three planes as well:
+With data, the records must include the sets of the three planes:
 
     python -m synseg_jax.prepare --config=configs/synseg_spleen.py --source=MR --target=CT \\
         --set=axial=CT_AXIAL:b:test --set=coronal=CT_CORONAL:b:test --set=sagittal=CT_SAGITTAL:b:test \\
@@ -26,9 +26,9 @@ NAMES = {'target_labels_all': 'Seg.', 'cyclegan_seg': 'CycleGAN+Seg.', 'synseg':
 def get_config(data: str = '') -> ConfigDict:
     """The rows of Table 2."""
     c = synseg_spleen.get_config(data)
-    c.transductive = bool(data)  # as the networks of Table 1 are trained
+    c.transductive = bool(data)  # as for the networks of Table 1
     c.run, c.test_sets = tuple(NAMES), ('target', *REPORTED)
-    c.oracle = not data  # as in synseg_spleen.py, whose runs these are
+    c.oracle = not data  # as in synseg_spleen.py, whose runs are shared
     rows = {}
     for plane, cells in REPORTED.items():
         for (system, name), (dice, asd) in zip(NAMES.items(), cells, strict=True):

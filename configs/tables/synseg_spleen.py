@@ -1,4 +1,4 @@
-"""SynSeg-Net's Table 1: spleen on the CT of test subjects, by every system of the paper.
+"""SynSeg-Net's Table 1: spleen segmentation in CT, all systems of the paper.
 
 python -m synseg_jax.compare --table=configs/tables/synseg_spleen.py
 """
@@ -22,10 +22,10 @@ ROWS = {
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The rows of Table 1, then SynSeg-Net with the printed loss, without our identity loss, and no adaptation."""
+    """The rows of Table 1, SynSeg-Net with the printed loss and without our identity loss, and no adaptation."""
     c = synseg_spleen.get_config(data)
-    c.transductive = bool(data)  # as in the paper: all 19 scans are tested, their images trained on
-    # At full size SynSeg-Net has no identity loss, and all checkpoints are many gigabytes.
+    c.transductive = bool(data)  # as in the paper: all 19 scans are tested, and their images used in training
+    # At full size SynSeg-Net has no identity loss; keeping all checkpoints would need many gigabytes.
     shown = {system: row for system, row in ROWS.items() if not (data and system == 'synseg_no_identity')}
     c.run, c.oracle = tuple(shown), not data
     c.table = variants.table(

@@ -19,8 +19,8 @@ ROWS = {
 def get_config(data: str = '') -> ConfigDict:
     """The rows of Table 3."""
     c = synseg_ticv.get_config(data)
-    c.transductive = bool(data)  # as in the paper: all 10 scans are tested, their images trained on
-    c.run, c.oracle = tuple(ROWS), not data  # at full size all checkpoints are many gigabytes
+    c.transductive = bool(data)  # as in the paper: all 10 scans are tested, and their images used in training
+    c.run, c.oracle = tuple(ROWS), not data  # at full size all checkpoints would need many gigabytes
     c.table = variants.table(
         'Total intracranial volume, CT to MRI',
         'Huo et al., IEEE TMI 2019, Table 3',

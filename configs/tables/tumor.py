@@ -1,6 +1,6 @@
-"""Table 1 of the tumour-aware paper: tumours in MR, of other patients and of the same at later times.
+"""Table 1 of the tumour-aware paper: tumours in MR, of other patients and of the training patients at later times.
 
-Dice and HD95 in patches about the tumours, as the paper reports them, and on whole scans.
+Dice and HD95 in patches around the tumours, as in the paper, and on whole scans.
 
 python -m synseg_jax.compare --table=configs/tables/tumor.py
 """
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from configs import tumor_lung, variants
 
 ROWS = {
-    # system: name, Dice and HD95 mm on other patients, on the same ones later
+    # system: name, Dice and HD95 mm on other patients, on the training patients later
     'week_one': ('week-one MR alone', ('.55', '13.2'), ('.63', '7.2')),
     'cyclegan': ('CycleGAN', ('.66', '11.9'), ('.57', '11.4')),
     'masked_cyclegan': ('masked CycleGAN', ('.63', '11.7'), ('.67', '7.8')),
@@ -21,7 +21,7 @@ ROWS = {
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The rows of Table 1, and a bound that the paper does not have: labels of many MR."""
+    """The rows of Table 1, and an upper bound that is not in the paper: labels of many MR."""
     c = tumor_lung.for_tables(data)
     rows = {}
     for set_name, column in (('test', 1), ('later', 2)):

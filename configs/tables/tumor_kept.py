@@ -1,4 +1,4 @@
-"""Do tumours survive translation?  Intensities within them and, by a segmentor of real MR, how many are found.
+"""Preservation of tumours in translation: intensities in tumours, and detection by a segmentor trained on real MR.
 
 python -m synseg_jax.compare --table=configs/tables/tumor_kept.py
 """
@@ -15,7 +15,7 @@ ROWS = {
 
 
 def get_config(data: str = '') -> ConfigDict:
-    """The KL divergences that the paper prints, of all scans pooled, and those of each scan; Dice is the S-score."""
+    """KL divergence over all scans pooled, as in the paper, and for each scan; Dice is the S-score."""
     c = tumor_lung.for_tables(data)
     rows = {
         system: {'system': system, 'set': 'synthesis', 'name': name, 'reported': {'kl_pooled': kl}}

@@ -89,5 +89,5 @@ def writing(path: Path) -> Iterator[None]:
     except Exception as error:  # whatever orbax, tensorstore or Python raise
         if not (is_failure(error) or isinstance(error, OSError) or CODE.search(str(error))):
             raise
-        remedy = 'what was saved before is intact; the same command resumes from there'
+        remedy = 'earlier saves are intact; run the same command to resume'
         raise InputError(f'{path}: cannot be written ({reason(error)}); {remedy}') from error

@@ -71,7 +71,7 @@ def overlays(one: Segmented, output: Path) -> None:
     labels = slices.to_stack(upright.array, frame.axis)[:, *frame.seen]
     spacing = slices.stack_spacing(upright.spacing_mm, frame.axis)[1:]
     shown = [
-        figures.Scan(f'slice {i + 1} of {len(labels)}', frame.stack[i], None, labels[i], spacing)
+        figures.Panel(f'slice {i + 1} of {len(labels)}', frame.stack[i], None, labels[i], spacing)
         for i in spread(labels.any((1, 2)), SHOWN)
     ]
     figures.overlays(output / 'overlays' / f'{one.case}.png', shown, one.classes)
@@ -142,6 +142,6 @@ OUTPUTS = {  # by the name of the flag, and of the folder or table
 
 def spread(marked: Bool[np.ndarray, ' n'], count: int) -> list[int]:
     """At most `count` evenly spaced indices among the marked ones, or among all if none is marked."""
-    places = np.flatnonzero(marked) if marked.any() else np.arange(len(marked))
-    wanted = min(count, len(places))
-    return [int(places[int((i + 0.5) * len(places) / wanted)]) for i in range(wanted)]
+    indices = np.flatnonzero(marked) if marked.any() else np.arange(len(marked))
+    wanted = min(count, len(indices))
+    return [int(indices[int((i + 0.5) * len(indices) / wanted)]) for i in range(wanted)]

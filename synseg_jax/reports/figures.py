@@ -40,8 +40,8 @@ PNG_LEVEL = 3  # files are a tenth larger than at Pillow's default of 6, and wri
 Picture = np.ndarray | tuple[np.ndarray, np.ndarray]  # grey values in [0, 1], or with a label map to overlay
 
 
-class Scan(NamedTuple):
-    """A slice to draw contours on; rows run down, columns to the right."""
+class Panel(NamedTuple):
+    """A slice with contours of reference and prediction; rows run down, columns to the right."""
 
     title: str
     image: Float[np.ndarray, 'h w']  # [0, 1]
@@ -125,7 +125,7 @@ def panel(
         save(figure, path, min(_dots_an_inch(figure), 4 * width / COLUMN_IN))  # 4 dots per pixel are enough
 
 
-def overlays(path: str | Path, scans: Sequence[Scan], classes: Sequence[str], *, per_row: int = 4) -> None:
+def overlays(path: str | Path, scans: Sequence[Panel], classes: Sequence[str], *, per_row: int = 4) -> None:
     """Draws contours of the organs on slices: the reference as a wide pale line, the prediction as a thin line on top.
 
     Without any reference there is no legend of line styles.
@@ -198,7 +198,7 @@ def _outline(axes, labels, **style) -> set[int]:
     return set(present.tolist())
 
 
-def _height_to_width(scan: Scan) -> float:
+def _height_to_width(scan: Panel) -> float:
     """Aspect ratio of a slice in mm, limited to `SLENDER`."""
     height, width = np.multiply(scan.image.shape, scan.spacing_mm)
     return float(np.clip(height / width, 1 / SLENDER, SLENDER))

@@ -1,4 +1,4 @@
-"""The stage that trains nothing: labelled scans of domain b, listed as atlases."""
+"""The stage kind `atlases`, which trains nothing and lists labelled scans of domain b as atlases."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from synseg_jax.runs.stages import Stage
 
 
 def gather(stage: Stage, folder: Path) -> Atlases:
-    """The labelled scans that a stage reads in domain b, listed in its folder; InputError where there are none."""
+    """Write the list of labelled scans of domain b that a stage reads; InputError if there are none."""
     read = [scans for role in ('train', 'val') for scans in stage.scans('b', role)]
     if not read or not all(scans.labelled for scans in read):
-        raise InputError(f'stage {stage.name}: atlases are labelled scans; name such sets in sets.b')
+        raise InputError(f'stage {stage.name}: atlases must be labelled scans; name labelled sets in sets.b')
     cases = [{name: case[name] for name in ('id', 'image', 'label')} for scans in read for case in scans.described]
     folder.mkdir(parents=True, exist_ok=True)
     run = stage.described(folder)

@@ -1,4 +1,4 @@
-"""The rows of a table: what has run, what it achieved, and the pictures of it."""
+"""The rows of a table: training of missing systems, their results over seeds, and pictures."""
 
 import signal
 import subprocess
@@ -20,110 +20,111 @@ from synseg_jax.specification.resolve import flat
 
 
 class StageFields(TypedDict):
-    """stage.json, of which a report shows the configuration as it is."""
+    """The part of stage.json that a report shows: the configuration."""
 
     config: dict[str, Any]
 
 
 def train(system: str, repeat: Repeat, argv: Sequence[str]) -> tuple[int, bool]:
-    """The exit code of `main` on one system of the table, and whether we were asked to stop; a SIGTERM reaches it."""
+    """Run `main` on one system in a subprocess, forwarding SIGTERM; returns (exit code, whether we got a signal)."""
     given = [f'--config{a.removeprefix("--table")}' for a in argv if a.startswith(('--table=', '--table.'))]
-    given += [f'--config.{field}={seed}' for field, seed in repeat.changed.items()]  # the last of a name counts
+    given += [f'--config.{field}={seed}' for field, seed in repeat.changed.items()]  # the last occurrence counts
     given += [f"--config.run=('{system}',)", f'--workdir={repeat.workdir}']
     process = subprocess.Popen([sys.executable, '-m', 'synseg_jax.main', *given])
-    asked = []
+    received = []
 
-    def pass_on(number, _):
-        asked.append(number)
-        if number == signal.SIGTERM:  # a terminal sends its SIGINT to both of us
+    def forward(number, _):
+        received.append(number)
+        if number == signal.SIGTERM:  # a terminal sends SIGINT to both processes
             process.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return process.wait(), bool(asked)
+        return process.wait(), bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def train_missing(several: Sequence[Repeat], systems: Sequence[str], argv: Sequence[str]) -> dict[str, int]:
-    """Trains the systems that have not run, all from one seed before the next; the exit codes of those that failed."""
+    """Train all unfinished systems, seed by seed; returns {system: exit code} of those that failed."""
     failed = {}
     for repeat, system in ((repeat, name) for repeat in several for name in systems if repeat.trains(name)):
         if finished(repeat.config, repeat.workdir, system):
             continue
-        code, asked = train(system, repeat, argv)
-        if asked or not (code or finished(repeat.config, repeat.workdir, system)):
-            break  # it was told to stop, and so are we
+        code, stopped = train(system, repeat, argv)
+        if stopped or not (code or finished(repeat.config, repeat.workdir, system)):
+            break  # training was stopped by a signal
         if code:
             failed[f'{system}, seed {repeat.seed}' if repeat.changed else system] = code
     return failed
 
 
 def finished(config: Experiment, workdir: Path, system: str) -> bool:
-    """Whether a system has run to its end, with these very fields, on every set that the table shows of it."""
+    """Whether a system has results with exactly these fields, on every test set that the table shows for it."""
     wanted = {row.set for row in config.table.rows.values() if row.system == system}
-    found = stored(workdir / system / RESULTS, Results)
-    return found.get('fields') == stages.fields(config, system) and wanted <= found['cases'].keys()
+    results = stored(workdir / system / RESULTS, Results)
+    return results.get('fields') == stages.fields(config, system) and wanted <= results['cases'].keys()
 
 
 def measures(config: Experiment) -> tuple[str, ...]:
-    """The metrics that a table shows; beside Dice that of oracle selection, where `oracle` is set."""
+    """The metrics that a table shows; with `oracle`, Dice is followed by the Dice of oracle selection."""
     for name in config.table.measures:
         known('metric (table.measures)', name, registry.METRICS)
-    beside = {'dice': (oracle_selection.DICE,)} if config.oracle else {}
-    return tuple(one for measure in config.table.measures for one in (measure, *beside.get(measure, ())))
+    more = {'dice': (oracle_selection.DICE,)} if config.oracle else {}
+    return tuple(name for measure in config.table.measures for name in (measure, *more.get(measure, ())))
 
 
 def rows(config: Experiment, workdir: Path, seeds: int = 1) -> list[Row]:
-    """The rows of a table as far as their systems have run, from so many seeds."""
+    """The rows of a table, with the results available so far over `seeds` seeds."""
     several = repeats(config, workdir, seeds)
-    found = [(wanted, _found(several, wanted)) for wanted in config.table.in_order()]
-    return [_row(config, wanted, workdir / wanted.system, of, seeds) for wanted, of in found]
+    by_row = [(wanted, _results(several, wanted)) for wanted in config.table.in_order()]
+    return [_row(config, wanted, workdir / wanted.system, results, seeds) for wanted, results in by_row]
 
 
-def _found(several, wanted) -> dict[int, dict]:
-    """{seed: results} of a row's system, as far as it has been measured on the row's set."""
-    found = {}
+def _results(several, wanted) -> dict[int, dict]:
+    """{seed: results} of a row's system, for seeds with results on the row's test set."""
+    results = {}
     for repeat in several:
-        where = repeat if repeat.trains(wanted.system) else several[0]
-        content = stored(where.workdir / wanted.system / RESULTS, Results)
+        trained = repeat if repeat.trains(wanted.system) else several[0]
+        content = stored(trained.workdir / wanted.system / RESULTS, Results)
         if wanted.set in content.get('cases', {}):
-            found[repeat.seed] = content
-    return found
+            results[repeat.seed] = content
+    return results
 
 
-def _row(config, wanted, folder, several, seeds) -> Row:
-    """One row, with the pictures and fields of its stages (of the first seed and fold)."""
+def _row(config, wanted, folder, by_seed, seeds) -> Row:
+    """One row, with the pictures and fields of its stages from the first seed and fold."""
     table = config.table
     sets = len({row.set for row in table.rows.values()})
     named = {'name': wanted.name, 'set': table.sets.get(wanted.set, wanted.set) if sets > 1 else ''}
     named['reported'] = dict(wanted.reported)
-    if not several:
+    if not by_seed:
         return Row(**named)
-    found, cases = next(iter(several.values())), {seed: of['cases'][wanted.set] for seed, of in several.items()}
+    first_seed = next(iter(by_seed.values()))
+    cases = {seed: results['cases'][wanted.set] for seed, results in by_seed.items()}
     first = folder / 'fold1' if (folder / 'fold1').is_dir() else folder
     trained = {name: first / name for name in config.stages(wanted.system)}
     pictures = {'Best, median and worst case': first / f'{wanted.set}_cases.png'}
     curves = {}
-    for name, place in trained.items():
-        pictures[f'Stage {name}'] = place / 'panel.png'
-        curves[f'Stage {name}'] = place / 'curves.png'
+    for name, stage_folder in trained.items():
+        pictures[f'Stage {name}'] = stage_folder / 'panel.png'
+        curves[f'Stage {name}'] = stage_folder / 'curves.png'
     return Row(
         **named,
         cases=mean_of([*cases.values()]),
         by_seed=cases if len(cases) > 1 else {},
-        pooled=mean_of([{'': of.get('pooled', {}).get(wanted.set, {})} for of in several.values()])[''],
-        reads_target_labels=found['reads_target_labels'],
-        transductive=found.get('transductive', False),
-        seconds=sum(of['seconds'] for of in several.values()),
-        memory_gib=max(of['peak_memory_gib'] for of in several.values()),
-        seed=found['seed'],
-        steps=found['steps'],
-        note=_note(found, f'{len(cases)} of {seeds} seeds have run' if len(cases) < seeds else ''),
+        pooled=mean_of([{'': results.get('pooled', {}).get(wanted.set, {})} for results in by_seed.values()])[''],
+        reads_target_labels=first_seed['reads_target_labels'],
+        transductive=first_seed.get('transductive', False),
+        seconds=sum(results['seconds'] for results in by_seed.values()),
+        memory_gib=max(results['peak_memory_gib'] for results in by_seed.values()),
+        seed=first_seed['seed'],
+        steps=first_seed['steps'],
+        note=_note(first_seed, f'{len(cases)} of {seeds} seeds have run' if len(cases) < seeds else ''),
         pictures=_existing(pictures),
         curves=_existing(curves),
-        config='\n\n'.join(_fields(name, place / 'stage.json') for name, place in trained.items()).strip(),
+        config='\n\n'.join(_fields(name, path / 'stage.json') for name, path in trained.items()).strip(),
     )
 
 
@@ -131,15 +132,15 @@ def _existing(pictures) -> dict[str, Path]:
     return {caption: path for caption, path in pictures.items() if path.is_file()}
 
 
-def _note(found, lacks) -> str:
-    """Seeds that have not run, folds, and what synthetic scans are worth against the truth."""
-    told = [lacks] * bool(lacks) + [f'{found["folds"]} folds'] * (found['folds'] > 1)
-    truth = {name: of['mean'] for name, of in found['synthesis'].items() if of['mean'] is not None}
+def _note(results, missing_seeds) -> str:
+    """Missing seeds, number of folds, and image similarity of synthetic to true scans."""
+    notes = [missing_seeds] * bool(missing_seeds) + [f'{results["folds"]} folds'] * (results['folds'] > 1)
+    means = {name: stats['mean'] for name, stats in results['synthesis'].items() if stats['mean'] is not None}
     names = [metric.name for metric in similarity.METRICS]
-    if truth.keys() >= {*names}:
-        numbers = ', '.join(wording.with_unit(truth[name], name) for name in names)
-        told.append(f'synthetic against true scans of the same people, in [0, 1]: {numbers}')
-    return '; '.join(told)
+    if means.keys() >= {*names}:
+        numbers = ', '.join(wording.with_unit(means[name], name) for name in names)
+        notes.append(f'synthetic against true scans of the same subjects, intensities in [0, 1]: {numbers}')
+    return '; '.join(notes)
 
 
 def _fields(name, path) -> str:
@@ -150,16 +151,16 @@ def _fields(name, path) -> str:
 
 
 def pictures(config: Experiment, made: Sequence[Row], workdir: Path, folder: Path) -> dict[str, Path]:
-    """{caption: picture} of several rows together: a measure against the count of the rows, and ROC curves."""
+    """{caption: picture} of all rows together: the first metric against the rows' counts, and ROC curves."""
     table, drawn = config.table, {}
     pairs = [(wanted, row) for wanted, row in zip(table.in_order(), made, strict=True) if row.cases]
     counted = [(wanted, row) for wanted, row in pairs if wanted.count >= 0]
     if table.counted and len(counted) > 1:
         lines: dict[str, dict] = {}
         for wanted, row in counted:
-            own = values(row, table.organs[0], table.measures[0])
+            by_case = values(row, table.organs[0], table.measures[0])
             line = wanted.line or row.set or table.organs[0]
-            lines.setdefault(line, {})[wanted.count] = list(own.values())
+            lines.setdefault(line, {})[wanted.count] = list(by_case.values())
         drawn[f'Against the number of {table.counted}'] = folder / 'counts.png'
         measure = wording.heading(table.measures[0])
         comparison_plots.against(folder / 'counts.png', lines, count=table.counted, measure=measure)
@@ -176,4 +177,5 @@ def pictures(config: Experiment, made: Sequence[Row], workdir: Path, folder: Pat
 
 
 def stored(path, kind) -> dict:
+    """A JSON file with the schema `kind`; {} if it does not exist."""
     return schema.load(path, kind, 'remove it and run the row again') if path.is_file() else {}

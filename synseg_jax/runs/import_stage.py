@@ -1,4 +1,4 @@
-"""A workdir out of weights: of our own export, or of the published PyTorch code."""
+"""Creates a workdir from weights exported by synseg_jax or by the published PyTorch code."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,24 +35,24 @@ def import_weights(
     channels: tuple[str, ...] = (),
     typical: tuple[float, float] = (0.0, 1000.0),
 ) -> Run:
-    """The stage that holds the weights, in a workdir that appears whole or not at all.
+    """Import weights as `stage` of `system` of the configuration into a new workdir, written atomically.
 
-    It is `stage` of `system` in the configuration, its only one and the chosen one unless named.  Of a folder without
-    a card, `epoch` says which weights are meant, `channels` and `typical` are as importing.without_card takes them.
-    Raises InputError for whatever does not fit.
+    `system` defaults to `default_system`, `stage` to its only one.  For a folder without card.json, `epoch` selects the
+    weight files, and `channels` and `typical` are passed to importing.without_card.  InputError if anything does not
+    fit.
     """
     if workdir.exists():
         raise InputError(f'{workdir}: exists; choose another --workdir')
     system = system or config.default_system
-    own = config.stage(system, stage)
-    if own.kind != 'train':
-        raise InputError(f'stage {stage} of {system} trains nothing; choose another --stage')
+    stage_config = config.stage(system, stage)
+    if stage_config.kind != 'train':
+        raise InputError(f'stage {stage} of {system} trains no networks; choose another --stage')
     if (weights / CARD).is_file():
         card = Card.load(weights)
-        files, run = {name: card.weights(name) for name in card.networks}, importing.with_card(own, card)
+        files, run = {name: card.weights(name) for name in card.networks}, importing.with_card(stage_config, card)
     else:
         files = importing.weight_files(weights, epoch)
-        run = importing.without_card(own, files, channels, typical)
+        run = importing.without_card(stage_config, files, channels, typical)
     params = read(run, files, weights)
     stage = stage or next(iter(config.stages(system)))
     place = f'stages/{stage}-{stages.digest([sha256(files[name]) for name in sorted(files)])}'
@@ -67,34 +67,34 @@ def import_weights(
 
 
 def read(run: Run, files: Mapping[str, Path], weights: Path) -> dict[str, PyTree]:
-    """The parameters of the stage's networks; InputError where files are missing, too many, or of other networks."""
+    """The parameters of the stage's networks; InputError for missing, superfluous or mismatching files."""
     like = run.system.abstract_state(parallel.mesh(1)).params
-    for odd, wrong in (like.keys() - files.keys(), 'missing'), (files.keys() - like.keys(), 'left over'):
-        if odd:
-            listed = ', '.join(f'{PUBLISHED[name]} ({name})' for name in sorted(odd))
-            raise InputError(f'{weights}: {wrong} for method {run.config.method}: {listed}')
+    for networks, problem in (like.keys() - files.keys(), 'missing'), (files.keys() - like.keys(), 'left over'):
+        if networks:
+            listed = ', '.join(f'{PUBLISHED[name]} ({name})' for name in sorted(networks))
+            raise InputError(f'{weights}: {problem} for method {run.config.method}: {listed}')
     params = {}
     for name, file in files.items():
         tensors, network = read_tensors(file), run.system.networks[name]
         try:
-            found = from_torch(network, tensors, like[name])
+            imported = from_torch(network, tensors, like[name])
         except InputError as error:
             raise InputError(f'{file}: {error}{_remedy(name, network, fields(network, tensors))}') from error
-        params[name] = jax.tree.map(lambda wanted, x: x.astype(wanted.dtype), like[name], found)
+        params[name] = jax.tree.map(lambda wanted, x: x.astype(wanted.dtype), like[name], imported)
     return params
 
 
-def _remedy(name, network, found) -> str:
-    """The flags with which the configuration would describe such weights, as far as they differ."""
+def _remedy(name, network, fitting) -> str:
+    """The --config flags with which the weights would fit: fields in `fitting` that differ from the network's."""
     kind = KIND[names.player(name)]
-    flags_ = [f'--config.{kind}.{field}={value}' for field, value in found.items() if getattr(network, field) != value]
-    return f'; it would fit with {" ".join(flags_)}' if flags_ else ''
+    flags = [f'--config.{kind}.{field}={value}' for field, value in fitting.items() if getattr(network, field) != value]
+    return f'; it would fit with {" ".join(flags)}' if flags else ''
 
 
 def save(run: Run, params: Mapping[str, PyTree]) -> None:
-    """Writes the stage's checkpoint, of a state that has not been trained here."""
+    """Write imported parameters as the checkpoint of the stage, at step 0."""
     over = parallel.mesh(1)
     state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), run.system.abstract_state(over))
     state = state.replace(params=dict(params), average=dict(params) if state.average else {})
     with Checkpoints(run.folder / 'checkpoints') as checkpoints:
-        checkpoints.save(parallel.place(state, over, LAYOUT), score=0.0)  # it is the only one, and orbax warns without
+        checkpoints.save(parallel.place(state, over, LAYOUT), score=0.0)  # orbax warns about a missing score

@@ -1,6 +1,6 @@
-"""Oracle selection: of all checkpoints of a training the one that is best by the labels of the scans it is tested on.
+"""Oracle selection: the checkpoint with the best Dice on the labelled test scans, as some papers select their epoch.
 
-Papers choose their epoch so.  Where nobody has labelled the target there is no such choice, so this only measures.
+Without target labels this is impossible, so the result is only reported and never used.
 """
 
 from collections.abc import Mapping
@@ -18,50 +18,50 @@ from synseg_jax.inference.predict_scans import predict
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.runs.test_set import TestSet
 
-DICE = registry.DICE_ORACLE.name  # the measure of a case, beside that of the weights in use
+DICE = registry.DICE_ORACLE.name  # metric of a case, next to the Dice of the weights in use
 
 
 class Oracle(NamedTuple):
-    """The step whose weights have the highest mean Dice on a set, of how many, and every case's Dice with them."""
+    """The checkpoint with the highest mean Dice on a set."""
 
     step: int
-    of: int
-    cases: Mapping[str, Mapping[str, float | None]]
+    of: int  # number of checkpoints compared
+    cases: Mapping[str, Mapping[str, float | None]]  # {case: {organ: Dice}} with its weights
 
 
 def select(trained: Trained, tested: TestSet, folder: Path) -> Oracle | None:
-    """Every validated checkpoint, tried on the labelled scans of a set; of equals the first.
+    """Evaluate all validated checkpoints on a test set and return the best; the earliest in case of ties.
 
-    None, which is said, unless all of them were kept.
+    None, with a warning, unless all checkpoints were kept.
     """
     steps, kept = trained.validated(), trained.kept()
     if missing := [step for step in steps if step not in kept]:
-        told = f'{len(missing)} of {len(steps)} checkpoints were not kept'
-        warn('%s: no oracle selection, %s; set oracle before training', trained.run.folder, told)
+        reason = f'{len(missing)} of {len(steps)} checkpoints were not kept'
+        warn('%s: no oracle selection, %s; set oracle before training', trained.run.folder, reason)
         return None
     trained = trained.uncut() if 'by' in tested.entry else trained
     share = replace(tested, segmenter=trained, cases=processes.share(tested.cases))
-    found = {}
+    by_step = {}
     for step in steps:
         trained.load(step)
-        found[step] = _dice(share, step, folder)
-    best = max(steps, key=lambda step: _mean(found[step]))
-    return Oracle(best, len(found), found[best])
+        by_step[step] = _dice(share, step, folder)
+    best = max(steps, key=lambda step: _mean(by_step[step]))
+    return Oracle(best, len(by_step), by_step[best])
 
 
 def _mean(cases) -> float:
-    measured = {case: {organ: {'dice': value} for organ, value in of.items()} for case, of in cases.items()}
+    measured = {case: {organ: {'dice': value} for organ, value in organs.items()} for case, organs in cases.items()}
     return summary.statistics(summary.organ_means(measured, 'dice').values())['mean'] or 0.0
 
 
 def _dice(share, step, folder) -> dict[str, dict[str, float | None]]:
-    """{case: {organ: Dice}} of all processes with the weights of the moment."""
-    own = {}
+    """{case: {organ: Dice}} with the weights currently loaded, gathered from all processes."""
+    dices = {}
     with TemporaryDirectory(dir=folder, prefix='.oracle') as scratch:
         written = predict(share.segmenter, share.paths, Path(scratch), share.entry['domain'], share.scan)
         for case in share.cases:
-            found, true = share.predicted(written[case['id']]), share.reference(case).array
-            values = {name: metrics.dice(found == i, true == i) for i, name in enumerate(share.classes) if i}
-            own[case['id']] = {name: None if np.isnan(value) else float(value) for name, value in values.items()}
-    parts = processes.all_gather(own, f'{share.name}.oracle{step}')
-    return {case: of for part in parts for case, of in part.items()}
+            predicted, true = share.predicted(written[case['id']]), share.reference(case).array
+            values = {name: metrics.dice(predicted == i, true == i) for i, name in enumerate(share.classes) if i}
+            dices[case['id']] = {name: None if np.isnan(value) else float(value) for name, value in values.items()}
+    parts = processes.all_gather(dices, f'{share.name}.oracle{step}')
+    return {case: organs for part in parts for case, organs in part.items()}

@@ -1,4 +1,4 @@
-"""The same systems trained from several seeds: weights and order of the data change, subjects do not."""
+"""Repeated training with several seeds, which change weights, order of the data and augmentation, not the split."""
 
 import re
 from collections.abc import Mapping
@@ -13,24 +13,24 @@ _SEED = re.compile(r'(systems\.[^.]+\.)?(stages\.[^.]+\.)?seed')  # not data.see
 
 
 class Repeat(NamedTuple):
-    """One of several trainings of a configuration: its seed, its fields, and the workdir that it has to itself."""
+    """One of several trainings of a configuration, with its seed, configuration and workdir."""
 
     seed: int
     config: Experiment
     workdir: Path
-    changed: Mapping[str, int]  # {field: seed}; empty for the first
+    changed: Mapping[str, int]  # {field: seed}; empty for the first seed
 
     def trains(self, system: str) -> bool:
-        """Whether a system comes out otherwise than in the first repeat; one that trains nothing does not."""
+        """Whether to train a system for this seed: always for the first one, else only if a stage trains networks."""
         return not self.changed or any(stage.kind == 'train' for stage in self.config.stages(system).values())
 
 
 def repeats(config: Experiment, workdir: Path, seeds: int) -> list[Repeat]:
-    """The configuration in `workdir` and, in `workdir/seed1` and so on, with every seed in it raised by 1, 2, ..."""
+    """The configuration in `workdir`, and with all its seeds increased by 1, 2, ... in `workdir/seed1` and so on."""
     return [Repeat(config.seed, config, workdir, {}), *(_repeat(config, workdir, n) for n in range(1, seeds))]
 
 
 def _repeat(config, workdir, number) -> Repeat:
     seeds = {field: value + number for field, value in flat(config.given).items() if _SEED.fullmatch(field)}
-    own = changed(config, seeds)
-    return Repeat(own.seed, own, workdir / f'seed{own.seed}', seeds)
+    repeated = changed(config, seeds)
+    return Repeat(repeated.seed, repeated, workdir / f'seed{repeated.seed}', seeds)

@@ -1,4 +1,4 @@
-"""What a trained system achieves on the scans it is tested on: measures, pictures, and what it took."""
+"""Evaluation of a trained system on its test sets, and its results over folds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,10 +21,10 @@ from synseg_jax.runs.test_set import TestSet, measure
 MEASURES = 'measures.json'
 RESULTS = 'results.json'  # of a system
 
-Cases = dict[str, dict[str, dict[str, float | None]]]  # case -> class -> measure
+Cases = dict[str, dict[str, dict[str, float | None]]]  # case -> class -> metric
 
 
-Pooled = dict[str, dict[str, float | None]]  # class -> measure, of all scans of a set together
+Pooled = dict[str, dict[str, float | None]]  # class -> metric over all scans of a set together
 
 
 class Curve(TypedDict):
@@ -35,24 +35,24 @@ class Curve(TypedDict):
 
 
 class Measured(TypedDict):
-    """What was measured on a set, and a digest of all that it depends on."""
+    """Metrics on a test set, and `key`, a digest of everything they depend on."""
 
     key: str
     cases: Cases
     pooled: NotRequired[Pooled]
     roc: NotRequired[
-        Annotated[Curve, schema.Check('as many of both', lambda curve: len(curve['fpr']) == len(curve['tpr']))] | None
+        Annotated[Curve, schema.Check('of equal length', lambda curve: len(curve['fpr']) == len(curve['tpr']))] | None
     ]
 
 
 class Mean(TypedDict):
-    """The statistics of a measure of synthesis, as far as anybody asks for them again."""
+    """Statistics of an image-similarity metric; other fields are not read again."""
 
     mean: float | None
 
 
 class Measures(TypedDict):
-    """measures.json: what a fold of a system achieves."""
+    """measures.json: metrics of a system, or of one fold of it."""
 
     sets: dict[str, Measured]
     weights: str
@@ -60,17 +60,17 @@ class Measures(TypedDict):
 
 
 class Results(TypedDict):
-    """results.json of a system: its folds as one; `fields` stands for its configuration."""
+    """results.json of a system: metrics over all folds; `fields` identifies its configuration."""
 
     cases: dict[str, Cases]
-    pooled: NotRequired[dict[str, Pooled]]  # by set; not in those of earlier versions
+    pooled: NotRequired[dict[str, Pooled]]  # by set; absent in files of earlier versions
     synthesis: dict[str, Mean]
     steps: int
     seconds: float
     peak_memory_gib: float
     seed: int
     reads_target_labels: bool
-    transductive: NotRequired[bool]  # not in those of earlier versions
+    transductive: NotRequired[bool]  # absent in files of earlier versions
     folds: int
     fields: NotRequired[str]
 
@@ -83,14 +83,13 @@ def evaluate(
     folder: Path,
     pause: Callable[[], None],
 ) -> dict:
-    """What the last of a system's stages with a segmentor achieves on each set that it tests; see `test_set.measure`.
+    """Evaluate a system's last stage that segments domain b, or `evaluate_stage`, on each test set.
 
-    `evaluate_stage` names another stage than the last.  What was measured before with the same weights on the same
-    scans is not measured again; where `pause`, called before each scan, raises, the sets that were measured are kept.
-    The scans of a set that a stage made are made anew on their own grid: of a segmentor that was trained on real
-    scans, that is the S-score.
+    See `test_set.measure`.  Sets already measured with the same weights and scans are not measured again.  `pause` is
+    called before each scan; if it raises, the sets measured so far are kept.  Scans of a set written by a stage are
+    synthesized again on their original grid; for a segmentor trained on real scans, their Dice is the S-score.
     """
-    stage, trained = _tested(fitted)
+    stage, trained = _evaluated(fitted)
     path = folder / MEASURES
     before = _before(path)
     weights = [trained.run.folder.name, [cost['steps'] for cost in costs], vars(stage.config.predict)]
@@ -109,13 +108,13 @@ def evaluate(
             _keep(path, {**before, 'sets': {**before['sets'], **measured}})
         if stage.config.oracle and isinstance(trained, Trained) and 'oracle' not in measured[name]:
             measured[name] |= _with_oracle(measured[name]['cases'], tested, folder)
-    found = {'sets': measured, 'costs': list(costs), 'seed': stage.config.seed, 'weights': stages.digest(weights)}
-    same = found['weights'] == before['weights']
-    found['synthesis'] = before['synthesis'] if same else _synthesis(fitted)
-    found['transductive'] = any(_sees_tested(stage) for stage, _ in fitted)
-    found['reads_target_labels'] = any(_reads_target_labels(*one) for one in fitted)
-    _keep(path, {**found, 'sets': {**before['sets'], **measured}})
-    return found
+    measures = {'sets': measured, 'costs': list(costs), 'seed': stage.config.seed, 'weights': stages.digest(weights)}
+    same = measures['weights'] == before['weights']
+    measures['synthesis'] = before['synthesis'] if same else _synthesis(fitted)
+    measures['transductive'] = any(_sees_test_images(stage) for stage, _ in fitted)
+    measures['reads_target_labels'] = any(_reads_target_labels(stage, trained) for stage, trained in fitted)
+    _keep(path, {**measures, 'sets': {**before['sets'], **measured}})
+    return measures
 
 
 def _keep(path, measured) -> None:
@@ -124,25 +123,26 @@ def _keep(path, measured) -> None:
 
 
 def _with_oracle(cases, tested, folder) -> dict:
-    """The measures of cases with what oracle selection would reach, and which checkpoint that is; {} if none can be."""
+    """Metrics of cases with the Dice of oracle selection, and the selected checkpoint; {} without oracle selection."""
     best = oracle_selection.select(Trained(tested.segmenter.run, tested.segmenter.networks.params), tested, folder)
     if best is None:
         return {}
-    both = {case: {organ: {**of, oracle_selection.DICE: best.cases[case].get(organ)} for organ, of in measured.items()}
-            for case, measured in cases.items()}  # fmt: skip
+    both = {case: {organ: {**metrics, oracle_selection.DICE: best.cases[case].get(organ)}
+                   for organ, metrics in organs.items()}
+            for case, organs in cases.items()}  # fmt: skip
     return {'cases': both, 'oracle': {'step': best.step, 'of': best.of}}
 
 
-def _tested(fitted) -> tuple[Stage, Segmenter]:
-    """The stage that is measured."""
+def _evaluated(fitted) -> tuple[Stage, Segmenter]:
+    """The stage that is evaluated, and its segmenter."""
     by_name = {stage.name: (stage, trained) for stage, trained in fitted}
     if wanted := fitted[-1][0].config.evaluate_stage:
         return by_name[known('stage (evaluate_stage)', wanted, by_name)]
-    return ([one for one in fitted if one[1].segments('b')] or fitted)[-1]
+    return ([pair for pair in fitted if pair[1].segments('b')] or fitted)[-1]
 
 
 def _before(path) -> dict:
-    """What was measured before; nothing where the file is absent, damaged or of another form, but not unreadable."""
+    """Earlier measures; empty if the file is absent, damaged or of another format.  Disk errors are raised."""
     try:
         return schema.load(path, Measures, 'it is measured again')
     except (FileNotFoundError, InputError):
@@ -150,7 +150,7 @@ def _before(path) -> dict:
 
 
 def pool(parts: Sequence[Mapping]) -> dict:
-    """The folds of a system as one: every case's measures, averaged where several folds tested it; their summary."""
+    """Combine the folds of a system: metrics of every case, averaged if several folds tested it, and their summary."""
     cases: dict[str, dict] = {}
     pooled: dict[str, list] = {}
     for part in parts:
@@ -159,12 +159,12 @@ def pool(parts: Sequence[Mapping]) -> dict:
                 pooled.setdefault(name, []).append(measured['pooled'])
             for case, organs in measured['cases'].items():
                 cases.setdefault(name, {}).setdefault(case, []).append(organs)
-    cases = {name: {case: _mean(of) for case, of in measured.items()} for name, measured in cases.items()}
-    once = {cost['stage']: cost for part in parts for cost in part['costs']}  # stages that folds share count once
+    cases = {name: {case: _mean(folds) for case, folds in measured.items()} for name, measured in cases.items()}
+    once = {cost['stage']: cost for part in parts for cost in part['costs']}  # count stages shared by folds once
     return {
         'sets': {name: summary.summarise(measured) for name, measured in cases.items()},
         'cases': cases,
-        'pooled': {name: _mean(of) for name, of in pooled.items()},
+        'pooled': {name: _mean(folds) for name, folds in pooled.items()},
         'synthesis': parts[0]['synthesis'],
         'steps': sum(cost.get('trained', cost['steps']) for cost in once.values()),
         'seconds': round(sum(cost['seconds'] for cost in once.values()), 1),
@@ -178,17 +178,17 @@ def pool(parts: Sequence[Mapping]) -> dict:
 
 
 def mean_of(several: Sequence[Mapping[str, Mapping]]) -> dict:
-    """{case: measures} as the mean over several trainings, of those that measured a case."""
+    """{case: metrics}, averaged over the trainings that measured the case."""
     names = dict.fromkeys(case for cases in several for case in cases)
     return {case: _mean([cases[case] for cases in several if case in cases]) for case in names}
 
 
 def _mean(several):
-    """Mean of every organ's measures over folds; None where no fold has one."""
+    """Mean of each metric of each organ; None if all values are None."""
     return {
         organ: {
             measure: float(np.mean(values))
-            if (values := [v for of in several if (v := of.get(organ, {}).get(measure)) is not None])
+            if (values := [v for organs in several if (v := organs.get(organ, {}).get(measure)) is not None])
             else None
             for measure in measures
         }
@@ -197,24 +197,24 @@ def _mean(several):
 
 
 def _targets(stage) -> list[str]:
-    """The sets of domain b, but those that stages made."""
+    """The prepared sets of domain b, without those written by stages."""
     return [name for name, entry in stage.manifest.sets.items() if entry['domain'] == 'b']
 
 
 def _reads_target_labels(stage, trained) -> bool:
-    """Whether it trained on labels of domain b, be it of scans that generators made of them."""
+    """Whether a stage trained on labels of domain b, including labels of scans synthesized from b."""
     read = [scans for d in 'ab' if f'label_{d}' in trained.arrays for scans in stage.scans(d)]
     entries = [scans.manifest.sets[scans.set] for scans in read]
     return any(entry.get('from', entry['domain']) == 'b' for entry in entries)
 
 
-def _sees_tested(stage) -> bool:
-    """Whether it trained on the images of scans that are tested."""
+def _sees_test_images(stage) -> bool:
+    """Whether a stage trained on the images of test scans."""
     return stage.config.transductive and any(scans.role == 'test' for scans in stage.scans('b'))
 
 
 def _identity(case):
-    """What tells a scan and its reference from others."""
+    """Identity of a scan and its reference: name, path, and file stamps."""
     stats = [scan_file.stamp(Path(case[part])) for part in ('image', 'label')]
     return [case['id'], case['image'], stats]
 
@@ -225,11 +225,11 @@ def _against_truth(trained, scans) -> list[dict]:
 
 
 def _synthesis(fitted) -> dict:
-    """{measure: statistics} of synthetic scans against the truth: held-out source scans or, without any, others."""
+    """{metric: statistics} of synthetic against true scans, on validation scans of the source, else training scans."""
     for stage, trained in reversed(fitted) if processes.is_first() else ():
         held_out = stage.scans('a', 'val') or stage.scans('a', 'train')
         if held_out and trained.translates:
-            measured = [of for scans in held_out for of in _against_truth(trained, scans)]
+            measured = [metrics for scans in held_out for metrics in _against_truth(trained, scans)]
             names = [metric.name for metric in similarity.METRICS] if measured else ()
-            return {name: summary.statistics(of[name] for of in measured) for name in names}
+            return {name: summary.statistics(metrics[name] for metrics in measured) for name in names}
     return {}

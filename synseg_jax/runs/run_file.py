@@ -1,4 +1,4 @@
-"""run.json, what a workdir says of itself: its configuration, its records, and the stages of its systems."""
+"""run.json of a workdir: its configuration, its records, and the stage folders of its systems."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,11 +8,11 @@ from synseg_jax.files.stage_schema import RunFile
 from synseg_jax.inference.model_folder import FORMAT, check_format
 
 RUN = 'run.json'
-Stages = Mapping[str, Sequence[str]]  # the folders of a system's stages in the workdir
+Stages = Mapping[str, Sequence[str]]  # system -> folders of its stages in the workdir
 
 
 def read(workdir: Path) -> dict:
-    """The content of run.json; empty where there is none, InputError where it is damaged."""
+    """The content of run.json, {} if absent; InputError if it is damaged."""
     path = workdir / RUN
     if not path.is_file():
         return {}
@@ -23,10 +23,10 @@ def read(workdir: Path) -> dict:
 
 
 def update(workdir: Path, content: Mapping, finished: Stages, begun: Stages) -> None:
-    """Writes `content`, and the stages of all systems that are finished so far or in training."""
-    with exclusive_lock(workdir / f'.{RUN}.lock'):  # other processes may train other systems here
+    """Write `content`, and update the stage folders of finished and begun systems, keeping those of other systems."""
+    with exclusive_lock(workdir / f'.{RUN}.lock'):  # other processes may train other systems in this workdir
         before, systems = read(workdir), {}
         for field, new, others in (('systems', finished, begun), ('begun', begun, finished)):
-            kept = {name: of for name, of in before.get(field, {}).items() if name not in others}
+            kept = {name: folders for name, folders in before.get(field, {}).items() if name not in others}
             systems[field] = {**kept, **new}
         write_json(workdir / RUN, {'format': FORMAT, **content, **systems})

@@ -1,4 +1,4 @@
-"""The stages that make a set: every record of one as the other domain would show it, or there and back."""
+"""Stages that write a set: all records of another set translated to the other domain, or there and back."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,26 +17,29 @@ from synseg_jax.reports import figures
 from synseg_jax.runs.stages import Stage
 from synseg_jax.specification.data import IMAGE_FIELDS
 
-SHOWN = 6  # pairs in the picture
+SHOWN = 6  # number of example pairs in the picture
 RECORDS = 'records'
 
 
 def synthesize(stage: Stage, trained: Trained, folder: Path, stop: Callable[[], None] = lambda: None) -> Manifest:
-    """The records that generators make of the scans that the stage reads, as one set named by the stage.
+    """Translate the set that a stage reads and write the records as a set named after the stage.
 
-    Synthesized, they are of the other domain; reconstructed, of their own.  Cases keep their names, subjects, labels
-    and roles.  The folder of records is whole or absent; `stop()` may raise.
+    A synthesized set is of the other domain, a reconstructed one of the same domain.  Cases keep their names, subjects,
+    labels and splits.  The folder of records is written atomically; `stop()` is called before each case and may raise.
     """
     if (folder / RECORDS).exists():
         return Manifest.load(folder / RECORDS)
     domain = 'a' if stage.config.sets.a or not stage.config.sets.b else 'b'
     read = [scans for role in ('train', 'val', 'test') for scans in stage.scans(domain, role)]
     if not read:
-        raise InputError(f'stage {stage.name}: sets.{domain} names no scans to {stage.does}')
+        raise InputError(f'stage {stage.name}: sets.{domain} has no scans to {stage.does}')
     if any(scans.part for scans in read):
-        raise InputError(f'stage {stage.name}: sets.{domain} names a part; make the whole set, and take a part of that')
+        raise InputError(
+            f'stage {stage.name}: sets.{domain} names a part of a set; {stage.does} the whole set and train on a '
+            'part of the result'
+        )
     if len({scans.set for scans in read}) > 1:
-        raise InputError(f'stage {stage.name}: sets.{domain} names several sets; make one stage of each')
+        raise InputError(f'stage {stage.name}: sets.{domain} names several sets; use one stage for each')
     maker = Maker(trained, domain, stage.does == 'reconstruct', read[0].manifest)
     made = maker.entry(read[0].set, stage.before(stage.config.generators_from))
     pictures = []
@@ -62,17 +65,17 @@ def synthesize(stage: Stage, trained: Trained, folder: Path, stop: Callable[[], 
         manifest.save()
         picked = np.linspace(0, len(pictures) - 1, min(SHOWN, len(pictures))).astype(int)
         rows = [row for i in picked for row in figures.in_planes(pictures[i])]
-        figures.panel(folder / 'panel.png', rows, maker.source.classes)  # before the records: they are not made twice
+        figures.panel(folder / 'panel.png', rows, maker.source.classes)  # before the records, which mark completion
     return Manifest.load(folder / RECORDS)
 
 
 @dataclass(frozen=True)
 class Maker:
-    """Generators at work on the records of one domain."""
+    """Translates the records of one domain."""
 
     trained: Trained
-    domain: str  # of what they see
-    back: bool  # there and back again
+    domain: str  # domain of the input
+    back: bool  # whether to translate there and back
     source: Manifest
 
     @property
@@ -81,11 +84,11 @@ class Maker:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Of the records."""
+        """Size of the records."""
         return self.trained.networks.system.shown or self.source.size
 
     def entry(self, name: str, by: str) -> dict:
-        """What a manifest says of the set that is made of the set `name` by the stage in folder `by`."""
+        """Manifest entry of the set made from set `name` by the generators of the stage in folder `by`."""
         domain = self.domain if self.back else self.other
         source = self.source.sets[name]
         made = {'domain': domain, 'channel': self.trained.run.channels[domain], 'labels': source['labels']}
@@ -93,14 +96,14 @@ class Maker:
         return made | {'of': name, 'by': by, 'from': self.domain, 'roles': {}}
 
     def window(self) -> dict:
-        """What [0, 1] stands for, where it is not what it was."""
+        """The intensities that [0, 1] stands for in a synthetic scan; {} if they do not change."""
         if self.back:
             return {}
         normalisation = self.trained.normalisation(self.other)
         return {'low': normalisation.low, 'high': normalisation.high}
 
     def write(self, writer: RecordWriter, real: Sequence[Mapping], case: int) -> dict:
-        """Writes one scan's records; pictures of its middle slice, or of the volume, as it was and as it is."""
+        """Translate and write the records of one scan; returns images of its middle slice before and after."""
         images = resize(np.stack([record['image'] for record in real]), self.trained.networks.system.shown)
         labels = None
         if 'label' in real[0]:

@@ -1,4 +1,4 @@
-"""What a segmenter achieves on the scans of one set: measures of every case, predictions and pictures."""
+"""Evaluation of a segmenter on one test set: metrics of every case, predictions and pictures."""
 
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,18 +24,18 @@ from synseg_jax.preparation.records import Manifest
 from synseg_jax.reports import figures
 from synseg_jax.runs import preserved
 
-ROC_POINTS = 200  # of the curve over all scans of a set
+ROC_POINTS = 200  # points of the ROC curve over all scans of a set
 
 
 @dataclass(frozen=True, eq=False)
 class TestSet:
-    """The labelled scans of a set and what segments them."""
+    """The labelled test scans of a set, and the segmenter that is evaluated on them."""
 
     segmenter: Segmenter
     name: str
     sets: Mapping[str, Manifest]
-    cases: Sequence[Mapping]  # as the manifest describes them
-    pause: Callable[[], None] = lambda: None  # called before each scan: where it raises, measuring ends
+    cases: Sequence[Mapping]  # entries of the manifest
+    pause: Callable[[], None] = lambda: None  # called before each scan; may raise to end the evaluation
 
     @property
     def entry(self) -> Mapping:
@@ -43,19 +43,19 @@ class TestSet:
 
     @property
     def classes(self) -> list[str]:
-        """Those of the segmenter that the set's labels name, the background first."""
-        own = self.segmenter.run.classes
-        return [own[0], *(name for name in own[1:] if name in self.entry['labels'])]
+        """The classes of the segmenter that the set has labels of, background first."""
+        background, *organs = self.segmenter.run.classes
+        return [background, *(name for name in organs if name in self.entry['labels'])]
 
     @property
     def lesions(self) -> list[str]:
-        """The classes that are also counted lesion by lesion."""
+        """The classes with lesion-wise metrics."""
         return [name for name in self.classes[1:] if name in self.segmenter.config.lesions]
 
     def predicted(self, path: Path) -> UInt8[np.ndarray, 'x y z']:
-        """The classes of a label map that the segmenter wrote, as indices into `classes`."""
-        own = self.segmenter.run.classes
-        table = np.array([self.classes.index(name) if name in self.classes else 0 for name in own], np.uint8)
+        """A predicted label map, converted to indices into `classes`."""
+        names = self.segmenter.run.classes
+        table = np.array([self.classes.index(name) if name in self.classes else 0 for name in names], np.uint8)
         return table[scan_file.read_labels(path).array]
 
     @property
@@ -63,47 +63,47 @@ class TestSet:
         return {case['id']: Path(case['image']) for case in self.cases}
 
     def scan(self, path: Path) -> Volume:
-        """A scan of the set: from disk, or made from one on disk by the stage that made the set."""
+        """A scan of the set: read from disk or, in a set written by a stage, synthesized from the scan on disk."""
         self.pause()
-        return scan_file.read(path) if 'by' not in self.entry else self._made(path)
+        return scan_file.read(path) if 'by' not in self.entry else self._synthesized(path)
 
     def reference(self, case: Mapping) -> Volume:
-        """The true class of every voxel, as an index into `classes`."""
+        """The reference label map, as indices into `classes`."""
         return label_maps.read(case['label'], case['image'], self.entry['labels'], self.classes)
 
     @cached_property
     def maker(self) -> Trained:
-        """The generators that made the set."""
+        """The generators of a set written by a stage."""
         return Trained(Run.load(self.segmenter.run.folder.parent / self.entry['by']))
 
     @cached_property
     def real(self) -> preserved.Histograms:
-        """The intensities, by class, of the labelled real scans that the generators were trained on."""
+        """Intensity histograms, by class, of the labelled real scans that the generators were trained on."""
         return preserved.real_histograms(
             self.sets, self.entry['domain'], self.classes, [text.partition(':')[0] for text in self.maker.config.sets.b]
         )
 
     @cached_property
-    def _made(self):
-        """Makes scans of the set, and remembers the last few."""
+    def _synthesized(self):
+        """Function from the path of a real scan to the synthetic one, caching the last few."""
         maker = self.maker
         case_of = {Path(case['image']): case for case in self.cases}
 
         @lru_cache(maxsize=4)
-        def made(path):
+        def synthesized(path):
             mask = self.reference(case_of[path]).array > 0 if maker.config.label_channel else None
             scan = scan_file.read(path)
             return replace(scan, array=maker.synthesize(scan, self.entry['from'], mask).astype(np.float32))
 
-        return made
+        return synthesized
 
 
 def measure(tested: TestSet, folder: Path) -> dict:
-    """{'cases': {case: {organ: {measure: value}}}} of a set; predictions, CSV and pictures in `folder`.
+    """{'cases': {case: {organ: {metric: value}}}} of a set; writes predictions, CSV and pictures to `folder`.
 
-    Of two classes the AUC is measured too, and the ROC curve over all scans; of lesions, whether each is found, the
-    Dice in patches about them and, of synthetic ones, how far their intensities lie from those of real ones: of every
-    scan and, as 'pooled' {organ: {'kl_pooled': value}}, of all together.
+    With two classes also the AUC, and as 'roc' the ROC curve over all scans.  For lesions also lesion-wise detection
+    and the Dice in patches; for lesions in synthetic scans the KL divergence of their intensities from those in real
+    scans, for each scan and, as 'pooled' {organ: {'kl_pooled': value}}, for all scans together.
     """
     segmenter, entry = tested.segmenter, tested.entry
     if 'by' in entry:
@@ -111,56 +111,56 @@ def measure(tested: TestSet, folder: Path) -> dict:
     share = replace(tested, cases=processes.share(tested.cases))
     predictions = folder / 'predictions' / tested.name
     written = predict(tested.segmenter, share.paths, predictions, entry['domain'], share.scan)
-    found = dict(ChainMap(*processes.all_gather(dict(_cases(share, written)), tested.name)))
-    found = {case['id']: Case.of(*found[case['id']]) for case in tested.cases}
-    measured = {name: of.measures for name, of in found.items()}
+    gathered = dict(ChainMap(*processes.all_gather(dict(_cases(share, written)), tested.name)))
+    results = {case['id']: CaseResult.from_tuples(*gathered[case['id']]) for case in tested.cases}
+    measured = {name: result.measures for name, result in results.items()}
     if processes.is_first():
-        describe(predictions, segmenter.run, entry['domain'], len(found))
+        describe(predictions, segmenter.run, entry['domain'], len(results))
         write_csv(folder / f'{tested.name}.csv', summary.rows(measured), summary.COLUMNS)
-        _draw(folder, tested, measured, [of.shown for of in found.values()])
-    ranked = [of.ranked for of in found.values() if of.ranked]
-    told = {'roc': _curve(ranked)} if ranked else {}
-    if shades := [of.shades for of in found.values() if of.shades]:
-        synthetic = preserved.pooled(shades, tested.classes)
+        _draw(folder, tested, measured, [result.shown for result in results.values()])
+    ranked = [result.ranked for result in results.values() if result.ranked]
+    more = {'roc': _curve(ranked)} if ranked else {}
+    if histograms := [result.histograms for result in results.values() if result.histograms]:
+        synthetic = preserved.pooled(histograms, tested.classes)
         divergences = preserved.divergences(synthetic, share.real, tested.lesions)
-        told['pooled'] = {name: {lesions.KL_POOLED.name: value} for name, value in divergences.items()}
-    return {'cases': measured, **told}
+        more['pooled'] = {name: {lesions.KL_POOLED.name: value} for name, value in divergences.items()}
+    return {'cases': measured, **more}
 
 
-class Case(NamedTuple):
-    """What is found of one scan."""
+class CaseResult(NamedTuple):
+    """Metrics of one scan, and what pictures and curves over all scans need of it."""
 
-    measures: dict  # {organ: {measure: value}}
-    shown: tuple[float | None, figures.Scan]  # its mean Dice, and the slice of it that tells most
-    ranked: tuple[np.ndarray, np.ndarray] | None  # of two classes: the organ's probability, and whether it is there
-    shades: preserved.Histograms  # of synthetic scans with lesions: the intensities of every class
+    measures: dict  # {organ: {metric: value}}
+    shown: tuple[float | None, figures.Panel]  # mean Dice, and the most informative slice
+    ranked: tuple[np.ndarray, np.ndarray] | None  # with two classes: the organ's probability and presence per voxel
+    histograms: preserved.Histograms  # intensities by class, of synthetic scans with lesions
 
     @classmethod
-    def of(cls, measures: dict, shown: tuple, ranked: tuple | None, shades: dict) -> 'Case':
-        """From the plain tuples that another process gave."""
-        dice, scan = shown
-        return cls(measures, (dice, figures.Scan(*scan)), ranked, shades)
+    def from_tuples(cls, measures: dict, shown: tuple, ranked: tuple | None, histograms: dict) -> 'CaseResult':
+        """From plain tuples, as received from another process."""
+        dice, panel = shown
+        return cls(measures, (dice, figures.Panel(*panel)), ranked, histograms)
 
 
-def _cases(tested, written) -> Iterator[tuple[str, Case]]:
-    """Every case's name and what is found of it."""
-    made = 'by' in tested.entry and tested.lesions  # only then are labels of real scans opened
+def _cases(tested, written) -> Iterator[tuple[str, CaseResult]]:
+    """(case, result) of every case."""
+    compares = 'by' in tested.entry and tested.lesions  # only then are labels of real scans read
     for case in tested.cases:
         reference, prediction = tested.reference(case), tested.predicted(written[case['id']])
         scan = tested.scan(Path(case['image']))
-        found = metrics.case_measures(prediction, reference.array, tested.classes, reference.spacing_mm)
-        preserved.count(found, prediction, reference.array, tested.classes, tested.lesions)
-        shades = preserved.histograms(scan, reference, case, tested.classes) if made else {}
-        if made:
-            preserved.compare(found, shades, tested.real, tested.lesions)
-        ranked = _ranked(tested, scan, reference, found) if len(tested.segmenter.run.classes) == 2 else None
+        measures = metrics.case_measures(prediction, reference.array, tested.classes, reference.spacing_mm)
+        preserved.count(measures, prediction, reference.array, tested.classes, tested.lesions)
+        histograms = preserved.histograms(scan, reference, case, tested.classes) if compares else {}
+        if compares:
+            preserved.compare(measures, histograms, tested.real, tested.lesions)
+        ranked = _ranked(tested, scan, reference, measures) if len(tested.segmenter.run.classes) == 2 else None
         upright = Upright.of(scan, reference.array, prediction, tested.segmenter.config.data.slice_axis)
-        _in_patches(tested, upright, found)
-        yield case['id'], Case(found, _outlined(tested, case, upright, found), ranked, shades)
+        _in_patches(tested, upright, measures)
+        yield case['id'], CaseResult(measures, _panel(tested, case, upright, measures), ranked, histograms)
 
 
 class Upright(NamedTuple):
-    """A scan as upright slices [n, rows, columns], with the true and the predicted class of every voxel."""
+    """A scan with reference and predicted labels, as slices [n, rows, columns] in display orientation."""
 
     image: np.ndarray
     true: np.ndarray
@@ -170,48 +170,48 @@ class Upright(NamedTuple):
     @classmethod
     def of(cls, scan: Volume, true: np.ndarray, predicted: np.ndarray, axis: str) -> 'Upright':
         volumes = [volume.canonical(replace(scan, array=array)) for array in (scan.array, true, predicted)]
-        stacks = (slices.to_stack(one.array, axis) for one in volumes)
+        stacks = (slices.to_stack(oriented.array, axis) for oriented in volumes)
         return cls(*stacks, slices.stack_spacing(volumes[0].spacing_mm, axis))
 
 
-def _in_patches(tested, upright, found) -> None:
-    """Adds what is measured in patches about lesions, where the configuration asks for it."""
+def _in_patches(tested, upright, measures) -> None:
+    """Add metrics in patches around lesions, if `lesion_patch_mm` is set."""
     side_mm = tested.segmenter.config.lesion_patch_mm
     for name in tested.lesions if side_mm else ():
         value = tested.classes.index(name)
         masks = upright.predicted == value, upright.true == value
-        found[name] |= patches.patch_measures(*masks, upright.spacing_mm, side_mm)
+        measures[name] |= patches.patch_measures(*masks, upright.spacing_mm, side_mm)
 
 
-def _ranked(tested, scan, reference, found) -> tuple[np.ndarray, np.ndarray]:
-    """The probability of the organ and whether it is there, voxel by voxel; adds the scan's AUC to what is found."""
+def _ranked(tested, scan, reference, measures) -> tuple[np.ndarray, np.ndarray]:
+    """(probability of the organ, whether it is present) for every voxel; adds the scan's AUC to `measures`."""
     probability = tested.segmenter.probability(scan, tested.entry['domain'], 1).ravel()
-    there = (reference.array == 1).ravel()
-    found[tested.classes[1]] |= metric.measure(roc.METRICS, probability, there)
-    return probability, there
+    present = (reference.array == 1).ravel()
+    measures[tested.classes[1]] |= metric.measure(roc.METRICS, probability, present)
+    return probability, present
 
 
 def _curve(ranked) -> dict[str, list[float]]:
     """The ROC curve over the voxels of all scans."""
     fpr, tpr, _ = roc.roc_curve(*(np.concatenate(parts) for parts in zip(*ranked, strict=True)))
-    at = np.concatenate([[0], np.geomspace(1e-5, 1, ROC_POINTS)])
-    return {'fpr': at.tolist(), 'tpr': np.interp(at, fpr, tpr).tolist()}
+    sampled = np.concatenate([[0], np.geomspace(1e-5, 1, ROC_POINTS)])
+    return {'fpr': sampled.tolist(), 'tpr': np.interp(sampled, fpr, tpr).tolist()}
 
 
-def _outlined(tested, case, upright, found) -> tuple[float | None, figures.Scan]:
-    """The mean Dice of a scan, and the slice of it that tells most."""
-    at = figures.telling_slice(upright.true, 0)
-    seen = Normalisation(case['low'], case['high']).apply(upright.image[at])
-    dice = summary.organ_means({'': found}, 'dice').get('')
+def _panel(tested, case, upright, measures) -> tuple[float | None, figures.Panel]:
+    """(mean Dice, panel of the most informative slice) of a scan."""
+    index = figures.telling_slice(upright.true, 0)
+    image = Normalisation(case['low'], case['high']).apply(upright.image[index])
+    dice = summary.organ_means({'': measures}, 'dice').get('')
     title = f'{case["id"]}, Dice {dice:.2f}' if dice is not None else case['id']
-    return dice, figures.Scan(title, seen, upright.true[at], upright.predicted[at], upright.spacing_mm[1:])
+    return dice, figures.Panel(title, image, upright.true[index], upright.predicted[index], upright.spacing_mm[1:])
 
 
 def _draw(folder, tested, measured, shown) -> None:
-    """The scans from best to worst, and the best, median and worst of them."""
-    scans = [scan for _, scan in sorted((pair for pair in shown if pair[0] is not None), key=lambda pair: -pair[0])]
-    figures.overlays(folder / f'{tested.name}.png', scans, tested.classes)
-    telling = figures.telling_cases(measured)
-    best = [scan._replace(title=f'{words}: {scan.title}') for words, case in telling.items()
-            for scan in scans if scan.title.startswith(f'{case}, ')]  # fmt: skip
-    figures.overlays(folder / f'{tested.name}_cases.png', best, tested.classes)
+    """Draw all scans in order of their Dice, and the best, median and worst ones."""
+    panels = [panel for _, panel in sorted((pair for pair in shown if pair[0] is not None), key=lambda pair: -pair[0])]
+    figures.overlays(folder / f'{tested.name}.png', panels, tested.classes)
+    selected = [panel._replace(title=f'{words}: {panel.title}')
+                for words, case in figures.telling_cases(measured).items()
+                for panel in panels if panel.title.startswith(f'{case}, ')]  # fmt: skip
+    figures.overlays(folder / f'{tested.name}_cases.png', selected, tested.classes)

@@ -1,9 +1,8 @@
-"""Held-out subjects while training: the score that chooses the best checkpoint, the loss that can end training early,
-and the picture of both paths.
+"""Validation during training: the score that selects the best checkpoint, the loss for early stopping, and a picture.
 
-A method that trains on source labels alone is scored by Dice of s_b(g_ab(a)) against label_a, so no target label is
-needed.  A method that trains on labels of both domains is scored on real scans of both; its translated scans are
-measured as well, but do not count.
+A method trained on source labels only is scored by the Dice of s_b(g_ab(a)) against label_a, so that no target labels
+are needed.  A method trained on labels of both domains is scored on real scans of both; translated scans are measured
+too, but do not enter the score.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,26 +21,26 @@ from synseg_jax.objective.losses import ONE_LOGIT
 from synseg_jax.reports import figures
 from synseg_jax.training.system import System
 
-UNCHANGED = 0.01  # mean |fake_b - a| below which translation counts as identity
-LEAST = 1e-7  # probability, whose logarithm is finite
+UNCHANGED = 0.01  # mean |fake_b - a| below which the translation is considered the identity
+LEAST = 1e-7  # lower bound of probabilities, for a finite logarithm
 
 
 class Check(NamedTuple):
-    """Held-out scans of a domain, real or translated to the other domain, segmented and compared with their labels."""
+    """A validation measurement: labelled scans of a domain, real or translated to the other one, are segmented."""
 
-    domain: str  # of the scans and their labels
-    through: str  # the domain whose segmentor is used
+    domain: str  # domain of the scans and their labels
+    through: str  # domain whose segmentor is used; if it is the other one, scans are translated first
 
     @property
     def name(self) -> str:
-        """`a` for real scans of a, `fake_b` for those that are translated to b."""
+        """`a` for real scans of a, `fake_b` for scans translated to b."""
         return self.domain if self.domain == self.through else f'fake_{self.through}'
 
 
 class HeldOut(Sequence):
-    """The validation records of all sets of a domain, their cases numbered through.
+    """The validation records of all sets of a domain, with cases numbered consecutively.
 
-    Where some sets are labelled, those without labels, which no score is computed on, are left out.
+    If any set is labelled, unlabelled sets are left out, as they have no score.
     """
 
     def __init__(self, read: Sequence[Chosen]):
@@ -60,25 +59,25 @@ class HeldOut(Sequence):
 
 
 def checks(system: System, held_out: Collection[str]) -> tuple[list[Check], list[Check]]:
-    """The checks that make up the score, and those that are only reported.
+    """(checks that enter the score, checks that are only reported).
 
-    `held_out` are the domains with labelled validation scans.  In a method that trains on labels of both domains, a
+    `held_out` are the domains with labelled validation scans.  In a method trained on labels of both domains, a
     segmentor without real validation scans is scored on translated ones.
     """
     trained = [d for d in 'ab' if system.segmentor(d) and f'label_{d}' in system.arrays]
     present = [d for d in trained if d in held_out]
     real = [Check(d, d) for d in present]
-    ways = [(d, o) for d, o in ('ab', 'ba') if {f'g_{d}{o}', f's_{o}'} <= system.networks.keys()]
-    translated = [Check(d, o) for d, o in ways if d in present]
+    directions = [(d, o) for d, o in ('ab', 'ba') if {f'g_{d}{o}', f's_{o}'} <= system.networks.keys()]
+    translated = [Check(d, o) for d, o in directions if d in present]
     if len(trained) < 2:
         return translated or real, []
-    alone = [check for check in translated if check.through not in held_out]
-    return real + alone, [check for check in translated if check.through in held_out]
+    without_real = [check for check in translated if check.through not in held_out]
+    return real + without_real, [check for check in translated if check.through in held_out]
 
 
 def labelled(records: Mapping[str, Sequence]) -> set[str]:
-    """The domains whose records hold labels."""
-    return {domain for domain, of in records.items() if len(of) and 'label' in of[0]}
+    """The domains whose records have labels."""
+    return {domain for domain, own in records.items() if len(own) and 'label' in own[0]}
 
 
 def measure(
@@ -86,28 +85,28 @@ def measure(
 ) -> dict[tuple[str, int], tuple[float, float]]:
     """{(check, case): (mean Dice over organs, change)} of this process's share of the labelled validation scans.
 
-    The change is the mean absolute one that translation makes, in [0, 1], NaN where there is none.  `stop()` is asked
-    between scans and ends the validation early.
+    The change is the mean absolute difference made by translation, of intensities in [0, 1]; NaN for real scans.
+    Validation ends early once `stop()`, called before each scan, is true.
     """
     counted, reported = checks(networks.system, labelled(records))
-    found = _segmented(networks, records, counted + reported, stop)
+    segmented = _segmented(networks, records, counted + reported, stop)
     return {
-        place: (float(_mean_dice(probabilities.argmax(-1), reference, networks.system.classes)), change)
-        for place, probabilities, reference, change in found
+        key: (float(_mean_dice(probabilities.argmax(-1), reference, networks.system.classes)), change)
+        for key, probabilities, reference, change in segmented
     }
 
 
 def losses(
     networks: Networks, records: Mapping[str, Sequence], stop: Callable[[], bool] = lambda: False
 ) -> dict[tuple[str, int], float]:
-    """{(check, case): segmentation loss} of this process's share of the scans that make up the score."""
+    """{(check, case): segmentation loss} of this process's share of the scans that enter the score."""
     counted, _ = checks(networks.system, labelled(records))
-    found = _segmented(networks, records, counted, stop)
-    return {place: _loss(probabilities, reference, networks.system) for place, probabilities, reference, _ in found}
+    segmented = _segmented(networks, records, counted, stop)
+    return {key: _loss(probabilities, reference, networks.system) for key, probabilities, reference, _ in segmented}
 
 
 def _segmented(networks, records, wanted, stop) -> Iterator[tuple[tuple[str, int], np.ndarray, np.ndarray, float]]:
-    """((check, case), probabilities, labels, change) of this process's share of the checks' scans."""
+    """((check, case), probabilities, labels, change) of this process's share of the scans of the checks."""
     size, scans = networks.system.shown, {}
     for check in wanted:
         for record in records[check.domain]:
@@ -126,35 +125,35 @@ def _segmented(networks, records, wanted, stop) -> Iterator[tuple[tuple[str, int
 def score(
     shares: Sequence[Mapping[tuple[str, int], tuple[float, float]]], counted: Sequence[Check]
 ) -> dict[str, float]:
-    """The means of what `measure` found in each process, as far as there are any.
+    """Combine the results of `measure` from all processes into validation metrics; absent ones are left out.
 
-    `score` is the mean Dice of the checks that count, each weighted the same however many scans it has; `dice_CHECK`
-    is that of each, where there are several; `change` the smaller one where both domains are translated.
+    `score` is the mean over the checks that count of their mean Dice, equally weighted whatever the number of scans;
+    `dice_CHECK` is the mean Dice of each check, if there are several; `change` is the smaller one of both directions.
     """
-    measured = _together(shares)
-    dices = _means({place: value for place, (value, _) in measured.items()})
-    changes = _means({place: change for place, (_, change) in measured.items()})
+    measured = _merged(shares)
+    dices = _means({key: value for key, (value, _) in measured.items()})
+    changes = _means({key: change for key, (_, change) in measured.items()})
     scored = [dices[check.name] for check in counted if check.name in dices]
-    found = {'score': float(np.mean(scored))} if scored else {}
-    found |= {f'dice_{name}': value for name, value in dices.items()} if len(dices) > 1 else {}
-    return found | ({'change': min(changes.values())} if changes else {})
+    metrics = {'score': float(np.mean(scored))} if scored else {}
+    metrics |= {f'dice_{name}': value for name, value in dices.items()} if len(dices) > 1 else {}
+    return metrics | ({'change': min(changes.values())} if changes else {})
 
 
 def mean_loss(shares: Sequence[Mapping[tuple[str, int], float]]) -> float:
-    """The mean of what `losses` found in each process, every check weighted the same; NaN if there is nothing."""
-    return float(np.mean([*_means(_together(shares)).values()] or [np.nan]))
+    """Mean over the checks of the mean loss from all processes, equally weighted; NaN without any scan."""
+    return float(np.mean([*_means(_merged(shares)).values()] or [np.nan]))
 
 
-def _together(shares) -> dict:
+def _merged(shares) -> dict:
     return dict(sorted(pair for share in shares for pair in share.items()))
 
 
 def _means(measured) -> dict[str, float]:
-    """{check: mean over its cases} of {(check, case): value}, without NaN."""
+    """{check: mean over its cases} of {(check, case): value}, ignoring NaN."""
     values: dict[str, list] = {}
     for (name, _), value in measured.items():
         values.setdefault(name, []).append(value)
-    return {name: float(np.nanmean(of)) for name, of in values.items() if not np.isnan(of).all()}
+    return {name: float(np.nanmean(own)) for name, own in values.items() if not np.isnan(own).all()}
 
 
 def _mean_dice(predicted, reference, classes):
@@ -163,7 +162,7 @@ def _mean_dice(predicted, reference, classes):
 
 
 def _loss(probabilities, labels, system) -> float:
-    """The segmentation loss that the system trains on, of class probabilities."""
+    """The system's segmentation loss, computed from class probabilities."""
     logits = jnp.log(jnp.maximum(probabilities, LEAST))
     if system.losses.segmentation in ONE_LOGIT:
         logits = logits[..., 1:] - logits[..., :1]
@@ -171,9 +170,9 @@ def _loss(probabilities, labels, system) -> float:
 
 
 def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) -> list[dict]:
-    """Rows of a panel: real, synthetic, reconstructed and segmented images of both paths, as far as there are any.
+    """Rows of a picture with real, synthetic, reconstructed and segmented images of both directions, as available.
 
-    `examples[domain]` are records; row i shows the i-th of each domain, of volumes three rows, one a plane.
+    `examples[domain]` are records; row i shows the i-th record of each domain; a volume has one row per plane.
     """
     nets, size, rows = networks.system.networks, networks.system.shown, []
     count = min(len(records) for records in examples.values())
@@ -209,5 +208,5 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
 
 
 def _middle(picture):
-    """The slice or volume itself, of one that has its neighbours or its mask as channels."""
+    """The middle channel: the slice or volume itself, without neighbouring slices and label mask."""
     return picture[..., (picture.shape[-1] - 1) // 2]

@@ -1,40 +1,43 @@
-"""The files that commands write, and the meaning of fields that their schemas do not tell; see `workdir_page`."""
+"""Descriptions of the files that commands write, and of fields without a schema, for `workdir_page`."""
 
 from synseg_jax.evaluation import metrics
 
 WORKDIR = {  # pattern: content
-    'results.json': 'the results of all systems that `main` ran, by set',
-    'run.json': 'the configuration, and the folders of the stages of each system',
-    'records/*': 'the records of the phantom, where no data was given; see below',
-    'records-*/*': 'records of the same scans with other `data` fields, where a system changes them',
-    'phantom/*': "the phantom's scans, as nnU-Net raw datasets",
-    'SYSTEM/results.json': 'the results of one system: every case, pooled over folds',
-    'SYSTEM/measures.json': 'the measures of a system, or of a fold in `SYSTEM/foldN`; none is taken twice',
-    'SYSTEM/SET.csv': 'measures of the test scans of a set, one row a case and class; with folds in `foldN`',
+    'results.json': 'results of all systems that `main` ran, by test set',
+    'run.json': 'the configuration, and the stage folders of each system',
+    'records/*': 'records of the phantom, if no data was given; see below',
+    'records-*/*': 'records of the same scans with other `data` fields, for systems that change them',
+    'phantom/*': 'scans of the phantom, as nnU-Net raw datasets',
+    'SYSTEM/results.json': 'results of one system: metrics of every case, over all folds',
+    'SYSTEM/measures.json': 'metrics of a system, or of a fold in `SYSTEM/foldN`; not computed again on resuming',
+    'SYSTEM/SET.csv': 'metrics of the test scans of a set, one row per case and class; with folds in `foldN`',
     'SYSTEM/SET.png': 'contours of prediction and reference on test scans',
     'SYSTEM/SET_cases.png': 'the best, the median and the worst case',
     'SYSTEM/predictions/SET/*': 'label maps of the test scans, with `dataset.json`',
-    'SYSTEM/STAGE': 'a link to the folder of the stage',
-    'stages/STAGE-DIGEST/stage.json': 'the configuration of the stage, its classes, and its modalities',
-    'stages/STAGE-DIGEST/cost.json': 'seconds, steps and memory over all sessions',
-    'stages/STAGE-DIGEST/checkpoints/*': 'checkpoints by step, as orbax writes them, with checksums and score',
-    'stages/STAGE-DIGEST/metrics.csv': 'every `train.log_every` steps: step, epoch, terms, gradient norms, rates',
-    'stages/STAGE-DIGEST/validation.csv': 'at each checkpoint: step, score, Dice of each check, change by translation',
-    'stages/STAGE-DIGEST/panel.png': 'translated and segmented slices at the last validation, or pairs of a synthesis',
-    'stages/STAGE-DIGEST/curves.png': 'the columns of `metrics.csv` as curves',
+    'SYSTEM/STAGE': 'link to the folder of the stage',
+    'stages/STAGE-DIGEST/stage.json': 'configuration, classes and modalities of the stage',
+    'stages/STAGE-DIGEST/cost.json': 'seconds, steps and peak memory over all sessions',
+    'stages/STAGE-DIGEST/checkpoints/*': 'orbax checkpoints by step, with checksums and validation score',
+    'stages/STAGE-DIGEST/metrics.csv': 'every `train.log_every` steps: step, epoch, terms, gradient norms, learning '
+    'rates',
+    'stages/STAGE-DIGEST/validation.csv': 'at each checkpoint: step, score, Dice of each check, mean change by '
+    'translation',
+    'stages/STAGE-DIGEST/panel.png': 'translated and segmented slices at the last validation; for a synthesis stage '
+    'pairs of real and synthetic slices',
+    'stages/STAGE-DIGEST/curves.png': 'plots of the columns of `metrics.csv`',
     'stages/STAGE-DIGEST/tensorboard/*': 'the same for TensorBoard',
-    'stages/STAGE-DIGEST/records/*': 'the records that a synthesis stage made',
-    'stages/STAGE-DIGEST/atlases.json': 'of a stage of atlases: its labelled scans',
+    'stages/STAGE-DIGEST/records/*': 'records written by a synthesis stage',
+    'stages/STAGE-DIGEST/atlases.json': 'labelled scans of an `atlases` stage',
 }
 OTHERS = {
     '`prepare --output`': {
-        'manifest.json': 'classes, settings, and the processing of each scan',
+        'manifest.json': 'classes, settings, and how each scan was processed',
         'SET.ROLE.array_record': 'records, each the safetensors bytes of one slice or volume: `image` uint16 (0 to '
         '65535 for [0, 1]), `label` uint8 where labelled, `case` and `slice` int32',
     },
     '`predict --output`': {
         'CASE.nii.gz': 'label map on the grid of the scan',
-        'dataset.json': 'channel, label values by name, file ending, number of scans, as nnU-Net has them',
+        'dataset.json': "channel, label values by name, file ending and number of scans, in nnU-Net's format",
         'volumes.csv': '`--volumes`: columns case, organ, mL',
         'overlays/CASE.png': '`--overlays`',
         'probabilities/CLASS/CASE.nii.gz': '`--probabilities`: float32',
@@ -42,77 +45,77 @@ OTHERS = {
         'rtstruct/CASE.dcm': '`--rtstruct`',
     },
     '`synthesize --output`': {
-        'imagesTr, labelsTr, dataset.json': 'an nnU-Net raw dataset; with `--format=scans` `CASE.nii.gz` alone',
+        'imagesTr, labelsTr, dataset.json': 'an nnU-Net raw dataset; with `--format=scans` only `CASE.nii.gz`',
     },
     '`evaluate --output`': {
         'cases.csv': f'columns case, organ, {", ".join(metric.name for metric in metrics.METRICS)}',
-        'summary.json': '`classes` and `mean`, as a set in `results.json`',
+        'summary.json': '`classes` and `mean`, as for a set in `results.json`',
         'boxplots.png': 'Dice of each class',
     },
     '`compare --workdir`': {
         'report_TABLE/report.html, report.md': 'the report',
-        'report_TABLE/table.csv': 'one row for each row, class and measure: n, median, mean, std, interval, p, paper',
-        'report_TABLE/cases.csv': 'every case of every row',
+        'report_TABLE/table.csv': 'n, median, mean, std, interval, p, paper for each row, class and metric',
+        'report_TABLE/cases.csv': 'metrics of every case of every row',
         'report_TABLE/*.png': 'boxplots and curves',
-        'seedN/*': 'workdirs of the further seeds',
+        'seedN/*': 'workdirs of additional seeds',
     },
     '`export --output`': {
-        'card.json': 'all that an evaluator needs',
+        'card.json': 'everything needed to run the networks elsewhere',
         'latest_net_NAME.safetensors, .pth': 'the tensors of each network',
         'segment_b.stablehlo, .onnx': '`--functions`; likewise `segment_a`, `translate_a` and `translate_b`',
     },
-    '`benchmark --output`': {'FILE': '{stage: {figure: value}}, as it is printed'},
+    '`benchmark --output`': {'FILE': '{stage: {measurement: value}}, as printed'},
 }
-MORE = {  # meanings, and fields that no command reads again
+MORE = {  # descriptions of fields, including fields that no command reads again
     'results.json': {
-        'systems': '{system: {set: {`classes`: {class: {measure: statistics, `both_empty`, `one_empty`}}, `mean`: '
-        '{measure: statistics}}}}; statistics are `mean`, `median`, `std` (sample) and `n`; `mean` is over the organs '
-        'of each case. Of classes in `lesions` also `lesions` (share found), `false_lesions`, `patch_dice` and '
-        '`patch_hd95_mm`',
-        'seconds': 'of this call of `main`',
-        'steps': 'trained by all systems',
-        'peak_memory_gib': 'of the process',
-        'versions': 'of Python, this package and those it uses',
+        'systems': '{system: {set: {`classes`: {class: {metric: statistics, `both_empty`, `one_empty`}}, `mean`: '
+        '{metric: statistics}}}}; statistics are `mean`, `median`, `std` (of the sample) and `n`; `mean` is the mean '
+        'over the organs of each case. For classes in `lesions` also `lesions` (share detected), `false_lesions`, '
+        '`patch_dice` and `patch_hd95_mm`',
+        'seconds': 'wall-clock time of this run of `main`',
+        'steps': 'training steps of all systems',
+        'peak_memory_gib': 'peak memory of the process',
+        'versions': 'versions of Python, of this package and of its dependencies',
     },
     'SYSTEM/results.json': {
-        'sets': 'the statistics of each set, as in `results.json`',
-        'stages': 'the folders of its stages',
+        'sets': 'statistics of each set, as in `results.json`',
+        'stages': 'folders of its stages',
     },
     'measures.json': {
-        'costs': 'a list of the stages with the fields of their `cost.json`',
-        'seed': 'of the configuration',
+        'costs': 'list of the stages with the fields of their `cost.json`',
+        'seed': 'seed of the configuration',
         'reads_target_labels': 'whether any stage trained on target labels',
-        'transductive': 'whether images of tested scans were trained on',
+        'transductive': 'whether any stage trained on images of test scans',
     },
     'manifest.json': {
         'classes': 'in the order of the labels in records, background first',
-        'size': 'of a record',
-        'spacing_mm': '0: resized',
-        'seed': 'of the split',
-        'packages': 'versions',
-        'request': 'digest of all that was asked for',
-        'version': 'of this package',
+        'size': 'size of a record',
+        'spacing_mm': '0: slices are resized',
+        'seed': 'seed of the split',
+        'packages': 'versions of dependencies',
+        'request': 'digest of the sets and settings given to `prepare`',
+        'version': 'version of this package',
         'settings': 'all `data` fields',
     },
     'card.json': {
         'loss_weights': '{player: {term: weight}}',
         'classes': 'in the order of the labels',
-        'size': 'of the images that networks see',
-        'spacing_mm': 'of their pixels or voxels; 0: slices are resized',
-        'context': 'neighbouring slices that are channels beside the middle one',
-        'label_channel': 'whether generators see one more channel, 1 where anything is labelled',
-        'dtype': 'in which the networks were trained',
+        'size': 'input size of the networks',
+        'spacing_mm': 'pixel or voxel size of the input; 0: slices are resized',
+        'context': 'number of neighbouring slices on each side that are input channels',
+        'label_channel': 'whether generators have one more input channel, the foreground mask',
+        'dtype': 'floating-point type used in training',
         'domains': 'a and b',
-        'segments': '{domain: the networks that segment its scans, one after another}',
-        'translates': '{domain: the generator that sees it}',
-        'functions': '{file: `takes`, the shape of images in [0, 1], and `sha256`}',
-        'packages': 'versions',
+        'segments': '{domain: networks that segment its scans, applied in this order}',
+        'translates': '{domain: generator that translates its scans}',
+        'functions': '{file: `takes`, the shape of the input images in [0, 1], and `sha256`}',
+        'packages': 'versions of dependencies',
     },
     'cost.json': {
-        'seconds': 'over all sessions',
-        'steps': 'planned',
-        'trained': 'so far',
-        'peak_memory_gib': 'of the process, or of the device',
-        'finished': 'true or false',
+        'seconds': 'training time over all sessions',
+        'steps': 'planned number of steps',
+        'trained': 'steps trained so far',
+        'peak_memory_gib': 'peak memory of the process, or of the device',
+        'finished': 'whether training has finished',
     },
 }

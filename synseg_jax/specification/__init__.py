@@ -1,1 +1,1 @@
-"""What a configuration may say."""
+"""Fields of a configuration as frozen dataclasses, and parsing, checking and documenting them."""

@@ -1,4 +1,4 @@
-"""A configuration against its declared fields: every mistake in it, each in one line."""
+"""Checks a configuration against the declared fields; all mistakes are reported together, one line each."""
 
 import difflib
 import inspect
@@ -19,7 +19,7 @@ from synseg_jax.specification.table import TableRow
 
 LISTED = 'docs/configuration.md lists them'
 _LISTS = re.compile(r'systems|stages|systems\.[^.]+\.stages')
-MEMBERS = {'phantom.sets': PhantomSet, 'table.rows': TableRow}  # groups of named members: what each of these holds
+MEMBERS = {'phantom.sets': PhantomSet, 'table.rows': TableRow}  # groups with named members, and the members' class
 OPTIONAL = ('phantom.sets', 'loss_weights', 'generator.', 'segmentor.', 'discriminator.', 'table')
 RENAMED = {  # fields and groups by the names that they had in configurations of format 1
     'pays': 'loss_weights',
@@ -35,9 +35,9 @@ RENAMED = {  # fields and groups by the names that they had in configurations of
 
 
 class Declared(typing.NamedTuple):
-    """A field as it is declared."""
+    """The declaration of a field, see `field.field`."""
 
-    kind: object  # its type
+    kind: object  # type annotation
     text: str
     allowed: Range | tuple | None
     affects: str
@@ -47,16 +47,16 @@ class Declared(typing.NamedTuple):
 
 @cache
 def declared() -> dict[str, Declared]:
-    """Every field by its dotted name, such as train.batch."""
+    """All fields by dotted name, such as train.batch."""
     members = (leaves(kind(), f'{group}.*.') for group, kind in MEMBERS.items())
     return {
-        name: Declared(one.type, *(one.metadata[key] for key in ('text', 'allowed', 'affects', 'compiled')), value)
-        for name, one, value in (*leaves(Experiment()), *chain.from_iterable(members))
+        name: Declared(entry.type, *(entry.metadata[key] for key in ('text', 'allowed', 'affects', 'compiled')), value)
+        for name, entry, value in (*leaves(Experiment()), *chain.from_iterable(members))
     }
 
 
 def declaration(name: str) -> Declared | None:
-    """The declaration of a field, or of the mapping that holds it, such as loss_weights.gen; None if there is none."""
+    """The declaration of a field, or of the mapping that contains it, such as loss_weights.gen; None if unknown."""
     own = declared_name(name)
     group = declared().get(own.rpartition('.')[0])
     within = group if group and typing.get_origin(group.kind) is Mapping else None
@@ -64,7 +64,7 @@ def declaration(name: str) -> Declared | None:
 
 
 def declared_name(name: str) -> str:
-    """The name that a field is declared by: those of systems, stages and sets of the phantom have one for all."""
+    """The name under which a field is declared: without systems and stages, and `*` for a named member of a group."""
     parts = own_name(name).split('.')
     if '.'.join(parts[:2]) in MEMBERS and len(parts) > 2:
         parts[2] = '*'
@@ -72,19 +72,19 @@ def declared_name(name: str) -> str:
 
 
 def check(tree: Mapping) -> None:
-    """InputError with a line for every field, of all systems and of each, that is unknown or holds a wrong value."""
+    """InputError with one line for each unknown field or invalid value, including those of systems and stages."""
     if problems := [line for name, value in flat(tree).items() if (line := _problem(name, value))]:
         raise InputError(*problems)
 
 
 def affects(name: str) -> str:
-    """What a field affects, see field.AFFECTS; display for those of a table."""
-    found = declaration(name)
-    return found.affects if found else 'display'
+    """The key of field.AFFECTS for a field; 'display' for undeclared ones."""
+    declared_field = declaration(name)
+    return declared_field.affects if declared_field else 'display'
 
 
 def own_name(name: str) -> str:
-    """A field that a system or a stage of it changes, under the name that it has for all."""
+    """The name of a field without its system and stage: systems.x.stages.y.train.batch -> train.batch."""
     parts = name.split('.')
     for group in ('systems', 'stages'):
         parts = parts[2:] if parts[:1] == [group] else parts
@@ -92,26 +92,26 @@ def own_name(name: str) -> str:
 
 
 def _problem(name: str, value: object) -> str:
-    """What is wrong with a field, in one line; '' if nothing is."""
+    """The error line for a field; '' if it is valid."""
     own = own_name(name)
     if not isinstance(value, Mapping) and (not own or _is_group(own)):
-        return f'config.{name}={value!r}: give the fields that differ, e.g. {{}}'
+        return f'config.{name}={value!r}: give a dictionary of fields, e.g. {{}}'
     if not own:
         return f'config.{name}: empty; name at least one' if _LISTS.fullmatch(name) else ''
     if isinstance(value, Mapping):
         return '' if _is_group(own) else _unknown(name, own)
-    one = declaration(name)
-    if one is None:
+    declared_field = declaration(name)
+    if declared_field is None:
         return _unknown(name, own)
-    # None leaves the default to the network, or to the method.
-    unset = types.NoneType in typing.get_args(one.kind) or own.startswith('loss_weights.')
-    if value is None and unset or _holds(one, value):
+    # None stands for the default of the architecture, or of the method.
+    optional = types.NoneType in typing.get_args(declared_field.kind) or own.startswith('loss_weights.')
+    if value is None and optional or _is_valid(declared_field, value):
         return ''
-    return f'config.{name}={value!r}: give {told(one)}'
+    return f'config.{name}={value!r}: give {allowed_values(declared_field)}'
 
 
 def _unknown(name: str, own: str) -> str:
-    """The line for a field that nobody declares, with the one that is spelt most like it."""
+    """The error line for an unknown field, with the declared field of the most similar name."""
     group, _, last = declared_name(own).rpartition('.')
     siblings = {full.removeprefix(f'{group}.' if group else '').partition('.')[0] for full in declared()
                 if full.startswith(f'{group}.' if group else '')}  # fmt: skip
@@ -127,40 +127,40 @@ def new_name(name: str) -> str:
 
 def _is_group(own: str) -> bool:
     name = declared_name(own)
-    holds = declared().get(name)
-    named = holds is not None and typing.get_origin(holds.kind) is Mapping
-    return named or any(full.startswith(f'{name}.') for full in declared())
+    declared_field = declared().get(name)
+    is_mapping = declared_field is not None and typing.get_origin(declared_field.kind) is Mapping
+    return is_mapping or any(full.startswith(f'{name}.') for full in declared())
 
 
-def _holds(one: Declared, value: object) -> bool:
-    """Whether a value is of the type of a field, and one that it may have."""
-    kind = value_type(one.kind)
-    if not fits(value, kind):
+def _is_valid(declared_field: Declared, value: object) -> bool:
+    """Whether a value has the type of a field and is allowed there."""
+    if not fits(value, value_type(declared_field.kind)):
         return False
-    values = value if isinstance(value, tuple | list) else (value,)
-    if isinstance(one.allowed, tuple):
-        return value in one.allowed
-    if isinstance(one.allowed, Rule):
-        return one.allowed.holds(value)
-    if isinstance(one.allowed, Range):
-        return all(map(one.allowed.holds, values))
+    allowed, values = declared_field.allowed, value if isinstance(value, tuple | list) else (value,)
+    if isinstance(allowed, tuple):
+        return value in allowed
+    if isinstance(allowed, Rule):
+        return allowed.holds(value)
+    if isinstance(allowed, Range):
+        return all(map(allowed.holds, values))
     return all(math.isfinite(number) for number in values if isinstance(number, float))
 
 
-def told(one: Declared) -> str:
-    """What to give."""
-    if isinstance(one.allowed, tuple):
-        return ' or '.join(map(repr, one.allowed))
-    if one.allowed is not None:
-        return str(one.allowed)
-    kind = value_type(one.kind)
+def allowed_values(declared_field: Declared) -> str:
+    """The allowed values of a field in words, for error messages and the documentation."""
+    if isinstance(declared_field.allowed, tuple):
+        return ' or '.join(map(repr, declared_field.allowed))
+    if declared_field.allowed is not None:
+        return str(declared_field.allowed)
+    kind = value_type(declared_field.kind)
     if typing.get_origin(kind) is tuple and typing.get_args(kind)[0] is str:
         return "names, ('name', 'another')"
-    return {bool: 'True or False', str: 'a text', float: 'a finite number'}.get(kind) or inspect.formatannotation(kind)
+    words = {bool: 'True or False', str: 'a string', float: 'a finite number'}
+    return words.get(kind) or inspect.formatannotation(kind)
 
 
 def value_type(kind: object) -> object:
-    """The type of the values of a field: of an optional one, or of what is in a mapping, that alone."""
+    """The type of a field's value, without None; for a mapping the type of its values."""
     if typing.get_origin(kind) is Mapping:
         return typing.get_args(kind)[1]
     if isinstance(kind, types.UnionType) and types.NoneType in typing.get_args(kind):
@@ -169,7 +169,7 @@ def value_type(kind: object) -> object:
 
 
 def fits(value: object, kind: object) -> bool:
-    """Whether a value is of a simple type, a tuple of them, or one of several; a whole number does for a float."""
+    """Whether a value has a simple type, is a tuple of them, or has one of several; integers are accepted as floats."""
     parts = typing.get_args(kind)
     if isinstance(kind, types.UnionType):
         return any(fits(value, part) for part in parts)
@@ -184,7 +184,7 @@ def fits(value: object, kind: object) -> bool:
 
 
 def check_complete(tree: Mapping, within: str = '') -> None:
-    """InputError for fields that are missing, of all or of those whose name begins with `within`."""
+    """InputError for missing fields, among those whose name starts with `within`."""
     given = flat(tree)
     needed = (name for name in declared() if name.startswith(within) and not name.startswith(OPTIONAL))
     missing = sorted(name for name in needed if name not in given)

@@ -1,4 +1,4 @@
-"""One field of a configuration: its default, its meaning, the values it may hold, and what it affects."""
+"""Declaration of a configuration field: default, description, allowed values, and what it affects."""
 
 import dataclasses
 import math
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 AFFECTS = {
-    'result': 'the weights that a stage ends with',
-    'records': 'what a stage reads or begins with; enters its digest by content',
-    'length': 'how long a stage trains; may grow in a workdir',
-    'speed': 'time and memory alone; may change in a workdir',
-    'measures': 'what is measured of trained networks; may change in a workdir',
-    'display': 'what is run, logged and shown; may change in a workdir',
+    'result': 'the trained weights; a changed value trains the stage again, in another folder of the workdir',
+    'records': 'the records or weights that a stage reads; a change of their content trains the stage again',
+    'length': 'the length of training; may be increased to train further in the same workdir',
+    'speed': 'only time and memory; may change in a workdir',
+    'measures': 'how trained networks are evaluated; may change in a workdir without training again',
+    'display': 'which systems run, logging and display; may change in a workdir',
 }
 
 
 @dataclass(frozen=True)
 class Range:
-    """Finite numbers from `low` to `high`, both included unless `above` or `below`; whole ones if `whole`."""
+    """Finite numbers in [low, high]; `above` excludes `low`, `below` excludes `high`; `whole` means integers only."""
 
     low: float = 0
     high: float = math.inf
@@ -28,7 +28,7 @@ class Range:
     below: bool = False
 
     def holds(self, value: object) -> bool:
-        """Whether a value is such a number; a boolean is none."""
+        """Whether a value is in the range; booleans are not."""
         kind = numbers.Integral if self.whole else numbers.Real
         if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
             return False
@@ -36,7 +36,7 @@ class Range:
         return low and (value < self.high if self.below else value <= self.high)
 
     def __str__(self) -> str:
-        """What to give."""
+        """The range in words, for error messages: 'a whole number from 1 to 8'."""
         least = f'{"above" if self.above else "from"} {self.low:g}'
         most = f' {"to below" if self.below else "to"} {self.high:.10g}' if self.high < math.inf else ' on'
         return f'a {"whole" if self.whole else "finite"} number {least}{"" if self.above and most == " on" else most}'
@@ -49,7 +49,7 @@ SHARE, BELOW_ONE = Range(high=1, above=True), Range(high=1, below=True)
 
 @dataclass(frozen=True)
 class Rule:
-    """What a whole value must be, such as two rising numbers, and the words for it."""
+    """A condition on a whole value, such as two increasing numbers, and its description in error messages."""
 
     holds: Callable[[Any], bool]
     text: str
@@ -59,7 +59,7 @@ class Rule:
 
 
 class FrozenMapping(Mapping):
-    """A mapping that can be hashed and not be changed; equal to any mapping of the same items."""
+    """Immutable, hashable mapping; equal to any mapping with the same items."""
 
     def __init__(self, items: Mapping | None = None):
         self._items = dict(items or {})
@@ -88,11 +88,12 @@ def field(
     compiled: bool | None = None,
     **about: Any,
 ) -> Any:
-    """A field of a frozen dataclass.
+    """Declare a field of a frozen dataclass, described by `text`.
 
-    `allowed`: a range that every number in it lies in, a rule for the whole value, or the values that it may have.
-    `compiled`: whether networks and train step depend on it; None: those that affect the result or its length.
-    `about`: further marks, as metadata of the field.
+    `allowed`: a range for every number in the value, a rule for the value as a whole, or a tuple of allowed values.
+    `affects`: a key of AFFECTS.
+    `compiled`: whether the networks or the compiled train step depend on it; None: if it affects result or length.
+    `about`: additional metadata of the field.
     """
     if affects not in AFFECTS:
         raise ValueError(f'affects {affects!r}: give one of {", ".join(AFFECTS)}')
@@ -107,17 +108,17 @@ def field(
 
 
 def group(kind: type, text: str = '', **defaults: Any) -> Any:
-    """A field that holds a dataclass of fields, with these defaults in place of its own."""
+    """Declare a field that holds a dataclass of fields; `defaults` override the defaults of that dataclass."""
     return dataclasses.field(default_factory=lambda: kind(**defaults), metadata={'text': text, 'group': kind})
 
 
 def leaves(spec: Any, prefix: str = '') -> Iterator[tuple[str, dataclasses.Field, Any]]:
-    """(dotted name, field, value) of every field of a dataclass, those of its groups included."""
-    for one in dataclasses.fields(spec):
-        value = getattr(spec, one.name)
-        if 'text' not in one.metadata:
+    """(dotted name, field, value) of every field of a dataclass, recursively."""
+    for entry in dataclasses.fields(spec):
+        value = getattr(spec, entry.name)
+        if 'text' not in entry.metadata:
             continue
         if dataclasses.is_dataclass(value):
-            yield from leaves(value, f'{prefix}{one.name}.')
+            yield from leaves(value, f'{prefix}{entry.name}.')
         else:
-            yield f'{prefix}{one.name}', one, value
+            yield f'{prefix}{entry.name}', entry, value

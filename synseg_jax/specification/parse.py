@@ -1,4 +1,4 @@
-"""A configuration to frozen dataclasses, once; below the commands nothing else reads it."""
+"""Parses a ConfigDict into frozen dataclasses, once per command; no other module sees a ConfigDict."""
 
 import dataclasses
 import types
@@ -18,19 +18,19 @@ from synseg_jax.specification.stage import Stage
 
 
 def defaults() -> ConfigDict:
-    """Every field at its default, to be changed by a configuration; without fields that architectures decide."""
+    """All fields at their defaults, without those that default to the architecture's."""
     tree = flat(mapping(Experiment()))
-    group_names = ('loss_weights', 'table')  # of members that a configuration names itself
+    group_names = ('loss_weights', 'table')  # their members are added by configurations
     return ConfigDict(nested({k: v for k, v in tree.items() if v is not None and not k.startswith(group_names)}))
 
 
 def parse(config: ConfigDict) -> Experiment:
-    """The experiment that a configuration describes; InputError with a line for each field that is wrong or missing."""
+    """Parse a configuration; InputError with one line for each invalid or missing field."""
     return experiment_of(config.copy_and_resolve_references().to_dict())
 
 
 def parse_data(config: ConfigDict) -> Data:
-    """The `data` group of a configuration, which may hold nothing else."""
+    """Parse only the `data` group of a configuration; other fields may be missing."""
     tree = config.copy_and_resolve_references().to_dict()
     check_complete(tree, 'data.')
     check(tree)
@@ -38,7 +38,7 @@ def parse_data(config: ConfigDict) -> Data:
 
 
 def experiment_of(tree: Mapping) -> Experiment:
-    """The same of nested mappings."""
+    """Parse a configuration given as nested mappings, see `parse`."""
     check_complete(tree)
     check(tree)
     systems = FrozenMapping({name: _stages(tree, name) for name in tree['systems']})
@@ -47,7 +47,7 @@ def experiment_of(tree: Mapping) -> Experiment:
 
 
 def _stages(tree, system) -> FrozenMapping:
-    """The stages of a system by name, each after those it depends on; InputError for cyclic dependencies."""
+    """The stages of a system by name, in order of their dependencies; InputError for cyclic dependencies."""
     stages = {name: build(Stage, fields) for name, fields in resolve(tree, system).items()}
     needs = {name: [other for other in stage.depends_on() if other in stages] for name, stage in stages.items()}
     try:
@@ -58,19 +58,19 @@ def _stages(tree, system) -> FrozenMapping:
 
 
 def changed(experiment: Experiment, fields: Mapping[str, object]) -> Experiment:
-    """The experiment whose configuration has other values in these fields, by dotted name."""
+    """The experiment with the values of `fields`, {dotted name: value}, in its configuration."""
     return experiment_of(overlay(experiment.given, nested(fields)))
 
 
 def replaced(stage: Stage, fields: Mapping[str, object]) -> Stage:
-    """The stage with other values in these fields, by dotted name; InputError for those that may not be."""
+    """The stage with the values of `fields`, {dotted name: value}; InputError for invalid ones."""
     tree = nested(fields)
     check(tree)
     return build(Stage, overlay(mapping(stage), tree))
 
 
 def stage_of(tree: Mapping, where: str, remedy: str) -> Stage:
-    """The stage that a file holds, as `mapping` writes it; InputError naming the file for a field that is wrong."""
+    """The stage stored in a file as `mapping` writes it; InputError naming the file for an invalid or missing field."""
     try:
         check(tree)
         if missing := [name for name, *_ in leaves(Stage()) if not _holds(tree, name)]:
@@ -81,14 +81,14 @@ def stage_of(tree: Mapping, where: str, remedy: str) -> Stage:
 
 
 def _holds(tree, name) -> bool:
-    """Whether a nested mapping has a field of this dotted name."""
+    """Whether a nested mapping has a field with this dotted name."""
     group, _, rest = name.partition('.')
     inner = tree.get(group) if rest else None
     return _holds(inner, rest) if isinstance(inner, Mapping) else not rest and group in tree
 
 
 def compiled(stage: Stage) -> Stage:
-    """The stage with every field that networks and train step do not depend on at its default."""
+    """The stage with all fields at their defaults on which neither the networks nor the train step depend."""
     return _compiled(stage, Stage())
 
 
@@ -102,7 +102,7 @@ def _compiled(spec, default):
 
 
 def build(kind: type, tree: Mapping) -> typing.Any:
-    """A dataclass of fields from a mapping that has been checked; absent ones have their defaults."""
+    """A dataclass of fields from a checked mapping; absent fields have their defaults."""
     values = {}
     for field in dataclasses.fields(kind):
         if field.name in tree and 'text' in field.metadata:
@@ -113,13 +113,13 @@ def build(kind: type, tree: Mapping) -> typing.Any:
 
 
 def _value(value, kind):
-    """A value in the type of its field: tuples for lists, floats for whole numbers, so that equal ones digest alike."""
+    """A value converted to the type of its field: lists to tuples, integers to floats, so that equal ones digest alike."""
     if isinstance(value, Mapping):
         member = value_type(kind)
         items = {k: v for k, v in value.items() if v is not None}
         if dataclasses.is_dataclass(member):
             return FrozenMapping({name: build(member, fields) for name, fields in items.items()})
-        return FrozenMapping({name: _value(one, member) for name, one in items.items()})
+        return FrozenMapping({name: _value(item, member) for name, item in items.items()})
     if isinstance(kind := value_type(kind), types.UnionType):
         kind = next(part for part in typing.get_args(kind) if fits(value, part))
     if isinstance(value, tuple | list):
@@ -130,7 +130,7 @@ def _value(value, kind):
 
 
 def mapping(spec: object) -> dict:
-    """A dataclass of fields as nested dictionaries of tuples, numbers and text; the reverse of `build`."""
+    """A dataclass of fields as nested dictionaries of tuples, numbers and strings; the inverse of `build`."""
     return {
         field.name: _plain(getattr(spec, field.name)) for field in dataclasses.fields(spec) if 'text' in field.metadata
     }
@@ -139,4 +139,4 @@ def mapping(spec: object) -> dict:
 def _plain(value):
     if dataclasses.is_dataclass(value):
         return mapping(value)
-    return {name: _plain(one) for name, one in value.items()} if isinstance(value, Mapping) else value
+    return {name: _plain(item) for name, item in value.items()} if isinstance(value, Mapping) else value

@@ -1,10 +1,10 @@
-"""The fields of every stage as nested mappings: those of the configuration, changed by its system and by itself."""
+"""Resolves the fields of each stage: those of the configuration, overridden by its system, then by the stage."""
 
 from collections.abc import Mapping
 
 
 def resolve(config: Mapping, system: str) -> dict[str, Mapping]:
-    """{stage: all its fields} of a system of a configuration."""
+    """{stage: all its fields} of a system."""
     common = {name: value for name, value in config.items() if name not in ('systems', 'stages')}
     changes = dict(config['systems'][system])
     stages = changes.pop('stages', config['stages'])
@@ -13,7 +13,7 @@ def resolve(config: Mapping, system: str) -> dict[str, Mapping]:
 
 
 def overlay(base: Mapping, changes: Mapping) -> dict:
-    """`base` with fields changed, group by group; a network that names its architecture replaces the whole group."""
+    """`base` with `changes` merged recursively; a network with an `architecture` replaces the whole group."""
     changed = dict(base)
     for name, value in changes.items():
         merged = isinstance(value, Mapping) and isinstance(base.get(name), Mapping) and 'architecture' not in value
@@ -22,7 +22,7 @@ def overlay(base: Mapping, changes: Mapping) -> dict:
 
 
 def flat(tree: Mapping, prefix: str = '') -> dict[str, object]:
-    """{'train.batch': 4, ...}: every value that is not a mapping, and every empty mapping, by its dotted name."""
+    """{'train.batch': 4, ...}: leaves of a nested mapping, including empty mappings, by dotted name."""
     fields = {}
     for name, value in tree.items():
         nested = isinstance(value, Mapping) and value
@@ -31,7 +31,7 @@ def flat(tree: Mapping, prefix: str = '') -> dict[str, object]:
 
 
 def nested(fields: Mapping[str, object]) -> dict:
-    """The reverse of `flat`."""
+    """The inverse of `flat`."""
     tree: dict = {}
     for name, value in fields.items():
         *groups, last = name.split('.')

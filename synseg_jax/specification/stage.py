@@ -1,4 +1,4 @@
-"""One stage, whole: what it does, its method, losses, networks, optimizers, data, training and prediction."""
+"""Fields of one stage: its kind, method, losses, networks, optimizers, data, training and prediction."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,16 +24,18 @@ KINDS = ('train', 'synthesize', 'reconstruct', 'atlases')
 
 @dataclass(frozen=True)
 class Start:
-    """The weights that a stage begins with, in place of random ones."""
+    """Stages whose trained weights a stage is initialised with, instead of random weights."""
 
     stages: tuple[str, ...] = field(
-        (), "earlier stages whose weights are taken; a later one's come first", affects='records'
+        (),
+        'earlier stages whose weights initialise this one; where several have a network, the last one listed wins',
+        affects='records',
     )
-    networks: tuple[str, ...] = field((), 'the networks that are taken; empty: all', compiled=False)
+    networks: tuple[str, ...] = field((), 'names of the networks to initialise; empty: all', compiled=False)
 
 
 def _is_weight(value) -> bool:
-    """Whether a value is a finite number from 0 on, or a schedule of such numbers over a number of steps."""
+    """Whether a value is a finite number >= 0, or a schedule of such numbers over a number of steps."""
     if not isinstance(value, tuple | list):
         return NOT_NEGATIVE.holds(value)
     if len(value) != 4:
@@ -48,49 +50,64 @@ WEIGHT = Rule(_is_weight, "a finite number from 0 on, or a schedule ('linear', f
 
 @dataclass(frozen=True)
 class Weights:
-    """{term: weight} of each player, where it differs from the method's table.
+    """{term: weight} of each player, for the terms whose weight differs from the method's table.
 
     Terms are those of synseg_jax/objective/terms.py, schedules those of synseg_jax/objective/weights.py.
     """
 
-    gen: Mapping[str, Weight] = field(FrozenMapping(), 'generators: terms of synseg_jax/objective/terms.py', WEIGHT)
-    dis: Mapping[str, Weight] = field(FrozenMapping(), 'discriminators', WEIGHT)
-    seg: Mapping[str, Weight] = field(FrozenMapping(), 'segmentors', WEIGHT)
+    gen: Mapping[str, Weight] = field(
+        FrozenMapping(), 'weights of the terms that generators minimise, see synseg_jax/objective/terms.py', WEIGHT
+    )
+    dis: Mapping[str, Weight] = field(FrozenMapping(), 'weights of the terms that discriminators minimise', WEIGHT)
+    seg: Mapping[str, Weight] = field(FrozenMapping(), 'weights of the terms that segmentors minimise', WEIGHT)
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The loss functions that terms are made of, by their names in synseg_jax/objective/losses.py."""
+    """Loss functions used by the terms, by their names in synseg_jax/objective/losses.py."""
 
-    adversarial: str = field('lsgan', 'of generators and discriminators: ADVERSARIAL in synseg_jax/objective/losses.py')
-    cycle: str = field('l1', 'between an image and its reconstruction: CYCLE there')
-    segmentation: str = field('cross_entropy', 'SEGMENTATION there; binary_cross_entropy: 2 classes, one logit')
-    class_weights: tuple[float, ...] = field((), 'one weight a class, in their order; empty: all 1', NOT_NEGATIVE)
-    by_weight: bool = field(False, 'divide by the sum of the weights, not by the number of pixels (of classes in dice)')
+    adversarial: str = field(
+        'lsgan',
+        'adversarial loss: lsgan (least squares) or log_likelihood; see ADVERSARIAL in synseg_jax/objective/losses.py',
+    )
+    cycle: str = field('l1', 'cycle-consistency loss between an image and its reconstruction: l1, l2 or ssim')
+    segmentation: str = field(
+        'cross_entropy',
+        'segmentation loss, one of SEGMENTATION in synseg_jax/objective/losses.py; binary_cross_entropy is for 2 '
+        'classes and networks with one logit',
+    )
+    class_weights: tuple[float, ...] = field(
+        (), 'one weight per class of the segmentation loss, in the order of the classes; empty: all 1', NOT_NEGATIVE
+    )
+    by_weight: bool = field(
+        False, 'normalise by the sum of the class weights instead of the number of pixels (dice: number of classes)'
+    )
 
 
 @dataclass(frozen=True)
 class Network:
-    """An architecture and the fields that it is given; those that are None are its own defaults."""
+    """An architecture and its arguments; those that are None have the default of the architecture."""
 
-    architecture: str = field('resnet', 'the kind of network', ('resnet', 'unet', 'res_unet', 'patchgan'))
-    width: int | None = field(None, 'features at full resolution', Range(1, 2**12, whole=True))
-    blocks: int | None = field(None, 'resnet: residual blocks', Range(0, 256, whole=True))
-    resize: bool | None = field(None, 'resnet: upsample by resizing, not by transposed convolution')
-    layers: int | None = field(None, 'patchgan: convolutions of stride 2', Range(1, 8, whole=True))
-    levels: int | None = field(None, 'unet: steps down', Range(1, 8, whole=True))
+    architecture: str = field('resnet', 'network architecture', ('resnet', 'unet', 'res_unet', 'patchgan'))
+    width: int | None = field(None, 'channels at full resolution', Range(1, 2**12, whole=True))
+    blocks: int | None = field(None, 'resnet: number of residual blocks', Range(0, 256, whole=True))
+    resize: bool | None = field(None, 'resnet: upsample by resizing and convolution instead of transposed convolution')
+    layers: int | None = field(None, 'patchgan: number of convolutions with stride 2', Range(1, 8, whole=True))
+    levels: int | None = field(None, 'unet: number of downsampling steps', Range(1, 8, whole=True))
     extra: int | None = field(
-        None, 'unet: features of a further convolution before the head; 0: none', Range(0, 2**12, whole=True)
+        None, 'unet: channels of an additional convolution before the last one; 0: none', Range(0, 2**12, whole=True)
     )
-    dropout: float | None = field(None, 'unet: share dropped at the two deepest levels', BELOW_ONE)
-    norm: bool | None = field(None, 'unet: instance norm after each convolution')
-    strided: bool | None = field(None, 'unet: step down by strided convolution, not by max pool')
-    up_width: int | None = field(None, 'unet: width of the convolution after each step up', Range(1, 16, whole=True))
+    dropout: float | None = field(None, 'unet: dropout rate at the two deepest levels', BELOW_ONE)
+    norm: bool | None = field(None, 'unet: instance normalisation after each convolution')
+    strided: bool | None = field(None, 'unet: downsample by strided convolution instead of max pooling')
+    up_width: int | None = field(
+        None, 'unet: kernel size of the convolution after each upsampling', Range(1, 16, whole=True)
+    )
     residual: bool | None = field(None, 'unet: residual blocks')
-    tanh: bool | None = field(None, 'end in tanh')
+    tanh: bool | None = field(None, 'tanh as the last activation')
 
     def given(self) -> dict[str, object]:
-        """The fields that are set, the architecture included."""
+        """The fields that are set, including the architecture."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
@@ -98,151 +115,220 @@ class Network:
 class Rates:
     """Learning rates."""
 
-    generator: float = field(1e-4, 'of generators', NOT_NEGATIVE)
-    discriminator: float = field(2e-4, 'of discriminators', NOT_NEGATIVE)
-    segmentor: float = field(1e-4, 'of segmentors', NOT_NEGATIVE)
+    generator: float = field(1e-4, 'learning rate of generators', NOT_NEGATIVE)
+    discriminator: float = field(2e-4, 'learning rate of discriminators', NOT_NEGATIVE)
+    segmentor: float = field(1e-4, 'learning rate of segmentors', NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """The optimizer of every network."""
+    """Settings of the optimizers; every network has its own optimizer."""
 
-    rule: str = field('adam', 'the update rule', ('adam', 'sgd'))
-    b1: float = field(0.5, "Adam's first moment, beside discriminators", BELOW_ONE)
-    b1_alone: float = field(0.9, 'the same in methods without discriminators', BELOW_ONE)
-    b2: float = field(0.999, "Adam's second moment", BELOW_ONE)
+    rule: str = field('adam', 'update rule', ('adam', 'sgd'))
+    b1: float = field(0.5, "Adam's decay of the first moment, in methods with discriminators", BELOW_ONE)
+    b1_alone: float = field(0.9, "Adam's decay of the first moment, in methods without discriminators", BELOW_ONE)
+    b2: float = field(0.999, "Adam's decay of the second moment", BELOW_ONE)
     eps: float = field(1e-8, "Adam's epsilon", POSITIVE)
-    clip_norm: float = field(0.0, 'largest global norm of a gradient; 0: not clipped', NOT_NEGATIVE)
+    clip_norm: float = field(0.0, 'gradients are clipped to this global norm; 0: no clipping', NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of an image and its label together."""
+    """Random augmentation, the same for an image and its label; see synseg_jax/batches/augment.py."""
 
     window: tuple[int, ...] = field(
-        (), 'size of a random piece, pixel for pixel; empty: the whole image', POSITIVE_COUNT
+        (), 'size in pixels of a random crop that is not rescaled; empty: the whole image', POSITIVE_COUNT
     )
-    crop: float = field(1.0, 'smallest share of the sides that a random crop keeps', SHARE)
-    shift: float = field(0.0, 'largest shift, as a share of the side', NOT_NEGATIVE)
-    rotate: float = field(0.0, 'largest angle in degrees', NOT_NEGATIVE)
-    scale: float = field(0.0, 'largest change of size; .1: from 1/1.1 to 1.1', NOT_NEGATIVE)
-    flip: str = field('', "mirror columns 'c', rows 'r' or both 'rc', with probability 1/2", ('', 'c', 'r', 'rc', 'cr'))
-    brightness: float = field(0.0, 'largest additive change of intensities', NOT_NEGATIVE)
+    crop: float = field(1.0, 'smallest side of a random crop that is rescaled, as a share of the image side', SHARE)
+    shift: float = field(0.0, 'largest translation, as a share of the image side', NOT_NEGATIVE)
+    rotate: float = field(0.0, 'largest rotation in degrees', NOT_NEGATIVE)
+    scale: float = field(0.0, 'largest relative change of size: 0.1 means factors from 1/1.1 to 1.1', NOT_NEGATIVE)
+    flip: str = field(
+        '', "mirror columns 'c', rows 'r' or both 'rc', each with probability 1/2", ('', 'c', 'r', 'rc', 'cr')
+    )
+    brightness: float = field(0.0, 'largest offset added to intensities in [0, 1]', NOT_NEGATIVE)
     contrast: float = field(0.0, 'largest relative change of contrast', NOT_NEGATIVE)
-    gamma: float = field(1.0, 'largest exponent, g or 1/g', POSITIVE)
+    gamma: float = field(1.0, 'largest exponent g of intensities; exponents lie between 1/g and g', POSITIVE)
     fourier: float = field(
-        0.0, 'share of the frequencies whose amplitudes the source takes from a target image (FDA)', Range(high=0.5)
+        0.0,
+        'Fourier domain adaptation (FDA): amplitudes of a source image, at frequencies up to this fraction of its '
+        'shortest side, are replaced by those of a target image; 0: off',
+        Range(high=0.5),
     )
 
 
 @dataclass(frozen=True)
 class Train:
-    """`epochs` at constant rate, then `decay_epochs` linearly to 0; an epoch is the larger domain once."""
+    """`epochs` at a constant learning rate, then `decay_epochs` linearly to 0; an epoch is one pass over the larger
+    domain."""
 
-    batch: int = field(1, 'rows of a global batch, over all devices', BATCH)
-    epochs: int = field(100, 'at constant rate', COUNT, 'length')
-    decay_epochs: int = field(0, 'then linearly to 0', COUNT)
-    steps: int = field(0, 'if not 0: this many steps in place of the epochs', COUNT, 'length')
-    decay_steps: int = field(0, 'the last so many of these steps decay linearly to 0', COUNT)
-    mixed: bool = field(False, 'rows of a batch are real, and made by earlier stages, in turn', compiled=False)
+    batch: int = field(1, 'global batch size, over all devices', BATCH)
+    epochs: int = field(
+        100, 'epochs at a constant learning rate; an epoch is one pass over the larger domain', COUNT, 'length'
+    )
+    decay_epochs: int = field(0, 'epochs after these in which the learning rate decays linearly to 0', COUNT)
+    steps: int = field(0, 'length of training in steps, instead of epochs; 0: `epochs` and `decay_epochs`', COUNT,
+                       'length')  # fmt: skip
+    decay_steps: int = field(
+        0, 'number of last steps, of `train.steps`, in which the learning rate decays linearly to 0', COUNT
+    )
+    mixed: bool = field(
+        False,
+        'rows of a batch alternate between real scans and those written by earlier stages; `sets` needs both',
+        compiled=False,
+    )
     patience: int = field(
-        0, 'stop after so many epochs without a fall of the held-out segmentation loss; 0: never', COUNT, compiled=False
+        0,
+        'early stopping: end after this many epochs without a lower segmentation loss on held-out scans; 0: off',
+        COUNT,
+        compiled=False,
     )
-    balanced: bool = field(False, 'draw every scan equally often, however many slices it has', compiled=False)
-    workers: int = field(0, 'reading processes; 0: threads', COUNT, 'speed')
+    balanced: bool = field(
+        False, 'sample every scan equally often, regardless of its number of slices; False: every slice', compiled=False
+    )
+    workers: int = field(0, 'processes that read records; 0: threads of the main process', COUNT, 'speed')
     resident_gib: float = field(
-        0.0, 'hold records of up to so many GiB in device memory; 0: read from disk', NOT_NEGATIVE, 'speed'
+        0.0,
+        'keep the records in the memory of every device if they need at most this many GiB; 0: read from disk',
+        NOT_NEGATIVE,
+        'speed',
     )
-    devices: int = field(0, '0: all that are visible', COUNT, 'speed')
-    log_every: int = field(50, 'steps', POSITIVE_COUNT, 'display')
+    devices: int = field(0, 'number of devices; 0: all visible ones', COUNT, 'speed')
+    log_every: int = field(50, 'steps between logged metrics', POSITIVE_COUNT, 'display')
     save_every: int = field(
-        1000, 'steps between checkpoints, each of which is validated', Range(1, 2**40, whole=True), compiled=False
+        1000,
+        'steps between checkpoints; each is validated before it is saved, and example pictures are drawn',
+        Range(1, 2**40, whole=True),
+        compiled=False,
     )
-    keep: int = field(2, 'latest checkpoints kept beside the best', POSITIVE_COUNT, 'display')
+    keep: int = field(2, 'number of latest checkpoints to keep, besides the best one', POSITIVE_COUNT, 'display')
 
 
 @dataclass(frozen=True)
 class Atlases:
     """Multi-atlas segmentation."""
 
-    spacing_mm: float = field(3.0, 'voxels in which atlases are registered', Range(0.01, 1000), compiled=False)
+    spacing_mm: float = field(
+        3.0, 'voxel size in mm at which atlases are registered', Range(0.01, 1000), compiled=False
+    )
 
 
 @dataclass(frozen=True)
 class Predict:
-    """Segmenting whole scans."""
+    """Prediction on whole scans."""
 
-    batch: int = field(8, 'slices or windows at once', BATCH, 'speed')
-    resample: str = field('nearest', "resampling to the scan's grid: nearest labels, or linear probabilities",
+    batch: int = field(8, 'slices or windows predicted at once', BATCH, 'speed')
+    resample: str = field('nearest', "resampling to the scan's grid: 'nearest' for labels, 'linear' for probabilities",
                           ('nearest', 'linear'), 'measures')  # fmt: skip
-    flips: str = field('', "'lr': mean probability of the scan and its mirror image", ('', 'lr'), 'measures')
-    window: str = field('tiles', "of larger volumes; 'middle': then the one about the middle of what tiles find",
-                        ('tiles', 'middle'), 'measures')  # fmt: skip
-    components: str = field('', "'largest': the largest piece of each class alone, but all of lesions",
-                            ('', 'largest'), 'measures')  # fmt: skip
+    flips: str = field(
+        '',
+        "'lr': average the probabilities of the scan and of its left-right mirror image, for networks trained with "
+        "augment.flip 'c'",
+        ('', 'lr'),
+        'measures',
+    )
+    window: str = field(
+        'tiles',
+        "volumes larger than the network input: 'tiles': sliding window; 'middle': then once more in one window "
+        'centred on the largest foreground component that the sliding window found',
+        ('tiles', 'middle'),
+        'measures',
+    )
+    components: str = field('', "'largest': keep only the largest connected component of each class; classes in "
+                            '`lesions` keep all', ('', 'largest'), 'measures')  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Stage:
     """Every field of a stage."""
 
-    seed: int = field(0, 'of weights, order of the data and augmentation', Range(high=2**32 - 1, whole=True))
+    seed: int = field(
+        0,
+        'random seed of weights, order of the data and augmentation; `data.seed` splits the subjects',
+        Range(high=2**32 - 1, whole=True),
+    )
     kind: str = field(
         'train',
-        'train a method, make a set of one (synthesize, reconstruct), or register atlases',
+        "'train' trains networks; 'synthesize' and 'reconstruct' write a set, named after the stage, of the one set in "
+        "`sets` translated to the other domain, or there and back; 'atlases' registers labelled scans of domain b to "
+        'the scan that is segmented',
         KINDS,
         compiled=False,
     )
     generators_from: str = field(
-        '', 'synthesize, reconstruct: the earlier stage whose generators do it', affects='records'
+        '', "'synthesize', 'reconstruct': the earlier stage whose generators are used", affects='records'
     )
-    start: Start = group(Start, 'begin with earlier weights')
-    sets: Sets = group(Sets, 'what is read')
-    fold: Fold = group(Fold, 'cross validation')
+    start: Start = group(Start, 'initialisation from earlier stages')
+    sets: Sets = group(Sets, 'sets that the stage reads')
+    fold: Fold = group(Fold, 'cross-validation')
     transductive: bool = field(
-        False, 'train on the images, not the labels, of target test scans too', affects='records'
+        False,
+        'train also on the images (not the labels) of target test scans, and test all labelled target scans, as in '
+        "SynSeg-Net's paper; False: test scans are never seen in training",
+        affects='records',
     )
     test_sets: tuple[str, ...] = field(
-        (), 'the sets that are measured; empty: those of domain b with test scans', affects='display'
+        (), 'sets on which the system is evaluated; empty: those of domain b that have test scans', affects='display'
     )
     evaluate_stage: str = field(
-        '', 'the stage whose segmentor is measured; empty: the last that trains one', affects='measures'
+        '', 'stage whose segmentor is evaluated; empty: the last one that trains a segmentor', affects='measures'
     )
     oracle: bool = field(
-        False, 'also measure the checkpoint that is best by the labels of the test scans', affects='measures'
+        False,
+        'also report the Dice of the checkpoint selected by the labels of the test scans, as some papers do; keeps all '
+        'checkpoints',
+        affects='measures',
     )
-    lesions: tuple[str, ...] = field((), 'classes that are also counted lesion by lesion', affects='measures')
+    lesions: tuple[str, ...] = field(
+        (), 'classes for which detection of single lesions is also measured', affects='measures'
+    )
     lesion_patch_mm: float = field(
-        0.0, 'also measure lesions in squares of this side about each, in its slices; 0: no', NOT_NEGATIVE, 'measures'
+        0.0,
+        'also measure lesions in square patches of this side in mm around each, in the slices that show it; 0: off',
+        NOT_NEGATIVE,
+        'measures',
     )
-    context: Context = group(Context, '2.5-D')
-    label_channel: bool = field(False, 'translate images with the labels of both domains as one more channel')
-    method: str = field('synseg', 'one of synseg_jax/objective/methods.py')
-    loss_weights: Weights = group(Weights, 'weights of terms')
+    context: Context = group(Context, 'neighbouring slices as input channels (2.5-D)')
+    label_channel: bool = field(
+        False, 'generators see the foreground mask, from labels of both domains, as one more channel (masked CycleGAN)'
+    )
+    method: str = field('synseg', 'training method, see METHODS in synseg_jax/objective/methods.py')
+    loss_weights: Weights = group(Weights, 'weights of the loss terms')
     update_order: str = field(
         'simultaneous',
-        'all players see the networks before the step, or each as updated by those before it',
+        "'simultaneous': all players use the networks from before the step; 'alternating': generators, discriminators, "
+        'then segmentors, each using the networks already updated in the step',
         ('simultaneous', 'alternating'),
     )
     loss: Losses = group(Losses, 'loss functions')
     generator: Network = group(Network, 'generators', width=64, blocks=9, resize=False, tanh=True)
     segmentor: Network = group(Network, 'segmentors', width=64, blocks=9, resize=False, tanh=False)
     discriminator: Network = group(Network, 'discriminators', architecture='patchgan', width=64, layers=3)
-    dtype: str = field('float32', 'of computation', ('bfloat16', 'float32', 'float64'))
-    param_dtype: str = field('float32', 'of weights', ('bfloat16', 'float32', 'float64'))
-    remat: bool = field(False, 'compute blocks anew for the gradient: less memory, more time')
+    dtype: str = field('float32', 'floating-point type of the computation', ('bfloat16', 'float32', 'float64'))
+    param_dtype: str = field('float32', 'floating-point type of the weights', ('bfloat16', 'float32', 'float64'))
+    remat: bool = field(
+        False, 'recompute the blocks of generators and segmentors in the backward pass: less memory, slower'
+    )
     rate: Rates = group(Rates, 'learning rates')
     optimizer: Optimizer = group(Optimizer, 'optimizers')
-    warmup: int = field(0, 'steps over which the learning rates rise', COUNT)
-    average: float = field(0.0, 'decay of a moving average of the weights, used for results; 0: none', BELOW_ONE)
-    image_pool: int = field(50, 'past fakes that discriminators are shown; 0: none', Range(0, 2**16, whole=True))
-    data: Data = group(Data, 'scans to records')
+    warmup: int = field(0, 'steps of linear learning-rate warm-up', COUNT)
+    average: float = field(
+        0.0,
+        'decay of an exponential moving average of the weights, which validation and evaluation then use; 0: off',
+        BELOW_ONE,
+    )
+    image_pool: int = field(
+        50,
+        'size of the pool of past synthetic images shown to discriminators, over all rows of the batch; 0: no pool',
+        Range(0, 2**16, whole=True),
+    )
+    data: Data = group(Data, 'preparation of scans')
     augment: Augment = group(Augment, 'augmentation')
-    train: Train = group(Train, 'length and pace of training')
-    atlases: Atlases = group(Atlases, 'atlases')
+    train: Train = group(Train, 'training length, sampling and checkpoints')
+    atlases: Atlases = group(Atlases, 'multi-atlas segmentation')
     predict: Predict = group(Predict, 'prediction')
 
     def depends_on(self) -> list[str]:
-        """Names of the stages and sets that it reads or begins with, each once."""
+        """Names of the stages and sets that it reads or is initialised from, without duplicates."""
         sets = (text.partition(':')[0] for text in (*self.sets.a, *self.sets.b))
         return [*dict.fromkeys((self.generators_from, *self.start.stages, *sets))]

@@ -1,1 +1,1 @@
-"""Losses, terms, and the one train step of every method."""
+"""Training: the train step of every method, its state, optimizers, the loop, checkpoints and logged metrics."""

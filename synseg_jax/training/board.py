@@ -1,4 +1,7 @@
-"""TensorBoard's event file, written by whoever logs: a full disk is an error there, not a thread that dies unseen."""
+"""TensorBoard event files, written in the calling thread so that a full disk raises an error there.
+
+tensorboardX's own writer has a background thread, which would die unnoticed.
+"""
 
 import time
 from collections.abc import Mapping
@@ -12,14 +15,14 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from synseg_jax.files import disk
 
-EVERY_SECONDS = 20.0  # between writes for whoever looks on
+EVERY_SECONDS = 20.0  # between flushes
 
 
 class Board:
-    """A new event file in `folder`; what earlier ones tell of steps after `first` is taken back."""
+    """A new event file in `folder`; TensorBoard hides events of earlier files after step `first`."""
 
     def __init__(self, folder: Path, first: int):
-        self.folder = folder.absolute()  # tensorboardX takes s3:x for an address
+        self.folder = folder.absolute()  # tensorboardX interprets a relative path such as s3:x as a URL
         with disk.writing(folder):
             folder.mkdir(exist_ok=True)
             self.file = EventsWriter(str(self.folder / 'events'))
@@ -29,27 +32,27 @@ class Board:
                 self.file.write_event(Event(step=first + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds one point to every curve."""
+        """Add a point to each curve."""
         self._add(step, [summary.scalar(name, value) for name, value in values.items()])
 
     def image(self, step: int, name: str, image: Float[np.ndarray, 'h w 3']) -> None:
-        """Adds a picture, in [0, 1]."""
+        """Add an image with values in [0, 1]."""
         self._add(step, [summary.image(name, image, dataformats='HWC')])
 
     def flush(self) -> None:
-        """Returns when everything is on the disk."""
+        """Write buffered events to disk."""
         with disk.writing(self.folder):
             self.file.flush()
         self.flushed = time.monotonic()
 
     def close(self) -> None:
-        """Ends the file."""
+        """Close the file."""
         with disk.writing(self.folder):
             self.file.close()
 
     def _add(self, step, summaries) -> None:
         with disk.writing(self.folder):
-            for one in summaries:
-                self.file.write_event(Event(step=step, wall_time=time.time(), summary=one))
+            for summary_proto in summaries:
+                self.file.write_event(Event(step=step, wall_time=time.time(), summary=summary_proto))
         if time.monotonic() - self.flushed > EVERY_SECONDS:
             self.flush()

@@ -1,8 +1,8 @@
-"""Checkpoints by orbax: the whole state, its checksums, the validation score that chooses the best, and early stopping.
+"""Orbax checkpoints of the training state, with checksums, validation score and the state of early stopping.
 
-The data position needs nothing more: it is the state's step.  A checkpoint whose content is damaged is passed over,
-aloud, for the one before it, and set aside once training has gone on.  One that the disk does not give is not damaged:
-it ends the run, and stays.
+The position in the data is the step of the state.  A checkpoint with damaged content is skipped with a message in
+favour of the previous one, and moved to `damaged` at the next save.  A checkpoint that cannot be read from disk is not
+treated as damaged: it ends the run and stays in place.
 """
 
 import itertools
@@ -24,19 +24,19 @@ from synseg_jax.files import disk
 from synseg_jax.training.early_stop import EarlyStop
 from synseg_jax.training.state import State
 
-EARLY_STOP = 'early_stop'  # the item of a checkpoint
+EARLY_STOP = 'early_stop'  # name of the checkpoint item
 
 
 class Checkpoints:
-    """The checkpoints of one system: the latest `keep` and the one with the highest score.
+    """The checkpoints of a stage: the latest `keep` and the one with the highest validation score.
 
-    All processes save and restore together, unless `alone`: then this one only reads.  A context manager, which closes
-    orbax's manager and with it the threads and files that it holds.
+    Saving and restoring are collective over all processes; with `alone`, this process reads on its own and saves
+    nothing.  As a context manager it closes orbax's manager, with its threads and open files.
     """
 
     def __init__(self, folder: Path, keep: int = 2, say: Callable[[str], None] = print, alone: bool = False):
         disk.check_path(folder, reading=alone)
-        # Orbax tells every save; a user wants to hear of trouble only.
+        # Orbax logs every save; only problems are of interest.
         logging.getLogger('absl').setLevel(logging.WARNING)
         logging.getLogger('absl').addFilter(_is_trouble)
         _hush_abandoned()
@@ -44,7 +44,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(max(1, keep)), best]),
             save_decision_policy=managers.FixedIntervalPolicy(1),
-            best_fn=lambda m: m['score'],  # orbax keeps metrics only where this is set
+            best_fn=lambda m: m['score'],  # orbax stores metrics only if this is set
             create=not alone,
             cleanup_tmp_directories=not alone,
             multiprocessing_options=_only_here() if alone else ocp.options.MultiprocessingOptions(),
@@ -53,17 +53,17 @@ class Checkpoints:
             _drop_damaged_scores(folder)
             self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self.folder, self.say = folder, say
-        self.early_stop = EarlyStop()  # what the checkpoint that was restored last knows of it
+        self.early_stop = EarlyStop()  # of the checkpoint restored last
         self._damaged: set[int] = set()
 
     def save(self, state: State, score: float | None = None, early_stop: EarlyStop = EarlyStop()) -> None:
-        """Starts saving `state` under its step; the next save or `wait` finishes it."""
+        """Save `state` under its step, asynchronously; the next save or `wait` completes it."""
         step = int(state.step)
         with disk.writing(self.folder):
-            self._set_aside()  # training has gone on without them
+            self._set_aside()  # training has resumed from an earlier checkpoint
             if step in self.manager.all_steps():
                 self.manager.wait_until_finished()
-                if score is not None and self.score(step) is None:  # saved when its validation was interrupted
+                if score is not None and self.score(step) is None:  # saved without score by an interrupted validation
                     self._add_score(step, score)
                 return
             items = {'state': ocp.args.StandardSave(state), 'sums': ocp.args.JsonSave(checksums(state))}
@@ -73,12 +73,12 @@ class Checkpoints:
             self.manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
     def wait(self) -> None:
-        """Returns when the last save is on disk."""
+        """Block until the last save is on disk."""
         with disk.writing(self.folder):
             self.manager.wait_until_finished()
 
     def close(self) -> None:
-        """Finishes the last save."""
+        """Complete the last save and close orbax's manager."""
         with disk.writing(self.folder):
             self.manager.close()
 
@@ -89,55 +89,55 @@ class Checkpoints:
         self.close()
 
     def latest(self, like: State) -> State | None:
-        """The newest checkpoint that is whole, laid out like `like`; None if there is none."""
-        return self._first_whole(sorted(self.manager.all_steps(), reverse=True), like)
+        """The latest undamaged checkpoint, sharded like `like`; None if there are no checkpoints."""
+        return self._first_intact(sorted(self.manager.all_steps(), reverse=True), like)
 
     def best(self, like: State) -> State:
-        """The checkpoint with the highest score, the latest if none has one."""
+        """The checkpoint with the highest score, the latest one if none has a score; InputError if there is none."""
         scores = {step: self.score(step) for step in self.manager.all_steps()}
         order = sorted(scores, key=lambda step: (-1.0 if scores[step] is None else scores[step], step), reverse=True)
-        found = self._first_whole(order, like)
-        if found is None:
+        state = self._first_intact(order, like)
+        if state is None:
             raise InputError(f'{self.folder}: no readable checkpoint; train first')
-        return found
+        return state
 
     def steps(self) -> list[int]:
-        """The steps that were kept, the first one first."""
+        """Steps of the existing checkpoints, in increasing order."""
         return sorted(self.manager.all_steps())
 
     def at(self, step: int, like: State) -> State:
-        """The checkpoint of a step; InputError where it is damaged."""
-        return self._first_whole([step], like)
+        """The checkpoint of a step; InputError if it is damaged."""
+        return self._first_intact([step], like)
 
     def score(self, step: int) -> float | None:
-        """The validation score of a checkpoint."""
+        """The validation score of a checkpoint, None if it has none."""
         metrics = self.manager.metrics(step)
         return metrics['score'] if metrics else None
 
-    def _first_whole(self, steps, like):
+    def _first_intact(self, steps, like):
         for step in steps:
-            found = self._whole(step, like)
-            if found is not None:
-                return found
+            state = self._restore_if_intact(step, like)
+            if state is not None:
+                return state
         if steps:
             raise InputError(f'{self.folder}: no checkpoint can be read; remove the folder to start again')
         return None
 
-    def _whole(self, step, like) -> State | None:
-        """The checkpoint of a step; None where its content is damaged, which is said."""
+    def _restore_if_intact(self, step, like) -> State | None:
+        """The checkpoint of a step; None, with a message, if its content is damaged."""
         path = self.folder / str(step)
         try:
             return self._restore(step, like)
-        except Exception:  # whatever a damaged file or a failing disk makes orbax, tensorstore or json raise
+        except Exception:  # orbax, tensorstore and json raise many types for damaged files and failing disks
             disk.require_readable(path)
         try:
             with disk.reading(path):
-                return self._restore(step, like)  # the disk may have failed for a moment only
+                return self._restore(step, like)  # the disk error may have been temporary
         except (InputError, jax.errors.JaxRuntimeError):
             raise
-        except Exception as error:  # every file can be read, so it is their content
+        except Exception as error:  # all files are readable, so their content is damaged
             self._damaged.add(step)
-            self.say(f'checkpoint {path} is damaged, trying the one before: {disk.reason(error)}')
+            self.say(f'checkpoint {path} is damaged, trying the previous one: {disk.reason(error)}')
             return None
 
     def _restore(self, step, like):
@@ -147,12 +147,12 @@ class Checkpoints:
             items[EARLY_STOP] = ocp.args.JsonRestore()
         restored = self.manager.restore(step, args=ocp.args.Composite(**items))
         if checksums(restored.state) != restored.sums:
-            raise ValueError('its checksums do not fit')
+            raise ValueError('checksum mismatch')
         self.early_stop = EarlyStop(**restored.get(EARLY_STOP, {}))
         return restored.state
 
     def _set_aside(self) -> None:
-        """Moves damaged checkpoints to where orbax does not count them, and a person may look at them."""
+        """Move damaged checkpoints out of orbax's folder, kept for inspection."""
         for step in sorted(self._damaged):
             if processes.is_first():
                 aside = self.folder.with_name('damaged')
@@ -160,11 +160,11 @@ class Checkpoints:
                 free = (path for n in itertools.count(1) if not (path := aside / f'{step}.{n}').exists())
                 (self.folder / str(step)).rename(next(free))
             self._reload(f'checkpoint {step} is set aside')
-            self.say(f'the damaged checkpoint {step} is now in {self.folder.with_name("damaged")}')
+            self.say(f'moved the damaged checkpoint {step} to {self.folder.with_name("damaged")}')
         self._damaged.clear()
 
     def _add_score(self, step, score) -> None:
-        """Gives a checkpoint the score that it lacks, as orbax would have written it."""
+        """Add the missing score to a checkpoint, in orbax's format."""
         if processes.is_first():
             with files.atomic_folder(self.folder / str(step) / 'metrics') as folder:
                 (folder / 'metrics').write_text(json.dumps({'score': score}))
@@ -176,18 +176,18 @@ class Checkpoints:
 
 
 def checksums(state: State) -> dict[str, int]:
-    """A CRC-32 for every array of the state; all processes ask for it together."""
+    """CRC-32 of every array of the state; collective over all processes."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path): zlib.crc32(parallel.to_host(leaf).tobytes()) for path, leaf in leaves}
 
 
 def _is_trouble(record):
-    """Not that a checkpoint has no score: there may be nobody to validate on; nor an error that is raised as well."""
+    """Whether to show orbax's message: not if it reports a missing score, which is normal, or an error also raised."""
     return 'tracked_metric' not in record.getMessage() and not record.exc_info
 
 
 def _hush_abandoned():
-    """Keeps quiet about reads and writes that end after orbax, having failed, has closed the loop that awaited them."""
+    """Silence warnings about I/O tasks that finish after orbax, on an error, has closed their event loop."""
     logging.getLogger('asyncio').addFilter(_is_awaited)
     if not isinstance(sys.unraisablehook, _Hook):
         sys.unraisablehook = _Hook(sys.unraisablehook)
@@ -207,23 +207,23 @@ class _Hook:
 
 
 def _only_here():
-    """This process is no part of a group: it waits for nobody."""
+    """Orbax options for a process on its own, without barriers."""
     number = jax.process_index()
     options = ocp.options.MultiprocessingOptions
     return options(primary_host=number, active_processes={number}, barrier_sync_key_prefix=f'process{number}')
 
 
 def _drop_damaged_scores(folder):
-    """Orbax reads every checkpoint's score as it opens the folder, and raises at one that is not JSON."""
-    saved = (place for place in folder.glob('*/metrics') if place.parent.name.isdigit())  # not what is being saved
-    for place in saved:
+    """Remove scores that are not valid JSON: orbax reads all scores when it opens the folder, and would raise."""
+    saved = (path for path in folder.glob('*/metrics') if path.parent.name.isdigit())  # not checkpoints being written
+    for path in saved:
         try:
-            with disk.reading(place / 'metrics'):
-                content = (place / 'metrics').read_bytes()
-        except FileNotFoundError:  # another process was quicker
+            with disk.reading(path / 'metrics'):
+                content = (path / 'metrics').read_bytes()
+        except FileNotFoundError:  # removed by another process
             continue
         if not _is_score(content):
-            (place / 'metrics').unlink(missing_ok=True)
+            (path / 'metrics').unlink(missing_ok=True)
 
 
 def _is_score(content):

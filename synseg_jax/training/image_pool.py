@@ -1,4 +1,4 @@
-"""The pool of past fakes that discriminators are shown (Shrivastava et al., 2017), a pure function of its input."""
+"""Image pool: past synthetic images shown to discriminators (Shrivastava et al., 2017), as pure functions."""
 
 from typing import NamedTuple
 
@@ -8,25 +8,25 @@ from jaxtyping import Array, Float, Int, Key
 
 
 class Past(NamedTuple):
-    """The remembered fakes of every row of the batch, and how many slots of each row are filled."""
+    """The images stored for each row of the batch, and the number of filled slots of each row."""
 
     images: Float[Array, 'b slots *space c']
     filled: Int[Array, 'b']
 
 
 class PerRow:
-    """Each row of the global batch keeps `slots` past fakes of its own, so that devices share nothing.
+    """A pool of `slots` images for each row of the global batch, so that devices do not communicate.
 
-    While a row fills, its fake is shown and stored.  Once full: with probability 1/2 a random stored fake is shown
-    and the new one takes its slot, otherwise the new one is shown and not stored.
+    Until the pool of a row is full, a new synthetic image is shown and stored.  Then, with probability 1/2, a random
+    stored image is shown and replaced by the new one; otherwise the new one is shown and not stored.
     """
 
     def __init__(self, size: int, batch: int):
-        """About `size` fakes over `batch` rows, at least one per row; size 0 remembers nothing."""
+        """`size` images in total, divided over `batch` rows, at least one per row; size 0 disables the pool."""
         self.slots = max(1, round(size / batch)) if size else 0
 
     def empty(self, images: Float[Array, 'b *space c']) -> Past | None:
-        """No fakes yet, with room for images like `images`; None where nothing is remembered."""
+        """An empty pool for images of the shape and type of `images`; None if the pool is disabled."""
         if not self.slots:
             return None
         rows = images.shape[0]
@@ -35,7 +35,7 @@ class PerRow:
     def exchange(
         self, past: Past | None, fakes: Float[Array, 'b *space c'], keys: Key[Array, 'b']
     ) -> tuple[Float[Array, 'b *space c'], Past | None]:
-        """The fakes to show, and the past with the new fakes stored; `keys` holds one key per row."""
+        """(images to show, updated pool) for new synthetic images; `keys` has one key per row."""
         if not self.slots:
             return fakes, past
         swap = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0)) > 0.5)(keys)
@@ -44,10 +44,10 @@ class PerRow:
 
 
 def exchange_one(past: Past, fake: Float[Array, '*space c'], swap, slot) -> tuple[Float[Array, '*space c'], Past]:
-    """One fake against one row's past (no batch axis), by the decisions `swap` and `slot` once the row is full."""
+    """`exchange` for one row (no batch axis); once the pool is full, `swap` and `slot` are its random decisions."""
     images, filled = past
     filling = filled < images.shape[0]
-    place = jnp.where(filling, filled, slot)
-    shown = jnp.where(~filling & swap, images[place], fake)
-    stored = jnp.where(filling | swap, fake, images[place])
-    return shown, Past(images.at[place].set(stored), filled + filling)
+    index = jnp.where(filling, filled, slot)
+    shown = jnp.where(~filling & swap, images[index], fake)
+    stored = jnp.where(filling | swap, fake, images[index])
+    return shown, Past(images.at[index].set(stored), filled + filling)

@@ -1,4 +1,4 @@
-"""The loop: batches in, checkpoints, metrics and pictures out, until the last step, a signal or hopeless numbers."""
+"""The training loop, with validation, checkpoints, early stopping, rollback from non-finite gradients, and signals."""
 
 import time
 from collections import deque
@@ -16,21 +16,21 @@ from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.metrics_log import Journal
 from synseg_jax.training.state import State
 
-IN_FLIGHT = 2  # steps dispatched ahead of the one whose end is awaited
-PATIENCE = 10  # non-finite steps in a row before the last good checkpoint comes back
-ROLLBACKS = 3  # such returns in a row before training is given up
+IN_FLIGHT = 2  # steps dispatched asynchronously before waiting for the first of them
+PATIENCE = 10  # consecutive non-finite steps before a rollback to the last checkpoint
+ROLLBACKS = 3  # consecutive rollbacks before training is aborted
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train and how often to stop and look."""
+    """Length of training, and intervals of logging and checkpoints."""
 
     steps: int
     steps_per_epoch: int
     batch: int
     log_every: int
     save_every: int
-    patience: int = 0  # epochs without a fall of the held-out segmentation loss after which training ends; 0: never
+    patience: int = 0  # early stopping after this many epochs without a lower held-out segmentation loss; 0: off
 
 
 def train(
@@ -45,11 +45,11 @@ def train(
     validate: Callable[[State], dict[str, float]] | None = None,
     held_out_loss: Callable[[State], float] | None = None,
 ) -> State:
-    """The state after `plan.steps` steps, resumed from the newest whole checkpoint.
+    """Train until step `plan.steps` or early stopping, resuming from the latest undamaged checkpoint.
 
-    `batches(k)` iterates, until it is closed, over the global batches from k on, laid out over the mesh;
-    `validate(state)` measures held-out subjects, its `score` choosing the best checkpoint; `held_out_loss(state)` is
-    what `plan.patience` waits for.  Raises Interrupted after saving when a signal asked for it.
+    `batches(k)` iterates over the global batches from number k on, sharded over the mesh, and is closed at the end;
+    `validate(state)` returns metrics of held-out subjects, of which `score` selects the best checkpoint;
+    `held_out_loss(state)` is monitored for early stopping.  After a signal, saves a checkpoint and raises Interrupted.
     """
     restored = checkpoints.latest(state)
     state = state if restored is None else restored
@@ -61,13 +61,13 @@ def train(
         return state
     rollbacks = 0
     pending: deque = deque()
-    with closing(batches(first)) as incoming:  # ends what reads ahead
+    with closing(batches(first)) as incoming:  # stops prefetching at the end
         for number in range(first, plan.steps):
             began = time.perf_counter()
             batch = next(incoming)
             fetched = time.perf_counter()
             state, metrics = step(state, batch)
-            signals.idle = False  # it is compiled, and a step would be lost
+            signals.idle = False  # compiled: from now on a signal waits for the end of the step
             pending.append(metrics)
             if len(pending) > IN_FLIGHT:
                 jax.block_until_ready(pending.popleft())
@@ -88,14 +88,14 @@ def train(
     checkpoints.wait()
     if not checkpoints.steps():
         raise InputError(
-            f'gradients were non-finite whenever a checkpoint was due ({int(state.skipped)} of {int(state.step)} steps '
-            'skipped), so there is none; lower the learning rates or check the data'
+            f'no checkpoint was saved, as gradients were non-finite each time one was due ({int(state.skipped)} of '
+            f'{int(state.step)} steps skipped); lower the learning rates or check the data'
         )
     return state
 
 
 class BetweenSteps:
-    """What is done between steps: the loss at the end of an epoch, validation, checkpoints, and leaving in order."""
+    """Work between steps: held-out loss after an epoch, validation, checkpoints, and a clean exit on signals."""
 
     def __init__(self, plan, agreement, checkpoints, journal, signals, validate, held_out_loss):
         self.plan, self.agreement, self.checkpoints, self.journal = plan, agreement, checkpoints, journal
@@ -103,18 +103,18 @@ class BetweenSteps:
         self.early_stop = checkpoints.early_stop
 
     def look(self, state: State, done: int) -> bool:
-        """Whether training ends early after step `done`; measures, validates and saves what is due."""
+        """Measure, validate and save whatever is due after step `done`; returns whether training stops early."""
         self._measure(state, done)
         ends = self.early_stop.due(self.plan.patience)
         if ends or self._due(done):
             self._validate(state, done)
         if ends:
-            why = f'the segmentation loss has not fallen for {self.plan.patience} epochs'
-            self.journal.say(f'step {done}: {why}, so training ends here')
+            why = f'no decrease of the segmentation loss for {self.plan.patience} epochs'
+            self.journal.say(f'step {done}: early stopping, {why}')
         return ends
 
     def look_again(self, state: State, first: int) -> bool:
-        """The same at the step to resume at, where a signal may have come before or during it."""
+        """`look` at the step to resume from, unless it was completed before the interruption."""
         self._measure(state, first)
         ends = self.early_stop.due(self.plan.patience)
         if (ends or self._due(first)) and self.checkpoints.score(first) is None:
@@ -122,18 +122,18 @@ class BetweenSteps:
         return ends
 
     def leave(self, state: State) -> None:
-        """Saves, and raises Interrupted."""
+        """Save a checkpoint and raise Interrupted."""
         self.journal.sync()
         self.checkpoints.save(state, early_stop=self.early_stop)
         self.checkpoints.wait()
         why = self.signals.asked or 'a signal to another process'
-        raise Interrupted(f'{why}: saved step {int(state.step)}; the same command goes on from there')
+        raise Interrupted(f'{why}: saved step {int(state.step)}; run the same command to resume')
 
     def _due(self, done):
         return done % self.plan.save_every == 0 or done == self.plan.steps
 
     def _measure(self, state, done):
-        """The held-out loss, where an epoch has ended whose loss is not known."""
+        """Measure the held-out loss at the end of an epoch, unless it is known."""
         epoch, rest = divmod(done, self.plan.steps_per_epoch)
         if not (self.plan.patience and self.held_out_loss) or rest or epoch <= self.early_stop.measured:
             return
@@ -158,15 +158,18 @@ class BetweenSteps:
 
 
 def _roll_back(state, checkpoints, journal, rollbacks):
-    """The last good weights at today's place in the data, so that the same batches are not met again."""
+    """The last checkpoint, with the current step as its position in the data, so that no batch is repeated."""
     if rollbacks > ROLLBACKS:
         raise InputError(
-            f'gradients stay non-finite after {ROLLBACKS} returns to {checkpoints.folder}; lower the rates'
+            f'gradients are still non-finite after {ROLLBACKS} rollbacks to the checkpoints in {checkpoints.folder}; '
+            'lower the learning rates'
         )
     here, skipped = int(state.step), state.skipped
     checkpoints.wait()
     good = checkpoints.latest(state)
     if good is None:
-        raise InputError(f'gradients are non-finite from the start ({here} steps); lower the rates or check the data')
-    journal.say(f'step {here}: {PATIENCE} non-finite steps in a row, back to the weights of step {int(good.step)}')
+        raise InputError(
+            f'gradients are non-finite from the start ({here} steps); lower the learning rates or check the data'
+        )
+    journal.say(f'step {here}: {PATIENCE} consecutive non-finite steps, rolling back to step {int(good.step)}')
     return good.replace(step=good.step + (here - int(good.step)), skipped=skipped)

@@ -1,4 +1,4 @@
-"""What a run tells: the progress on the terminal, metrics.csv, validation.csv and TensorBoard."""
+"""Logs of a training run: progress on the terminal, metrics.csv, validation.csv and TensorBoard."""
 
 import csv
 import math
@@ -17,47 +17,48 @@ from synseg_jax.files import atomic_file, disk
 from synseg_jax.training.board import Board
 from synseg_jax.training.early_stop import EarlyStop
 
-EVERY_SECONDS = 20.0  # between lines where there is no terminal to draw a bar on
+EVERY_SECONDS = 20.0  # between log lines if the output is no terminal, which has a progress bar
 
 
 class Table:
-    """A CSV file of numbers to which rows are added; rows of steps that a resumed run repeats are dropped first.
+    """An append-only CSV file of numbers, one row per step.
 
-    So are lines that a kill or a power cut has torn, emptied or filled with zeros.
+    On opening, rows after step `first`, which a resumed run repeats, are removed, and so are lines that a kill or a
+    power failure truncated or filled with zeros.
     """
 
     def __init__(self, path: Path, first: int):
         self.path, self.columns, self.rows = path, None, 0
         if os.path.lexists(path):
-            self.columns, rows = _whole(path, first)
+            self.columns, rows = _read(path, first)
             self.rows = len(rows)
             with disk.writing(path), atomic_file(path) as temporary, temporary.open('w', newline='') as file:
                 csv.writer(file).writerows([self.columns, *rows] if self.columns else [])
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Appends one row; the first one decides the columns."""
+        """Append a row; the first row determines the columns."""
         with disk.writing(self.path), self.path.open('a', newline='') as file:
             writer = csv.writer(file)
             if self.columns is None:
                 self.columns = list(row)
                 writer.writerow(self.columns)
             elif set(self.columns) != set(row):
-                raise InputError(f'{self.path}: its columns are of another run; use another --workdir')
+                raise InputError(f'{self.path}: has the columns of another run; use another --workdir')
             writer.writerow([repr(row[c]) if isinstance(row[c], float) else row[c] for c in self.columns])
         self.rows += 1
 
     def sync(self) -> None:
-        """Returns when the rows are on the disk."""
+        """Block until the rows are on disk (fsync)."""
         if self.rows:
             with disk.writing(self.path), self.path.open('a') as file:
                 os.fsync(file.fileno())
 
 
-def _whole(path, first) -> tuple[list[str] | None, list[list[str]]]:
-    """The columns of a table, None where they are lost and all with them, and its whole rows up to step `first`."""
+def _read(path, first) -> tuple[list[str] | None, list[list[str]]]:
+    """(columns, undamaged rows up to step `first`) of a table; (None, []) if its header is damaged."""
     with disk.reading(path):
         text = path.read_bytes().decode('utf-8', 'replace') if path.is_file() else ''
-    lines = [line.rstrip('\r').split(',') for line in text.split('\n')[:-1]]  # what ends without a newline is torn
+    lines = [line.rstrip('\r').split(',') for line in text.split('\n')[:-1]]  # a last line without newline is truncated
     if not lines or lines[0][0] != 'step':
         return None, []
     columns, rows, last = lines[0], [], 0
@@ -77,7 +78,7 @@ def _is_number(text):
 
 
 class Journal:
-    """The records of one system's training in `folder`; `unit` is what a row of a batch is called."""
+    """Logs of a stage's training in `folder`; `unit` names the rows of a batch in the reported speed."""
 
     def __init__(self, folder: Path, title: str, unit: str = 'images', console: Console | None = None):
         self.folder, self.title, self.unit = folder, title, unit
@@ -86,11 +87,11 @@ class Journal:
         self.bar = self.board = None
 
     def say(self, text: str) -> None:
-        """One line to the user."""
+        """Print one line."""
         say(self.console, text, self.title)
 
     def begin(self, first: int, plan) -> None:
-        """Opens the files at step `first` of the plan."""
+        """Open the files and the progress bar, starting after step `first`."""
         self.plan, self.first = plan, first
         self.metrics = Table(self.folder / 'metrics.csv', first)
         self.validation = Table(self.folder / 'validation.csv', first)
@@ -98,7 +99,7 @@ class Journal:
         self.clock, self.since = time.perf_counter(), -math.inf
         self.waited, self.counted, self.rate = 0.0, 0, math.nan
         epochs = plan.steps / plan.steps_per_epoch
-        start = f'resumes at step {first}' if first else 'the first step compiles'
+        start = f'resumes at step {first}' if first else 'compiling the first step'
         self.say(f'{plan.steps} steps = {epochs:.1f} epochs of {plan.steps_per_epoch}, batch {plan.batch}; {start}')
         self.bar = Progress(
             TextColumn('{task.description}', markup=False),
@@ -111,15 +112,15 @@ class Journal:
         self.bar.start()
 
     def tick(self, done: int, waited: float) -> None:
-        """One step is dispatched, after waiting `waited` seconds for its batch."""
-        if done == self.first + 1:  # the first step's compilation is not speed
+        """Record that a step was dispatched after waiting `waited` seconds for its batch."""
+        if done == self.first + 1:  # the first step includes compilation
             self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
         else:
             self.waited, self.counted = self.waited + waited, self.counted + 1
         self.bar.update(self.task, completed=done)
 
     def log(self, done: int, values: Mapping[str, float]) -> None:
-        """Metrics of step `done`, to all files; the speed since the last log to the terminal."""
+        """Write metrics of step `done` to the files, and the speed since the last call to the terminal."""
         row = {'step': done, 'epoch': done / self.plan.steps_per_epoch, **values}
         self.metrics.add(row)
         self.board.scalars(done, values)
@@ -143,11 +144,11 @@ class Journal:
         if math.isnan(self.rate):
             return 'compiled'
         left = (self.plan.steps - done) * self.plan.batch / self.rate
-        limit = f'data limits ({self.share:.0%} waiting)' if self.share > 0.3 else 'compute limits'
+        limit = f'data-bound ({self.share:.0%} waiting)' if self.share > 0.3 else 'compute-bound'
         return f'{self.rate:.1f} {self.unit}/s, {_duration(left)} left, {limit}'
 
     def score(self, done: int, scores: Mapping[str, float]) -> None:
-        """Validation measures of step `done`."""
+        """Write validation metrics of step `done`."""
         if scores:
             self.validation.add({'step': done, **scores})
             self.board.scalars(done, {f'validation/{name}': value for name, value in scores.items()})
@@ -155,35 +156,35 @@ class Journal:
         self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
 
     def epoch(self, done: int, epoch: int, loss: float, early_stop: EarlyStop) -> None:
-        """The held-out segmentation loss at the end of an epoch, and the lowest so far."""
+        """Write the held-out segmentation loss of an epoch, and print the lowest so far."""
         self.board.scalars(done, {'validation/loss': loss})
         lowest = f'lowest {early_stop.lowest:.4f}, epoch {early_stop.epoch}'
         self.say(f'epoch {epoch}: held-out segmentation loss {loss:.4f}; {lowest}')
         self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
 
     def picture(self, done: int, name: str, path: Path) -> None:
-        """A PNG file as an image of TensorBoard."""
+        """Add a PNG file to TensorBoard."""
         self.board.image(done, name, imread(path)[..., :3])
 
     def sync(self) -> None:
-        """Returns when the tables are on the disk: a checkpoint whose rows a power cut takes would lack them."""
+        """Block until all logs are on disk, called before a checkpoint: a resumed run does not repeat these rows."""
         self.metrics.sync()
         self.validation.sync()
         self.board.flush()
 
     def logged(self) -> bool:
-        """Whether there is anything to draw."""
+        """Whether any metrics were logged."""
         return bool(self.metrics.rows)
 
     def end(self) -> None:
-        """Closes bar and files, if they were opened."""
+        """Close progress bar and files, if open."""
         if self.bar:
             self.bar.stop()
             self.board.close()
 
 
 class NullLog(Journal):
-    """The journal of a process that is not the first: it writes nothing."""
+    """The log of all processes but the first: writes nothing."""
 
     def say(self, text: str) -> None:
         pass

@@ -1,4 +1,4 @@
-"""An optax optimizer for every network, and the learning rate at every step."""
+"""Optimizers (optax) and learning-rate schedules."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,19 +9,19 @@ from jaxtyping import Array, Float
 
 from synseg_jax.errors import known
 
-RULES = {'adam': optax.scale_by_adam, 'sgd': lambda **_: optax.identity()}  # which has no moments to set
+RULES = {'adam': optax.scale_by_adam, 'sgd': lambda **_: optax.identity()}  # plain SGD ignores Adam's settings
 
 
 def optimizer(rule: str = 'adam', clip_norm: float = 0.0, **settings) -> optax.GradientTransformation:
-    """The direction of a step at learning rate 1: `rule`, after clipping by global norm unless `clip_norm` is 0."""
+    """The update rule at learning rate 1, with gradients clipped to the global norm `clip_norm` unless it is 0."""
     scale = RULES[known('optimizer', rule, RULES)](**settings)
     return optax.chain(optax.clip_by_global_norm(clip_norm), scale) if clip_norm else scale
 
 
 def in_game(settings: Mapping[str, Any], adversarial: bool) -> dict[str, Any]:
-    """The settings of `optimizer`: Adam's b1 is `b1_alone` in methods without discriminators.
+    """Arguments of `optimizer` from the configuration: without discriminators, Adam's b1 is `b1_alone`.
 
-    Stages of earlier versions have none, and one b1 for all.
+    Stages written by earlier versions have no `b1_alone`; b1 then applies to all methods.
     """
     kept = {field: value for field, value in settings.items() if field != 'b1_alone'}
     return kept if adversarial or 'b1_alone' not in settings else kept | {'b1': settings['b1_alone']}
@@ -30,15 +30,15 @@ def in_game(settings: Mapping[str, Any], adversarial: bool) -> dict[str, Any]:
 def constant_then_linear(
     rate: float, constant: int, decay: int, unit: int = 1, warmup: int = 0
 ) -> Callable[[Array], Float[Array, '']]:
-    """step -> `rate` for `constant` units, then linear to 0 over `decay` units of `unit` steps each.
+    """Schedule: `rate` for `constant` units, then linearly to 0 over `decay` units, of `unit` steps each.
 
-    As published for CycleGAN with unit = one epoch (epoch t from 0): rate (1 - max(0, t - constant) / decay).
-    `warmup` steps rise linearly from rate / warmup.
+    With a unit of one epoch this is CycleGAN's published schedule: in epoch t, counted from 0, rate *
+    (1 - max(0, t - constant) / decay).  `warmup` is the number of steps of linear warm-up, from rate / warmup.
     """
 
     def schedule(step):
         step = jnp.asarray(step)
-        spent = jnp.maximum(0, step // unit - constant).astype(float)  # the default float, not float32
+        spent = jnp.maximum(0, step // unit - constant).astype(float)  # JAX's default float: float64 if x64 is enabled
         rise = jnp.minimum(1.0, (step + 1).astype(float) / warmup) if warmup else 1.0
         return rate * rise * jnp.maximum(0.0, 1 - spent / max(decay, 1) * bool(decay))
 

@@ -1,4 +1,4 @@
-"""The training state: one pytree."""
+"""The training state, a pytree, and its initialisation."""
 
 import zlib
 from collections.abc import Mapping
@@ -17,20 +17,22 @@ from synseg_jax.objective.patches import sampled
 
 @flax.struct.dataclass
 class State:
-    step: PyTree  # global batches consumed
+    """Everything that a train step updates."""
+
+    step: PyTree  # number of global batches consumed, the position in the data
     params: PyTree  # {network: parameters}
     optimizer: PyTree  # {network: optax state}
-    average: PyTree  # {network: exponential moving average of the parameters}; empty when off
-    image_pool: PyTree  # {domain: past fakes}, sharded by row
-    skipped: PyTree  # steps with a non-finite gradient, never taken
-    streak: PyTree  # such steps in a row, up to now
+    average: PyTree  # {network: exponential moving average of the parameters}; empty if disabled
+    image_pool: PyTree  # {domain: image_pool.Past}, sharded by row
+    skipped: PyTree  # number of steps skipped for a non-finite gradient
+    streak: PyTree  # number of consecutive skipped steps up to now
 
 
 LAYOUT = State(REPLICATED, REPLICATED, REPLICATED, REPLICATED, SHARDED, REPLICATED, REPLICATED)
 
 
 def initial_params(networks: Mapping, images: Mapping[str, PyTree], key: Key[Array, '']) -> dict[str, PyTree]:
-    """Fresh parameters; a network's depend on the key and its own name alone.  `images`: an input for each network."""
+    """Random initial parameters of each network, from the key and its name only.  `images`: an input per network."""
     return {
         name: network.init(jax.random.fold_in(key, zlib.crc32(name.encode())), images[name])['params']
         for name, network in networks.items()
@@ -38,7 +40,7 @@ def initial_params(networks: Mapping, images: Mapping[str, PyTree], key: Key[Arr
 
 
 def patch_input(generator: nn.Module, image: Float[Array, '1 *space c']) -> dict[str, Float[Array, '1 p _']]:
-    """Zeros of the shapes of patches, as the network h_ab sees them: of an image and its features in a generator."""
+    """Zeros of the shape of the input of network h_ab: patches of an image and of a generator's features."""
 
     def patches(key):
         params = generator.init(key, image)['params']

@@ -1,4 +1,4 @@
-"""One train step for every method: each player minimises its weighted sum of terms, all other networks held fixed."""
+"""The train step of every method: each player minimises its weighted sum of terms, all other networks held fixed."""
 
 from collections.abc import Callable, Mapping
 
@@ -27,16 +27,16 @@ def make_step(
     average: float = 0.0,
     update_order: str = 'simultaneous',
 ) -> Callable[[State, Mapping], tuple[State, dict]]:
-    """(state, batch) -> (state, metrics), compiled over the mesh; the state that goes in is consumed.
+    """The compiled train step (state, batch) -> (state, metrics) over the mesh; the input state is donated.
 
-    `view(params, batch, show=, total=, keys=, average=)` is the forward pass, with a key per row for its randomness;
-    `rates[name](step)` is a network's learning rate; `exchange(past, fakes, keys)` is that of the image pool;
-    `augment(keys, batch)` changes the batch before the networks see it; `average` is the decay of the moving average
-    of weights; `update_order` is one of methods.ORDERS.  Metrics: every term under its name, `grad_norm/NETWORK`,
-    `lr/NETWORK`, `skipped` and `streak`, all still on the device.
+    `view(params, batch, show=, total=, keys=, average=)` is the forward pass, with one random key per row;
+    `rates[name](step)` is a network's learning rate; `exchange` is that of the image pool; `augment(keys, batch)` is
+    applied to the batch first; `average` is the decay of the moving average of weights; `update_order` is one of
+    methods.ORDERS.  Metrics, on the device: each term by its name, `grad_norm/NETWORK`, `lr/NETWORK`, `skipped` and
+    `streak`.
     """
-    owned, paid_for = method.networks(TERMS), weights.weights(method.loss_weights)
-    in_turn = known('update_order', update_order, ORDERS) == 'alternating'
+    owned, player_weights = method.networks(TERMS), weights.weights(method.loss_weights)
+    alternating = known('update_order', update_order, ORDERS) == 'alternating'
 
     def step(state: State, batch):
         rows = next(iter(batch.values())).shape[0]
@@ -47,10 +47,10 @@ def make_step(
         params, moments, past = dict(state.params), dict(state.optimizer), dict(state.image_pool)
         norms, values = {}, {}
 
-        for player, own in owned.items():
-            seen = dict(params) if in_turn else state.params
+        for player, own_networks in owned.items():
+            current = dict(params) if alternating else state.params
 
-            def loss(moved, player=player, seen=seen):
+            def loss(own_params, player=player, current=current):
                 new_past = {}
 
                 def show(domain, fakes):
@@ -59,12 +59,12 @@ def make_step(
                     return shown
 
                 more = {'show': show, 'total': parallel.psum, 'keys': keys, 'average': state.average}
-                passed = view({**seen, **moved}, batch, **more)
-                terms = {name: TERMS[name].value(passed) for name in paid_for[player]}
-                weighted = (weights.at(w, state.step) * terms[name] for name, w in paid_for[player].items())
+                forward = view({**current, **own_params}, batch, **more)
+                terms = {name: TERMS[name].value(forward) for name in player_weights[player]}
+                weighted = (weights.at(w, state.step) * terms[name] for name, w in player_weights[player].items())
                 return sum(weighted), (terms, new_past)
 
-            grads, (terms, new_past) = jax.grad(loss, has_aux=True)({name: seen[name] for name in own})
+            grads, (terms, new_past) = jax.grad(loss, has_aux=True)({name: current[name] for name in own_networks})
             values.update(terms)
             past.update(new_past)
             for name, grad in grads.items():
@@ -75,14 +75,14 @@ def make_step(
         return _keep(state, params, moments, past, norms, values)
 
     def _keep(state, params, moments, past, norms, values):
-        """The new state and the metrics; the old one where a gradient is not finite."""
+        """(state, metrics) after the step; weights and pool stay as they were if a gradient is not finite."""
         finite = jnp.isfinite(sum(norms.values()))
-        averaged = {  # in this order: that of optax.incremental_update is another in the last bit
+        averaged = {  # not optax.incremental_update, whose result differs in the last bit
             name: jax.tree.map(lambda old, new: average * old + (1 - average) * new, old, params[name])
             for name, old in state.average.items()
         }
-        taken = state.replace(params=params, optimizer=moments, average=averaged, image_pool=past)
-        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), taken, state)
+        updated = state.replace(params=params, optimizer=moments, average=averaged, image_pool=past)
+        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
         kept = kept.replace(
             step=state.step + 1,
             skipped=state.skipped + ~finite,

@@ -1,4 +1,4 @@
-"""One system as a configuration describes it: its networks, its step, its first state."""
+"""What a training stage compiles: its networks, train step, initial state, and inference functions."""
 
 import zlib
 from collections.abc import Callable, Mapping
@@ -29,11 +29,11 @@ from synseg_jax.training.optimizers import constant_then_linear, in_game, optimi
 from synseg_jax.training.state import LAYOUT, State, create, initial_params, patch_input
 from synseg_jax.training.step import make_step
 
-KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # the configuration's name for a player's nets
+KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # configuration group of each player's networks
 
 
 def system_of(config: Stage, classes: tuple[str, ...]) -> 'System':
-    """The system of a stage; stages that differ in what is not compiled share one, which is compiled once."""
+    """The cached System of a stage, shared by stages that differ only in fields that do not affect compilation."""
     return _shared(compiled(config), classes)
 
 
@@ -44,7 +44,7 @@ def _shared(config, classes):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _apply(network, kind, params, images, keys):
-    """Compiled, so that networks alike are traced once for a `kind` of device, however many and however often run."""
+    """Jitted at module level, so that equal networks are traced only once; `kind` is the type of device."""
     return network.apply({'params': params}, images, keys)
 
 
@@ -55,14 +55,14 @@ def _encode(network, kind, params, images, keys):
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """What is trained: a method's networks, for images and `classes` labels."""
+    """The networks, train step and initial state of a stage's method, for labels of `classes`."""
 
     config: Stage
     classes: tuple[str, ...]
 
     @property
     def channels(self) -> int:
-        """The channels of an image: the slice and its neighbours, and its labels if they are translated with it."""
+        """Channels of an image: the slice, its neighbours, and the label mask with `label_channel`."""
         return 1 + 2 * self.config.context.slices + self.config.label_channel
 
     @cached_property
@@ -71,7 +71,7 @@ class System:
 
     @cached_property
     def networks(self) -> dict[str, nn.Module]:
-        """The networks that the method's terms use, by name."""
+        """The networks used by the method's terms, by name."""
         types = {'dtype': dtype(self.config.dtype), 'param_dtype': dtype(self.config.param_dtype)}
         whole = types | ({'remat': True} if self.config.remat else {})
         logits = 0 if self.method.shared_layer else self._logits()
@@ -89,46 +89,46 @@ class System:
             return len(self.classes)
         if len(self.classes) != 2:
             raise InputError(
-                f'loss.segmentation {self.config.loss.segmentation} is for 2 classes, not {len(self.classes)}'
+                f'loss.segmentation {self.config.loss.segmentation} requires 2 classes, not {len(self.classes)}'
             )
         return 1
 
     @cached_property
     def apply(self) -> dict[str, Callable[..., Float[Array, 'b *space k']]]:
-        """`apply[name](params, images)` runs a network on images in [-1, 1]; given `keys`, one per row, with dropout.
+        """`apply[name](params, images)` runs a network on images in [-1, 1]; with `keys`, one per row, with dropout.
 
-        Every network draws from the keys on its own, and the same whoever runs it.  `encode` asks for {layer: features}
-        of the network's encoder in place of its output.
+        The random numbers depend only on the keys and the network's name, not on the player.  With `encode` the result
+        is {layer: features} of the network's encoder.
         """
 
         def run(params, images, keys=None, encode=False, *, name):
             if keys is not None:
-                own = zlib.crc32(name.encode())
-                keys = jax.vmap(lambda key: jax.random.fold_in(key, own))(keys)
+                number = zlib.crc32(name.encode())
+                keys = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
             return (_encode if encode else _apply)(self.networks[name], backend.kind(), params, images, keys)
 
         return {name: partial(run, name=name) for name in self.networks}
 
     @cached_property
     def probabilities(self) -> dict[str, Callable[..., Float[Array, 'b *space k']]]:
-        """`probabilities[domain](params, images)` are the class probabilities of images in [0, 1]."""
+        """`probabilities[domain](params, images)`: class probabilities of images in [0, 1]."""
 
         def softmax(logits):
             return jax.nn.softmax(two_classes(logits) if logits.shape[-1] == 1 else logits)
 
-        return {d: self._looking(lambda view, x, d=d: softmax(view.segment(d, x))) for d in names.DOMAINS}
+        return {d: self._jitted(lambda view, x, d=d: softmax(view.segment(d, x))) for d in names.DOMAINS}
 
     @cached_property
     def translations(self) -> dict[str, Callable[..., Float[Array, 'b *space c']]]:
-        """`translations[generator](params, images)` are images in [0, 1] of the other domain."""
+        """`translations[generator](params, images)`: images in [0, 1], translated to the other domain."""
         generators = filter(names.is_generator, self.networks)
-        return {name: self._looking(lambda view, x, name=name: (getattr(view, name)(x) + 1) / 2) for name in generators}
+        return {name: self._jitted(lambda view, x, name=name: (getattr(view, name)(x) + 1) / 2) for name in generators}
 
-    def _looking(self, function):
+    def _jitted(self, function):
         return jax.jit(lambda params, images: function(self.view(params), 2 * images - 1))
 
     def view(self, params: Mapping[str, PyTree], batch: Mapping[str, Array] | None = None, **more) -> View:
-        """The forward pass of the networks on a batch of images in [-1, 1], with the losses of the configuration."""
+        """A forward pass on a batch of images in [-1, 1], from which terms compute their losses."""
         return View(self.apply, params, batch or {}, self.losses, **more)
 
     @cached_property
@@ -138,37 +138,37 @@ class System:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Rows and columns of the images that the networks are trained on."""
+        """Spatial size of the training images."""
         return self.config.augment.window or self.config.data.size
 
     @property
     def shown(self) -> tuple[int, ...]:
-        """What whole images are resized to; empty where all have one spacing and are seen as they are, or in tiles."""
+        """Size to which whole images are resized; empty if records have a fixed spacing and are not resized."""
         return () if self.config.data.spacing_mm else self.size
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The domains whose images the method and its augmentation read."""
+        """The domains whose images the method and the augmentation use."""
         return tuple(sorted(set(map(names.domain, self.arrays))))
 
     @property
     def arrays(self) -> set[str]:
-        """The arrays of a batch that the method and its augmentation read."""
+        """The arrays of a batch that the method and the augmentation use."""
         read = {array for term in self.method.terms() for array in TERMS[term].arrays}
         read |= {'b'} if self.augmentation.fourier and 'a' in read else set()
         return read | {names.label(domain) for domain in read & {*names.DOMAINS}} if self.config.label_channel else read
 
     def segmentor(self, domain: str) -> str | None:
-        """The network that segments images of a domain: its own, else the other domain's, else none."""
+        """The network for images of a domain: that domain's segmentor, else the other's; None without segmentors."""
         return next((name for name in map(names.segmentor, (domain, 'a', 'b')) if name in self.networks), None)
 
     def steps(self, steps_per_epoch: int) -> int:
-        """The length of training."""
+        """Number of training steps."""
         train = self.config.train
         return train.steps or (train.epochs + train.decay_epochs) * steps_per_epoch
 
     def rates(self, steps_per_epoch: int) -> dict[str, Callable]:
-        """Every network's learning rate as a function of the step."""
+        """{network: learning-rate schedule}."""
         train = self.config.train
         if train.steps:
             constant, decay, unit = train.steps - train.decay_steps, train.decay_steps, 1
@@ -192,7 +192,7 @@ class System:
 
     @cached_property
     def step(self) -> Callable[[int, Mesh], Callable[[State, Mapping], tuple[State, dict]]]:
-        """`step(steps_per_epoch, over)` is the train step on batches of images in [0, 1], made once."""
+        """`step(steps_per_epoch, over)`: the train step on batches of images in [0, 1], cached."""
         return cache(self._step)
 
     def _step(self, steps_per_epoch, over):
@@ -206,7 +206,7 @@ class System:
         wide = jnp.promote_types(kind, jnp.float32)
 
         def ready(keys, batch):
-            """What the networks see: augmented, in [-1, 1]."""
+            """The augmented batch, in [-1, 1], with the label channel."""
             batch = {k: v if names.is_label(k) else v.astype(wide) for k, v in batch.items()}
             batch = change(keys, batch) if change else batch
             if self.config.label_channel:
@@ -239,7 +239,7 @@ class System:
                 )
 
     def first_state(self, over: Mesh) -> State:
-        """The state before the first step, laid out over the mesh; InputError if the batch cannot be split over it."""
+        """The initial state, sharded over the mesh; InputError if the batch size does not divide over the devices."""
         parallel.rows_per_device(self.config.train.batch, over)
         return self._draw(over)()
 
@@ -247,14 +247,14 @@ class System:
     def _draw(self):
         def drawing(over):
             layout = jax.tree.map(lambda spec: jax.NamedSharding(over, spec), LAYOUT)
-            # Drawing numbers runs once: unoptimised it compiles in 2 s rather than 17.
+            # Initialisation runs once: without XLA's optimisations it compiles in 2 s instead of 17 s.
             fast = {'xla_backend_optimization_level': 0}
             return jax.jit(self._make, out_shardings=layout, compiler_options=fast)
 
         return cache(drawing)
 
     def abstract_state(self, over: Mesh) -> State:
-        """Shapes, types and layout of the state, without its numbers."""
+        """Shapes, types and sharding of the state, as ShapeDtypeStructs."""
 
         def laid_out(spec, part):
             sharding = jax.NamedSharding(over, spec)
@@ -284,5 +284,5 @@ class System:
 
 
 def trained_params(state: State) -> Mapping[str, PyTree]:
-    """The weights to use: the moving average where there is one."""
+    """The weights used for inference: the moving average if there is one."""
     return state.average or state.params
