@@ -113,7 +113,7 @@ def build(kind: type, tree: Mapping) -> typing.Any:
 
 
 def _value(value, kind):
-    """A value converted to the type of its field: lists to tuples, integers to floats, so that equal ones digest alike."""
+    """A value converted to the type of its field: lists to tuples, integers to floats; so equal ones digest alike."""
     if isinstance(value, Mapping):
         member = value_type(kind)
         items = {k: v for k, v in value.items() if v is not None}
