@@ -24,7 +24,7 @@ from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
 from synseg_jax.runs import comparison as compare
 from synseg_jax.runs import results, train_stage
-from synseg_jax.specification.parse import parse_data
+from synseg_jax.specification.parse import parse, parse_data
 from synseg_jax.training.metrics_log import Table
 
 CONFIG = config_flag(required=True)
@@ -130,7 +130,7 @@ def _table_config():
     config.table = variants.table(
         'Title', 'Source', rows, runs='tiny', organs=('liver', 'mean'), measures=('dice', 'auc'), reference='SynSeg-Net'
     )
-    return config
+    return parse(config)
 
 
 def _results(root: Path) -> Path:

@@ -154,7 +154,7 @@ MISTAKES = {
     'benchmark another work than the peer': (
         'benchmark',
         TINY + f' --peer={tiny.ROOT}/tests/tiny.py --config.method=supervised',
-        '--peer does the work of SynSeg-Net',
+        '--peer is only comparable with ResNets; leave out --config',
     ),
     'benchmark an unknown part': ('benchmark', TINY + ' --parts=speed', r"unknown part \(--parts\) 'speed'"),
     'benchmark a flat scan': (

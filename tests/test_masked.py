@@ -137,7 +137,7 @@ def test_what_survives_translation_is_measured_by_the_stage_that_is_named(finish
     on_real = next(iter(found['cases']['target'].values()))
     assert 'kl' not in on_real['spleen'] and 'lesions' in on_real['spleen'] and 'lesions' not in on_real['liver']
     head = (workdir / 'kept' / 'synthesis.csv').read_text().splitlines()[0]
-    assert head == 'case,organ,dice,iou,asd_mm,hd95_mm,lesions,false_lesions,kl,patch_dice,patch_hd95_mm'
+    assert head == 'case,organ,dice,iou,asd_mm,hd95_mm,nsd_2mm,lesions,false_lesions,kl,patch_dice,patch_hd95_mm'
 
 
 def test_a_tested_stage_that_is_not_there(tiny_records, tmp_path):

@@ -14,6 +14,7 @@ from synseg_jax.preparation.records import Manifest
 from synseg_jax.reports import report
 from synseg_jax.reports.comparison import Report, Row
 from synseg_jax.runs import comparison, open_run, oracle_selection
+from synseg_jax.specification.parse import changed, parse
 
 LENGTH = {'train__steps': 12, 'train__decay_steps': 0, 'train__save_every': 4, 'train__keep': 1}
 TOLD = 'by the labels of these very test scans'
@@ -106,7 +107,6 @@ def test_a_report_says_what_it_is(tmp_path):
 
 
 def test_a_table_shows_it_where_it_is_asked_for():
-    config = synseg_abdomen_laptop.get_config('records')
+    config = parse(synseg_abdomen_laptop.get_config('records'))
     assert comparison.measures(config) == ('dice', oracle_selection.DICE, 'asd_mm')
-    config.oracle = False
-    assert comparison.measures(config) == ('dice', 'asd_mm')
+    assert comparison.measures(changed(config, {'oracle': False})) == ('dice', 'asd_mm')

@@ -161,7 +161,7 @@ def test_a_planted_lock_is_refused(tiny_records, tmp_path):
     (tmp_path / 'precious').write_text('ours')
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run' / '.lock').symlink_to(tmp_path / 'precious')
-    with pytest.raises(InputError, match=r'\.lock: is a link'):
+    with pytest.raises(InputError, match=r'\.lock: the lock file is a symbolic link; remove it'):
         _run(tiny_records, tmp_path / 'run')
     assert (tmp_path / 'precious').read_text() == 'ours'
 

@@ -68,15 +68,16 @@ def test_records(records):
     for value in (1, 2):
         mm3 = [float((a == value).sum() * v) for a, v in
                ((labels.array, np.prod(scan.spacing_mm)), (record['label'], SPACING**3))]  # fmt: skip
-        assert mm3[1] == pytest.approx(mm3[0], rel=0.4)
+        assert mm3[1] == pytest.approx(mm3[0], rel=0.45)
     liver, spleen = (record['image'][..., 0][record['label'] == value].mean() for value in (1, 2))
     assert spleen > liver + 0.5  # MR 700 against 200
 
 
 def test_wrong_sizes():
-    for size, spacing in (((8, 16, 16), 0.0), ((16, 16), -1.5)):
-        with pytest.raises(InputError, match=r'data.spacing_mm .* with data.size .*: volumes, three numbers, need'):
-            tiny.prepare([], '/nowhere', parse_data(tiny.config(data__size=size, data__spacing_mm=spacing)))
+    with pytest.raises(InputError, match=r'data.spacing_mm .* with data.size .*: volumes, three numbers, need'):
+        tiny.prepare([], '/nowhere', parse_data(tiny.config(data__size=(8, 16, 16), data__spacing_mm=0.0)))
+    with pytest.raises(InputError, match='data.spacing_mm=-1.5: give a number of mm from 0.01 to 1000, or 0'):
+        parse_data(tiny.config(data__size=(16, 16), data__spacing_mm=-1.5))
 
 
 @pytest.fixture(scope='module')
@@ -162,7 +163,7 @@ def test_the_window_about_what_was_found_is_looked_at_anew(finished, records):
     frame, probabilities = trained.grid_probabilities(scan_file.read(case['image']), 'b')
     images = frame.images()
     assert images.shape[1:4] != SIZE
-    trained.config.predict.window = 'middle'
+    trained = trained.with_fields({'predict.window': 'middle'})
     scan = scan_file.read(case['image'])
     network = partial(trained.networks.probabilities, domain='b')
     expected = about_middle(network, images[0], probabilities[0], SIZE)[None]

@@ -27,7 +27,7 @@ from synseg_jax.preparation.checks.survey import survey
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
 from synseg_jax.runs.import_stage import import_weights
-from synseg_jax.specification.parse import parse_data
+from synseg_jax.specification.parse import parse, parse_data
 
 
 @contextmanager
@@ -67,7 +67,10 @@ COMMANDS = {
     'translate': (100, lambda of, out: translate(of.trained, {'x': of.scan}, out)),
     'export': (4000, lambda of, out: export(of.published, out)),
     'export for PyTorch': (4000, lambda of, out: export(of.published, out, 'pth')),
-    'import': (4000, lambda of, out: import_weights(weights.configured('published'), of.folder / 'weights', out)),
+    'import': (
+        4000,
+        lambda of, out: import_weights(parse(weights.configured('published')), of.folder / 'weights', out),
+    ),
     'repair': (100, lambda of, out: repair(of.checked, out)),
 }
 NAME = 'Dataset201_Made'

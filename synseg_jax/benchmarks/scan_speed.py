@@ -84,7 +84,8 @@ def smooth(rng: np.random.Generator, shape: Sequence[int]) -> Float[np.ndarray, 
 
 def _write(folder, name, shape, classes=0) -> Path:
     """Write a dataset of one scan with intensities from -1000 to 1000, and labels if `classes` is not 0."""
-    image = smooth(np.random.default_rng(0), shape)
+    seed = int.from_bytes(name.encode())  # scans of different names differ: prepare refuses the same voxels twice
+    image = smooth(np.random.default_rng(seed), shape)
     arrays = {'images': np.rint(2000 * image - 1000).astype(np.int16)}
     if classes:
         arrays['labels'] = np.minimum(image * classes, classes - 1).astype(np.uint8)
