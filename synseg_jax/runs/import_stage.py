@@ -45,7 +45,7 @@ def import_weights(
         raise InputError(f'{workdir}: exists; choose another --workdir')
     system = system or config.default_system
     own = config.stage(system, stage)
-    if own.kind != 'train':
+    if not own.kind_of_stage.trains:
         raise InputError(f'stage {stage} of {system} trains nothing; choose another --stage')
     if (weights / CARD).is_file():
         card = Card.load(weights)

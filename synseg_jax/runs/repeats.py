@@ -22,7 +22,7 @@ class Repeat(NamedTuple):
 
     def trains(self, system: str) -> bool:
         """Whether a system comes out otherwise than in the first repeat; one that trains nothing does not."""
-        return not self.changed or any(stage.kind == 'train' for stage in self.config.stages(system).values())
+        return not self.changed or any(stage.kind_of_stage.trains for stage in self.config.stages(system).values())
 
 
 def repeats(config: Experiment, workdir: Path, seeds: int) -> list[Repeat]:

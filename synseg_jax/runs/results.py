@@ -70,6 +70,7 @@ class Results(TypedDict):
     peak_memory_gib: float
     seed: int
     reads_target_labels: bool
+    reads_pseudo_labels: NotRequired[bool]  # not in those of earlier versions
     transductive: NotRequired[bool]  # not in those of earlier versions
     folds: int
     fields: NotRequired[str]
@@ -114,6 +115,7 @@ def evaluate(
     found['synthesis'] = before['synthesis'] if same else _synthesis(fitted)
     found['transductive'] = any(_sees_tested(stage) for stage, _ in fitted)
     found['reads_target_labels'] = any(_reads_target_labels(*one) for one in fitted)
+    found['reads_pseudo_labels'] = any(entry.get('pseudo', False) for one in fitted for entry in _with_labels(*one))
     _keep(path, {**found, 'sets': {**before['sets'], **measured}})
     return found
 
@@ -171,6 +173,7 @@ def pool(parts: Sequence[Mapping]) -> dict:
         'peak_memory_gib': max((cost['peak_memory_gib'] for cost in once.values()), default=0.0),
         'seed': parts[0]['seed'],
         'reads_target_labels': any(part['reads_target_labels'] for part in parts),
+        'reads_pseudo_labels': any(part.get('reads_pseudo_labels', False) for part in parts),
         'transductive': any(part.get('transductive', False) for part in parts),
         'folds': len(parts),
         'stages': list(once),
@@ -202,10 +205,15 @@ def _targets(stage) -> list[str]:
 
 
 def _reads_target_labels(stage, trained) -> bool:
-    """Whether it trained on labels of domain b, be it of scans that generators made of them."""
+    """Whether it trained on labels of domain b, be it of scans that generators made of them; not on pseudo labels."""
+    true = [entry for entry in _with_labels(stage, trained) if not entry.get('pseudo')]
+    return any(entry.get('from', entry['domain']) == 'b' for entry in true)
+
+
+def _with_labels(stage, trained) -> list[Mapping]:
+    """The manifest's entries of the sets whose labels it trained on."""
     read = [scans for d in 'ab' if f'label_{d}' in trained.arrays for scans in stage.scans(d)]
-    entries = [scans.manifest.sets[scans.set] for scans in read]
-    return any(entry.get('from', entry['domain']) == 'b' for entry in entries)
+    return [scans.manifest.sets[scans.set] for scans in read]
 
 
 def _sees_tested(stage) -> bool:

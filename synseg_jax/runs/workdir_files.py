@@ -21,14 +21,15 @@ WORKDIR = {  # pattern: content
     'stages/STAGE-DIGEST/panel.png': 'translated and segmented slices at the last validation, or pairs of a synthesis',
     'stages/STAGE-DIGEST/curves.png': 'the columns of `metrics.csv` as curves',
     'stages/STAGE-DIGEST/tensorboard/*': 'the same for TensorBoard',
-    'stages/STAGE-DIGEST/records/*': 'the records that a synthesis stage made',
+    'stages/STAGE-DIGEST/records/*': 'the records of a stage that makes a set',
     'stages/STAGE-DIGEST/atlases.json': 'of a stage of atlases: its labelled scans',
 }
 OTHERS = {
     '`prepare --output`': {
         'manifest.json': 'classes, settings, and the processing of each scan',
         'SET.ROLE.array_record': 'records, each the safetensors bytes of one slice or volume: `image` uint16 (0 to '
-        '65535 for [0, 1]), `label` uint8 where labelled, `case` and `slice` int32',
+        '65535 for [0, 1]), `label` uint8 where labelled (int16 of pseudo labels, -1 where there is none), `case` '
+        'and `slice` int32',
     },
     '`predict --output`': {
         'CASE.nii.gz': 'label map on the grid of the scan',
@@ -79,6 +80,7 @@ MORE = {  # meanings, and fields that no command reads again
         'costs': 'a list of the stages with the fields of their `cost.json`',
         'seed': 'of the configuration',
         'reads_target_labels': 'whether any stage trained on target labels',
+        'reads_pseudo_labels': 'whether any stage trained on labels that an earlier one found',
         'transductive': 'whether images of tested scans were trained on',
     },
     'manifest.json': {

@@ -31,6 +31,7 @@ class Declared(typing.NamedTuple):
     allowed: Range | tuple | None
     affects: str
     compiled: bool
+    added: bool  # files of earlier versions may lack it
     default: object
 
 
@@ -39,7 +40,7 @@ def declared() -> dict[str, Declared]:
     """Every field by its dotted name, such as train.batch."""
     members = (leaves(kind(), f'{group}.*.') for group, kind in MEMBERS.items())
     return {
-        name: Declared(one.type, *(one.metadata[key] for key in ('text', 'allowed', 'affects', 'compiled')), value)
+        name: Declared(one.type, *(one.metadata.get(key, False) for key in Declared._fields[1:-1]), value)
         for name, one, value in (*leaves(Experiment()), *chain.from_iterable(members))
     }
 
@@ -70,6 +71,12 @@ def affects(name: str) -> str:
     """What a field affects, see field.AFFECTS; display for those of a table."""
     found = declaration(name)
     return found.affects if found else 'display'
+
+
+def as_before(name: str, value: object) -> bool:
+    """Whether a field that earlier versions lack is at its default, which is what they did."""
+    found = declaration(name)
+    return found is not None and found.added and value == found.default
 
 
 def own_name(name: str) -> str:

@@ -92,7 +92,8 @@ def field(
 
     `allowed`: a range that every number in it lies in, a rule for the whole value, or the values that it may have.
     `compiled`: whether networks and train step depend on it; None: those that affect the result or its length.
-    `about`: further marks, as metadata of the field.
+    `about`: further marks, as metadata of the field.  `added=True`: files of earlier versions may lack the field, which
+    is then at its default; at its default it enters no digest.
     """
     if affects not in AFFECTS:
         raise ValueError(f'affects {affects!r}: give one of {", ".join(AFFECTS)}')

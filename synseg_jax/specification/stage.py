@@ -17,9 +17,9 @@ from synseg_jax.specification.field import (
     field,
     group,
 )
+from synseg_jax.specification.stage_kind import KINDS, Kind
 
 BATCH = Range(1, 2**16, whole=True)
-KINDS = ('train', 'synthesize', 'reconstruct', 'atlases')
 
 
 @dataclass(frozen=True)
@@ -188,13 +188,18 @@ class Stage:
     seed: int = field(0, 'of weights, order of the data and augmentation', Range(high=2**32 - 1, whole=True))
     kind: str = field(
         'train',
-        'train a method, make a set of one (synthesize, reconstruct), or register atlases',
-        KINDS,
+        'train a method, make a set of one (synthesize, reconstruct, label), or register atlases',
+        (*KINDS,),
         compiled=False,
     )
     generators_from: str = field(
         '', 'synthesize, reconstruct: the earlier stage whose generators do it', affects='records'
     )
+    segmentor_from: str = field('', 'label: the earlier stage whose segmentor does it', affects='records', added=True)
+    label_confidence: float = field(
+        0.0, 'label: pixels whose highest class probability is lower stay unlabelled; 0: none', BELOW_ONE,
+        compiled=False, added=True,
+    )  # fmt: skip
     start: Start = group(Start, 'begin with earlier weights')
     sets: Sets = group(Sets, 'what is read')
     fold: Fold = group(Fold, 'cross validation')
@@ -241,7 +246,16 @@ class Stage:
     atlases: Atlases = group(Atlases, 'atlases')
     predict: Predict = group(Predict, 'prediction')
 
+    @property
+    def kind_of_stage(self) -> Kind:
+        """What its kind reads, trains and makes."""
+        return KINDS[self.kind]
+
+    def built_on(self) -> list[str]:
+        """Names of the earlier stages whose networks it uses."""
+        return [name for name in (self.generators_from, self.segmentor_from, *self.start.stages) if name]
+
     def depends_on(self) -> list[str]:
         """Names of the stages and sets that it reads or begins with, each once."""
         sets = (text.partition(':')[0] for text in (*self.sets.a, *self.sets.b))
-        return [*dict.fromkeys((self.generators_from, *self.start.stages, *sets))]
+        return [*dict.fromkeys((*self.built_on(), *sets))]
