@@ -13,6 +13,7 @@ from synseg_jax.batches import pipeline
 from synseg_jax.batches.selection import Fold
 from synseg_jax.errors import InputError
 from synseg_jax.formats import label_maps
+from synseg_jax.imaging.slices import resize
 from synseg_jax.inference import model_folder, trained_model
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import Scans
@@ -208,6 +209,11 @@ def test_labels_are_of_the_records_grid_whatever_the_segmentor_saw(finished):
     assert maker.context == (1, 0.0) and seen == [((2, 16, 16, 3), 'b')]
     assert np.array_equal(made, images[..., 1:2]) and labels.dtype == np.int16
     assert (labels[..., :19] == 0).all() and (labels[..., 21:] == 1).all() and (labels[..., 19:21] == -1).all()
+
+
+def test_unlabelled_pixels_stay_so_when_resized():
+    labels = np.array([[[-1, 1], [2, -1]]], np.int16)
+    assert np.array_equal(resize(labels, (4, 4)), np.kron(labels, np.ones((1, 2, 2), np.int16)))
 
 
 def test_a_segmentor_of_other_records_is_refused(records, tmp_path, monkeypatch):
