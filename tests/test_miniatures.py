@@ -16,7 +16,7 @@ from synseg_jax.inference.run_networks import Networks
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import plan, reassign
 from synseg_jax.preparation.write_records import packages, prepare
-from synseg_jax.runs import experiment, oracle_selection, results, train_stage
+from synseg_jax.runs import experiment, oracle_selection, results, synthesis_stage, train_stage
 from synseg_jax.specification.data import IMAGE_FIELDS
 
 # (configuration, system): scans that are tested of each set, over all folds; of others see OF_ALL.
@@ -76,17 +76,13 @@ class Untrained(trained_model.Trained):
     translates = False
 
 
-def _made(stage, by, folder, stop) -> Manifest:
+def _made(job, read, maker) -> Manifest:
     """What a stage makes, of which nothing but the names and the counts is there."""
-    domain = 'a' if stage.config.sets.a else 'b'
-    read = [scans for role in ('train', 'val', 'test') for scans in stage.scans(domain, role)]
     (source,) = {scans.set for scans in read}
-    manifest = read[0].manifest
-    to = domain if stage.does == 'reconstruct' else {'a': 'b', 'b': 'a'}[domain]
-    channel = stage.described(folder).channels[to]
-    entry = {**manifest.sets[source], 'domain': to, 'channel': channel}
-    entry |= {'of': source, 'by': folder.name, 'from': domain}
-    return Manifest(**{**vars(manifest), 'sets': {stage.name: entry}, 'request': folder.name})
+    manifest, to = read[0].manifest, maker.domain if maker.back else maker.other
+    entry = {**manifest.sets[source], 'domain': to, 'channel': job.stage.described(job.folder).channels[to]}
+    entry |= {'of': source, 'by': job.folder.name, 'from': maker.domain}
+    return Manifest(**{**vars(manifest), 'sets': {job.stage.name: entry}, 'request': job.folder.name})
 
 
 COST = {'seconds': 0.0, 'peak_memory_gib': 0.0, 'finished': True}
@@ -106,9 +102,9 @@ def untrained(monkeypatch):
     monkeypatch.setattr(
         train_stage.StageTraining, 'run', lambda fit, *_: (Untrained(fit), COST | {'steps': fit.plan.steps})
     )
-    monkeypatch.setattr(experiment, 'synthesize', _made)
-    monkeypatch.setattr(experiment, 'Trained', lambda run: run)
-    monkeypatch.setattr(experiment.Run, 'load', lambda folder: folder)
+    monkeypatch.setattr(synthesis_stage.made_set, 'write_set', _made)
+    monkeypatch.setattr(synthesis_stage, 'Trained', lambda run: run)
+    monkeypatch.setattr(synthesis_stage.Run, 'load', lambda folder: folder)
     monkeypatch.setattr(oracle_selection, 'select', lambda *_: None)
     monkeypatch.setattr(results, 'measure', lambda tested, _: {'cases': {case['id']: ORGAN for case in tested.cases}})
 

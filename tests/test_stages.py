@@ -17,7 +17,7 @@ from synseg_jax.inference import model_folder, trained_model
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
-from synseg_jax.runs import experiment, open_run, stages, synthesis_stage, test_set, train_stage
+from synseg_jax.runs import experiment, made_set, open_run, stages, test_set, train_stage
 from synseg_jax.specification.parse import parse, parse_data
 
 TRANSLATE = {'method': 'synseg_hc', 'sets': {'a': ('extra',), 'b': ('target',)}}  # the quickest to compile
@@ -132,7 +132,7 @@ def test_a_set_that_is_killed_before_its_picture_is_drawn_draws_it(finished, rec
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(synthesis_stage.figures, 'panel', killed)
+        patch.setattr(made_set.figures, 'panel', killed)
         with pytest.raises(KeyboardInterrupt):
             tiny.run(_config(records, run=('half',)), workdir, tiny.quiet())
     tiny.run(_config(records, run=('half',)), workdir, tiny.quiet())

@@ -98,13 +98,13 @@ def with_mask(
 
 
 def resize(stack: Shaped[np.ndarray, 'n *space'], size: tuple[int, ...]) -> Shaped[np.ndarray, 'n *space2']:
-    """Images [n, rows, columns, channels] resized linearly, uint8 labels [n, rows, columns] by nearest neighbour.
+    """Images [n, rows, columns, channels] resized linearly, integer labels [n, rows, columns] by nearest neighbour.
 
     Unchanged if `size` is empty.
     """
     if not size:
         return stack
-    return resize_nearest(stack, size) if stack.dtype == np.uint8 else resize_linear(stack, size)
+    return resize_nearest(stack, size) if stack.dtype.kind in 'iu' else resize_linear(stack, size)
 
 
 def _centres(old: int, new: int) -> Float[np.ndarray, ' new']:

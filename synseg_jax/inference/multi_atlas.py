@@ -190,3 +190,8 @@ class Atlases(ScanSegmenter):
         frame, image = self._isotropic(scan)
         stack = slices.to_stack(volume.canonical(labels).array, frame.axis)[:, *frame.seen]
         return Atlas(image, slices.resize_nearest(stack[None], frame.size)[0], self.config.atlases.spacing_mm)
+
+
+def load(run: Run, network: str) -> Atlases | None:
+    """The atlases of a stage, if a segmentor is asked for."""
+    return Atlases(run) if network == 's' else None

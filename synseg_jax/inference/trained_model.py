@@ -148,6 +148,11 @@ class Trained(ScanSegmenter):
         self._cached: tuple = ((), None, None)  # key, grid and probabilities of the last scan
 
 
+def load(run: Run, network: str) -> Trained | None:
+    """The best weights of a trained stage, if it has a network whose name begins with `network`."""
+    return Trained(run) if any(name.startswith(network) for name in run.system.networks) else None
+
+
 def _with_finite_weights(params, run):
     """`params`; InputError if any weight is NaN or infinite."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):

@@ -4,6 +4,7 @@ A record is the safetensors bytes of one slice,
 
     image   uint16 [rows, columns, 1]   [0, 1] times 65535
     label   uint8  [rows, columns]      index into the manifest's classes; only where labelled
+            int16                       of pseudo labels, -1 where there is none
     case    int32                       index into the cases of the set and role
     slice   int32                       index along the slice axis of the canonical volume
 
@@ -21,7 +22,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -39,12 +40,12 @@ AGAIN = 'prepare the records again'
 
 
 def encode(
-    image: Float[np.ndarray, '*space 1'], label: UInt8[np.ndarray, '*space'] | None, case: int, slice_index: int
+    image: Float[np.ndarray, '*space 1'], label: Integer[np.ndarray, '*space'] | None, case: int, slice_index: int
 ) -> bytes:
-    """The bytes of one record; `image` in [0, 1]."""
+    """The bytes of one record; `image` in [0, 1]; labels are stored as int16 if they are, else as uint8."""
     stored = {'image': np.rint(image * WHITE).astype(np.uint16)}
     if label is not None:
-        stored['label'] = np.ascontiguousarray(label, np.uint8)
+        stored['label'] = np.ascontiguousarray(label, np.int16 if label.dtype == np.int16 else np.uint8)
     return save(stored | {'case': np.array(case, np.int32), 'slice': np.array(slice_index, np.int32)})
 
 
@@ -160,7 +161,8 @@ class RecordFile(TypedDict):
 
 
 class Set(TypedDict):
-    """Manifest entry of a set; `of` and `by`: synthesized from that set by that stage; `phantom`: its parameters."""
+    """Manifest entry of a set; `of` and `by`: made of that set by that stage; `pseudo`: that stage found its labels;
+    `phantom`: its parameters."""
 
     domain: Literal['a', 'b']
     channel: str
@@ -168,6 +170,7 @@ class Set(TypedDict):
     roles: dict[str, RecordFile]
     of: NotRequired[str]
     by: NotRequired[str]
+    pseudo: NotRequired[bool]
     phantom: NotRequired[Phantom]
 
 

@@ -180,10 +180,10 @@ def _mosaic(rows, titles, gap_before) -> tuple[np.ndarray, list[float], int]:
 def _draw(axes, image, labels) -> set[int]:
     """Draws an image with its labels as an overlay, and returns the labels that occur."""
     axes.imshow(image, cmap='gray', vmin=0, vmax=1)
-    present = set(np.unique(labels).tolist()) - {0}
+    present = {label for label in np.unique(labels).tolist() if label > 0}  # -1: unlabelled
     if present:
         colours = ListedColormap([colour(label) for label in range(1, max(present) + 1)])
-        over = np.ma.masked_equal(labels, 0)
+        over = np.ma.masked_less_equal(labels, 0)
         axes.imshow(over, cmap=colours, vmin=0.5, vmax=max(present) + 0.5, alpha=0.65, interpolation='nearest')
     return present
 

@@ -19,17 +19,15 @@ from synseg_jax.devices.signals import Interrupted, Signals
 from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import summary
 from synseg_jax.files import disk, write_json
-from synseg_jax.inference.model_folder import Run
-from synseg_jax.inference.trained_model import Trained
 from synseg_jax.phantom import dataset
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare, prepare_again
-from synseg_jax.runs import atlas_stage, results, run_file, stages, train_stage
+from synseg_jax.runs import results, run_file, stage_kinds, stages, train_stage
 from synseg_jax.runs.agreement import settled
-from synseg_jax.runs.stages import Done, Stage
-from synseg_jax.runs.synthesis_stage import synthesize
-from synseg_jax.specification.check import affects
+from synseg_jax.runs.check_systems import check
+from synseg_jax.runs.stages import Done, Job, Stage
+from synseg_jax.specification.check import affects, as_before
 from synseg_jax.specification.data import IMAGE_FIELDS
 from synseg_jax.specification.experiment import Experiment
 from synseg_jax.specification.parse import replaced
@@ -47,14 +45,14 @@ def run(config: Experiment, workdir: Path, console: Console | None = None, named
     _compilation_cache()
     began = time.monotonic()
     disk.check_path(workdir)
-    names = _check(config)
+    wanted = check(config)
     workdir.mkdir(parents=True, exist_ok=True)
     with Signals(partial(say, console), processes.stop_notice()) as signals:
         try:
             signals.idle = True  # whatever is made before and after training is made anew, or is whole
             workspace = Workspace(config, workdir, console, signals, named)
             say(console, f'{jax.device_count()} {jax.devices()[0].platform} device(s), results in {workdir}')
-            found = {name: workspace.system(name) for name in names}
+            found = {name: workspace.system(name) for name in wanted}
             signals.idle = False
         except Interrupted as interrupted:
             say(console, f'stopped by {interrupted}')
@@ -109,28 +107,25 @@ class Workspace:
         title = f'{name} {fold.index + 1}/{fold.of}' if fold.of else name
         folder = self.workdir / name / (f'fold{fold.index + 1}' if fold.of else '')
         made, earlier, costs, fitted = {}, {}, [], []
+
+        def begin(steps, done):
+            stages.check_lengths(self.lengths, place.name, steps, name)
+            if not (fold.index or done):
+                self._remember(begun={name: [*_folders(costs), f'stages/{place.name}']})
+
         for one in self.config.stages(name):
             stage = self._stage(name, one, fold, made, earlier)
             place = self._place(stage.key())
+            own_title = title if one == 'train' else f'{title}, {one}'
             with stages.exclusive_lock(place, self._say, self.signals):
-                if stage.does == 'atlases':
-                    with processes.first_then_others(place.name):
-                        fitted.append((stage, atlas_stage.gather(stage, place)))
-                    costs.append({'stage': place.name, 'steps': 0, 'seconds': 0.0, 'peak_memory_gib': 0.0})
-                elif stage.does in stages.MAKES:
-                    by = Trained(Run.load(self._place(stage.before(stage.config.generators_from))))
-                    with processes.first_then_others(place.name):
-                        made[one] = synthesize(stage, by, place, self.signals.raise_if_asked)
-                else:
-                    begin = [self._place(stage.before(start)) for start in stage.config.start.stages]
-                    fit = train_stage.StageTraining(stage, place, title if one == 'train' else f'{title}, {one}', begin)
-                    stages.check_lengths(self.lengths, place.name, fit.plan.steps, name)
-                    if not (fold.index or fit.done):
-                        self._remember(begun={name: [*_folders(costs), f'stages/{place.name}']})
-                    trained, cost = fit.run(self.console, self.signals)
-                    fitted.append((stage, trained))
-                    costs.append({'stage': place.name, **cost})
-            earlier[one] = Done(place.name, fit.plan.steps if stage.does == 'train' else 0)
+                # of train: train_stage.run
+                outcome = stage_kinds.run(Job(stage, place, own_title, self.console, self.signals, begin))
+            earlier[one] = Done(place.name, outcome.steps)
+            if outcome.made:
+                made[one] = outcome.made
+            if outcome.segmenter:
+                fitted.append((stage, outcome.segmenter))
+                costs.append({'stage': place.name, **outcome.cost})
             if processes.is_first():
                 _point(folder / one, place)
         if not fold.index:
@@ -153,7 +148,7 @@ class Workspace:
         config = self.config.stage(system, name)
         manifest = self._records(config)
         sets = ChainMap(dict(made), dict.fromkeys(manifest.sets, manifest))
-        stage = Stage(name, config, manifest, sets, Fold() if config.kind in stages.MAKES else fold, dict(earlier))
+        stage = Stage(name, config, manifest, sets, Fold() if config.kind_of_stage.makes_set else fold, dict(earlier))
         read = [scans.manifest for domain in 'ab' for scans in stage.scans(domain)]
         if len({(of.size, of.spacing_mm) for of in read}) > 1:
             raise InputError(f'stage {name} of {system} reads sets of different sizes or spacings; make one anew')
@@ -197,9 +192,9 @@ class Workspace:
             tests.update(config.test_sets)
             for text in (*config.sets.a, *config.sets.b):
                 known(f'set ({name}, {one})', text.partition(':')[0], known_sets)
-            if config.kind in stages.MAKES:
+            if config.kind_of_stage.makes_set:
                 known_sets.add(one)
-            if config.kind != 'train':
+            if not config.kind_of_stage.trains:
                 continue
             System(config, self.manifest.classes).step(1, parallel.mesh(config.train.devices))
             if first is None:
@@ -238,31 +233,6 @@ def _point(link: Path, folder: Path) -> None:
         link.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
 
 
-def _check(config) -> tuple[str, ...]:
-    """The systems to run; InputError for what can be known to be wrong before anything is read or written."""
-    known('system (config.default_system)', config.default_system, config.systems)
-    names = tuple(config.run or config.systems)
-    for name in names:
-        known('system (config.run)', name, config.systems)
-        for stage, own in config.stages(name).items():
-            if own.evaluate_stage:
-                known(f'stage (evaluate_stage of {name})', own.evaluate_stage, config.stages(name))
-            try:
-                _check_stage(own)
-            except InputError as error:
-                raise InputError(f'system {name}, stage {stage}: {error}') from error
-    return names
-
-
-def _check_stage(stage) -> None:
-    """InputError for networks, losses or batches that cannot be."""
-    system = System(stage, ('background', 'organ'))
-    parallel.rows_per_device(stage.train.batch, parallel.mesh(stage.train.devices))
-    _ = system.networks, system.optimizers, system.losses
-    if stage.train.decay_steps > stage.train.steps > 0:
-        raise InputError('train.decay_steps is larger than train.steps; lower it')
-
-
 def _compilation_cache() -> None:
     """Keeps compiled programs between runs, where JAX_COMPILATION_CACHE_DIR or the user's cache folder says."""
     home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
@@ -277,6 +247,8 @@ def _check_unchanged(config: Experiment, workdir: Path) -> None:
         return
     old, new = flat(described['config']), flat(json.loads(json.dumps(config.given)))
     for field in sorted(old | new):
+        if field not in old and as_before(field, new[field]):
+            continue
         if old.get(field) != new.get(field) and not _free(field, config, described['config']):
             raise InputError(
                 f'{workdir} was begun with {field}={old.get(field)!r}, now {new.get(field)!r}; '

@@ -45,7 +45,7 @@ def import_weights(
         raise InputError(f'{workdir}: exists; choose another --workdir')
     system = system or config.default_system
     stage_config = config.stage(system, stage)
-    if stage_config.kind != 'train':
+    if not stage_config.kind_of_stage.trains:
         raise InputError(f'stage {stage} of {system} trains no networks; choose another --stage')
     if (weights / CARD).is_file():
         card = Card.load(weights)

@@ -7,6 +7,7 @@ from synseg_jax.files import schema
 from synseg_jax.files.stage_schema import RunFile
 from synseg_jax.inference.model_folder import CHECKPOINTS, DAMAGED, STAGE, Run, check_format, read_workdir_json
 from synseg_jax.inference.trained_model import Segmenter, Trained
+from synseg_jax.runs import stage_kinds
 from synseg_jax.runs.run_file import RUN
 from synseg_jax.training.checkpoint import Checkpoints
 
@@ -47,23 +48,18 @@ def find(
 def _last(folders, system, network, begun) -> 'Segmenter':
     """The last of a system's stages with a network of this kind."""
     for run in map(Run.load, reversed(folders)):
-        if run.config.kind == 'atlases':
-            if network == 's':
-                from synseg_jax.inference.multi_atlas import Atlases  # which is built on this file
-
-                return Atlases(run)
-        elif any(name.startswith(network) for name in run.system.networks):
-            return Trained(run)
+        if segmenter := stage_kinds.load(run, network):
+            return segmenter
     kind = {'s': 'segmentor', 'g': 'generator', '': 'network'}[network]
     remedy = ' yet; let synseg_jax.main train on' if begun else '; choose another --system'
     raise InputError(f'system {system} trains no {kind}{remedy}')
 
 
 def _saved(folder: Path) -> list[int]:
-    """The steps of a stage's checkpoints; 0 of atlases, which have none."""
+    """The steps of a stage's checkpoints; 0 of one that trains nothing, such as atlases."""
     if not (folder / STAGE).is_file():
         return []
     if not (folder / CHECKPOINTS).is_dir():
-        return [0] if Run.load(folder).config.kind == 'atlases' else []
+        return [] if Run.load(folder).config.kind_of_stage.trains else [0]
     with Checkpoints(folder / CHECKPOINTS, alone=True) as checkpoints:
         return checkpoints.steps()

@@ -22,7 +22,7 @@ class Repeat(NamedTuple):
 
     def trains(self, system: str) -> bool:
         """Whether to train a system for this seed: always for the first one, else only if a stage trains networks."""
-        return not self.changed or any(stage.kind == 'train' for stage in self.config.stages(system).values())
+        return not self.changed or any(stage.kind_of_stage.trains for stage in self.config.stages(system).values())
 
 
 def repeats(config: Experiment, workdir: Path, seeds: int) -> list[Repeat]:

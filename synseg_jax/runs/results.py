@@ -70,6 +70,7 @@ class Results(TypedDict):
     peak_memory_gib: float
     seed: int
     reads_target_labels: bool
+    reads_pseudo_labels: NotRequired[bool]  # absent in files of earlier versions
     transductive: NotRequired[bool]  # absent in files of earlier versions
     folds: int
     fields: NotRequired[str]
@@ -113,6 +114,9 @@ def evaluate(
     measures['synthesis'] = before['synthesis'] if same else _synthesis(fitted)
     measures['transductive'] = any(_sees_test_images(stage) for stage, _ in fitted)
     measures['reads_target_labels'] = any(_reads_target_labels(stage, trained) for stage, trained in fitted)
+    measures['reads_pseudo_labels'] = any(
+        entry.get('pseudo', False) for stage, trained in fitted for entry in _with_labels(stage, trained)
+    )
     _keep(path, {**measures, 'sets': {**before['sets'], **measured}})
     return measures
 
@@ -171,6 +175,7 @@ def pool(parts: Sequence[Mapping]) -> dict:
         'peak_memory_gib': max((cost['peak_memory_gib'] for cost in once.values()), default=0.0),
         'seed': parts[0]['seed'],
         'reads_target_labels': any(part['reads_target_labels'] for part in parts),
+        'reads_pseudo_labels': any(part.get('reads_pseudo_labels', False) for part in parts),
         'transductive': any(part.get('transductive', False) for part in parts),
         'folds': len(parts),
         'stages': list(once),
@@ -202,10 +207,15 @@ def _targets(stage) -> list[str]:
 
 
 def _reads_target_labels(stage, trained) -> bool:
-    """Whether a stage trained on labels of domain b, including labels of scans synthesized from b."""
+    """Whether a stage trained on labels of domain b, including those of scans synthesized from b; not pseudo labels."""
+    true = [entry for entry in _with_labels(stage, trained) if not entry.get('pseudo')]
+    return any(entry.get('from', entry['domain']) == 'b' for entry in true)
+
+
+def _with_labels(stage, trained) -> list[Mapping]:
+    """Manifest entries of the sets whose labels a stage trained on."""
     read = [scans for d in 'ab' if f'label_{d}' in trained.arrays for scans in stage.scans(d)]
-    entries = [scans.manifest.sets[scans.set] for scans in read]
-    return any(entry.get('from', entry['domain']) == 'b' for entry in entries)
+    return [scans.manifest.sets[scans.set] for scans in read]
 
 
 def _sees_test_images(stage) -> bool:

@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from rich.console import Console
+
 from synseg_jax import files
 from synseg_jax.batches.selection import Chosen, Fold, select
 from synseg_jax.devices import processes
 from synseg_jax.devices.signals import Signals
 from synseg_jax.errors import InputError, known
 from synseg_jax.inference.model_folder import Run
+from synseg_jax.inference.trained_model import Segmenter
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.specification.check import affects
+from synseg_jax.specification.check import affects, as_before
 from synseg_jax.specification.experiment import Experiment
 from synseg_jax.specification.parse import mapping
 from synseg_jax.specification.resolve import flat
-from synseg_jax.specification.stage import KINDS
 from synseg_jax.specification.stage import Stage as StageFields
-
-MAKES = ('synthesize', 'reconstruct')  # what makes a set
 
 
 class Done(NamedTuple):
@@ -46,15 +46,11 @@ class Stage:
     fold: Fold = Fold()
     earlier: Mapping[str, Done] = field(default_factory=dict)
 
-    @property
-    def does(self) -> str:
-        return known(f'kind of stage {self.name}', self.config.kind, KINDS)
-
     def scans(self, domain: str, role: str = 'train') -> list[Chosen]:
         """The scans of a role that it reads in a domain."""
         context = self.config.context
         options = {'context': context.slices, 'spacing_mm': context.spacing_mm, 'seed': self.config.data.seed}
-        transductive = self.config.transductive and domain == 'b' and self.does == 'train'
+        transductive = self.config.transductive and domain == 'b' and self.config.kind_of_stage.trains
         named = self.config.sets.of(domain)
         return select(named, domain, self.sets, role, self.fold, self.manifest, transductive, **options)
 
@@ -69,15 +65,36 @@ class Stage:
 
     def key(self) -> str:
         """The name of its folder: its own name and a digest of its fields, its scans and the stages it builds on."""
-        fields = {name: value for name, value in flat(mapping(self.config)).items() if affects(name) == 'result'}
-        roles = ('train', 'val', 'test') if self.does in MAKES else ('train', 'val')
-        read = {d: [scans.key() for r in roles for scans in self.scans(d, r)] for d in 'ab'}
-        built_on = [
-            (self.before(name), self.earlier[name].steps)
-            for name in (self.config.generators_from, *self.config.start.stages)
-            if name
-        ]
+        own = flat(mapping(self.config)).items()
+        fields = {name: value for name, value in own if affects(name) == 'result' and not as_before(name, value)}
+        read = {d: [scans.key() for r in self.config.kind_of_stage.roles for scans in self.scans(d, r)] for d in 'ab'}
+        built_on = [(self.before(name), self.earlier[name].steps) for name in self.config.built_on()]
         return f'{self.name}-{digest(fields, read, built_on, self.manifest.classes)}'
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage to be run in its folder, or opened where it has run."""
+
+    stage: Stage
+    folder: Path
+    title: str
+    console: Console
+    signals: Signals
+    begin: Callable[[int, bool], None]  # is told the steps of a training, and whether it is done, before it begins
+
+    def before(self, name: str) -> Path:
+        """The folder of an earlier stage."""
+        return self.folder.parent / self.stage.before(name)
+
+
+class Outcome(NamedTuple):
+    """What a stage leaves: what segments scans and what that took, or a set; and the steps that it trained."""
+
+    segmenter: Segmenter | None = None
+    cost: Mapping[str, object] | None = None
+    made: Manifest | None = None
+    steps: int = 0
 
 
 def folds(config: Experiment, system: str) -> list[Fold]:
@@ -118,7 +135,11 @@ def digest(*content) -> str:
 def fields(config: Experiment, system: str) -> str:
     """A digest of all fields of a system's stages but those that only decide what is shown, and how fast."""
     own = {name: flat(mapping(stage)) for name, stage in config.stages(system).items()}
-    return digest({s: {k: v for k, v in of.items() if affects(k) not in ('display', 'speed')} for s, of in own.items()})
+    return digest({s: {k: v for k, v in of.items() if _told_apart(k, v)} for s, of in own.items()})
+
+
+def _told_apart(name, value) -> bool:
+    return affects(name) not in ('display', 'speed') and not as_before(name, value)
 
 
 def check_lengths(lengths: dict[str, tuple[int, str]], folder: str, steps: int, system: str) -> None:

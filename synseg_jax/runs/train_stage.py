@@ -24,7 +24,7 @@ from synseg_jax.inference.run_networks import Networks
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.reports import figures, training_curves
 from synseg_jax.runs import validation
-from synseg_jax.runs.stages import Stage
+from synseg_jax.runs.stages import Job, Outcome, Stage
 from synseg_jax.training import loop
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.metrics_log import Journal, NullLog
@@ -32,6 +32,15 @@ from synseg_jax.training.system import system_of, trained_params
 
 SHOWN = 4  # examples in a picture
 COST = 'cost.json'  # what a stage took, over all the times it was resumed
+
+
+def run(job: Job) -> Outcome:
+    """Trains a stage to its last step, beginning with the weights of earlier ones where it names some."""
+    begin = [job.before(name) for name in job.stage.config.start.stages]
+    training = StageTraining(job.stage, job.folder, job.title, begin)
+    job.begin(training.plan.steps, training.done)
+    trained, cost = training.run(job.console, job.signals)
+    return Outcome(trained, cost, steps=training.plan.steps)
 
 
 class StageTraining:

@@ -26,14 +26,15 @@ WORKDIR = {  # pattern: content
     'pairs of real and synthetic slices',
     'stages/STAGE-DIGEST/curves.png': 'plots of the columns of `metrics.csv`',
     'stages/STAGE-DIGEST/tensorboard/*': 'the same for TensorBoard',
-    'stages/STAGE-DIGEST/records/*': 'records written by a synthesis stage',
+    'stages/STAGE-DIGEST/records/*': 'records of a stage that makes a set',
     'stages/STAGE-DIGEST/atlases.json': 'labelled scans of an `atlases` stage',
 }
 OTHERS = {
     '`prepare --output`': {
         'manifest.json': 'classes, settings, and how each scan was processed',
         'SET.ROLE.array_record': 'records, each the safetensors bytes of one slice or volume: `image` uint16 (0 to '
-        '65535 for [0, 1]), `label` uint8 where labelled, `case` and `slice` int32',
+        '65535 for [0, 1]), `label` uint8 where labelled (int16 of pseudo labels, -1 where there is none), `case` '
+        'and `slice` int32',
     },
     '`predict --output`': {
         'CASE.nii.gz': 'label map on the grid of the scan',
@@ -85,6 +86,7 @@ MORE = {  # descriptions of fields, including fields that no command reads again
         'costs': 'list of the stages with the fields of their `cost.json`',
         'seed': 'seed of the configuration',
         'reads_target_labels': 'whether any stage trained on target labels',
+        'reads_pseudo_labels': 'whether any stage trained on labels predicted by an earlier one',
         'transductive': 'whether any stage trained on images of test scans',
     },
     'manifest.json': {

@@ -42,6 +42,7 @@ class Declared(typing.NamedTuple):
     allowed: Range | tuple | None
     affects: str
     compiled: bool
+    added: bool  # files of earlier versions may lack it
     default: object
 
 
@@ -50,7 +51,7 @@ def declared() -> dict[str, Declared]:
     """All fields by dotted name, such as train.batch."""
     members = (leaves(kind(), f'{group}.*.') for group, kind in MEMBERS.items())
     return {
-        name: Declared(entry.type, *(entry.metadata[key] for key in ('text', 'allowed', 'affects', 'compiled')), value)
+        name: Declared(entry.type, *(entry.metadata.get(key, False) for key in Declared._fields[1:-1]), value)
         for name, entry, value in (*leaves(Experiment()), *chain.from_iterable(members))
     }
 
@@ -81,6 +82,12 @@ def affects(name: str) -> str:
     """The key of field.AFFECTS for a field; 'display' for undeclared ones."""
     declared_field = declaration(name)
     return declared_field.affects if declared_field else 'display'
+
+
+def as_before(name: str, value: object) -> bool:
+    """Whether a field that earlier versions lack is at its default, which is what they did."""
+    found = declaration(name)
+    return found is not None and found.added and value == found.default
 
 
 def own_name(name: str) -> str:

@@ -93,7 +93,8 @@ def field(
     `allowed`: a range for every number in the value, a rule for the value as a whole, or a tuple of allowed values.
     `affects`: a key of AFFECTS.
     `compiled`: whether the networks or the compiled train step depend on it; None: if it affects result or length.
-    `about`: additional metadata of the field.
+    `about`: additional metadata of the field.  `added=True`: files of earlier versions may lack the field and have its
+    default, with which it does not enter digests.
     """
     if affects not in AFFECTS:
         raise ValueError(f'affects {affects!r}: give one of {", ".join(AFFECTS)}')

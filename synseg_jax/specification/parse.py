@@ -73,7 +73,8 @@ def stage_of(tree: Mapping, where: str, remedy: str) -> Stage:
     """The stage stored in a file as `mapping` writes it; InputError naming the file for an invalid or missing field."""
     try:
         check(tree)
-        if missing := [name for name, *_ in leaves(Stage()) if not _holds(tree, name)]:
+        needed = (name for name, one, _ in leaves(Stage()) if not one.metadata.get('added'))
+        if missing := [name for name in needed if not _holds(tree, name)]:
             raise InputError(f'config.{missing[0]}: missing')
     except InputError as error:
         raise InputError(*(f'{where}: {line}; {remedy}' for line in error.args)) from error

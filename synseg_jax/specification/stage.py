@@ -17,9 +17,9 @@ from synseg_jax.specification.field import (
     field,
     group,
 )
+from synseg_jax.specification.stage_kind import KINDS, Kind
 
 BATCH = Range(1, 2**16, whole=True)
-KINDS = ('train', 'synthesize', 'reconstruct', 'atlases')
 
 
 @dataclass(frozen=True)
@@ -250,13 +250,23 @@ class Stage:
     kind: str = field(
         'train',
         "'train' trains networks; 'synthesize' and 'reconstruct' write a set, named after the stage, of the one set in "
-        "`sets` translated to the other domain, or there and back; 'atlases' registers labelled scans of domain b to "
-        'the scan that is segmented',
-        KINDS,
+        "`sets` translated to the other domain, or there and back; 'label' writes that set with labels predicted by an "
+        "earlier stage; 'atlases' registers labelled scans of domain b to the scan that is segmented",
+        (*KINDS,),
         compiled=False,
     )
     generators_from: str = field(
         '', "'synthesize', 'reconstruct': the earlier stage whose generators are used", affects='records'
+    )
+    segmentor_from: str = field(
+        '', "'label': the earlier stage whose segmentor predicts the labels", affects='records', added=True
+    )
+    label_confidence: float = field(
+        0.0,
+        "'label': pixels stay unlabelled where the highest class probability is lower; 0: all are labelled",
+        BELOW_ONE,
+        compiled=False,
+        added=True,
     )
     start: Start = group(Start, 'initialisation from earlier stages')
     sets: Sets = group(Sets, 'sets that the stage reads')
@@ -328,7 +338,16 @@ class Stage:
     atlases: Atlases = group(Atlases, 'multi-atlas segmentation')
     predict: Predict = group(Predict, 'prediction')
 
+    @property
+    def kind_of_stage(self) -> Kind:
+        """What its kind reads, trains and makes."""
+        return KINDS[self.kind]
+
+    def built_on(self) -> list[str]:
+        """Names of the earlier stages whose networks it uses."""
+        return [name for name in (self.generators_from, self.segmentor_from, *self.start.stages) if name]
+
     def depends_on(self) -> list[str]:
         """Names of the stages and sets that it reads or is initialised from, without duplicates."""
         sets = (text.partition(':')[0] for text in (*self.sets.a, *self.sets.b))
-        return [*dict.fromkeys((self.generators_from, *self.start.stages, *sets))]
+        return [*dict.fromkeys((*self.built_on(), *sets))]

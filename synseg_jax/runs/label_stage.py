@@ -1,0 +1,88 @@
+"""The stage that makes a set of pseudo labels: target scans with the labels that an earlier stage's segmentor finds.
+
+Training on them is self-training (Lee, 2013; Zou et al., ECCV 2018).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int16
+
+from synseg_jax.errors import InputError
+from synseg_jax.imaging.slices import resize, resize_linear
+from synseg_jax.inference.model_folder import Run
+from synseg_jax.inference.trained_model import Trained
+from synseg_jax.preparation.records import Manifest
+from synseg_jax.runs import made_set
+from synseg_jax.runs.stages import Job, Outcome
+from synseg_jax.specification.data import IMAGE_FIELDS
+
+UNLABELLED = -1
+
+
+def run(job: Job) -> Outcome:
+    """The training scans of domain b that the stage reads, with pseudo labels; no label of theirs is opened."""
+    stage = job.stage
+    read = made_set.scans_to_change(stage, 'b')
+    trained = _segmentor(stage, Run.load(job.before(stage.config.segmentor_from)), read[0].manifest)
+    maker = Labeller(trained, read[0].manifest, stage.config.label_confidence)
+    return Outcome(made=made_set.write_set(job, read, maker))
+
+
+def _segmentor(stage, run, source) -> Trained:
+    """The best weights of the earlier stage; InputError unless it was trained on such records."""
+    named = f'stage {stage.name}: segmentor_from {stage.config.segmentor_from}'
+    for field in (field for field in IMAGE_FIELDS if field != 'size'):  # another size is resized, or seen in tiles
+        was, now = getattr(run.config.data, field), getattr(source, field)
+        if was != now:
+            raise InputError(f'{named} was trained on records of data.{field}={was!r}, not {now!r}; give both the same')
+    return Trained(run)
+
+
+@dataclass(frozen=True)
+class Labeller(made_set.Maker):
+    """A segmentor at work on the records of domain b."""
+
+    trained: Trained
+    source: Manifest
+    confidence: float  # the least probability of a pixel's class, else it is left unlabelled
+    domain = 'b'
+    labels_all = True
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        return self.source.size
+
+    @property
+    def context(self) -> tuple[int, float]:
+        return self.trained.config.context.slices, self.trained.config.context.spacing_mm
+
+    def entry(self, name: str) -> dict:
+        """What a manifest says of the set `name` with pseudo labels."""
+        labels = {organ: value for value, organ in enumerate(self.source.classes)}
+        made = {'domain': self.domain, 'channel': self.source.sets[name]['channel'], 'labels': labels}
+        return made | {'of': name, 'by': self.trained.run.folder.name, 'pseudo': True, 'roles': {}}
+
+    def case(self, case: Mapping) -> dict:
+        """The scan without its label file, if any: nobody measures against pseudo labels, or opens the real ones."""
+        return {**case, 'label': None}
+
+    def make(
+        self, records: Sequence[Mapping]
+    ) -> tuple[Float[np.ndarray, 'n *space 1'], Int16[np.ndarray, 'n *space'], dict]:
+        """The images as they were, with labels; pictures of the middle slice, or of the volume."""
+        seen = np.stack([record['image'] for record in records])
+        images = seen[..., seen.shape[-1] // 2, None]  # without the neighbours
+        labels = self.labels(seen)
+        middle = len(records) // 2
+        shown = images[middle, ..., 0]
+        return images, labels, {'real b': shown, 'pseudo label': (shown, labels[middle])}
+
+    def labels(self, images: Float[np.ndarray, 'n *space c']) -> Int16[np.ndarray, 'n *space']:
+        """The most probable class of every pixel, -1 where it is less probable than `confidence`."""
+        networks, size = self.trained.networks, images.shape[1:-1]
+        probabilities = networks.probabilities(resize(images, networks.system.shown), self.domain)
+        probabilities = resize_linear(probabilities, size) if networks.system.shown else probabilities
+        sure = probabilities.max(-1) >= self.confidence
+        return np.where(sure, probabilities.argmax(-1), UNLABELLED).astype(np.int16)
