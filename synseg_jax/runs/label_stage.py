@@ -1,4 +1,4 @@
-"""The stage that makes a set of pseudo labels: target scans with the labels that an earlier stage's segmentor finds.
+"""The stage kind `label`: target scans with pseudo labels predicted by the segmentor of an earlier stage.
 
 Training on them is self-training (Lee, 2013; Zou et al., ECCV 2018).
 """
@@ -22,7 +22,7 @@ UNLABELLED = -1
 
 
 def run(job: Job) -> Outcome:
-    """The training scans of domain b that the stage reads, with pseudo labels; no label of theirs is opened."""
+    """Write the training scans of domain b that the stage reads with pseudo labels; their true labels are not read."""
     stage = job.stage
     read = made_set.scans_to_change(stage, 'b')
     trained = _segmentor(stage, Run.load(job.before(stage.config.segmentor_from)), read[0].manifest)
@@ -31,22 +31,24 @@ def run(job: Job) -> Outcome:
 
 
 def _segmentor(stage, run, source) -> Trained:
-    """The best weights of the earlier stage; InputError unless it was trained on such records."""
+    """The earlier stage with its best weights; InputError unless it was trained on records with the same settings."""
     named = f'stage {stage.name}: segmentor_from {stage.config.segmentor_from}'
-    for field in (field for field in IMAGE_FIELDS if field != 'size'):  # another size is resized, or seen in tiles
+    for field in (field for field in IMAGE_FIELDS if field != 'size'):  # other sizes are resized, or segmented in tiles
         was, now = getattr(run.config.data, field), getattr(source, field)
         if was != now:
-            raise InputError(f'{named} was trained on records of data.{field}={was!r}, not {now!r}; give both the same')
+            raise InputError(
+                f'{named} was trained on records with data.{field}={was!r}, not {now!r}; use the same value in both'
+            )
     return Trained(run)
 
 
 @dataclass(frozen=True)
 class Labeller(made_set.Maker):
-    """A segmentor at work on the records of domain b."""
+    """Predicts labels of the records of domain b."""
 
     trained: Trained
     source: Manifest
-    confidence: float  # the least probability of a pixel's class, else it is left unlabelled
+    confidence: float  # pixels whose class has a lower probability are left unlabelled
     domain = 'b'
     labels_all = True
 
@@ -59,28 +61,28 @@ class Labeller(made_set.Maker):
         return self.trained.config.context.slices, self.trained.config.context.spacing_mm
 
     def entry(self, name: str) -> dict:
-        """What a manifest says of the set `name` with pseudo labels."""
+        """Manifest entry of the set `name` with pseudo labels."""
         labels = {organ: value for value, organ in enumerate(self.source.classes)}
         made = {'domain': self.domain, 'channel': self.source.sets[name]['channel'], 'labels': labels}
         return made | {'of': name, 'by': self.trained.run.folder.name, 'pseudo': True, 'roles': {}}
 
     def case(self, case: Mapping) -> dict:
-        """The scan without its label file, if any: nobody measures against pseudo labels, or opens the real ones."""
+        """Manifest entry without label file: pseudo labels are no reference, and true ones must not be read."""
         return {**case, 'label': None}
 
     def make(
         self, records: Sequence[Mapping]
     ) -> tuple[Float[np.ndarray, 'n *space 1'], Int16[np.ndarray, 'n *space'], dict]:
-        """The images as they were, with labels; pictures of the middle slice, or of the volume."""
+        """(unchanged images, predicted labels, {title: picture of the middle slice or volume})."""
         seen = np.stack([record['image'] for record in records])
-        images = seen[..., seen.shape[-1] // 2, None]  # without the neighbours
+        images = seen[..., seen.shape[-1] // 2, None]  # without neighbouring slices
         labels = self.labels(seen)
         middle = len(records) // 2
         shown = images[middle, ..., 0]
         return images, labels, {'real b': shown, 'pseudo label': (shown, labels[middle])}
 
     def labels(self, images: Float[np.ndarray, 'n *space c']) -> Int16[np.ndarray, 'n *space']:
-        """The most probable class of every pixel, -1 where it is less probable than `confidence`."""
+        """The most probable class of every pixel, or -1 if its probability is below `confidence`."""
         networks, size = self.trained.networks, images.shape[1:-1]
         probabilities = networks.probabilities(resize(images, networks.system.shown), self.domain)
         probabilities = resize_linear(probabilities, size) if networks.system.shown else probabilities

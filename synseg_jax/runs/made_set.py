@@ -1,4 +1,4 @@
-"""Sets that stages make: every scan of one set, its records changed."""
+"""Writing the set of a stage: the records of all scans of another set, changed by a Maker."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,48 +18,51 @@ from synseg_jax.reports import figures
 from synseg_jax.runs.stages import Job, Stage
 from synseg_jax.specification.data import IMAGE_FIELDS
 
-SHOWN = 6  # scans in the picture
+SHOWN = 6  # number of scans in the picture
 RECORDS = 'records'
 
 
 class Maker(ABC):
-    """Changes the records of one set, scan by scan."""
+    """Converts the records of one set, scan by scan."""
 
     source: Manifest
-    domain: str  # of what it sees
-    size: tuple[int, ...]  # of its records
-    context: tuple[int, float] = (0, 0.0)  # neighbouring slices that it sees on each side, and their distance
-    labels_all: bool = False  # also scans that had no labels
+    domain: str  # domain of the input
+    size: tuple[int, ...]  # size of the records
+    context: tuple[int, float] = (0, 0.0)  # neighbouring slices of the input on each side, and their distance in mm
+    labels_all: bool = False  # whether unlabelled scans get labels
 
     @abstractmethod
     def entry(self, name: str) -> dict:
-        """What a manifest says of the set that is made of the set `name`."""
+        """Manifest entry of the set made from the set `name`."""
 
     @abstractmethod
     def case(self, case: Mapping) -> dict:
-        """What a manifest says of a scan, by what it says of the scan as it was."""
+        """Manifest entry of a scan, from the entry of the original scan."""
 
     @abstractmethod
     def make(
         self, records: Sequence[Mapping]
     ) -> tuple[Float[np.ndarray, 'n *space 1'], Integer[np.ndarray, 'n *space'] | None, dict]:
-        """Images in [0, 1] and labels of one scan's records; pictures of its middle slice, or of the volume."""
+        """(images in [0, 1], labels, {title: picture of the middle slice or volume}) from the records of one scan."""
 
 
 def scans_to_change(stage: Stage, domain: str) -> list[Chosen]:
-    """The scans of the one set that a stage reads in a domain, role by role; InputError for none, several or a part."""
+    """The scans of the one set that a stage reads in a domain, by role; InputError for none, several sets or a part."""
     read = [scans for role in stage.config.kind_of_stage.roles for scans in stage.scans(domain, role)]
     if not read:
-        raise InputError(f'stage {stage.name}: sets.{domain} names no scans to {stage.config.kind}')
+        raise InputError(f'stage {stage.name}: sets.{domain} has no scans to {stage.config.kind}')
     if any(scans.part for scans in read):
-        raise InputError(f'stage {stage.name}: sets.{domain} names a part; make the whole set, and take a part of that')
+        raise InputError(
+            f'stage {stage.name}: sets.{domain} names a part of a set; {stage.config.kind} the whole set and train '
+            'on a part of the result'
+        )
     if len({scans.set for scans in read}) > 1:
-        raise InputError(f'stage {stage.name}: sets.{domain} names several sets; make one stage of each')
+        raise InputError(f'stage {stage.name}: sets.{domain} names several sets; use one stage for each')
     return read
 
 
 def write_set(job: Job, read: Sequence[Chosen], maker: Maker) -> Manifest:
-    """The records that `maker` makes of scans, as one set named by the stage: whole, or absent; made once."""
+    """Write the records that `maker` makes of scans as a set named after the stage, atomically, unless it exists."""
     with processes.first_then_others(job.folder.name):
         if not (job.folder / RECORDS).exists():
             _write(job, read, maker)
@@ -82,11 +85,11 @@ def _write(job, read, maker) -> None:
         manifest.save()
         picked = np.linspace(0, len(pictures) - 1, min(SHOWN, len(pictures))).astype(int)
         rows = [row for i in picked for row in figures.in_planes(pictures[i])]
-        figures.panel(folder / 'panel.png', rows, maker.source.classes)  # before the records: they are not made twice
+        figures.panel(folder / 'panel.png', rows, maker.source.classes)  # before the records, which mark completion
 
 
 def _write_role(path, scans, maker, pictures, stop) -> list[dict]:
-    """Writes the records of the scans of one role, and adds their pictures; the manifest's entries of the scans."""
+    """Write the records of the scans of one role and append their pictures; returns the manifest entries."""
     slices, spacing_mm = maker.context
     excerpt, cases, first = replace(scans, context=slices, spacing_mm=spacing_mm).open(), [], 0
     with RecordWriter(path) as writer:
