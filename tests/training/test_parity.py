@@ -24,8 +24,8 @@ from synseg_jax.training import optimizers, state
 from synseg_jax.training.image_pool import Past
 from synseg_jax.training.step import make_step
 
-FOLDER = Path(os.environ.get('PARITY_DIR') or Path(__file__).resolve().parents[2] / 'shared' / 'parity')
-SMALL = Path(__file__).parent / 'data' / 'published'
+FOLDER = Path(os.environ.get('PARITY_DIR') or Path(__file__).resolve().parents[3] / 'shared' / 'parity')
+SMALL = Path(__file__).parents[1] / 'data' / 'published'
 VARIANTS = [SMALL, *sorted(path.parent for path in FOLDER.glob('*/settings.json'))]
 PUBLISHED = {'g_ab': 'G_A', 'g_ba': 'G_B', 's_b': 'Seg_A', 'd_b': 'D_A', 'd_a': 'D_B'}  # D_A judges B images
 

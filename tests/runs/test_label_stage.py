@@ -13,6 +13,7 @@ from synseg_jax.batches import pipeline
 from synseg_jax.batches.selection import Fold
 from synseg_jax.errors import InputError
 from synseg_jax.formats import label_maps
+from synseg_jax.imaging.slices import resize
 from synseg_jax.inference import model_folder, trained_model
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import Scans
@@ -210,8 +211,15 @@ def test_labels_are_of_the_records_grid_whatever_the_segmentor_saw(finished):
     assert (labels[..., :19] == 0).all() and (labels[..., 21:] == 1).all() and (labels[..., 19:21] == -1).all()
 
 
+def test_unlabelled_pixels_stay_so_when_resized():
+    labels = np.array([[[-1, 1], [2, -1]]], np.int16)
+    assert np.array_equal(resize(labels, (4, 4)), np.kron(labels, np.ones((1, 2, 2), np.int16)))
+
+
 def test_a_segmentor_of_other_records_is_refused(records, tmp_path, monkeypatch):
     monkeypatch.setattr(train_stage.StageTraining, 'run', untrained.fit)
     odd = _self_training(data={'window_hu': (-100.0, 300.0)})
-    with pytest.raises(InputError, match=r'trained on records with data.window_hu=\(-100.0, 300.0\), not \(-200.0, 300'):
+    with pytest.raises(InputError, match=r'records with data.window_hu=\(-100.0, 300.0\), not \(-200.0, 300'):
+        InputError, match=r'trained on records with data.window_hu=\(-100.0, 300.0\), not \(-200.0, 300'
+    ):
         tiny.run(_config(records, {'odd': odd}), tmp_path / 'run', tiny.quiet())

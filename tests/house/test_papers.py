@@ -7,7 +7,7 @@ import pytest
 
 from configs import papers
 
-PAGE = Path(__file__).parents[1] / 'docs' / 'reproduction.md'
+PAGE = Path(__file__).parents[2] / 'docs' / 'reproduction.md'
 
 
 @pytest.mark.parametrize('name', papers.TITLES)

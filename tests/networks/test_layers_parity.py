@@ -25,7 +25,7 @@ from synseg_jax.objective import losses
 from synseg_jax.training.image_pool import Past, PerRow, exchange_one
 from synseg_jax.training.optimizers import constant_then_linear
 
-SHARED = Path(__file__).resolve().parents[2] / 'shared' / 'parity'
+SHARED = Path(__file__).resolve().parents[3] / 'shared' / 'parity'
 GIVEN = Path(os.environ.get('PARITY_DIR') or SHARED)
 FOLDER = GIVEN if (GIVEN / 'units').is_dir() else SHARED
 UNITS = FOLDER / 'units'

@@ -10,7 +10,7 @@ from synseg_jax.errors import InputError
 from synseg_jax.reports import comparison, report
 from synseg_jax.reports.report import Report, Row
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """One train step for every method: golden numbers, who moves what, and what happens to a batch that is not finite.
 
 tests/data/golden_step.json holds the terms and weights of two steps of every method in float64.  A change that is
-meant to change them renews it: `python tests/test_step.py`, from the root of the repository.
+meant to change them renews it: `python tests/training/test_step.py`, from the root of the repository.
 """
 
 import functools
@@ -22,7 +22,7 @@ from synseg_jax.objective.terms import TERMS
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System, trained_params
 
-GOLDEN = Path(__file__).parent / 'data' / 'golden_step.json'
+GOLDEN = Path(__file__).parents[1] / 'data' / 'golden_step.json'
 ROWS, SIZE, CLASSES, RATE, B1, SEED = 2, 16, ('background', 'liver', 'spleen'), 1e-3, 0.5, 3
 
 
