@@ -220,6 +220,4 @@ def test_a_segmentor_of_other_records_is_refused(records, tmp_path, monkeypatch)
     monkeypatch.setattr(train_stage.StageTraining, 'run', untrained.fit)
     odd = _self_training(data={'window_hu': (-100.0, 300.0)})
     with pytest.raises(InputError, match=r'records with data.window_hu=\(-100.0, 300.0\), not \(-200.0, 300'):
-        InputError, match=r'trained on records with data.window_hu=\(-100.0, 300.0\), not \(-200.0, 300'
-    ):
         tiny.run(_config(records, {'odd': odd}), tmp_path / 'run', tiny.quiet())
