@@ -130,6 +130,9 @@ class Optimizer:
     b2: float = field(0.999, "Adam's decay of the second moment", BELOW_ONE)
     eps: float = field(1e-8, "Adam's epsilon", POSITIVE)
     clip_norm: float = field(0.0, 'gradients are clipped to this global norm; 0: no clipping', NOT_NEGATIVE)
+    weight_decay: float = field(
+        0.0, 'decoupled weight decay, relative to the learning rate (AdamW); 0: off', NOT_NEGATIVE, added=True
+    )
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,14 @@ from synseg_jax.errors import known
 RULES = {'adam': optax.scale_by_adam, 'sgd': lambda **_: optax.identity()}  # plain SGD ignores Adam's settings
 
 
-def optimizer(rule: str = 'adam', clip_norm: float = 0.0, **settings) -> optax.GradientTransformation:
-    """The update rule at learning rate 1, with gradients clipped to the global norm `clip_norm` unless it is 0."""
-    scale = RULES[known('optimizer', rule, RULES)](**settings)
-    return optax.chain(optax.clip_by_global_norm(clip_norm), scale) if clip_norm else scale
+def optimizer(
+    rule: str = 'adam', clip_norm: float = 0.0, weight_decay: float = 0.0, **settings
+) -> optax.GradientTransformation:
+    """The direction of a step at learning rate 1: clipping by global norm, `rule`, decoupled weight decay; 0 is off."""
+    parts = [RULES[known('optimizer', rule, RULES)](**settings)]
+    parts = [optax.clip_by_global_norm(clip_norm), *parts] if clip_norm else parts
+    parts += [optax.add_decayed_weights(weight_decay)] if weight_decay else []
+    return optax.chain(*parts) if len(parts) > 1 else parts[0]
 
 
 def in_game(settings: Mapping[str, Any], adversarial: bool) -> dict[str, Any]:

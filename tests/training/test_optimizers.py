@@ -37,6 +37,13 @@ def test_adam():
     np.testing.assert_allclose(direction('adam', steps=3, b1=0.5, b2=0.999, eps=1e-8), [1, 0, -1], rtol=1e-5)
 
 
+def test_weight_decay_is_decoupled():
+    """Weights, here equal to the gradients, are added to Adam's direction, which does not see them (AdamW)."""
+    adam = {'b1': 0.5, 'b2': 0.999, 'eps': 1e-8}
+    decayed = direction('adam', weight_decay=0.1, **adam)
+    np.testing.assert_allclose(decayed, direction('adam', **adam) + 0.1 * np.array([3, 0, -4]), rtol=1e-5)
+
+
 def test_unknown_rule():
     with pytest.raises(InputError, match="unknown optimizer 'adma'; known: adam, sgd"):
         optimizer('adma')
