@@ -148,7 +148,7 @@ class Trained(ScanSegmenter):
         self._cached: tuple = ((), None, None)  # key, grid and probabilities of the last scan
 
 
-def load(run: Run, network: str) -> Trained | None:
+def load(run: Run, network: str) -> 'Segmenter | None':
     """The best weights of a trained stage, if it has a network whose name begins with `network`."""
     return Trained(run) if any(name.startswith(network) for name in run.system.networks) else None
 

@@ -16,7 +16,7 @@ def run(job: Job) -> Outcome:
     return function(job.stage.config.kind_of_stage.run, 'run')(job)
 
 
-def load(run: Run, network: str) -> Segmenter | None:
+def load(run: Run, network: str) -> 'Segmenter | None':
     """What a stage leaves, if it has networks whose names begin with `network`: s for segmentors, '' for any."""
     module = run.config.kind_of_stage.load
     return function(module, 'load')(run, network) if module else None

@@ -147,7 +147,7 @@ def test_stage_json(trained):
 
 def test_run_json(trained, monkeypatch):
     folder, made = trained
-    monkeypatch.setattr(trained_model, 'Trained', lambda run: run)
+    monkeypatch.setattr(trained_model, 'Trained', lambda run: made)
     path = folder / run_file.RUN
     content = json.loads(path.read_text())
     content['config'] = {name: content['config'][name] for name in ('default_system', 'systems', 'data')}
