@@ -193,7 +193,11 @@ def fits(value: object, kind: object) -> bool:
 def check_complete(tree: Mapping, within: str = '') -> None:
     """InputError for missing fields, among those whose name starts with `within`."""
     given = flat(tree)
-    needed = (name for name in declared() if name.startswith(within) and not name.startswith(OPTIONAL))
+    needed = (
+        name
+        for name, field in declared().items()
+        if name.startswith(within) and not name.startswith(OPTIONAL) and not field.added
+    )
     missing = sorted(name for name in needed if name not in given)
     missing += [] if within else [name for name in ('stages', 'systems') if name not in tree]
     if missing:

@@ -17,7 +17,7 @@ from synseg_jax.runs import stages
 from synseg_jax.specification import page
 from synseg_jax.specification.check import affects, check, check_complete, declaration, declared
 from synseg_jax.specification.field import AFFECTS, FrozenMapping, Range
-from synseg_jax.specification.parse import replaced
+from synseg_jax.specification.parse import parse, replaced
 from synseg_jax.specification.resolve import flat
 from synseg_jax.specification.stage import Network, Stage
 
@@ -103,6 +103,13 @@ def test_a_misspelt_field_is_refused(where, told):
     group[last] = 3
     with pytest.raises(InputError, match=f'^{told}$'):
         check(config.to_dict())
+
+
+def test_fields_that_earlier_versions_lack_may_be_missing():
+    """As where a configuration replaces a whole group."""
+    config = tiny.config()
+    del config.optimizer['weight_decay'], config['segmentor_from']
+    assert parse(config) == tiny.parsed()
 
 
 def test_a_field_that_is_missing():

@@ -275,7 +275,9 @@ def test_a_full_disk_is_told_and_costs_nothing(opened, folder, said, capfd):
     again, (soft, hard) = opened(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
     try:
-        with pytest.raises(InputError, match='checkpoints: cannot be written .File too large.; what was saved before'):
+        with pytest.raises(
+            InputError, match='checkpoints: cannot be written .File too large.; earlier saves are intact'
+        ):
             again.save(_state(8), 0.9)
             again.wait()
     finally:
