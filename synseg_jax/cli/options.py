@@ -80,7 +80,8 @@ class Parser:
             _find_configuration(self.configuration.name, line)
         self.arguments[:] = line.argv(self.configuration.data if self.configuration else ())
         try:
-            rest = self.values(self.arguments)
+            with _without_bytecode():
+                rest = self.values(self.arguments)
         except Exception as error:  # a configuration is user code, which may raise anything
             raise InputError(explain(error, line, self.values)) from error
         if len(rest) > 1:
@@ -100,6 +101,16 @@ class Parser:
             _check(flag, line)
         vars(options).update({flag.name: self.values[flag.name].value for flag in self.defined})
         return options
+
+
+@contextmanager
+def _without_bytecode() -> Iterator[None]:
+    """Import configurations without leaving __pycache__ beside them, in folders of the user."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 @contextmanager
