@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from synseg_jax.errors import InputError
 from synseg_jax.objective import names
-from synseg_jax.specification.stage import Augment
+from synseg_jax.specification.training import Augment
 
 Image, Label = Float[Array, '*space c'], Int[Array, '*space'] | None
 Other = Float[Array, '*other c'] | None  # may have been cut to a window already

@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Float, Integer
 
 from synseg_jax.errors import InputError, known
-from synseg_jax.specification.stage import Losses
+from synseg_jax.specification.objective import Losses
 
 Scalar = Float[Array, '']
 Total = Callable[[Array], Array]

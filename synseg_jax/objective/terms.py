@@ -16,7 +16,7 @@ from synseg_jax.errors import InputError
 from synseg_jax.objective import losses, names
 from synseg_jax.objective.losses import Scalar, Total
 from synseg_jax.objective.patches import sampled
-from synseg_jax.specification.stage import Losses
+from synseg_jax.specification.objective import Losses
 
 
 class View:

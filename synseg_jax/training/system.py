@@ -22,8 +22,10 @@ from synseg_jax.objective import losses, names, weights
 from synseg_jax.objective.losses import ONE_LOGIT, two_classes
 from synseg_jax.objective.methods import Method, method
 from synseg_jax.objective.terms import TERMS, View
+from synseg_jax.specification.objective import Losses
 from synseg_jax.specification.parse import compiled
-from synseg_jax.specification.stage import Augment, Losses, Stage
+from synseg_jax.specification.stage import Stage
+from synseg_jax.specification.training import Augment
 from synseg_jax.training.image_pool import PerRow
 from synseg_jax.training.optimizers import constant_then_linear, in_game, optimizer
 from synseg_jax.training.state import LAYOUT, State, create, initial_params, patch_input

@@ -7,7 +7,7 @@ import pytest
 
 from synseg_jax.batches.augment import augmenter
 from synseg_jax.errors import InputError
-from synseg_jax.specification.stage import Augment
+from synseg_jax.specification.training import Augment
 
 SIZE = (16, 12)
 EVERYTHING = {'rotate': 25.0, 'shift': 0.15, 'scale': 0.2, 'crop': 0.8, 'flip': 'rc'}

@@ -10,7 +10,7 @@ import pytest
 from synseg_jax.errors import InputError
 from synseg_jax.objective import losses
 from synseg_jax.objective.terms import TERMS, View
-from synseg_jax.specification.stage import Losses
+from synseg_jax.specification.objective import Losses
 
 # Every network is one number: generators multiply, discriminators too, segmentors give that multiple of three slopes.
 SLOPES = np.asarray([1.0, -1.0, 0.5])

@@ -17,9 +17,10 @@ from synseg_jax.runs import stages
 from synseg_jax.specification import page
 from synseg_jax.specification.check import affects, check, check_complete, declaration, declared
 from synseg_jax.specification.field import AFFECTS, FrozenMapping, Range
+from synseg_jax.specification.network import Network
 from synseg_jax.specification.parse import parse, replaced
 from synseg_jax.specification.resolve import flat
-from synseg_jax.specification.stage import Network, Stage
+from synseg_jax.specification.stage import Stage
 
 BAD = {
     'seed': (-1, 2**32),

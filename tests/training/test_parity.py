@@ -19,7 +19,7 @@ from synseg_jax.exchange import torch_weights
 from synseg_jax.networks import build
 from synseg_jax.objective.methods import method
 from synseg_jax.objective.terms import TERMS, View
-from synseg_jax.specification.stage import Losses
+from synseg_jax.specification.objective import Losses
 from synseg_jax.training import optimizers, state
 from synseg_jax.training.image_pool import Past
 from synseg_jax.training.step import make_step
