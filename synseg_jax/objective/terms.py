@@ -89,6 +89,11 @@ class View:
         shares = names.SHARED in self.networks
         return getattr(self, names.head(domain))(self.s_shared(features)) if shares else features
 
+    def views(self, domain: str) -> list:
+        """The random views of a domain's images, [b, *space, c] each."""
+        stacked = self.batch[names.views(domain)]
+        return [stacked[:, i] for i in range(stacked.shape[1])]
+
     def adversarial(self, logits, real):
         """The adversarial loss of the configuration."""
         return losses.ADVERSARIAL[self.choices.adversarial](logits, real, self.total)
@@ -222,6 +227,34 @@ def seg_rec_b(v):
 def feat(v):
     """mean (f_a(a) - f_b(g_ab(a)))^2, f the segmentors' features: tumour-aware loss (Jiang et al., 2018)."""
     return losses.l2(v.features('a', v.a), v.features('b', v.fake_b), v.total)
+
+
+@term('s_a', 'views_a label_a')
+def seg_views_a(v):
+    """segmentation(s_a(view of a), label_a), mean over the views: supervised on randomised source images."""
+    views = v.views('a')
+    return sum(v.segmentation(v.segment('a', view), v.label_a) for view in views) / len(views)
+
+
+@term('s_a', 'views_a')
+def agree_a(v):
+    """KL of s_a's probabilities of each view of a from their mean (Ouyang et al., IEEE TMI 2023)."""
+    return losses.disagreement([v.segment('a', view) for view in v.views('a')], v.total)
+
+
+@term('s_a', 'b views_b')
+def pseudo_b(v):
+    """segmentation(s_a(view of b), what the teacher is certain of in b): mean teacher (Tarvainen & Valpola, 2017)."""
+    labels = losses.certain_labels(v.teacher.segment('a', v.b), v.choices.pseudo_share)
+    views = v.views('b')
+    return sum(v.segmentation(v.segment('a', view), labels) for view in views) / len(views)
+
+
+@term('s_a', 'views_b label_b')
+def seg_views_b(v):
+    """segmentation(s_a(view of b), label_b), mean over the views: on pseudo labels of an earlier stage."""
+    views = v.views('b')
+    return sum(v.segmentation(v.segment('a', view), v.label_b) for view in views) / len(views)
 
 
 @term('g_ab h_ab', 'a')

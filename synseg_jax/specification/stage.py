@@ -8,6 +8,7 @@ from synseg_jax.specification.network import Network
 from synseg_jax.specification.objective import Losses, Weights
 from synseg_jax.specification.stage_kind import KINDS, Kind
 from synseg_jax.specification.training import BATCH, Augment, Optimizer, Rates, Train
+from synseg_jax.specification.views import DomainViews
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ class Stage:
     )
     data: Data = group(Data, 'preparation of scans')
     augment: Augment = group(Augment, 'augmentation')
+    views: DomainViews = group(DomainViews, 'random views')
     train: Train = group(Train, 'training length, sampling and checkpoints')
     atlases: Atlases = group(Atlases, 'multi-atlas segmentation')
     predict: Predict = group(Predict, 'prediction')
