@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from synseg_jax.specification.data import Context, Data, Fold, Sets
-from synseg_jax.specification.field import BELOW_ONE, COUNT, NOT_NEGATIVE, Range, field, group
+from synseg_jax.specification.field import BELOW_ONE, COUNT, NOT_NEGATIVE, SHARE, Range, field, group
 from synseg_jax.specification.network import Network
 from synseg_jax.specification.objective import Losses, Weights
 from synseg_jax.specification.stage_kind import KINDS, Kind
@@ -84,6 +84,21 @@ class Stage:
         0.0,
         "'label': pixels stay unlabelled where the highest class probability is lower; 0: all are labelled",
         BELOW_ONE,
+        compiled=False,
+        added=True,
+    )
+    label_share: float = field(
+        1.0,
+        "'label': of the pixels of each class in a scan, the share of the most certain that is labelled",
+        SHARE,
+        compiled=False,
+        added=True,
+    )
+    label_components: str = field(
+        '',
+        "'label': 'largest': pixels outside of the largest connected component of each class become background; classes "
+        'in `lesions` keep all',
+        ('', 'largest'),
         compiled=False,
         added=True,
     )
