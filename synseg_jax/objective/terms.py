@@ -91,7 +91,7 @@ class View:
 
     def views(self, domain: str) -> list:
         """The random views of a domain's images, [b, *space, c] each."""
-        stacked = self.batch[names.views(domain)]
+        stacked = getattr(self, names.views(domain))
         return [stacked[:, i] for i in range(stacked.shape[1])]
 
     def adversarial(self, logits, real):

@@ -15,7 +15,7 @@ SCHEDULES = {
     'cosine': lambda start, end, steps: (
         lambda step: end + (start - end) * optax.cosine_decay_schedule(1.0, steps)(step)
     ),
-    'ramp': lambda start, end, steps: (
+    'ramp': lambda start, end, steps: (  # the Gaussian ramp of mean teachers, from e^-5 of the way on
         lambda step: start + (end - start) * jnp.exp(-5 * (1 - jnp.minimum(step / steps, 1)) ** 2)
     ),
     'switch': lambda start, end, steps: optax.join_schedules(
