@@ -15,6 +15,7 @@ from jaxtyping import Array, Key
 from synseg_jax.errors import InputError
 from synseg_jax.objective import losses, names
 from synseg_jax.objective.losses import Scalar, Total
+from synseg_jax.objective.mind import mind
 from synseg_jax.objective.patches import sampled
 from synseg_jax.specification.objective import Losses
 
@@ -227,6 +228,18 @@ def seg_rec_b(v):
 def feat(v):
     """mean (f_a(a) - f_b(g_ab(a)))^2, f the segmentors' features: tumour-aware loss (Jiang et al., 2018)."""
     return losses.l2(v.features('a', v.a), v.features('b', v.fake_b), v.total)
+
+
+@term('g_ab', 'a')
+def mind_a(v):
+    """mean |MIND(g_ab(a)) - MIND(a)|: the translation keeps the structure (Heinrich et al., 2012; Yang et al., 2018)."""
+    return losses.l1(mind(v.fake_b), mind(v.a), v.total)
+
+
+@term('g_ba', 'b')
+def mind_b(v):
+    """mean |MIND(g_ba(b)) - MIND(b)|: the same of translated target images."""
+    return losses.l1(mind(v.fake_a), mind(v.b), v.total)
 
 
 @term('s_a', 'views_a label_a')

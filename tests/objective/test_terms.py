@@ -9,6 +9,7 @@ import pytest
 
 from synseg_jax.errors import InputError
 from synseg_jax.objective import losses
+from synseg_jax.objective.mind import mind
 from synseg_jax.objective.terms import TERMS, View
 from synseg_jax.specification.objective import Losses
 
@@ -90,6 +91,8 @@ def test_values():
     views_a, views_b = (np.moveaxis(np.asarray(BATCH[f'views_{d}']), 1, 0) for d in 'ab')
     found_b = (0.9 * b * SLOPES).argmax(-1)  # by the teacher
     expected = {
+        'mind_a': abs(mind(2 * BATCH['a']) - mind(BATCH['a'])).mean(),
+        'mind_b': abs(mind(0.75 * BATCH['b']) - mind(BATCH['b'])).mean(),
         'seg_views_a': np.mean([entropy(1.1, view, label_a) for view in views_a]),
         'seg_views_b': np.mean([entropy(1.1, view, label_b) for view in views_b]),
         'agree_a': kl(views_a),
@@ -115,7 +118,7 @@ def test_values():
     assert set(expected) == set(TERMS)
     for name, value in expected.items():
         view = View(NETWORKS, PARAMS, BATCH, average={**PARAMS, 's_a': 0.9})
-        assert float(TERMS[name].value(view)) == pytest.approx(value, rel=1e-5), name
+        assert float(TERMS[name].value(view)) == pytest.approx(float(value), rel=1e-5, abs=1e-6), name
 
 
 def test_an_image_is_made_once():
