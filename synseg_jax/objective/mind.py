@@ -1,4 +1,4 @@
-"""MIND, a descriptor of local structure that is the same in every modality (Heinrich et al., Medical Image Analysis 2012).
+"""MIND, a descriptor of local structure that is alike in all modalities (Heinrich et al., Medical Image Analysis 2012).
 
 A pixel is described by how much the patch about it is like those beside it, relative to how much they differ at all.
 """

@@ -232,7 +232,7 @@ def feat(v):
 
 @term('g_ab', 'a')
 def mind_a(v):
-    """mean |MIND(g_ab(a)) - MIND(a)|: the translation keeps the structure (Heinrich et al., 2012; Yang et al., 2018)."""
+    """mean |MIND(g_ab(a)) - MIND(a)|: structure stays (Heinrich et al., 2012; Yang et al., 2018)."""
     return losses.l1(mind(v.fake_b), mind(v.a), v.total)
 
 

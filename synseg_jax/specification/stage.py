@@ -96,8 +96,8 @@ class Stage:
     )
     label_components: str = field(
         '',
-        "'label': 'largest': pixels outside of the largest connected component of each class become background; classes "
-        'in `lesions` keep all',
+        "'label': 'largest': pixels outside of the largest connected component of each class become background; "
+        'classes in `lesions` keep all',
         ('', 'largest'),
         compiled=False,
         added=True,
