@@ -6,6 +6,8 @@
     size          input size of the networks: (rows, columns) of slices, or (slices, rows, columns) of volumes
     spacing_mm    pixels or voxels are resampled to this spacing, and larger images processed in overlapping tiles;
                   0: slices are resized to size
+    cut_about     where training images were cropped; body: at a spacing_mm, networks are given the window of size about
+                  the body (`imaging/body.py`), enlarged as far as the body reaches
     slice_axis    axial, coronal or sagittal
     context       number of neighbouring slices on each side, as channels, and their distance (0: adjacent slices)
     label_channel  whether generators have a further input channel: 1 in labelled pixels, else 0
@@ -116,6 +118,7 @@ class Card:
     translates: Mapping[str, str]
     functions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
+    cut_about: Literal['labels', 'lesion', 'body'] = 'labels'
     format: int = FORMAT
 
     def save(self) -> None:

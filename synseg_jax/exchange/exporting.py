@@ -60,6 +60,7 @@ def stage_fields(trained: trained_model.Trained) -> dict:
         'classes': trained.run.classes,
         'size': system.size,
         'spacing_mm': config.data.spacing_mm,
+        'cut_about': config.data.cut_about,
         'slice_axis': config.data.slice_axis,
         'context': dict(vars(config.context)),
         'label_channel': config.label_channel,

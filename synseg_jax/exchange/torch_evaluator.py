@@ -14,13 +14,13 @@ copied:
     exchange/torch_networks files/__init__ files/scan_errors files/schema files/stage_schema
     formats/__init__ formats/header_fields formats/lazy formats/metaimage formats/names formats/nifti formats/nrrd
     formats/outputs formats/scan_file formats/text_header
-    imaging/__init__ imaging/arrays imaging/intensity imaging/memory_limit imaging/modality imaging/network_grid
-    imaging/slices imaging/sliding_window imaging/volume imaging/voxel_bytes
+    imaging/__init__ imaging/arrays imaging/body imaging/intensity imaging/memory_limit imaging/modality
+    imaging/network_grid imaging/slices imaging/sliding_window imaging/volume imaging/voxel_bytes
     inference/__init__ inference/label_folder inference/postprocess inference/whole_scan
     objective/__init__ objective/methods objective/names
 
-Exports with predict.components or predict.window=middle also require scipy; --straighten requires scipy and
-formats/straight; DICOM requires the full installation of synseg_jax.
+Exports with predict.components, predict.window=middle or cut_about=body also require scipy; --straighten requires
+scipy and formats/straight; DICOM requires the full installation of synseg_jax.
 """
 
 import argparse
@@ -61,7 +61,7 @@ class Evaluator(ScanSegmenter):
         window = predict.get('window', 'tiles')
         self.resample = predict['resample']
         self.options = ScanOptions(self.card.size, context['slices'], context['spacing_mm'], predict['flips'], window)
-        if predict['components'] or window == 'middle':
+        if predict['components'] or window == 'middle' or self.card.cut_about == 'body':
             require('scipy', f'{folder} needs connected components')
 
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
@@ -121,7 +121,10 @@ class Evaluator(ScanSegmenter):
         card, entry = self.card, self.card.domains[known('domain', domain, self.card.domains)]
         window_hu, percentiles = entry.get('window_hu', ()), entry.get('percentiles', ())
         normalisation = intensity.for_channel(entry['channel'], scan.array, window_hu, percentiles)
-        return NetworkGrid.from_scan(scan, normalisation, card.slice_axis, card.size, entry['center'], card.spacing_mm)
+        body_of = entry['channel'] if card.cut_about == 'body' else ''
+        return NetworkGrid.from_scan(
+            scan, normalisation, card.slice_axis, card.size, entry['center'], card.spacing_mm, body_of
+        )
 
     def _map(self, function, stack) -> np.ndarray:
         def run(rows):

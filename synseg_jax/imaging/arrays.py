@@ -3,7 +3,7 @@
 from typing import Any
 
 try:
-    from jaxtyping import Float, Float32, Integer, Shaped, UInt8, UInt16
+    from jaxtyping import Bool, Float, Float32, Integer, Shaped, UInt8, UInt16
 except ImportError:
 
     class Shaped:
@@ -12,6 +12,6 @@ except ImportError:
         def __class_getitem__(cls, _) -> Any:
             return Any
 
-    Float = Float32 = Integer = UInt8 = UInt16 = Shaped
+    Bool = Float = Float32 = Integer = UInt8 = UInt16 = Shaped
 
-__all__ = ['Float', 'Float32', 'Integer', 'Shaped', 'UInt8', 'UInt16']
+__all__ = ['Bool', 'Float', 'Float32', 'Integer', 'Shaped', 'UInt8', 'UInt16']

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from synseg_jax.errors import known
-from synseg_jax.imaging import slices, volume
+from synseg_jax.imaging import body, slices, volume
 from synseg_jax.imaging.arrays import Float, Integer, Shaped
 from synseg_jax.imaging.intensity import Normalisation
-from synseg_jax.imaging.sliding_window import shape_at
+from synseg_jax.imaging.sliding_window import crop, overlap, shape_at
 from synseg_jax.imaging.volume import Volume
 
 RESAMPLE = ('nearest', 'linear')  # values of predict.resample
@@ -22,7 +22,8 @@ class NetworkGrid:
     stack: Float[np.ndarray, 'n r c']  # upright slices in [0, 1], cropped to `seen`
     seen: tuple[slice, slice]  # rows and columns of the scan's slices that the networks see
     axis: str
-    size: tuple[int, ...]
+    size: tuple[int, ...]  # of all that is in `stack`
+    window: body.Window | None = None  # part of the grid that the networks see, about the body; None: all of it
 
     @classmethod
     def from_scan(
@@ -33,19 +34,25 @@ class NetworkGrid:
         size: tuple[int, ...],
         share: float = 1.0,
         spacing_mm: float = 0.0,
+        body_of: str = '',
     ) -> 'NetworkGrid':
         """The central `share` of rows and columns, resampled to `spacing_mm`, or to `size` if that is 0.
 
-        A volume if `size` has three numbers.
+        A volume if `size` has three numbers.  At a spacing, `body_of`, the modality, crops to the window of `size`
+        about the body, enlarged as far as the body reaches.
         """
         upright = volume.canonical(scan)
-        stack = slices.to_stack(normalisation.apply(upright.array), axis)
-        seen = slices.central_crop(stack.shape[1:3], share)
-        stack = stack[:, *seen]
-        if spacing_mm:
-            axes = slice(-len(size), None)
-            size = shape_at(stack.shape[axes], slices.stack_spacing(upright.spacing_mm, axis)[axes], spacing_mm)
-        return cls(scan, stack, seen, axis, tuple(size))
+        whole = slices.to_stack(upright.array, axis)
+        seen = slices.central_crop(whole.shape[1:3], share)
+        stack = normalisation.apply(whole[:, *seen])
+        if not spacing_mm:
+            return cls(scan, stack, seen, axis, tuple(size))
+        axes, stack_mm = slice(-len(size), None), slices.stack_spacing(upright.spacing_mm, axis)
+        shape = shape_at(stack.shape[axes], stack_mm[axes], spacing_mm)
+        if not body_of:
+            return cls(scan, stack, seen, axis, shape)
+        found = body.bounds(whole[:, *seen], stack_mm, body_of)
+        return cls(scan, stack, seen, axis, shape, body.window(found and found[axes], size, shape))
 
     @property
     def whole(self) -> bool:
@@ -54,7 +61,7 @@ class NetworkGrid:
 
     def images(self, context: int = 0, context_mm: float = 0.0) -> Float[np.ndarray, 'n *space k']:
         """Network input; slices have `context` neighbours per side as channels, `context_mm` apart (0: adjacent)."""
-        images = slices.resize_linear(self.stack[None] if self.whole else self.stack, self.size)
+        images = self._cropped(slices.resize_linear(self.stack[None] if self.whole else self.stack, self.size))
         if not context:
             return images[..., None]
         slice_mm = slices.stack_spacing(volume.canonical(self.scan).spacing_mm, self.axis)[0]
@@ -64,20 +71,20 @@ class NetworkGrid:
         """Another array on the scan's grid, e.g. a mask, resampled to the networks' grid by nearest neighbour."""
         upright = volume.canonical(replace(self.scan, array=array)).array
         stack = slices.to_stack(upright, self.axis)[:, *self.seen]
-        return slices.resize_nearest(stack[None] if self.whole else stack, self.size)
+        return self._cropped(slices.resize_nearest(stack[None] if self.whole else stack, self.size))
 
     def labels(self, probabilities: Float[np.ndarray, 'n *space k'], resample: str) -> Integer[np.ndarray, 'x y z']:
         """Argmax labels on the scan's own grid: labels resampled by nearest neighbour, or probabilities linearly."""
         if known('predict.resample', resample, RESAMPLE) == 'nearest':
-            labels = slices.resize_nearest(probabilities.argmax(-1).astype(np.uint8), self._grid)
+            labels = slices.resize_nearest(self._uncropped(probabilities.argmax(-1).astype(np.uint8)), self._grid)
         else:
-            parts = (probabilities[i : i + 1] for i in range(len(probabilities)))
+            parts = (self._uncropped(probabilities[i : i + 1]) for i in range(len(probabilities)))
             labels = np.concatenate([_resized_argmax(part, self._grid) for part in parts])
         return self.place(labels[0] if self.whole else labels)
 
     def values(self, array: Float[np.ndarray, 'n *space']) -> Float[np.ndarray, 'n2 r c']:
-        """Values on the networks' grid, resampled linearly to the (cropped) slices of the scan."""
-        resized = slices.resize_linear(array, self._grid)
+        """Values on the networks' grid, resampled linearly to the (cropped) slices of the scan; 0 beyond the window."""
+        resized = slices.resize_linear(self._uncropped(array), self._grid)
         return resized[0] if self.whole else resized
 
     def place(self, stack: Shaped[np.ndarray, 'n r c'], outside: float = 0) -> Shaped[np.ndarray, 'x y z']:
@@ -86,6 +93,19 @@ class NetworkGrid:
         whole = np.full(upright.shape, outside, stack.dtype)  # for axial slices the memory order of NIfTI
         whole[:, *self.seen] = stack
         return volume.restore(slices.from_stack(whole, self.axis), self.scan)
+
+    def _cropped(self, images):
+        """The networks' window of images on the grid, zero-padded beyond the grid."""
+        return images if self.window is None else np.stack([crop(image, *self.window) for image in images])
+
+    def _uncropped(self, images):
+        """Inverse of `_cropped`: zeros beyond the window."""
+        if self.window is None:
+            return images
+        grid, part = overlap(self.size, *self.window)
+        whole = np.zeros((len(images), *self.size, *images.shape[1 + len(self.size) :]), images.dtype)
+        whole[:, *grid] = images[:, *part]
+        return whole
 
     @property
     def _grid(self):

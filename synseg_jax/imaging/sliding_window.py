@@ -33,13 +33,15 @@ def clamp_centre(centre: Sequence[int], size: Sequence[int], shape: Sequence[int
 
 def crop(volume: Shaped[np.ndarray, '*shape'], centre: Sequence[int], size: Sequence[int]) -> np.ndarray:
     """The box of `size` about a voxel, zero-padded outside the volume; trailing axes are kept."""
-    source, target = _overlap(volume.shape, centre, size)
+    source, target = overlap(volume.shape, centre, size)
     box = np.zeros((*size, *volume.shape[len(size) :]), volume.dtype)
     box[target] = volume[source]
     return box
 
 
-def _overlap(shape, centre, size):
+def overlap(
+    shape: Sequence[int], centre: Sequence[int], size: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """The overlap of a box with a volume, as slices of the volume and as slices of the box."""
     first = [at - length // 2 for at, length in zip(centre, size, strict=True)]
     axes = zip(first, size, shape, strict=False)
@@ -64,7 +66,7 @@ def about_middle(
         if not count:
             break
         centre = box_centre(components == 1 + np.bincount(components.ravel())[1:].argmax())
-        target, part = _overlap(probabilities.shape, centre, window)
+        target, part = overlap(probabilities.shape, centre, window)
         probabilities = np.zeros_like(probabilities)
         probabilities[..., 0] = 1
         probabilities[target] = network(crop(volume, centre, window)[None])[0][part]

@@ -71,13 +71,17 @@ class Run:
                 typical.setdefault(entry['domain'], medians)
         return cls(folder, config, classes, channels, typical)
 
-    def frame(self, scan: Volume, domain: str, size: tuple[int, ...], spacing_mm: float) -> NetworkGrid:
-        """The scan in [0, 1] on the networks' grid, cropped to data.target_center in domain b."""
+    def frame(
+        self, scan: Volume, domain: str, size: tuple[int, ...], spacing_mm: float, body: bool = False
+    ) -> NetworkGrid:
+        """The scan in [0, 1] on the networks' grid, cropped to data.target_center in domain b, and about the body."""
         data = self.config.data
         channel = self.channels[known('domain', domain, self.channels)]
         share = data.target_center if domain == 'b' else 1.0
         window = intensity.for_channel(channel, scan.array, data.window_hu, data.percentiles)
-        return NetworkGrid.from_scan(scan, window, data.slice_axis, size, share, spacing_mm)
+        return NetworkGrid.from_scan(
+            scan, window, data.slice_axis, size, share, spacing_mm, body_of=channel if body else ''
+        )
 
     @property
     def system(self) -> System:

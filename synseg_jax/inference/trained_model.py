@@ -142,7 +142,8 @@ class Trained(ScanSegmenter):
         return lambda images: _finite(self.networks.probabilities(images, domain), 'probabilities')
 
     def _frame(self, scan, domain) -> NetworkGrid:
-        return self.run.frame(scan, domain, self.networks.system.size, self.config.data.spacing_mm)
+        data = self.config.data
+        return self.run.frame(scan, domain, self.networks.system.size, data.spacing_mm, data.cut_about == 'body')
 
     def _clear_cache(self):
         self._cached: tuple = ((), None, None)  # key, grid and probabilities of the last scan

@@ -4,7 +4,7 @@
 depend on how the batch was split.  The default is a batch in one piece.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -192,6 +192,45 @@ def focal_dice(
     return focal(*arguments) + soft_dice(*arguments)
 
 
+def dice_cross_entropy(
+    logits: Float[Array, 'b *s k'],
+    labels: Integer[Array, 'b *s'],
+    class_weights: Float[Array, 'k'],
+    by_weight: bool = False,
+    total: Total = whole,
+) -> Scalar:
+    """`cross_entropy` plus `soft_dice`, as in nnU-Net (Isensee et al., 2021)."""
+    arguments = logits, labels, class_weights, by_weight, total
+    return cross_entropy(*arguments) + soft_dice(*arguments)
+
+
+def disagreement(logits: Sequence[Float[Array, 'b *s k']], total: Total = whole) -> Scalar:
+    """KL divergence of every view's class probabilities from their mean, averaged over views and all elements."""
+    log_p = [jax.nn.log_softmax(_wide(view)) for view in logits]
+    middle = jnp.log(jnp.maximum(sum(map(jnp.exp, log_p)) / len(log_p), 1e-7))
+    return sum(_mean(jnp.exp(own) * (own - middle), total) for own in log_p) / len(log_p)
+
+
+def certain_labels(logits: Float[Array, 'b *s k'], share: float) -> Integer[Array, 'b *s']:
+    """The most probable class of every pixel; -1, unlabelled, but for the most certain `share` of the pixels of each
+    class in each image."""
+    labels = logits.argmax(-1)
+    if share >= 1:
+        return labels
+    certainty = jax.nn.softmax(_wide(logits)).max(-1)
+    return jax.vmap(partial(_certain_pixels, share=share))(labels, certainty)
+
+
+def _certain_pixels(labels, certainty, share):
+    flat = labels.ravel()
+    order = jnp.lexsort((-certainty.ravel(), flat))  # class by class, the most certain first
+    ordered = flat[order]
+    first = jnp.searchsorted(ordered, ordered, side='left')
+    count = jnp.searchsorted(ordered, ordered, side='right') - first
+    kept = jnp.arange(len(flat)) - first < share * count
+    return jnp.full_like(flat, -1).at[order].set(jnp.where(kept, ordered, -1)).reshape(labels.shape)
+
+
 ADVERSARIAL = {'lsgan': lsgan, 'log_likelihood': log_likelihood}
 CYCLE = {'l1': l1, 'l2': l2, 'ssim': ssim}
 # All of one signature.  Pixels with a negative label are unlabelled and count in no sum.
@@ -200,6 +239,7 @@ SEGMENTATION = {
     'binary_cross_entropy': binary_cross_entropy,
     'dice': soft_dice,
     'focal_dice': focal_dice,
+    'dice_cross_entropy': dice_cross_entropy,
 }
 ONE_LOGIT = {'binary_cross_entropy'}  # of two classes, where the others take one logit per class
 

@@ -121,6 +121,18 @@ METHODS = {
                 'seg': {'seg_fake_b': 1.0},
             },
         ),
+        Method(
+            'generalise',
+            'Ouyang et al., Causality-inspired single-source domain generalization for medical image segmentation, '
+            'IEEE TMI 2023; Su et al., Rethinking data augmentation for single-source domain generalization in '
+            'medical image segmentation, AAAI 2023',
+            {'seg': {'seg_views_a': 1.0}},
+        ),
+        Method(
+            'mean_teacher',
+            'Tarvainen & Valpola, Mean teachers are better role models, NeurIPS 2017; on randomised views',
+            {'seg': {'seg_views_a': 1.0, 'pseudo_b': ('ramp', 0.0, 1.0, 1000)}},
+        ),
         Method('supervised', 'cross entropy on labelled images of one or both domains', {'seg': {'seg_a': 1.0}}),
     )
 }

@@ -55,6 +55,16 @@ def label(domain: str) -> str:
     return f'label_{domain}'
 
 
+def views(domain: str) -> str:
+    """The array of a batch that holds random views of the images of a domain."""
+    return f'views_{domain}'
+
+
+def is_views(array: str) -> bool:
+    """Whether an array of a batch holds views, which are made of its images; the others are read from records."""
+    return array.startswith('views_')
+
+
 def is_label(array: str) -> bool:
     """Whether an array of a batch holds labels; the others hold images."""
     return array.startswith('label_')

@@ -15,6 +15,7 @@ from jaxtyping import Array, Key
 from synseg_jax.errors import InputError
 from synseg_jax.objective import losses, names
 from synseg_jax.objective.losses import Scalar, Total
+from synseg_jax.objective.mind import mind
 from synseg_jax.objective.patches import sampled
 from synseg_jax.specification.objective import Losses
 
@@ -88,6 +89,11 @@ class View:
         features = self.features(domain, images)
         shares = names.SHARED in self.networks
         return getattr(self, names.head(domain))(self.s_shared(features)) if shares else features
+
+    def views(self, domain: str) -> list:
+        """The random views of a domain's images, [b, *space, c] each."""
+        stacked = getattr(self, names.views(domain))
+        return [stacked[:, i] for i in range(stacked.shape[1])]
 
     def adversarial(self, logits, real):
         """The adversarial loss of the configuration."""
@@ -222,6 +228,46 @@ def seg_rec_b(v):
 def feat(v):
     """mean (f_a(a) - f_b(g_ab(a)))^2, f the segmentors' features: tumour-aware loss (Jiang et al., 2018)."""
     return losses.l2(v.features('a', v.a), v.features('b', v.fake_b), v.total)
+
+
+@term('g_ab', 'a')
+def mind_a(v):
+    """mean |MIND(g_ab(a)) - MIND(a)|: structure stays (Heinrich et al., 2012; Yang et al., 2018)."""
+    return losses.l1(mind(v.fake_b), mind(v.a), v.total)
+
+
+@term('g_ba', 'b')
+def mind_b(v):
+    """mean |MIND(g_ba(b)) - MIND(b)|: the same of translated target images."""
+    return losses.l1(mind(v.fake_a), mind(v.b), v.total)
+
+
+@term('s_a', 'views_a label_a')
+def seg_views_a(v):
+    """segmentation(s_a(view of a), label_a), mean over the views: supervised on randomised source images."""
+    views = v.views('a')
+    return sum(v.segmentation(v.segment('a', view), v.label_a) for view in views) / len(views)
+
+
+@term('s_a', 'views_a')
+def agree_a(v):
+    """KL of s_a's probabilities of each view of a from their mean (Ouyang et al., IEEE TMI 2023)."""
+    return losses.disagreement([v.segment('a', view) for view in v.views('a')], v.total)
+
+
+@term('s_a', 'b views_b')
+def pseudo_b(v):
+    """segmentation(s_a(view of b), what the teacher is certain of in b): mean teacher (Tarvainen & Valpola, 2017)."""
+    labels = losses.certain_labels(v.teacher.segment('a', v.b), v.choices.pseudo_share)
+    views = v.views('b')
+    return sum(v.segmentation(v.segment('a', view), labels) for view in views) / len(views)
+
+
+@term('s_a', 'views_b label_b')
+def seg_views_b(v):
+    """segmentation(s_a(view of b), label_b), mean over the views: on pseudo labels of an earlier stage."""
+    views = v.views('b')
+    return sum(v.segmentation(v.segment('a', view), v.label_b) for view in views) / len(views)
 
 
 @term('g_ab h_ab', 'a')

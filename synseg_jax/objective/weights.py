@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -13,6 +14,9 @@ SCHEDULES = {
     'linear': lambda start, end, steps: optax.linear_schedule(start, end, steps),
     'cosine': lambda start, end, steps: (
         lambda step: end + (start - end) * optax.cosine_decay_schedule(1.0, steps)(step)
+    ),
+    'ramp': lambda start, end, steps: (  # the Gaussian ramp of mean teachers, from e^-5 of the way on
+        lambda step: start + (end - start) * jnp.exp(-5 * (1 - jnp.minimum(step / steps, 1)) ** 2)
     ),
     'switch': lambda start, end, steps: optax.join_schedules(
         [optax.constant_schedule(start), optax.constant_schedule(end)], [steps]

@@ -1,12 +1,16 @@
 """Records of one scan: normalised, resized or cropped slices in canonical orientation, or one volume."""
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
+from jaxtyping import Integer, Shaped
 from scipy import ndimage
 
 from synseg_jax.datasets.cases import Case
 from synseg_jax.errors import InputError
 from synseg_jax.formats import label_maps, scan_file
-from synseg_jax.imaging import intensity, modality, slices, sliding_window, volume
+from synseg_jax.imaging import body, intensity, modality, slices, sliding_window, volume
 from synseg_jax.preparation.checks.case import Checked, keep_label, keep_scan
 from synseg_jax.preparation.records import encode
 from synseg_jax.preparation.split import Split
@@ -14,6 +18,7 @@ from synseg_jax.specification.data import Data
 
 VISIBLE = 0.1  # normalised intensity above which a pixel is foreground
 PIECE = 32  # slices resized at a time, to bound memory
+NO_BODY = 'no body is found, so it is cropped about the middle of the scan; is its modality named rightly?'
 
 
 def records_of(index: int, case: Case, split: Split, settings: Data) -> tuple[list[bytes], dict | None, Checked]:
@@ -32,6 +37,37 @@ def records_of(index: int, case: Case, split: Split, settings: Data) -> tuple[li
         raise
 
 
+@dataclass(frozen=True, eq=False)
+class _Scan:
+    """A scan as slices on its own grid, before they are resampled."""
+
+    index: int  # among the cases of its split
+    stack: Shaped[np.ndarray, 'n r c']  # intensities as stored
+    labels: Integer[np.ndarray, 'n r c'] | None
+    normalisation: intensity.Normalisation
+    spacing_mm: tuple[float, float, float]
+    split: Split
+    settings: Data
+
+    @property
+    def about_body(self) -> bool:
+        """Whether it is cropped about the body."""
+        return bool(self.settings.spacing_mm) and self.settings.cut_about == 'body'
+
+    @cached_property
+    def body(self) -> body.Bounds | None:
+        """The box about the body; None if none is found."""
+        return body.bounds(self.stack, self.spacing_mm, self.split.dataset.channel)
+
+    def resampled(self, axes: int) -> tuple[int, ...]:
+        """The shape of its last axes at data.spacing_mm."""
+        return sliding_window.shape_at(self.stack.shape[-axes:], self.spacing_mm[-axes:], self.settings.spacing_mm)
+
+    def body_centre(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The middle of the body, else of the scan, in an array of its last axes resampled to `shape`."""
+        return body.window(self.body and self.body[-len(shape) :], self.settings.size, shape)[0]
+
+
 def _sliced(index, seen, settings) -> tuple[list[bytes], dict]:
     case, split = seen.case, seen.split
     stored = scan_file.read(case.image)
@@ -43,55 +79,68 @@ def _sliced(index, seen, settings) -> tuple[list[bytes], dict]:
     keep_scan(seen, upright)
     labels = None if split.classes is None else _label_stack(seen, stored, settings)
     spacing_mm = slices.stack_spacing(upright.spacing_mm, settings.slice_axis)
-    make = _boxed if len(settings.size) == 3 else _pictures
-    records, kept, odd = make(index, stack, labels, normalisation, spacing_mm, split, settings)
+    scan = _Scan(index, stack, labels, normalisation, spacing_mm, split, settings)
+    records, kept, odd = _boxed(scan) if len(settings.size) == 3 else _pictures(scan)
     seen.unlike = modality.hu_warning(split.dataset.channel, stored.array)
-    seen.unused, seen.cut = intensity.window_warning(normalisation, stored.array) or '', odd
+    seen.unused = intensity.window_warning(normalisation, stored.array) or ''
+    seen.cut = '; '.join(filter(None, [NO_BODY if scan.about_body and scan.body is None else '', odd]))
     return records, _description(case, stored, upright, stack, normalisation, kept, settings)
 
 
-def _boxed(index, stack, labels, normalisation, spacing_mm, split, settings) -> tuple[list[bytes], list[int], str]:
-    """The record of a volume: a box centred on the labels or, without labels, on the scan."""
-    shape = sliding_window.shape_at(stack.shape, spacing_mm, settings.spacing_mm)
-    image = slices.resize_linear(normalisation.apply(stack)[None], shape)[0]
-    whole = None if labels is None else slices.resize_nearest(labels[None], shape)[0]
-    centre = sliding_window.box_centre(np.zeros(shape, bool) if whole is None else whole)
+def _boxed(scan: _Scan) -> tuple[list[bytes], list[int], str]:
+    """The record of a volume: a box centred on the labels or the body or, without, on the scan."""
+    settings, shape = scan.settings, scan.resampled(3)
+    image = slices.resize_linear(scan.normalisation.apply(scan.stack)[None], shape)[0]
+    whole = None if scan.labels is None else slices.resize_nearest(scan.labels[None], shape)[0]
+    if scan.about_body:
+        centre = scan.body_centre(shape)
+    else:
+        centre = sliding_window.box_centre(np.zeros(shape, bool) if whole is None else whole)
     labels = None if whole is None else sliding_window.crop(whole, centre, settings.size)
-    record = encode(sliding_window.crop(image, centre, settings.size)[..., None], labels, index, 0)
+    record = encode(sliding_window.crop(image, centre, settings.size)[..., None], labels, scan.index, 0)
     return [record], [0], _beyond(whole, labels, settings)
 
 
-def _pictures(index, stack, labels, normalisation, spacing_mm, split, settings) -> tuple[list[bytes], list[int], str]:
+def _pictures(scan: _Scan) -> tuple[list[bytes], list[int], str]:
     """The records of slices, resized or, at data.spacing_mm, cropped; their indices, and a warning or ''."""
-    shape = settings.size
-    if settings.spacing_mm:
-        shape = sliding_window.shape_at(stack.shape[1:], spacing_mm[1:], settings.spacing_mm)
-    whole = None if labels is None else slices.resize_nearest(labels, shape)
-    cut = np.asarray
-    if settings.spacing_mm:
-        cut = _cutter(_middle(index, stack, whole, normalisation, shape, settings), shape, settings)
+    settings = scan.settings
+    shape = scan.resampled(2) if settings.spacing_mm else settings.size
+    whole = None if scan.labels is None else slices.resize_nearest(scan.labels, shape)
+    cut = _cutter(_centre(scan, whole, shape), settings.size) if settings.spacing_mm else np.asarray
     labels = None if whole is None else cut(whole)
-    margin = settings.source_margin if split.domain == 'a' else settings.target_margin
+    margin = settings.source_margin if scan.split.domain == 'a' else settings.target_margin
     near = None if labels is None else _near_labels(labels, margin)
     records, kept = [], []
-    for first in range(0, len(stack), PIECE):
-        images = cut(slices.resize_linear(normalisation.apply(stack[first : first + PIECE]), shape))
-        for number, image in enumerate(images, first):
+    for first in range(0, len(scan.stack), PIECE):
+        piece = scan.normalisation.apply(scan.stack[first : first + PIECE])
+        for number, image in enumerate(cut(slices.resize_linear(piece, shape)), first):
             if (near is None or near[number]) and np.mean(image > VISIBLE) >= settings.foreground_share:
                 kept.append(number)
-                records.append(encode(image[..., None], None if labels is None else labels[number], index, number))
+                label = None if labels is None else labels[number]
+                records.append(encode(image[..., None], label, scan.index, number))
     return records, kept, _beyond(whole, labels, settings) if records else _all_dropped(near, settings)
 
 
-def _middle(index, stack, labels, normalisation, shape, settings) -> tuple[int, ...]:
-    """Centre of the crop of slices of `shape` pixels at data.spacing_mm, by data.cut_about."""
+def _centre(scan: _Scan, labels, shape) -> tuple[int, ...]:
+    """Centre of the crop of slices of `shape` pixels at data.spacing_mm, by data.cut_about.
+
+    About labels, the crop lies inside the slices, as the tiles of prediction do; about the body, in both alike.
+    """
+    if scan.about_body:
+        return scan.body_centre(shape)
+    return sliding_window.clamp_centre(_middle(scan, labels, shape), scan.settings.size, shape)
+
+
+def _middle(scan: _Scan, labels, shape) -> tuple[int, ...]:
+    """The middle of the labels or of the largest lesion, else of the scan or of one half of the body."""
+    about = scan.settings.cut_about
     if labels is not None and labels.any():
-        return sliding_window.box_centre((_largest(labels) if settings.cut_about == 'lesion' else labels).any(0))
-    if settings.cut_about == 'labels':
+        return sliding_window.box_centre((_largest(labels) if about == 'lesion' else labels).any(0))
+    if about == 'labels':
         return tuple(length // 2 for length in shape)
-    pieces = (normalisation.apply(stack[first : first + PIECE]) for first in range(0, len(stack), PIECE))
-    seen = sum((piece > VISIBLE).sum(0) for piece in pieces)
-    middle = _half_body(seen > len(stack) / 2, right=index % 2 == 0)
+    stack, apply = scan.stack, scan.normalisation.apply
+    seen = sum((apply(stack[first : first + PIECE]) > VISIBLE).sum(0) for first in range(0, len(stack), PIECE))
+    middle = _half_body(seen > len(stack) / 2, right=scan.index % 2 == 0)
     return tuple(int(at * new / old) for at, new, old in zip(middle, shape, seen.shape, strict=True))
 
 
@@ -112,10 +161,9 @@ def _half_body(visible, right: bool) -> tuple[float, float]:
     return sliding_window.box_centre(body)[0], columns[0] + share * (columns[-1] + 1 - columns[0])
 
 
-def _cutter(middle, shape, settings):
-    """A function that crops all slices of a scan at one place, inside the slices as prediction tiles are."""
-    centre = sliding_window.clamp_centre(middle, settings.size, shape)
-    return lambda pictures: np.stack([sliding_window.crop(picture, centre, settings.size) for picture in pictures])
+def _cutter(centre, size):
+    """A function that crops all slices of a scan at one place."""
+    return lambda pictures: np.stack([sliding_window.crop(picture, centre, size) for picture in pictures])
 
 
 def _beyond(whole, labels, settings) -> str:

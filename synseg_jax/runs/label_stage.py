@@ -12,11 +12,13 @@ from jaxtyping import Float, Int16
 from synseg_jax.errors import InputError
 from synseg_jax.imaging.slices import resize, resize_linear
 from synseg_jax.inference.model_folder import Run
+from synseg_jax.inference.postprocess import largest_organs
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.runs import made_set
 from synseg_jax.runs.stages import Job, Outcome
 from synseg_jax.specification.data import IMAGE_FIELDS
+from synseg_jax.specification.stage import Stage
 
 UNLABELLED = -1
 
@@ -26,7 +28,7 @@ def run(job: Job) -> Outcome:
     stage = job.stage
     read = made_set.scans_to_change(stage, 'b')
     trained = _segmentor(stage, Run.load(job.before(stage.config.segmentor_from)), read[0].manifest)
-    maker = Labeller(trained, read[0].manifest, stage.config.label_confidence)
+    maker = Labeller(trained, read[0].manifest, stage.config)
     return Outcome(made=made_set.write_set(job, read, maker))
 
 
@@ -48,7 +50,7 @@ class Labeller(made_set.Maker):
 
     trained: Trained
     source: Manifest
-    confidence: float  # pixels whose class has a lower probability are left unlabelled
+    filters: Stage  # its fields label_confidence, label_share and label_components
     domain = 'b'
     labels_all = True
 
@@ -82,9 +84,21 @@ class Labeller(made_set.Maker):
         return images, labels, {'real b': shown, 'pseudo label': (shown, labels[middle])}
 
     def labels(self, images: Float[np.ndarray, 'n *space c']) -> Int16[np.ndarray, 'n *space']:
-        """The most probable class of every pixel, or -1 if its probability is below `confidence`."""
+        """The most probable class of every pixel of a scan, or -1 where it is not certain enough."""
         networks, size = self.trained.networks, images.shape[1:-1]
         probabilities = networks.probabilities(resize(images, networks.system.shown), self.domain)
         probabilities = resize_linear(probabilities, size) if networks.system.shown else probabilities
-        sure = probabilities.max(-1) >= self.confidence
-        return np.where(sure, probabilities.argmax(-1), UNLABELLED).astype(np.int16)
+        labels, certainty = probabilities.argmax(-1), probabilities.max(-1)
+        if self.filters.label_components:
+            labels = largest_organs(labels, self.source.classes, self.filters.lesions)
+        sure = (certainty >= self.filters.label_confidence) & _most_certain(labels, certainty, self.filters.label_share)
+        return np.where(sure, labels, UNLABELLED).astype(np.int16)
+
+
+def _most_certain(labels, certainty, share) -> np.ndarray:
+    """Mask of the most certain `share` of the pixels of each class (class-balanced: Zou et al., ECCV 2018)."""
+    kept = np.ones(labels.shape, bool)
+    for label in np.unique(labels) if share < 1 else ():
+        inside = labels == label
+        kept &= ~inside | (certainty >= np.quantile(certainty[inside], 1 - share))
+    return kept

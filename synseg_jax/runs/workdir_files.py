@@ -104,6 +104,7 @@ MORE = {  # descriptions of fields, including fields that no command reads again
         'classes': 'in the order of the labels',
         'size': 'input size of the networks',
         'spacing_mm': 'pixel or voxel size of the input; 0: slices are resized',
+        'cut_about': 'body: at a spacing, networks are given the window about the body; else whole slices or volumes',
         'context': 'number of neighbouring slices on each side that are input channels',
         'label_channel': 'whether generators have one more input channel, the foreground mask',
         'dtype': 'floating-point type used in training',

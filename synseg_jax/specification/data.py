@@ -84,8 +84,9 @@ class Data:
         'labels',
         "centre of the crop at a spacing: 'labels': the middle of all labels or, without labels, of the scan; "
         "'lesion': the middle of the largest connected component or, without labels, of one half of the "
-        'body, right or left from scan to scan',
-        ('labels', 'lesion'),
+        'body, right or left from scan to scan; '
+        "'body': the middle of the body, found without labels, in training and prediction alike",
+        ('labels', 'lesion', 'body'),
     )
     window_hu: tuple[float, float] = image(
         (-1000.0, 1000.0), 'intensity window of CT channels (CT, CTA, CT_portal) that is mapped to [0, 1]', RISING_HU

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from synseg_jax.specification.field import NOT_NEGATIVE, POSITIVE_COUNT, FrozenMapping, Rule, field
+from synseg_jax.specification.field import NOT_NEGATIVE, POSITIVE_COUNT, SHARE, FrozenMapping, Rule, field
 
 
 def _is_weight(value) -> bool:
@@ -50,6 +50,12 @@ class Losses:
     )
     class_weights: tuple[float, ...] = field(
         (), 'one weight per class of the segmentation loss, in the order of the classes; empty: all 1', NOT_NEGATIVE
+    )
+    pseudo_share: float = field(
+        1.0,
+        'share of the most certain pixels of each class in an image whose pseudo labels a mean teacher gives',
+        SHARE,
+        added=True,
     )
     by_weight: bool = field(
         False, 'normalise by the sum of the class weights instead of the number of pixels (dice: number of classes)'

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from synseg_jax.specification.data import Context, Data, Fold, Sets
-from synseg_jax.specification.field import BELOW_ONE, COUNT, NOT_NEGATIVE, Range, field, group
+from synseg_jax.specification.field import BELOW_ONE, COUNT, NOT_NEGATIVE, SHARE, Range, field, group
 from synseg_jax.specification.network import Network
 from synseg_jax.specification.objective import Losses, Weights
 from synseg_jax.specification.stage_kind import KINDS, Kind
 from synseg_jax.specification.training import BATCH, Augment, Optimizer, Rates, Train
+from synseg_jax.specification.views import DomainViews
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,21 @@ class Stage:
         compiled=False,
         added=True,
     )
+    label_share: float = field(
+        1.0,
+        "'label': of the pixels of each class in a scan, the share of the most certain that is labelled",
+        SHARE,
+        compiled=False,
+        added=True,
+    )
+    label_components: str = field(
+        '',
+        "'label': 'largest': pixels outside of the largest connected component of each class become background; "
+        'classes in `lesions` keep all',
+        ('', 'largest'),
+        compiled=False,
+        added=True,
+    )
     start: Start = group(Start, 'initialisation from earlier stages')
     sets: Sets = group(Sets, 'sets that the stage reads')
     fold: Fold = group(Fold, 'cross-validation')
@@ -152,6 +168,7 @@ class Stage:
     )
     data: Data = group(Data, 'preparation of scans')
     augment: Augment = group(Augment, 'augmentation')
+    views: DomainViews = group(DomainViews, 'random views')
     train: Train = group(Train, 'training length, sampling and checkpoints')
     atlases: Atlases = group(Atlases, 'multi-atlas segmentation')
     predict: Predict = group(Predict, 'prediction')

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from synseg_jax.batches.augment import augmenter
+from synseg_jax.batches.views import viewer
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
 from synseg_jax.networks import backend, build, dtype, features
@@ -155,10 +156,16 @@ class System:
 
     @property
     def arrays(self) -> set[str]:
-        """The arrays of a batch that the method and the augmentation use."""
-        read = {array for term in self.method.terms() for array in TERMS[term].arrays}
+        """The arrays of a batch, read from records, that the method and the augmentation use."""
+        used = {array for term in self.method.terms() for array in TERMS[term].arrays}
+        read = {names.domain(array) if names.is_views(array) else array for array in used}
         read |= {'b'} if self.augmentation.fourier and 'a' in read else set()
         return read | {names.label(domain) for domain in read & {*names.DOMAINS}} if self.config.label_channel else read
+
+    @property
+    def views(self) -> set[str]:
+        """The arrays of random views that the method uses, made of a batch."""
+        return {array for term in self.method.terms() for array in TERMS[term].arrays if names.is_views(array)}
 
     def segmentor(self, domain: str) -> str | None:
         """The network for images of a domain: that domain's segmentor, else the other's; None without segmentors."""
@@ -204,6 +211,7 @@ class System:
             raise InputError(f'loss.class_weights has {len(given)} weights for {len(self.classes)} classes: {listed}')
         self._check_patches()
         change = augmenter(self.augmentation)
+        randomise = viewer(self.views, self.config.views, len(self.classes))
         kind = dtype(self.config.dtype)
         wide = jnp.promote_types(kind, jnp.float32)
 
@@ -211,8 +219,9 @@ class System:
             """The augmented batch, in [-1, 1], with the label channel."""
             batch = {k: v if names.is_label(k) else v.astype(wide) for k, v in batch.items()}
             batch = change(keys, batch) if change else batch
+            batch = randomise(keys, batch) if randomise else batch
             if self.config.label_channel:
-                images = [k for k in batch if not names.is_label(k)]
+                images = [k for k in names.DOMAINS if k in batch]
                 marked = {k: (batch[names.label(k)] > 0)[..., None].astype(wide) for k in images}
                 batch |= {k: jnp.concatenate([batch[k], mask], -1) for k, mask in marked.items()}
             return {k: v if names.is_label(k) else 2 * v - 1 for k, v in batch.items()}

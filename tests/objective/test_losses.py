@@ -184,6 +184,23 @@ def test_focal_by_hand():
     assert sure == 0 and not slope.any()
 
 
+def test_views_that_agree_cost_nothing():
+    p, q = (np.array([[[x, 1 - x]]]) for x in (0.5, 0.75))
+    middle = (p + q) / 2
+    expected = np.mean([(own * np.log(own / middle)).mean() for own in (p, q)])
+    assert losses.disagreement([logits_of(p), logits_of(q)]) == pytest.approx(expected, rel=1e-5)
+    assert losses.disagreement([logits_of(p), logits_of(p)]) == pytest.approx(0, abs=1e-7)
+
+
+def test_the_most_certain_of_each_class_are_labelled():
+    """In every image alone, a rare class keeps the same share of its pixels as a frequent one."""
+    p = np.array([[0.9, 0.8, 0.7, 0.6, 0.4, 0.3], [0.95, 0.99, 0.4, 0.3, 0.2, 0.1]])
+    logits = logits_of(np.stack([p, 1 - p], -1))
+    np.testing.assert_array_equal(losses.certain_labels(logits, 0.5), [[0, 0, -1, -1, -1, 1], [-1, 0, -1, -1, 1, 1]])
+    np.testing.assert_array_equal(losses.certain_labels(logits, 1.0), [[0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1]])
+    np.testing.assert_array_equal(losses.certain_labels(logits, 0.1), [[0, -1, -1, -1, -1, 1], [-1, 0, -1, -1, -1, 1]])
+
+
 RANDOM = np.random.RandomState(1)
 IMAGES, OTHERS = RANDOM.normal(size=(2, 4, 3, 2, 1))
 LOGITS, LABELS = RANDOM.normal(size=(4, 3, 2, 3)), RANDOM.randint(-1, 3, (4, 3, 2))
@@ -209,6 +226,7 @@ LOSSES = {
         (LOGITS, LABELS),
     ),
     'dice': (functools.partial(losses.soft_dice, class_weights=WEIGHTS), (LOGITS, LABELS)),
+    'dice and cross entropy': (functools.partial(losses.dice_cross_entropy, class_weights=WEIGHTS), (LOGITS, LABELS)),
     'focal and dice': (functools.partial(losses.focal_dice, class_weights=WEIGHTS), (LOGITS, LABELS)),
 }
 every_loss = pytest.mark.parametrize('loss, arrays', LOSSES.values(), ids=LOSSES)

@@ -9,6 +9,7 @@ import pytest
 
 from synseg_jax.errors import InputError
 from synseg_jax.objective import losses
+from synseg_jax.objective.mind import mind
 from synseg_jax.objective.terms import TERMS, View
 from synseg_jax.specification.objective import Losses
 
@@ -39,6 +40,9 @@ BATCH = {name: jnp.asarray(RANDOM.normal(size=(2, 4, 4, 1)), jnp.float32) for na
 BATCH |= {f'label_{name}': jnp.asarray(RANDOM.randint(0, 3, (2, 4, 4)), jnp.int32) for name in 'ab'}
 
 
+BATCH |= {f'views_{name}': jnp.asarray(RANDOM.normal(size=(2, 3, 4, 4, 1)), jnp.float32) for name in 'ab'}
+
+
 class Spy(View):
     """A view that remembers what it was asked for."""
 
@@ -54,10 +58,10 @@ class Spy(View):
 
 @pytest.mark.parametrize('name', TERMS)
 def test_terms_declare_what_they_use(name):
-    term, view = TERMS[name], Spy(NETWORKS, PARAMS, BATCH)
+    term, view = TERMS[name], Spy(NETWORKS, PARAMS, BATCH, average=PARAMS)
     assert term.value(view).shape == ()
     assert view.asked == {*term.networks, *term.arrays}
-    gradient = jax.grad(lambda params: term.value(View(NETWORKS, params, BATCH)))(PARAMS)
+    gradient = jax.grad(lambda params: term.value(View(NETWORKS, params, BATCH, average=PARAMS)))(PARAMS)
     assert {network for network, slope in gradient.items() if slope != 0} == set(term.networks)
 
 
@@ -79,7 +83,20 @@ def test_values():
             of_layers.append(-np.log(np.diagonal(similarity, axis1=1, axis2=2) / similarity.sum(-1)).mean())
         return np.mean(of_layers)
 
+    def kl(views):
+        p = np.stack([np.exp(1.1 * view * SLOPES) for view in views])
+        p /= p.sum(-1, keepdims=True)
+        return (p * np.log(p / p.mean(0))).mean()
+
+    views_a, views_b = (np.moveaxis(np.asarray(BATCH[f'views_{d}']), 1, 0) for d in 'ab')
+    found_b = (0.9 * b * SLOPES).argmax(-1)  # by the teacher
     expected = {
+        'mind_a': abs(mind(2 * BATCH['a']) - mind(BATCH['a'])).mean(),
+        'mind_b': abs(mind(0.75 * BATCH['b']) - mind(BATCH['b'])).mean(),
+        'seg_views_a': np.mean([entropy(1.1, view, label_a) for view in views_a]),
+        'seg_views_b': np.mean([entropy(1.1, view, label_b) for view in views_b]),
+        'agree_a': kl(views_a),
+        'pseudo_b': np.mean([entropy(1.1, view, found_b) for view in views_b]),
         'nce_a': contrast(2 * a, a),
         'nce_b': contrast(2 * b, b),
         'adv_b': ((0.7 * 2 * a - 1) ** 2).mean(),
@@ -100,7 +117,8 @@ def test_values():
     }
     assert set(expected) == set(TERMS)
     for name, value in expected.items():
-        assert float(TERMS[name].value(View(NETWORKS, PARAMS, BATCH))) == pytest.approx(value, rel=1e-5), name
+        view = View(NETWORKS, PARAMS, BATCH, average={**PARAMS, 's_a': 0.9})
+        assert float(TERMS[name].value(view)) == pytest.approx(float(value), rel=1e-5, abs=1e-6), name
 
 
 def test_an_image_is_made_once():

@@ -1,6 +1,7 @@
 """Weights that change over the steps of training."""
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 import tiny
@@ -25,6 +26,11 @@ def test_schedules_go_from_the_first_to_the_last(kind, middle):
     schedule = weight((kind, 1.0, 3.0, 10))
     found = [float(at(schedule, jnp.asarray(step))) for step in (0, 5, 10, 99)]
     assert found == pytest.approx([1.0, middle, 3.0, 3.0])
+
+
+def test_a_ramp_is_gaussian():
+    found = [float(at(weight(('ramp', 1.0, 3.0, 10)), jnp.asarray(step))) for step in (0, 5, 10, 99)]
+    assert found == pytest.approx([1 + 2 * np.exp(-5), 1 + 2 * np.exp(-1.25), 3, 3])
 
 
 def test_unknown_schedules():

@@ -156,3 +156,39 @@ def test_scans_without_labels_are_cut_about_one_half_of_the_body_and_then_the_ot
     seen = [records[i]['image'][..., 0] > 0.5 for i in (0, tiny.SHAPE[2])]
     assert all(np.nonzero(part.any(1))[0].tolist() == list(range(2, 14)) for part in seen)
     assert [np.nonzero(part.any(0))[0].tolist() for part in seen] == [list(range(2, 16)), list(range(0, 15))]
+
+
+def _off_centre(folder, modality='MR', **changes):
+    """A dataset of one scan of 120 x 110 mm whose body, 60 x 51 mm, lies in a corner; its folder."""
+    image = np.zeros((40, 37, 6), np.int16)
+    image[3:23, 2:19], image[8:14, 6:12, 2:4] = 900, 700
+    dataset = tiny.write_dataset(folder / modality, modality, 1)
+    image = image - 1000 if modality == 'CT' else image
+    nib.save(nib.Nifti1Image(image, tiny.AFFINE), next((dataset / 'imagesTr').iterdir()))
+    labels = np.zeros(image.shape, np.uint8)
+    labels[36:, 30:, 2] = 1  # far from the body
+    nib.save(nib.Nifti1Image(labels, tiny.AFFINE), next((dataset / 'labelsTr').iterdir()))
+    return dataset
+
+
+BODY = {**PATCHES, **WHOLE, 'data__cut_about': 'body', 'data__window_hu': (-1000.0, 0.0)}
+
+
+@pytest.mark.parametrize('modality', ['MR', 'CT'])
+@pytest.mark.parametrize('size', [(40, 40), (20, 24), (12, 40, 40)])
+def test_training_and_prediction_see_the_same_window_about_the_body(tmp_path, monkeypatch, modality, size):
+    """Labels are not looked at."""
+    dataset = _off_centre(tmp_path, modality)
+    domain = {'MR': 'a', 'CT': 'b'}[modality]
+    changes = {**BODY, 'data__size': size, 'method': 'supervised'}
+    prepare([Scans('set', dataset, domain)], tmp_path / 'records', parse_data(tiny.config(**changes)), progress=False)
+    records = Manifest.load(tmp_path / 'records').records('set', 'train')
+    trained = untrained.trained(tmp_path, **{**changes, 'data__classes': tiny.CLASSES})
+    scan = scan_file.read(next((dataset / 'imagesTr').iterdir()))
+    images = trained._frame(scan, domain).images()
+    body = (15, 26, 31)[-len(size) :]  # at 2 mm, and in volumes all slices
+    assert images.shape[1:-1] == tuple(np.maximum(body, size))
+    middle = tuple(slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(images.shape[1:-1], size, strict=True))
+    stored = np.stack([records[i]['image'] for i in range(len(records))])
+    assert (stored > 0.5).mean() > 0.2
+    np.testing.assert_allclose(images[:, *middle], stored, atol=1e-5)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
 from synseg_jax.runs import experiment, label_stage, made_set, open_run, stages, train_stage
-from synseg_jax.specification.parse import parse, parse_data
+from synseg_jax.specification.parse import parse, parse_data, replaced
+from synseg_jax.specification.stage import Stage
 
 CONFIDENCE = 0.4
 
@@ -204,11 +206,37 @@ def test_labels_are_of_the_records_grid_whatever_the_segmentor_saw(finished):
     source = Manifest.load((finished[0] / 'every' / 'pseudo').resolve() / 'records')
     images = np.zeros((2, 32, 32, 3), np.float32)
     images[:, :, 20:, 1] = 1.0
-    maker = label_stage.Labeller(trained, source, 0.9)
+    maker = label_stage.Labeller(trained, source, replaced(Stage(), {'label_confidence': 0.9}))
     made, labels, _ = maker.make([{'image': image} for image in images])
     assert maker.context == (1, 0.0) and seen == [((2, 16, 16, 3), 'b')]
     assert np.array_equal(made, images[..., 1:2]) and labels.dtype == np.int16
     assert (labels[..., :19] == 0).all() and (labels[..., 21:] == 1).all() and (labels[..., 19:21] == -1).all()
+
+
+def test_pseudo_labels_are_filtered_by_scan(finished):
+    """The largest component of each class stays, and of its pixels the most certain share."""
+
+    class Network(trained_model.Trained):
+        config, system, shown = tiny.stage(), property(lambda self: self), ()
+        networks = property(lambda self: self)
+
+        def probabilities(self, images, domain):
+            organ = images[..., 0]
+            return np.stack([1 - organ, organ], -1)
+
+    images = np.full((3, 4, 4, 1), 0.1, np.float32)
+    images[:2, 1, 1:3] = [[[0.9], [0.8]], [[0.7], [0.6]]]
+    images[2, 3, 3] = 0.99  # an islet
+    source = Manifest.load((finished[0] / 'every' / 'pseudo').resolve() / 'records')
+    source = replace(source, classes=('background', 'organ'))
+
+    def labels(**filters):
+        return label_stage.Labeller(object.__new__(Network), source, replaced(Stage(), filters)).labels(images)
+
+    assert labels()[2, 3, 3] == 1 and labels(label_components='largest')[2, 3, 3] == 0
+    found = labels(label_components='largest', label_share=0.5)
+    assert [[1, 1], [-1, -1]] == found[:2, 1, 1:3].tolist()
+    assert labels(label_components='largest', label_share=0.5, lesions=('organ',))[2, 3, 3] == 1
 
 
 def test_unlabelled_pixels_stay_so_when_resized():

@@ -1,0 +1,141 @@
+"""Strong random changes of intensities, of images in [0, 1]: what a network learns from them is shape, not contrast.
+
+Every function takes the key of one row and its image [*space, channels]; all channels, the neighbouring slices of one
+scan, are changed alike.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+Image = Float[Array, '*space c']
+LAYERS, FEATURES, SLOPE = 4, 2, 0.01  # of the random network
+CURVE = 64  # points of an intensity curve
+CONTROL = 48  # pixels between the control points of a blend
+AIR = 0.02  # intensities up to here are air, which class maps keep
+LEAST = 1e-6
+
+
+def gin(key: Key[Array, ''], image: Image) -> Image:
+    """The image mixed with its pass through a random network (GIN: Ouyang et al., IEEE TMI 2023), in [0, 1].
+
+    Four convolutions to 2 features, the last to 1, each 3-wide or 1-wide with probability 1/2; weights and shifts
+    N(0, 1), leaky ReLU with slope .01 after the first three.  The share of the network's output is uniform in [0, 1];
+    the mixture has the norm of the image and is then brought to [0, 1] by its own range.
+    """
+    network, mixing = jax.random.split(key)
+    centred = image - image.mean()
+    channels = jax.vmap(lambda channel: _random_network(network, channel), -1, -1)(centred)
+    share = jax.random.uniform(mixing, (), image.dtype)
+    mixed = share * channels + (1 - share) * centred
+    return _to_unit(mixed * _norm(centred) / jnp.maximum(_norm(mixed), LEAST))
+
+
+def blended_gin(key: Key[Array, ''], image: Image, probability: float) -> Image:
+    """`gin`, which with a probability is two of them blended by a smooth random map (IPA: Ouyang et al., 2023)."""
+    if not probability:
+        return gin(key, image)
+    one, two, where, chance = jax.random.split(key, 4)
+    share = smooth_map(where, image.shape[:-1], image.dtype)[..., None]
+    share = jnp.where(jax.random.bernoulli(chance, probability), share, 1)
+    return share * gin(one, image) + (1 - share) * gin(two, image)
+
+
+def class_maps(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] | None, classes: int) -> Image:
+    """Every class on an intensity curve of its own; air stays (location-scale augmentation: Su et al., AAAI 2023).
+
+    A curve is a monotone Bezier curve, decreasing for the background and, with probability 1/2, for an organ; then a
+    scale N(1, .1) within [.9, 1.1] and a shift N(0, .5), as far as mean +- one deviation of the class stay in [0, 1].
+    Without labels, or where they are negative, all is background.
+    """
+    label = jnp.zeros(image.shape[:-1], jnp.int32) if label is None else jnp.maximum(label, 0)
+    keys = jax.random.split(key, classes)
+    curves = jax.vmap(_curve)(keys, jnp.arange(classes) == 0)
+    mapped = _look_up(curves, label, image)
+    body = image[..., image.shape[-1] // 2] > AIR
+    inside = jax.nn.one_hot(jnp.where(body, label, -1), classes, dtype=image.dtype)
+    scale, shift = _scale_and_shift(keys, mapped, inside)
+    mapped = jnp.clip(mapped * scale[label][..., None] + shift[label][..., None], 0, 1)
+    return jnp.where(image > AIR, mapped, image)
+
+
+def smooth_map(key: Key[Array, ''], size: tuple[int, ...], dtype) -> Float[Array, '*size']:
+    """A smooth random map in [0, 1]: cubic interpolation of uniform random numbers every 48 pixels."""
+    coarse = jax.random.uniform(key, [max(2, -(-side // CONTROL) + 1) for side in size], dtype)
+    return _to_unit(jax.image.resize(coarse, size, 'cubic'))
+
+
+def _random_network(key, image):
+    """A random convolutional network on one channel [*space]; the layers are a loop, which compiles once."""
+    rank = image.ndim
+    features = jnp.stack([image, *[jnp.zeros_like(image)] * (FEATURES - 1)])
+
+    def layer(features, drawn):
+        own, last = drawn
+        weights_key, shift_key, width_key = jax.random.split(own, 3)
+        weights = jax.random.normal(weights_key, (3**rank, FEATURES, FEATURES), image.dtype)
+        centre = jnp.arange(3**rank) == 3**rank // 2
+        weights = weights * (centre | jax.random.bernoulli(width_key))[:, None, None]
+        shifts = jax.random.normal(shift_key, (FEATURES,), image.dtype)
+        summed = sum(
+            jnp.tensordot(weights[tap], near, 1) for tap, near in enumerate(_neighbours(features))
+        ) + shifts.reshape(-1, *[1] * rank)
+        return jnp.where(last, summed, jax.nn.leaky_relu(summed, SLOPE)), None
+
+    drawn = jax.random.split(key, LAYERS), jnp.arange(LAYERS) == LAYERS - 1
+    return jax.lax.scan(layer, features, drawn)[0][0]
+
+
+def _neighbours(features: Float[Array, 'f *space']) -> Iterator[Float[Array, 'f *space']]:
+    """The features shifted by every tap of a 3-wide kernel, with zeros from outside."""
+    size = features.shape[1:]
+    padded = jnp.pad(features, [(0, 0), *[(1, 1)] * len(size)])
+    for first in product(range(3), repeat=len(size)):
+        yield padded[:, *(slice(f, f + side) for f, side in zip(first, size, strict=True))]
+
+
+def _curve(key, background):
+    """A monotone random curve from [0, 1] to [0, 1] at CURVE equidistant points: a cubic Bezier curve."""
+    points_key, falling_key = jax.random.split(key)
+    (x1, x2), (y1, y2) = jax.random.uniform(points_key, (2, 2))
+    t = jnp.linspace(0, 1, CURVE)
+    x, y = (3 * (1 - t) ** 2 * t * p + 3 * (1 - t) * t**2 * q + t**3 for p, q in ((x1, x2), (y1, y2)))
+    rising = jnp.interp(t, x, y)
+    return jnp.where(background | jax.random.bernoulli(falling_key), rising[::-1], rising)
+
+
+def _look_up(curves, label, image):
+    """Values of the curves of the pixels' classes, interpolated linearly."""
+    place = jnp.clip(image, 0, 1) * (CURVE - 1)
+    lower = jnp.minimum(place.astype(jnp.int32), CURVE - 2)
+    flat, first = curves.astype(image.dtype).ravel(), label[..., None] * CURVE + lower
+    share = place - lower
+    return (1 - share) * flat[first] + share * flat[first + 1]
+
+
+def _scale_and_shift(keys, mapped, inside):
+    """(scale, shift) of every class [k]."""
+    scale_key, shift_key = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 1)))(keys), 1, 0)
+    normal = jax.vmap(lambda key: jax.random.normal(key, (), mapped.dtype))
+    scale = jnp.clip(1 + 0.1 * normal(scale_key), 0.9, 1.1)
+    middle = mapped[..., mapped.shape[-1] // 2]
+    axes = tuple(range(middle.ndim))
+    count = jnp.maximum(inside.sum(axes), 1)
+    mean = jnp.tensordot(middle, inside, (axes, axes)) / count
+    square = jnp.tensordot(middle**2, inside, (axes, axes)) / count
+    deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
+    low, high = -(mean - deviation) * scale, 1 - (mean + deviation) * scale
+    return scale, jnp.clip(0.5 * normal(shift_key), jnp.minimum(low, 0), jnp.maximum(high, 0))
+
+
+def _norm(x):
+    return jnp.sqrt(jnp.square(x).sum())
+
+
+def _to_unit(x):
+    """`x` brought to [0, 1] by its own range; a constant to 0."""
+    low = x.min()
+    return jnp.clip((x - low) / jnp.maximum(x.max() - low, LEAST), 0, 1)

@@ -1,0 +1,42 @@
+"""Fields of the random views of an image: strong randomisation of intensities, for each domain its own."""
+
+from dataclasses import dataclass
+
+from synseg_jax.specification.field import NOT_NEGATIVE, POSITIVE, Range, field, group
+
+PROBABILITY = Range(high=1)
+
+
+@dataclass(frozen=True)
+class Views:
+    """Random views of every image of one domain: its geometry stays, its intensities become those of no scanner.
+
+    See synseg_jax/batches/views.py.  Methods whose terms read `views_a` or `views_b` train on them.
+    """
+
+    count: int = field(1, 'number of views of every image', Range(1, 8, whole=True), added=True)
+    class_maps: float = field(
+        0.0, 'probability that every class, where there are labels, gets an intensity curve of its own', PROBABILITY,
+        added=True,
+    )  # fmt: skip
+    gin: float = field(
+        0.0, 'probability of a random convolutional network (GIN), mixed with the image', PROBABILITY, added=True
+    )
+    blend: float = field(
+        0.0, 'probability that GIN is a smooth blend of two random networks rather than one', PROBABILITY, added=True
+    )
+    brightness: float = field(0.0, 'largest offset added to intensities in [0, 1]', NOT_NEGATIVE, added=True)
+    contrast: float = field(0.0, 'largest relative change of contrast', NOT_NEGATIVE, added=True)
+    gamma: float = field(1.0, 'largest exponent g; exponents lie between 1/g and g', POSITIVE, added=True)
+
+
+@dataclass(frozen=True)
+class DomainViews:
+    """The views of each domain."""
+
+    a: Views = group(Views, 'views of source images')
+    b: Views = group(Views, 'views of target images')
+
+    def of(self, domain: str) -> Views:
+        """Those of a domain, a or b."""
+        return {'a': self.a, 'b': self.b}[domain]
