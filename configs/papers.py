@@ -247,10 +247,11 @@ def _length(train) -> str:
 def _augmentation(augment) -> str:
     parts = [f'cut to {" x ".join(map(str, augment.window))}'] if augment.window else []
     parts += [f'crop {augment.crop:g}'] if augment.crop < 1 else []
-    amounts = ('shift', 'rotate', 'scale', 'brightness', 'contrast', 'fourier')
+    amounts = ('shift', 'rotate', 'shear', 'scale', 'elastic', 'brightness', 'contrast', 'fourier', 'noise', 'blur')
     parts += [f'{name} {getattr(augment, name):g}' for name in amounts if getattr(augment, name)]
     parts += [f'flip {augment.flip}'] if augment.flip else []
     parts += [f'gamma {augment.gamma:g}'] if augment.gamma != 1 else []
+    parts += [f'low resolution {augment.low_resolution:g}'] if augment.low_resolution > 1 else []
     return ', '.join(parts) or 'none'
 
 

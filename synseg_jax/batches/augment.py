@@ -8,12 +8,14 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Int, Key
 
+from synseg_jax.batches import resampling
 from synseg_jax.errors import InputError
 from synseg_jax.objective import names
 from synseg_jax.specification.training import Augment
 
 Image, Label = Float[Array, '*space c'], Int[Array, '*space'] | None
 Other = Float[Array, '*other c'] | None  # may have been cut to a window already
+FOLDS = 0.4  # of the spacing of control points: larger displacements can fold (Choi & Lee, 2000)
 Changed = tuple[Float[Array, '*space2 c'], Int[Array, '*space2'] | None]
 
 
@@ -40,8 +42,12 @@ def augment(key: Key[Array, ''], row: Mapping[str, Array], amounts: Augment) -> 
 
 
 def move(key: Key[Array, ''], image: Image, label: Label, other: Other, amounts: Augment) -> Changed:
-    """Crop, shift, rotation within the slice, scale and flips as one affine map; 0 from outside of the image."""
-    if not (amounts.crop < 1 or amounts.shift or amounts.rotate or amounts.scale or amounts.flip):
+    """Crop, shift, rotation and shear within the slice, scale and flips as one affine map, after elastic displacement.
+
+    The image is interpolated once, linearly; the label takes the nearest pixel; 0 from outside of the image.
+    """
+    linear = amounts.rotate or amounts.shear or amounts.scale or amounts.flip
+    if not (amounts.crop < 1 or amounts.shift or linear or amounts.elastic):
         return image, label
     where = _coordinates(key, image.shape[:-1], amounts, image.dtype)
     channels = [map_coordinates(image[..., c], where, order=1) for c in range(image.shape[-1])]
@@ -89,14 +95,57 @@ def fourier(key: Key[Array, ''], image: Image, label: Label, other: Other, amoun
     return jnp.clip(jnp.fft.ifftn(mixed, axes=axes).real.astype(image.dtype), 0, 1), label
 
 
+def noise(key: Key[Array, ''], image: Image, label: Label, other: Other, amounts: Augment) -> Changed:
+    """Gaussian noise on every pixel, air too."""
+    if not amounts.noise:
+        return image, label
+
+    def noisy(key, share):
+        drawn = jax.random.normal(key, (image.size,), image.dtype)  # one axis compiles in half of the time
+        return image + share * amounts.noise * drawn.reshape(image.shape)
+
+    return _sometimes(key, amounts.noise_probability, image, noisy), label
+
+
+def blur(key: Key[Array, ''], image: Image, label: Label, other: Other, amounts: Augment) -> Changed:
+    """Gaussian blur along all axes; the label stays sharp."""
+    if not amounts.blur:
+        return image, label
+
+    def blurred(_, share):
+        return resampling.blurred(image, share * amounts.blur)
+
+    return _sometimes(key, amounts.blur_probability, image, blurred), label
+
+
+def low_resolution(key: Key[Array, ''], image: Image, label: Label, other: Other, amounts: Augment) -> Changed:
+    """The image reduced along all axes by one factor and enlarged again; the label stays sharp."""
+    if not amounts.low_resolution > 1:
+        return image, label
+
+    def reduced(_, share):  # the size, 1 / factor, is uniform, as in nnU-Net
+        return resampling.reduced(image, 1 / (1 - share * (1 - 1 / amounts.low_resolution)))
+
+    return _sometimes(key, amounts.low_resolution_probability, image, reduced), label
+
+
+QUALITY = (noise, blur, low_resolution)  # nnU-Net's, in its order (Isensee et al., Nature Methods 2021)
+
 # Of each domain, in order: functions of (key, image, label or None, the other domain's image of the same row or None,
 # amounts).  A new one goes last, so that the random numbers of those before it stay.
-AUGMENTATIONS = {'a': (move, shade, cut, fourier), 'b': (move, shade, cut)}
+AUGMENTATIONS = {'a': (move, shade, cut, fourier, *QUALITY), 'b': (move, shade, cut, *QUALITY)}
+
+
+def _sometimes(key, probability, image, change):
+    """`change(key, share of the largest amount)`, clipped to [0, 1], with a probability; the share is uniform."""
+    draws, own = jax.random.split(key)
+    chance, share = jax.random.uniform(draws, (2,), image.dtype)  # in one call, which compiles faster than two
+    return jnp.where(chance < probability, jnp.clip(change(own, share), 0, 1), image)
 
 
 def _coordinates(key, size, amounts, dtype):
     """Source coordinates of every pixel: one affine map about the centre of the image, its rotation within slices."""
-    keys, rank = iter(jax.random.split(key, 7)), len(size)
+    keys, rank = iter(jax.random.split(key, 8)), len(size)  # the first stay as they are if there are more
 
     def between(low, high, shape=()):
         return jax.random.uniform(next(keys), shape, dtype, low, high)
@@ -109,8 +158,32 @@ def _coordinates(key, size, amounts, dtype):
     mirror = jnp.where(jax.random.bernoulli(next(keys), 0.5, (2,)), -1.0, 1.0).astype(dtype)
     mirror = jnp.where(jnp.asarray(['r' in amounts.flip, 'c' in amounts.flip]), mirror, 1)
     zoom = zoom * jnp.concatenate([jnp.ones(rank - 2, dtype), mirror])
+    *depth, rows, columns = _grid(*keys, size, amounts, dtype)
     extent = jnp.asarray(size, dtype)
-    *depth, rows, columns = jnp.meshgrid(*(jnp.arange(n, dtype=dtype) - (n - 1) / 2 for n in size), indexing='ij')
     turned = [jnp.cos(angle) * rows - jnp.sin(angle) * columns, jnp.sin(angle) * rows + jnp.cos(angle) * columns]
     from_middle = [*depth, *turned]
     return [from_middle[i] * zoom[i] + (extent[i] - 1) / 2 + centre[i] * extent[i] for i in range(rank)]
+
+
+def _grid(shear, elastic, size, amounts, dtype):
+    """Position of every pixel relative to the centre along each axis, displaced and sheared; the first two are keys."""
+    positions = jnp.meshgrid(*(jnp.arange(n, dtype=dtype) - (n - 1) / 2 for n in size), indexing='ij')
+    if amounts.elastic:
+        field = _elastic(elastic, size, amounts, dtype)
+        positions = [position + field[..., axis] for axis, position in enumerate(positions)]
+    if amounts.shear:
+        angle = jax.random.uniform(shear, (), dtype, -amounts.shear, amounts.shear)
+        positions[-1] += jnp.tan(jnp.deg2rad(angle)) * positions[-2]
+    return positions
+
+
+def _elastic(key, size, amounts, dtype):
+    """Smooth displacement of every pixel in pixels."""
+    largest = FOLDS * amounts.elastic_spacing
+    if amounts.elastic > largest:
+        raise InputError(
+            f'augment.elastic={amounts.elastic}: the image could fold; give at most {largest:g}, {FOLDS} of '
+            f'augment.elastic_spacing={amounts.elastic_spacing}'
+        )
+    reach = amounts.elastic * jnp.asarray(size, dtype)
+    return reach * resampling.displacement(key, size, amounts.elastic_spacing, dtype)

@@ -54,6 +54,31 @@ class Augment:
         'shortest side, are replaced by those of a target image; 0: off',
         Range(high=0.5),
     )
+    shear: float = field(0.0, 'largest angle in degrees by which columns of a slice lean', Range(high=60), added=True)
+    elastic: float = field(
+        0.0,
+        'largest smooth random displacement (cubic B-splines) along each axis, as a share of the image side; at most '
+        '0.4 of elastic_spacing, beyond which images could fold; 0: off',
+        Range(high=0.4),
+        added=True,
+    )
+    elastic_spacing: float = field(
+        0.25, 'distance between control points of the elastic displacement, as a share of the image side', SHARE,
+        added=True,
+    )  # fmt: skip
+    noise: float = field(
+        0.0, 'largest standard deviation of Gaussian noise, for intensities in [0, 1]; 0: off', NOT_NEGATIVE, added=True
+    )
+    noise_probability: float = field(0.1, 'probability of noise', Range(high=1), added=True)
+    blur: float = field(0.0, 'largest sigma of a Gaussian blur, in pixels; 0: off', NOT_NEGATIVE, added=True)
+    blur_probability: float = field(0.2, 'probability of a blur', Range(high=1), added=True)
+    low_resolution: float = field(
+        1.0,
+        'largest factor by which an image is reduced and enlarged again; 1: off',
+        Range(1),
+        added=True,
+    )
+    low_resolution_probability: float = field(0.25, 'probability of a lower resolution', Range(high=1), added=True)
 
 
 @dataclass(frozen=True)

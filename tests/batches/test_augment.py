@@ -1,5 +1,7 @@
 """Augmentation moves a label with its image, stays in range, and treats every row on its own key."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,15 @@ from synseg_jax.errors import InputError
 from synseg_jax.specification.training import Augment
 
 SIZE = (16, 12)
-EVERYTHING = {'rotate': 25.0, 'shift': 0.15, 'scale': 0.2, 'crop': 0.8, 'flip': 'rc'}
+EVERYTHING = {
+    'rotate': 25.0, 'shift': 0.15, 'scale': 0.2, 'crop': 0.8, 'flip': 'rc', 'shear': 20.0, 'elastic': 0.08,
+}  # fmt: skip
 SHADES = {'brightness': 0.4, 'contrast': 0.5, 'gamma': 2.0}
+QUALITY = {
+    'noise': 0.3, 'noise_probability': 0.5, 'blur': 2.0, 'blur_probability': 0.5,
+    'low_resolution': 3.0, 'low_resolution_probability': 0.5,
+}  # fmt: skip
+ALL = {**EVERYTHING, **SHADES, **QUALITY}
 
 
 def keys_of(count, seed=0):
@@ -35,9 +44,13 @@ def random_images(rows):
     return {'a': images[0], 'b': images[1], 'label_a': labels}
 
 
+@functools.cache
+def compiled(**fields):
+    return jax.jit(augmenter(Augment(**fields)))
+
+
 def changed(batch, seed=0, **fields):
-    apply = augmenter(Augment(**fields))
-    return jax.jit(apply)(keys_of(len(batch['a']), seed), batch)
+    return compiled(**fields)(keys_of(len(batch['a']), seed), batch)
 
 
 def places(batch):
@@ -60,7 +73,7 @@ def test_no_change_is_the_identity():
 
 @pytest.mark.parametrize(
     'fields',
-    [{'rotate': 25.0}, {'shift': 0.2}, {'scale': 0.3}, {'crop': 0.6}, {'flip': 'c'}, EVERYTHING],
+    [{'rotate': 25.0}, {'shift': 0.2}, {'scale': 0.3}, {'crop': 0.6}, {'flip': 'c'}, {'elastic': 0.1}, EVERYTHING],
     ids=lambda fields: '+'.join(fields),
 )
 def test_a_label_moves_with_its_image(fields):
@@ -96,6 +109,10 @@ def test_how_much_may_change():
         angles = np.rad2deg(np.arctan2(turned[:, 1, 0], turned[:, 0, 0]))
         np.testing.assert_allclose(np.linalg.det(turned), 1, atol=1e-4)
         assert 0.7 * allowed < abs(angles).max() <= allowed + 1e-3 and angles.min() < 0 < angles.max()
+    leaning = np.asarray(list(slopes(changed(batch, shear=25.0))))
+    np.testing.assert_allclose(leaning[:, [0, 1, 0], [0, 1, 1]], [[1, 1, 0]] * 24, atol=1e-4)  # columns lean, rows stay
+    angles = np.rad2deg(np.arctan(leaning[:, 1, 0]))
+    assert 17 < abs(angles).max() <= 25 + 1e-3 and angles.min() < 0 < angles.max()
     sizes = np.linalg.det(np.asarray(list(slopes(changed(batch, scale=0.2))))) ** 0.5
     assert 1 / 1.2 - 1e-4 <= sizes.min() < 0.95 and 1.05 < sizes.max() <= 1.2 + 1e-4
     kept = np.asarray(list(slopes(changed(batch, crop=0.6))))
@@ -126,7 +143,7 @@ def test_flips(flip, ways):
 
 
 def test_values_stay_in_range():
-    found = changed(random_images(16), **EVERYTHING, **SHADES)
+    found = changed(random_images(16), **ALL)
     for domain in 'ab':
         assert 0 <= found[domain].min() and found[domain].max() <= 1
         assert found[domain].shape == (16, *SIZE, 1) and found[domain].dtype == jnp.float32
@@ -136,17 +153,17 @@ def test_values_stay_in_range():
 def test_every_row_and_domain_has_a_key_of_its_own():
     one = jax.random.uniform(jax.random.key(1), (1, *SIZE, 1))
     batch = {'a': jnp.repeat(one, 6, 0), 'b': jnp.repeat(one, 6, 0)}
-    found = changed(batch, **EVERYTHING, **SHADES)
+    found = changed(batch, **ALL)
     results = np.concatenate([found['a'], found['b']]).reshape(12, -1)
     assert len(np.unique(results, axis=0)) == 12
-    again = changed(batch, **EVERYTHING, **SHADES)
+    again = changed(batch, **ALL)
     np.testing.assert_array_equal(again['b'], found['b'])
-    assert not np.array_equal(changed(batch, seed=1, **EVERYTHING, **SHADES)['a'], found['a'])
+    assert not np.array_equal(changed(batch, seed=1, **ALL)['a'], found['a'])
 
 
 def test_a_row_does_not_see_the_others():
     batch, keys = random_images(4), keys_of(4)
-    apply = jax.jit(augmenter(Augment(**EVERYTHING, **SHADES)))
+    apply = compiled(**ALL)
     whole = apply(keys, batch)
     order = jnp.asarray([2, 0, 3, 1])
     shuffled = apply(keys[order], {name: array[order] for name, array in batch.items()})
