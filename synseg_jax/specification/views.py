@@ -27,8 +27,8 @@ class Views:
     )
     paste: str = field(
         '',
-        "views of the target: paste a part of the row's source view, with its labels: 'classes': half of the classes in "
-        "it (ClassMix); 'box': a random box (CutMix)",
+        "views of the target: paste a part of the row's source view, with its labels: 'classes': half of its classes "
+        "(ClassMix); 'box': a random box (CutMix)",
         ('', 'classes', 'box'),
         added=True,
     )

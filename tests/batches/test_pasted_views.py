@@ -45,7 +45,15 @@ def test_hidden_blocks_are_dark_and_keep_their_labels():
 
 
 def test_a_row_does_not_depend_on_others():
-    fields = {'count': 2, 'paste': 'classes', 'hidden': 0.3, 'gin': 0.7, 'class_maps': 0.5, 'gamma': 2.0}
+    fields = {
+        'count': 2,
+        'paste': 'classes',
+        'hidden': 0.3,
+        'hidden_block': 4,
+        'gin': 0.7,
+        'class_maps': 0.5,
+        'gamma': 2.0,
+    }
     whole, one = viewed(**fields), viewed(slice(1, 2), **fields)
     for name in one:
         np.testing.assert_allclose(whole[name][1:2], one[name], atol=1e-6)
