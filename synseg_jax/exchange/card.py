@@ -8,6 +8,7 @@
                   0: slices are resized to size
     cut_about     where training images were cropped; body: at a spacing_mm, networks are given the window of size about
                   the body (`imaging/body.py`), enlarged as far as the body reaches
+    antialias     whether images are smoothed before they are made smaller (`imaging/slices.py`)
     slice_axis    axial, coronal or sagittal
     context       number of neighbouring slices on each side, as channels, and their distance (0: adjacent slices)
     label_channel  whether generators have a further input channel: 1 in labelled pixels, else 0
@@ -119,6 +120,7 @@ class Card:
     functions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
     cut_about: Literal['labels', 'lesion', 'body'] = 'labels'
+    antialias: bool = False
     format: int = FORMAT
 
     def save(self) -> None:

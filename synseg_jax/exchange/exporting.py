@@ -61,6 +61,7 @@ def stage_fields(trained: trained_model.Trained) -> dict:
         'size': system.size,
         'spacing_mm': config.data.spacing_mm,
         'cut_about': config.data.cut_about,
+        'antialias': config.data.antialias,
         'slice_axis': config.data.slice_axis,
         'context': dict(vars(config.context)),
         'label_channel': config.label_channel,

@@ -51,7 +51,7 @@ def with_card(config: Stage, card: Card) -> Run:
     """The stage of `config` with the fields of the card."""
     center = float(card.domains.get('b', {'center': 1.0})['center'])
     data = {'target_center': center}
-    data |= {name: getattr(card, name) for name in ('size', 'spacing_mm', 'slice_axis', 'cut_about')}
+    data |= {name: getattr(card, name) for name in ('size', 'spacing_mm', 'slice_axis', 'cut_about', 'antialias')}
     for entry in card.domains.values():
         data |= {field: tuple(entry[field]) for field in ('window_hu', 'percentiles') if field in entry}
     predict = {name: value for name, value in card.predict.items() if name in vars(config.predict)}

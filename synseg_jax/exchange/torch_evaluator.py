@@ -19,8 +19,8 @@ copied:
     inference/__init__ inference/label_folder inference/postprocess inference/whole_scan
     objective/__init__ objective/methods objective/names
 
-Exports with predict.components, predict.window=middle or cut_about=body also require scipy; --straighten requires
-scipy and formats/straight; DICOM requires the full installation of synseg_jax.
+Exports with predict.components, predict.window=middle, cut_about=body or antialias also require scipy; --straighten
+requires scipy and formats/straight; DICOM requires the full installation of synseg_jax.
 """
 
 import argparse
@@ -63,6 +63,8 @@ class Evaluator(ScanSegmenter):
         self.options = ScanOptions(self.card.size, context['slices'], context['spacing_mm'], predict['flips'], window)
         if predict['components'] or window == 'middle' or self.card.cut_about == 'body':
             require('scipy', f'{folder} needs connected components')
+        if self.card.antialias:
+            require('scipy', f'{folder} needs smoothed images')
 
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
         """Class indices on the scan's own grid and axes, post-processed as the card says."""
@@ -123,7 +125,7 @@ class Evaluator(ScanSegmenter):
         normalisation = intensity.for_channel(entry['channel'], scan.array, window_hu, percentiles)
         body_of = entry['channel'] if card.cut_about == 'body' else ''
         return NetworkGrid.from_scan(
-            scan, normalisation, card.slice_axis, card.size, entry['center'], card.spacing_mm, body_of
+            scan, normalisation, card.slice_axis, card.size, entry['center'], card.spacing_mm, body_of, card.antialias
         )
 
     def _map(self, function, stack) -> np.ndarray:
