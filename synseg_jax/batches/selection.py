@@ -156,7 +156,8 @@ def select(
 ) -> list[Chosen]:
     """The scans of `role` ('train', 'val') in the named sets of a domain; without names, in all its sets in `base`.
 
-    `options` are the fields of `Chosen` for context and seed.  Of the set of the fold, or one synthesized from it, all
+    Domain a may also name sets of domain b that are translated source scans: they are labelled.  `options` are the
+    fields of `Chosen` for context and seed.  Of the set of the fold, or one synthesized from it, all
     scans but those of held-out subjects, whatever their role.  If `transductive`, test scans of sets with a training
     split are trained on too.
     """
@@ -167,7 +168,7 @@ def select(
     for name, part in named:
         manifest = sets[known('set', name, sets)]
         entry = manifest.sets[name]
-        if entry['domain'] != domain:
+        if entry['domain'] != domain and not (domain == 'a' and _translated(entry)):
             raise InputError(f'sets.{domain}: {name} is of domain {entry["domain"]}')
         folded = fold.of and entry.get('of', name) == fold.set
         roles = [role]
@@ -181,6 +182,11 @@ def select(
             if chosen:
                 found.append(Chosen(manifest, name, one, chosen, part if role == 'train' else '', **options))
     return found
+
+
+def _translated(entry: Mapping) -> bool:
+    """Whether a set is one of source scans, and their labels, that a stage translated to the target."""
+    return 'by' in entry and not entry.get('pseudo')
 
 
 def cases_to_test(

@@ -1,14 +1,16 @@
 """Random views of the images of a batch, made on the device after augmentation: `views_a` beside `a`."""
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from synseg_jax.batches import randomise
+from synseg_jax.batches import mixing, randomise
 from synseg_jax.batches.augment import shade
 from synseg_jax.objective import names
+from synseg_jax.specification.training import Augment
 from synseg_jax.specification.views import DomainViews, Views
 
 KEY = 2000  # what tells the random numbers of views from those of augmentation
@@ -23,14 +25,45 @@ def viewer(
         return None
 
     def row_views(key, row):
-        return row | {names.views(d): _stack(jax.random.fold_in(key, KEY + ord(d)), row, d) for d in domains}
-
-    def _stack(key, row, domain):
-        own, image, label = settings.of(domain), row[domain], row.get(names.label(domain))
-        keys = jax.random.split(key, own.count)
-        return jax.vmap(lambda key: view(key, image, label, own, classes))(keys)
+        for domain in domains:  # the source first: parts of its views may be pasted into those of the target
+            row |= _stacked(jax.random.fold_in(key, KEY + ord(domain)), row, domain, settings.of(domain), classes)
+        return row
 
     return lambda keys, batch: jax.vmap(row_views)(keys, dict(batch))
+
+
+def _stacked(key, row, domain, settings, classes) -> dict[str, Array]:
+    """The views of one row's image of a domain [views, *space, c], and what was pasted into them, if anything."""
+    image, label = row[domain], row.get(names.label(domain))
+    keys = jax.random.split(key, settings.count)
+    views = jax.vmap(lambda key: view(key, image, label, settings, classes))(keys)
+    pasted = {}
+    if settings.paste:
+        source = row.get(names.views('a'), row['a'][None])
+        parts = source[jnp.arange(settings.count) % len(source)]
+        paste = partial(_paste, label=row[names.label('a')], settings=settings, classes=classes)
+        views, pasted[names.pasted(domain)] = jax.vmap(paste)(keys, views, parts)
+    if settings.hidden:
+        views = jax.vmap(partial(_hide, settings=settings))(keys, views)
+    return {names.views(domain): views, **pasted}
+
+
+def _paste(key, image, part, label, settings, classes):
+    """(image with a part of another pasted into it, the labels of what was pasted, OWN elsewhere)."""
+    chance, shape = jax.random.split(jax.random.fold_in(key, 1))
+    if settings.paste == 'classes':
+        mask = mixing.class_mask(shape, label, classes)
+    else:
+        mask = mixing.box_mask(shape, label.shape, jax.random.uniform(jax.random.fold_in(shape, 1)))
+    mask &= jax.random.bernoulli(chance, settings.paste_probability)
+    return mixing.paste(mask, part, image), mixing.paste(mask, label, jnp.full_like(label, names.OWN))
+
+
+def _hide(key, image, settings):
+    size = image.shape[:-1]
+    return mixing.paste(
+        mixing.block_mask(jax.random.fold_in(key, 2), size, settings.hidden_block, settings.hidden), 0.0, image
+    )
 
 
 def view(
@@ -44,7 +77,8 @@ def view(
     maps, network, rest = jax.random.split(key, 3)
     image = _sometimes(settings.class_maps, maps, image, lambda k, x: randomise.class_maps(k, x, label, classes))
     image = _sometimes(settings.gin, network, image, lambda k, x: randomise.blended_gin(k, x, settings.blend))
-    return shade(rest, image, None, None, settings)[0]
+    amounts = Augment(brightness=settings.brightness, contrast=settings.contrast, gamma=settings.gamma)
+    return shade(rest, image, None, None, amounts)[0]
 
 
 def _sometimes(probability, key, image, change):

@@ -7,6 +7,7 @@ DOMAINS = ('a', 'b')
 OWNER = {'g': 'gen', 'h': 'gen', 'd': 'dis', 's': 'seg'}  # player by the first letter of a network's name
 PLAYERS = tuple(dict.fromkeys(OWNER.values()))  # in the order in which they are updated
 SHARED = 's_shared'  # the layer that both segmentors share
+OWN = -2  # in place of a label: the pixel is the view's own
 PATCHES = 'h_ab'  # makes vectors of patches out of the features of g_ab's encoder
 
 
@@ -58,6 +59,11 @@ def label(domain: str) -> str:
 def views(domain: str) -> str:
     """The array of a batch that holds random views of the images of a domain."""
     return f'views_{domain}'
+
+
+def pasted(domain: str) -> str:
+    """The array of a batch that says what was pasted into the views of a domain: labels, or OWN elsewhere."""
+    return f'label_pasted_{domain}'
 
 
 def is_views(array: str) -> bool:

@@ -95,6 +95,15 @@ class View:
         stacked = getattr(self, names.views(domain))
         return [stacked[:, i] for i in range(stacked.shape[1])]
 
+    def segmentation_of_views(self, domain: str, labels) -> Scalar:
+        """The segmentation loss of s_a on the views of a domain against `labels`, or what was pasted; their mean."""
+        views, pasted = self.views(domain), self.batch.get(names.pasted(domain))
+        values = []
+        for i, view in enumerate(views):
+            expected = labels if pasted is None else jnp.where(pasted[:, i] == names.OWN, labels, pasted[:, i])
+            values.append(self.segmentation(self.segment('a', view), expected))
+        return sum(values) / len(values)
+
     def adversarial(self, logits, real):
         """The adversarial loss of the configuration."""
         return losses.ADVERSARIAL[self.choices.adversarial](logits, real, self.total)
@@ -245,8 +254,7 @@ def mind_b(v):
 @term('s_a', 'views_a label_a')
 def seg_views_a(v):
     """segmentation(s_a(view of a), label_a), mean over the views: supervised on randomised source images."""
-    views = v.views('a')
-    return sum(v.segmentation(v.segment('a', view), v.label_a) for view in views) / len(views)
+    return v.segmentation_of_views('a', v.label_a)
 
 
 @term('s_a', 'views_a')
@@ -258,16 +266,13 @@ def agree_a(v):
 @term('s_a', 'b views_b')
 def pseudo_b(v):
     """segmentation(s_a(view of b), what the teacher is certain of in b): mean teacher (Tarvainen & Valpola, 2017)."""
-    labels = losses.certain_labels(v.teacher.segment('a', v.b), v.choices.pseudo_share)
-    views = v.views('b')
-    return sum(v.segmentation(v.segment('a', view), labels) for view in views) / len(views)
+    return v.segmentation_of_views('b', losses.certain_labels(v.teacher.segment('a', v.b), v.choices.pseudo_share))
 
 
 @term('s_a', 'views_b label_b')
 def seg_views_b(v):
     """segmentation(s_a(view of b), label_b), mean over the views: on pseudo labels of an earlier stage."""
-    views = v.views('b')
-    return sum(v.segmentation(v.segment('a', view), v.label_b) for view in views) / len(views)
+    return v.segmentation_of_views('b', v.label_b)
 
 
 @term('g_ab h_ab', 'a')

@@ -31,7 +31,8 @@ class Sets:
     a: tuple[str, ...] = field(
         (),
         'sets of the source domain to read, also those written by earlier stages; `made:714` takes 714 random slices '
-        'of the set `made`, `made:35%` a share; empty: all sets of the domain',
+        'of the set `made`, `made:35%` a share; source scans that a stage translated to the target may be named too; '
+        'empty: all sets of the domain',
         affects='records',
     )
     b: tuple[str, ...] = field((), 'the same for the target domain', affects='records')

@@ -25,6 +25,17 @@ class Views:
     blend: float = field(
         0.0, 'probability that GIN is a smooth blend of two random networks rather than one', PROBABILITY, added=True
     )
+    paste: str = field(
+        '',
+        "views of the target: paste a part of the row's source view, with its labels: 'classes': half of its classes "
+        "(ClassMix); 'box': a random box (CutMix)",
+        ('', 'classes', 'box'),
+        added=True,
+    )
+    paste_probability: float = field(0.5, 'probability that a part is pasted', PROBABILITY, added=True)
+    hidden: float = field(0.0, 'share of square blocks that are hidden (masked image consistency)', Range(high=0.9),
+                          added=True)  # fmt: skip
+    hidden_block: int = field(16, 'side of these blocks in pixels', Range(1, 2**12, whole=True), added=True)
     brightness: float = field(0.0, 'largest offset added to intensities in [0, 1]', NOT_NEGATIVE, added=True)
     contrast: float = field(0.0, 'largest relative change of contrast', NOT_NEGATIVE, added=True)
     gamma: float = field(1.0, 'largest exponent g; exponents lie between 1/g and g', POSITIVE, added=True)

@@ -1,5 +1,7 @@
 """Which records a stage reads: sets by name and part, folds by subject, and neighbours as channels."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tiny
@@ -41,6 +43,19 @@ def test_a_part_is_drawn_once_from_all_slices(manifest):
     for text in ('source:25', 'source:101%', 'source:x', 'source:-1'):
         with pytest.raises(InputError, match=f'set {text}: give a share in percent, or at most the 24 slices'):
             _select(manifest, (text,))[0].open()
+
+
+def test_translated_source_scans_are_labelled_images_like_others(manifest):
+    target = manifest.sets['target']
+    made = {'synthesis': target | {'by': 'stage'}, 'found': target | {'by': 'stage', 'pseudo': True}}
+    changed = dataclasses.replace(manifest, sets={**manifest.sets, **made})
+    read = _select(changed, ('source', 'synthesis'))
+    assert [(scans.set, scans.manifest.sets[scans.set]['domain']) for scans in read] == [
+        ('source', 'a'), ('synthesis', 'b')
+    ]  # fmt: skip
+    for name in ('target', 'found'):
+        with pytest.raises(InputError, match=f'sets.a: {name} is of domain b'):
+            _select(changed, (name,))
 
 
 @pytest.mark.parametrize('of', [2, 3, 4])
