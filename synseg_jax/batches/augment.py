@@ -12,7 +12,6 @@ from synseg_jax.batches import resampling
 from synseg_jax.errors import InputError
 from synseg_jax.objective import names
 from synseg_jax.specification.training import Augment
-from synseg_jax.specification.views import Views
 
 Image, Label = Float[Array, '*space c'], Int[Array, '*space'] | None
 Other = Float[Array, '*other c'] | None  # may have been cut to a window already
@@ -55,7 +54,7 @@ def move(key: Key[Array, ''], image: Image, label: Label, other: Other, amounts:
     return jnp.stack(channels, axis=-1), label if label is None else map_coordinates(label, where, order=0)
 
 
-def shade(key: Key[Array, ''], image: Image, label: Label, other: Other, amounts: Augment | Views) -> Changed:
+def shade(key: Key[Array, ''], image: Image, label: Label, other: Other, amounts: Augment) -> Changed:
     """Gamma, contrast and brightness of intensities, which stay in [0, 1]."""
     if not (amounts.brightness or amounts.contrast or amounts.gamma != 1):
         return image, label
