@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from synseg_jax.batches.augment import augmenter
+from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
 from synseg_jax.specification.training import Augment
 
@@ -169,9 +170,13 @@ def test_a_row_does_not_see_the_others():
     shuffled = apply(keys[order], {name: array[order] for name, array in batch.items()})
     for name in batch:
         np.testing.assert_allclose(shuffled[name], whole[name][order], atol=1e-6)
-    alone = apply(keys[1:2], {name: array[1:2] for name, array in batch.items()})
+    over = parallel.mesh(4)  # a row on each device
+    sharded = jax.jit(
+        parallel.shard(augmenter(Augment(**ALL)), over, (parallel.SHARDED, parallel.SHARDED), parallel.SHARDED)
+    )
+    alone = sharded(keys, batch)
     for name in batch:
-        np.testing.assert_allclose(alone[name], whole[name][1:2], atol=1e-6)
+        np.testing.assert_allclose(alone[name], whole[name], atol=1e-6)
 
 
 @pytest.mark.parametrize('fields', [{name: value} for name, value in SHADES.items()], ids=lambda fields: [*fields][0])

@@ -1,0 +1,140 @@
+"""Strong changes of intensities leave geometry, labels and air as they are, stay in range, and know their row alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_augment import keys_of
+
+from synseg_jax.batches import randomise
+from synseg_jax.batches.views import viewer
+from synseg_jax.devices import parallel
+from synseg_jax.specification.views import DomainViews, Views
+
+ROWS, SIZE, CLASSES, LEVELS = 24, (16, 12), 4, (0.0, 0.2, 0.5, 0.8)
+STRONG = {'class_maps': 0.5, 'gin': 0.5, 'blend': 0.5, 'gamma': 1.5, 'contrast': 0.2, 'brightness': 0.1}
+
+
+def stripes():
+    """An image [*space, 2] whose quarters have LEVELS in every class, in both channels alike, and its labels."""
+    label = jnp.broadcast_to(jnp.arange(SIZE[1]) % CLASSES, SIZE)
+    image = jnp.broadcast_to(jnp.repeat(jnp.asarray(LEVELS), SIZE[0] // 4)[:, None, None], (*SIZE, 2))
+    return image, label
+
+
+def random_batch(rows=4):
+    images = jax.random.uniform(jax.random.key(5), (2, rows, *SIZE, 1))
+    return {'a': images[0], 'b': images[1], 'label_a': jax.random.randint(jax.random.key(6), (rows, *SIZE), 0, CLASSES)}
+
+
+def by_class(mapped, label):
+    """[row, class, level]; fails if equal pixels of a class became different."""
+    values = np.stack([np.asarray(mapped)[:, :, np.flatnonzero(label[0] == k), 0] for k in range(CLASSES)], 1)
+    values = values.reshape(len(mapped), CLASSES, 4, -1)
+    np.testing.assert_array_equal(np.ptp(values, -1), 0)
+    return values[..., 0]
+
+
+def test_class_maps():
+    image, label = stripes()
+    mapped = jax.jit(jax.vmap(lambda key: randomise.class_maps(key, image, label, CLASSES)))(keys_of(ROWS))
+    assert mapped.shape == (ROWS, *SIZE, 2) and 0 <= mapped.min() and mapped.max() <= 1
+    np.testing.assert_array_equal(mapped[..., 0], mapped[..., 1])
+    values = by_class(mapped, label)
+    np.testing.assert_array_equal(values[..., 0], 0)  # air stays
+    steps = np.diff(values[..., 1:])
+    falling, rising = (steps <= 0).all(-1), (steps >= 0).all(-1)
+    assert (falling | rising).all() and falling[:, 0].all()  # monotone; the background always falls
+    assert 0.2 < falling[:, 1:].mean() < 0.8 and len(np.unique(values[:, 1:, 2].round(3))) > ROWS
+    assert (values[:, 1:, 2].std(1) > 0).all()  # each class on a curve of its own
+
+
+def test_class_maps_without_labels():
+    """As if all were background."""
+    image, label = stripes()
+    keys = keys_of(4)
+    found = [
+        jax.jit(jax.vmap(lambda key, own=own: randomise.class_maps(key, image, own, CLASSES)))(keys)
+        for own in (None, label * 0, label * 0 - 1)
+    ]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize('size', [SIZE, (6, 8, 10)])
+def test_gin(size):
+    image = jnp.repeat(jax.random.uniform(jax.random.key(1), (*size, 1)), 2, -1)
+    mixed = np.asarray(jax.jit(jax.vmap(lambda key: randomise.gin(key, image)))(keys_of(ROWS)))
+    assert mixed.shape == (ROWS, *size, 2) and np.isfinite(mixed).all()
+    np.testing.assert_allclose(mixed.reshape(ROWS, -1).min(1), 0, atol=1e-6)
+    np.testing.assert_allclose(mixed.reshape(ROWS, -1).max(1), 1, atol=1e-6)  # its own range
+    np.testing.assert_array_equal(mixed[..., 0], mixed[..., 1])
+    alike = [np.corrcoef(np.ravel(image), row.ravel())[0, 1] for row in mixed]
+    assert min(alike) < 0 < 0.9 < max(alike)  # inverted contrast, and nearly the image itself
+
+
+def test_gin_of_air_is_finite():
+    found = jax.jit(jax.vmap(lambda key: randomise.gin(key, jnp.zeros((*SIZE, 1)))))(keys_of(4))
+    assert np.isfinite(found).all() and 0 <= found.min() and found.max() <= 1
+
+
+def test_gin_moves_nothing():
+    """A change reaches as far as four 3-wide kernels, apart from mean, norm and range."""
+    image = jnp.zeros((32, 32, 1)).at[16, 16].set(1.0)
+    found = np.asarray(jax.jit(jax.vmap(lambda key: randomise.gin(key, image)))(keys_of(8)))[..., 0]
+    inside = np.zeros((32, 32), bool)
+    inside[12:21, 12:21] = True
+    inside[[0, 1, 2, 3, -4, -3, -2, -1]] = inside[:, [0, 1, 2, 3, -4, -3, -2, -1]] = True  # zeros beyond the border
+    assert np.ptp(found[:, ~inside], 1).max() < 1e-5
+
+
+def test_blends():
+    image, key = stripes()[0], keys_of(1)[0]
+    never, alone, found = (
+        jax.jit(jax.vmap(function))(keys_of(4))
+        for function in (
+            lambda key: randomise.blended_gin(key, image, 0.0),
+            lambda key: randomise.gin(key, image),
+            lambda key: randomise.blended_gin(key, image, 1.0),
+        )
+    )
+    np.testing.assert_array_equal(never, alone)
+    assert 0 <= found.min() and found.max() <= 1 and len(np.unique(found[:, 3, 3, 0])) == 4
+    share = np.asarray(jax.jit(lambda key: randomise.smooth_map(key, (96, 96), jnp.float32))(key))
+    np.testing.assert_allclose((share.min(), share.max()), (0, 1), atol=1e-6)
+    assert max(abs(np.diff(share, axis=axis)).max() for axis in (0, 1)) < 0.1
+
+
+def views(**fields):
+    settings = DomainViews(Views(count=2, **fields), Views(count=1, gamma=1.5))
+    return viewer(('views_a', 'views_b'), settings, CLASSES)
+
+
+def test_views_lie_beside_what_they_are_views_of():
+    batch = random_batch()
+    found = jax.jit(views(**STRONG))(keys_of(4), batch)
+    for name in batch:
+        np.testing.assert_array_equal(found[name], batch[name])
+    assert found['views_a'].shape == (4, 2, *SIZE, 1) and found['views_b'].shape == (4, 1, *SIZE, 1)
+    for name in ('views_a', 'views_b'):
+        assert 0 <= found[name].min() and found[name].max() <= 1
+        assert len(np.unique(np.asarray(found[name]).reshape(-1, 16 * 12), axis=0)) == found[name][:, :, 0, 0].size
+    assert viewer(('a', 'label_a'), DomainViews(), CLASSES) is None
+    alone = jax.eval_shape(viewer(('views_a',), DomainViews(), CLASSES), keys_of(4), batch)
+    assert set(alone) == {*batch, 'views_a'}
+
+
+def test_views_that_are_off_are_the_image():
+    batch = random_batch()
+    found = jax.jit(views())(keys_of(4), batch)
+    np.testing.assert_array_equal(found['views_a'], jnp.stack([batch['a']] * 2, 1))
+
+
+def test_a_row_of_views_does_not_see_the_others():
+    """On four devices, a row on each, as on one."""
+    batch, function = random_batch(), views(**STRONG)
+    rows = (parallel.SHARDED, parallel.SHARDED)
+    sharded = jax.jit(parallel.shard(function, parallel.mesh(4), rows, parallel.SHARDED))(keys_of(4), batch)
+    whole = jax.jit(function)(keys_of(4), batch)
+    for name in whole:
+        np.testing.assert_allclose(sharded[name], whole[name], atol=1e-6)
