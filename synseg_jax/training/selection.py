@@ -55,7 +55,7 @@ def mean_ranks(validations: Sequence[Validation]) -> dict[int, float]:
     if not scores.size:
         return {}
     higher = (scores[None] > scores[:, None]).sum(1)
-    return dict(zip(rated, higher.mean(1).tolist(), strict=True))
+    return dict(zip(rated.tolist(), higher.mean(1).tolist(), strict=True))
 
 
 def may_win(validations: Sequence[Validation]) -> set[int]:
