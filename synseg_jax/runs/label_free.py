@@ -99,7 +99,7 @@ class LabelFree:
 
     def combine(self, shares: Sequence[Share]) -> dict[str, float]:
         """The scores of a checkpoint from the shares of all processes; those without scans are left out."""
-        merged = {name: dict(pair for share in shares for pair in share[name].items()) for name in shares[0]}
+        merged = {name: dict(sorted(pair for share in shares for pair in share[name].items())) for name in shares[0]}
         scores = {name: _mean([*merged[name].values()]) for name in ('randomised_dice', 'agreement') if merged[name]}
         found = [{name: Organ(*own) for name, own in scan.items()} for scan in merged['organs'].values()]
         if not (found and self.expected):

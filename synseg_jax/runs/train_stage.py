@@ -224,6 +224,9 @@ class Validation:
         self.loss = self._loss if self.counted else None
         if fit.plan.patience and not self.counted:
             journal.say('no labelled validation scans, so no early stopping (train.patience)')
+        needed = fit.config.selection == 'label_free' or fit.config.train.guard
+        if needed and not (self.label_free and self.label_free.target):
+            journal.say('no segmentor or no target scans, so no scores without labels (selection, train.guard)')
 
     def __call__(self, state) -> dict[str, float]:
         """The scores of the held-out subjects."""
