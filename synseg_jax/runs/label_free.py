@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Integer, Key
 from scipy import ndimage
 
 from synseg_jax.batches.augment import shade
-from synseg_jax.batches.samples import Sample, samples
+from synseg_jax.batches.samples import Sample, samples, spread
 from synseg_jax.devices import processes
 from synseg_jax.evaluation import plausibility
 from synseg_jax.evaluation.metrics import dice
@@ -27,7 +27,8 @@ from synseg_jax.runs.stages import Stage
 from synseg_jax.specification.training import Augment
 from synseg_jax.training.selection import VOLUME
 
-SCANS, SLICES = 6, 16  # of each domain that are looked at, and of each scan
+SCANS, SLICES = 6, 16  # of each domain that are looked at, and of each target scan for volumes
+COMPARED = 8  # slices of a scan in the other scores
 DESCRIBED, DESCRIBED_SLICES = 32, 32  # labelled source scans and slices that say where organs are
 ROTATION, GAMMA, NOISE = 8.0, 1.25, 0.03  # of views of target scans: degrees, exponent, standard deviation
 SEED = 0
@@ -68,7 +69,7 @@ class LabelFree:
         steady = {name: i for name, i in organs.items() if name not in stage.config.lesions}
         expected = plausibility.expected([_organs(s, s.labels(size), steady, size) for s in described])
         target = samples(stage.target_scans(), SCANS, SLICES)
-        return cls(organs, samples(source, SCANS, SLICES), target, expected)
+        return cls(organs, samples(source, SCANS, COMPARED), target, expected)
 
     def measure(self, networks: Networks, stop: Callable[[], bool] = lambda: False) -> Share:
         """This process's share of the scores of single scans; ends early once `stop()` is true."""
@@ -81,8 +82,9 @@ class LabelFree:
             if not stop():
                 images = sample.images(size)
                 labels = _segment(networks, images)
-                views = [self._dice(labels, view) for view in _views(networks, images)]
-                share['agreement'][i] = float(_mean(views))
+                some = spread(len(images), COMPARED)
+                views = [self._dice(labels[some], view) for view in _views(networks, images[some])]
+                share['agreement'][i] = _mean(views)
                 expected = {name: self.organs[name] for name in self.expected}
                 share['organs'][i] = _organs(sample, labels, expected, size)
         return share
@@ -100,7 +102,8 @@ class LabelFree:
     def combine(self, shares: Sequence[Share]) -> dict[str, float]:
         """The scores of a checkpoint from the shares of all processes; those without scans are left out."""
         merged = {name: dict(sorted(pair for share in shares for pair in share[name].items())) for name in shares[0]}
-        scores = {name: _mean([*merged[name].values()]) for name in ('randomised_dice', 'agreement') if merged[name]}
+        compared = {name: merged[name].values() for name in ('randomised_dice', 'agreement') if merged[name]}
+        scores = {name: float(np.nan_to_num(_mean(values))) for name, values in compared.items()}  # 0 if none is found
         found = [{name: Organ(*own) for name, own in scan.items()} for scan in merged['organs'].values()]
         if not (found and self.expected):
             return scores
@@ -145,6 +148,6 @@ def _translated(networks) -> Callable | None:
 
 
 def _mean(values) -> float:
-    """Mean of the values that are numbers; 0 without any: nothing was found."""
+    """Mean of the values that are numbers; NaN without any."""
     numbers = [value for value in values if not np.isnan(value)]
-    return float(np.mean(numbers)) if numbers else 0.0
+    return float(np.mean(numbers)) if numbers else float('nan')

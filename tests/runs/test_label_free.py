@@ -102,6 +102,11 @@ def test_a_constant_segmentor_agrees_with_itself_and_with_nothing_else(scores):
     assert scores['constant']['plausible'] == 0 and scores['constant']['randomised_dice'] < 0.3
 
 
+def test_a_segmentor_that_finds_nothing_agrees_with_nothing():
+    nothing = _scores(lambda image: np.zeros(image.shape, int))
+    assert nothing == {'randomised_dice': 0, 'agreement': 0, 'plausible': 0, 'volume/liver': 0, 'volume/spleen': 0}
+
+
 def test_the_order_of_ranks(scores):
     """None of the three scores alone puts both failures behind."""
     validations = [Validation(i, of) for i, of in enumerate(scores.values(), 1)]
