@@ -19,6 +19,7 @@ from synseg_jax.inference.whole_scan import ScanOptions, ScanSegmenter, scan_pro
 from synseg_jax.specification.parse import replaced
 from synseg_jax.specification.stage import Stage
 from synseg_jax.training.checkpoint import Checkpoints
+from synseg_jax.training.selection import RULES
 from synseg_jax.training.system import trained_params
 
 
@@ -81,6 +82,11 @@ class Trained(ScanSegmenter):
         last, every = max(self.kept()), self.config.train.save_every
         return sorted({*range(every, last, every), last})
 
+    def choices(self) -> dict[str, int]:
+        """{rule: step of the checkpoint that it chooses} of those on disk, by every rule of `selection.RULES`."""
+        with self._checkpoints() as checkpoints:
+            return {rule: checkpoints.order(rule)[0] for rule in RULES}
+
     def load(self, step: int) -> None:
         """Replace the weights by those of the checkpoint of `step`."""
         like = self.networks.system.abstract_state(parallel.local_mesh())
@@ -96,7 +102,7 @@ class Trained(ScanSegmenter):
 
     def _checkpoints(self) -> Checkpoints:
         """The stage's checkpoints, opened for reading."""
-        return Checkpoints(self.run.folder / CHECKPOINTS, alone=True)
+        return Checkpoints(self.run.folder / CHECKPOINTS, alone=True, rule=self.config.selection)
 
     def uncut(self) -> 'Trained':
         """The same networks, for target scans with the field of view of the source (data.target_center = 1)."""

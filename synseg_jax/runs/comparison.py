@@ -3,9 +3,11 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
+
+import numpy as np
 
 from synseg_jax.errors import known
 from synseg_jax.evaluation import registry, similarity
@@ -121,7 +123,7 @@ def _row(config, wanted, folder, by_seed, seeds) -> Row:
         memory_gib=max(results['peak_memory_gib'] for results in by_seed.values()),
         seed=first_seed['seed'],
         steps=first_seed['steps'],
-        note=_note(first_seed, f'{len(cases)} of {seeds} seeds have run' if len(cases) < seeds else ''),
+        note=_note(first_seed, wanted.set, f'{len(cases)} of {seeds} seeds have run' if len(cases) < seeds else ''),
         pictures=_existing(pictures),
         curves=_existing(curves),
         config='\n\n'.join(_fields(name, path / 'stage.json') for name, path in trained.items()).strip(),
@@ -132,15 +134,24 @@ def _existing(pictures) -> dict[str, Path]:
     return {caption: path for caption, path in pictures.items() if path.is_file()}
 
 
-def _note(results, missing_seeds) -> str:
-    """Missing seeds, number of folds, and image similarity of synthetic to true scans."""
+def _note(results, set_name, missing_seeds) -> str:
+    """Missing seeds, number of folds, chosen checkpoints, and image similarity of synthetic to true scans."""
     notes = [missing_seeds] * bool(missing_seeds) + [f'{results["folds"]} folds'] * (results['folds'] > 1)
+    if folds := results.get('choices', {}).get(set_name):
+        chosen = (_chosen(rule, [fold[rule] for fold in folds if rule in fold]) for rule in folds[0])
+        notes.append(f'mean Dice by choice of checkpoint: {", ".join(chosen)}')
     means = {name: stats['mean'] for name, stats in results['synthesis'].items() if stats['mean'] is not None}
     names = [metric.name for metric in similarity.METRICS]
     if means.keys() >= {*names}:
         numbers = ', '.join(wording.with_unit(means[name], name) for name in names)
         notes.append(f'synthetic against true scans of the same subjects, intensities in [0, 1]: {numbers}')
     return '; '.join(notes)
+
+
+def _chosen(rule: str, choices: Sequence[Mapping]) -> str:
+    """A rule, the mean Dice of what it chooses over folds, and the steps."""
+    steps = ' '.join(str(choice['step']) for choice in choices)
+    return f'{rule} {np.mean([choice["dice"] for choice in choices]):.3f} (step {steps})'
 
 
 def _fields(name, path) -> str:

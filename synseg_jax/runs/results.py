@@ -34,12 +34,23 @@ class Curve(TypedDict):
     tpr: list[float]
 
 
+class Choice(TypedDict):
+    """A checkpoint, and the mean Dice of its predictions on a test set."""
+
+    step: int
+    dice: float
+
+
 class Measured(TypedDict):
-    """Metrics on a test set, and `key`, a digest of everything they depend on."""
+    """Metrics on a test set, and `key`, a digest of everything they depend on.
+
+    `choices` with `oracle`: {rule: what it chooses}, by the rules of `selection` and by the labels of the test scans.
+    """
 
     key: str
     cases: Cases
     pooled: NotRequired[Pooled]
+    choices: NotRequired[dict[str, Choice]]
     roc: NotRequired[
         Annotated[Curve, schema.Check('of equal length', lambda curve: len(curve['fpr']) == len(curve['tpr']))] | None
     ]
@@ -64,6 +75,7 @@ class Results(TypedDict):
 
     cases: dict[str, Cases]
     pooled: NotRequired[dict[str, Pooled]]  # by set; absent in files of earlier versions
+    choices: NotRequired[dict[str, list[dict[str, Choice]]]]  # by set, of each fold
     synthesis: dict[str, Mean]
     steps: int
     seconds: float
@@ -134,7 +146,7 @@ def _with_oracle(cases, tested, folder) -> dict:
     both = {case: {organ: {**metrics, oracle_selection.DICE: best.cases[case].get(organ)}
                    for organ, metrics in organs.items()}
             for case, organs in cases.items()}  # fmt: skip
-    return {'cases': both, 'oracle': {'step': best.step, 'of': best.of}}
+    return {'cases': both, 'oracle': {'step': best.step, 'of': best.of}, 'choices': best.choices}
 
 
 def _evaluated(fitted) -> tuple[Stage, Segmenter]:
@@ -169,6 +181,7 @@ def pool(parts: Sequence[Mapping]) -> dict:
         'sets': {name: summary.summarise(measured) for name, measured in cases.items()},
         'cases': cases,
         'pooled': {name: _mean(folds) for name, folds in pooled.items()},
+        'choices': _choices(parts),
         'synthesis': parts[0]['synthesis'],
         'steps': sum(cost.get('trained', cost['steps']) for cost in once.values()),
         'seconds': round(sum(cost['seconds'] for cost in once.values()), 1),
@@ -180,6 +193,15 @@ def pool(parts: Sequence[Mapping]) -> dict:
         'folds': len(parts),
         'stages': list(once),
     }
+
+
+def _choices(parts) -> dict[str, list]:
+    """{set: the choices of each fold}, of sets that have them in every fold that tested them."""
+    found: dict[str, list] = {}
+    for part in parts:
+        for name, measured in part['sets'].items():
+            found.setdefault(name, []).append(measured.get('choices'))
+    return {name: folds for name, folds in found.items() if all(folds)}
 
 
 def mean_of(several: Sequence[Mapping[str, Mapping]]) -> dict:

@@ -4,7 +4,7 @@ import time
 from collections import ChainMap
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import jax
@@ -24,6 +24,7 @@ from synseg_jax.inference.run_networks import Networks
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.reports import figures, training_curves
 from synseg_jax.runs import validation
+from synseg_jax.runs.label_free import LabelFree
 from synseg_jax.runs.stages import Job, Outcome, Stage
 from synseg_jax.training import loop
 from synseg_jax.training.checkpoint import Checkpoints
@@ -31,6 +32,7 @@ from synseg_jax.training.metrics_log import Journal, NullLog
 from synseg_jax.training.system import system_of, trained_params
 
 SHOWN = 4  # examples in a picture
+VALIDATION = 'validation.csv'
 COST = 'cost.json'  # what a stage took, over all the times it was resumed
 
 
@@ -53,7 +55,9 @@ class StageTraining:
         train = self.config.train
         self.per_epoch = pipeline.epoch_steps(self.pools, train.batch)
         steps = self.system.steps(self.per_epoch)
-        self.plan = loop.Plan(steps, self.per_epoch, train.batch, train.log_every, train.save_every, train.patience)
+        self.plan = loop.Plan(
+            steps, self.per_epoch, train.batch, train.log_every, train.save_every, train.patience, train.guard
+        )
 
     @property
     def done(self) -> bool:
@@ -76,7 +80,7 @@ class StageTraining:
             f'{over.size} x {parallel.rows_per_device(train.batch, over)}'
         )
         keep = self.plan.steps if self._tried_by_oracle() else train.keep
-        checkpoints = Checkpoints(self.folder / 'checkpoints', keep, journal.say)
+        checkpoints = Checkpoints(self.folder / 'checkpoints', keep, journal.say, rule=self.config.selection)
         validate = Validation(self, journal, signals)
         step = self.system.step(self.per_epoch, over)
         try:
@@ -95,10 +99,11 @@ class StageTraining:
             raise
         journal.end()
         with checkpoints:
-            best = checkpoints.best(state)
+            best, validations = checkpoints.best(state), checkpoints.validations(int(state.step))
         if journal.logged():
-            training_curves.curves(self.folder / 'curves.png', self.folder / 'metrics.csv')
-        cost = self._cost(began, int(state.step), finished=True)  # last: what is finished is not drawn again
+            training_curves.curves(self.folder / 'curves.png', self.folder / 'metrics.csv', self.folder / VALIDATION)
+        left = validations[-1].left if validations else ''
+        cost = self._cost(began, int(state.step), finished=True, stopped=left)  # last: what is finished is not repeated
         journal.say(f'uses the weights of step {int(best.step)}')
         return Trained(described, parallel.local_copy(trained_params(best))), cost
 
@@ -192,11 +197,12 @@ class StageTraining:
         except (FileNotFoundError, InputError, TypeError, KeyError):
             return nothing
 
-    def _cost(self, began, trained, finished) -> dict:
+    def _cost(self, began, trained, finished, stopped='') -> dict:
         """Seconds, steps (planned, and trained so far) and memory, kept beside the stage."""
         cost = {'seconds': round(self._cost_so_far()['seconds'] + time.monotonic() - began, 1)}
         cost |= {'steps': self.plan.steps, 'trained': trained}
         cost |= {'peak_memory_gib': round(peak_memory_gib(), 3), 'finished': finished}
+        cost |= {'stopped': stopped} if stopped else {}
         if processes.is_first():
             write_json(self.folder / COST, cost)
         return cost
@@ -218,6 +224,9 @@ class Validation:
         self.loss = self._loss if self.counted else None
         if fit.plan.patience and not self.counted:
             journal.say('no labelled validation scans, so no early stopping (train.patience)')
+        needed = fit.config.selection == 'label_free' or fit.config.train.guard
+        if needed and not (self.label_free and self.label_free.target):
+            journal.say('no segmentor or no target scans, so no scores without labels (selection, train.guard)')
 
     def __call__(self, state) -> dict[str, float]:
         """The scores of the held-out subjects."""
@@ -234,7 +243,22 @@ class Validation:
             self.journal.say(
                 'translation changes next to nothing: it has collapsed to identity; raise adv or lower cyc'
             )
-        return scores
+        return scores | self._label_free()
+
+    def _label_free(self) -> dict[str, float]:
+        """The scores that need no label of the target, of a method with a segmentor."""
+        if self.label_free is None:
+            return {}
+        measured = self.label_free.measure(self.networks, self._asked)
+        return self.label_free.combine(processes.all_gather(measured, 'label_free'))
+
+    @cached_property
+    def label_free(self) -> LabelFree | None:
+        """The scans for scores without target labels; None if target scans cannot be segmented, as by masked
+        generators, which need labels beside the image."""
+        system = self.fit.system
+        unable = not system.segmentor('b') or system.config.label_channel
+        return None if unable else LabelFree.of(self.fit.stage, system.shown)
 
     def _loss(self, state) -> float:
         """The segmentation loss of the held-out subjects."""

@@ -17,14 +17,14 @@ WORKDIR = {  # pattern: content
     'SYSTEM/STAGE': 'link to the folder of the stage',
     'stages/STAGE-DIGEST/stage.json': 'configuration, classes and modalities of the stage',
     'stages/STAGE-DIGEST/cost.json': 'seconds, steps and peak memory over all sessions',
-    'stages/STAGE-DIGEST/checkpoints/*': 'orbax checkpoints by step, with checksums and validation score',
+    'stages/STAGE-DIGEST/checkpoints/*': 'orbax checkpoints by step, with checksums, score and all validations so far',
     'stages/STAGE-DIGEST/metrics.csv': 'every `train.log_every` steps: step, epoch, terms, gradient norms, learning '
     'rates',
     'stages/STAGE-DIGEST/validation.csv': 'at each checkpoint: step, score, Dice of each check, mean change by '
-    'translation',
+    'translation, and scores that need no target label: `randomised_dice`, `agreement`, `plausible`, `volume/ORGAN`',
     'stages/STAGE-DIGEST/panel.png': 'translated and segmented slices at the last validation; for a synthesis stage '
     'pairs of real and synthetic slices',
-    'stages/STAGE-DIGEST/curves.png': 'plots of the columns of `metrics.csv`',
+    'stages/STAGE-DIGEST/curves.png': 'plots of the columns of `metrics.csv` and `validation.csv`',
     'stages/STAGE-DIGEST/tensorboard/*': 'the same for TensorBoard',
     'stages/STAGE-DIGEST/records/*': 'records of a stage that makes a set',
     'stages/STAGE-DIGEST/atlases.json': 'labelled scans of an `atlases` stage',
@@ -122,5 +122,6 @@ MORE = {  # descriptions of fields, including fields that no command reads again
         'trained': 'steps trained so far',
         'peak_memory_gib': 'peak memory of the process, or of the device',
         'finished': 'whether training has finished',
+        'stopped': 'why `train.guard` ended training, if it did',
     },
 }

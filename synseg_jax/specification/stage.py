@@ -133,6 +133,14 @@ class Stage:
         'measures',
     )
     context: Context = group(Context, 'neighbouring slices as input channels (2.5-D)')
+    selection: str = field(
+        'source_dice',
+        "which checkpoint is used: 'source_dice': the highest validation score; 'label_free': the best mean rank, over "
+        "all validations, of three scores that see target scans but no target label; 'last'; see docs/adaptation.md",
+        ('source_dice', 'label_free', 'last'),
+        compiled=False,
+        added=True,
+    )
     label_channel: bool = field(
         False, 'generators see the foreground mask, from labels of both domains, as one more channel (masked CycleGAN)'
     )
