@@ -49,8 +49,8 @@ OTHERS = {
         'imagesTr, labelsTr, dataset.json': 'an nnU-Net raw dataset; with `--format=scans` only `CASE.nii.gz`',
     },
     '`evaluate --output`': {
-        'cases.csv': f'columns case, organ, {", ".join(metric.name for metric in metrics.METRICS)}',
-        'summary.json': '`classes` and `mean`, as for a set in `results.json`',
+        'cases.csv': f'columns case, organ, {", ".join(metric.name for metric in metrics.METRICS)}, protocol',
+        'summary.json': '`classes` and `mean`, as for a set in `results.json`, and `protocol`',
         'boxplots.png': 'Dice of each class',
     },
     '`compare --workdir`': {
