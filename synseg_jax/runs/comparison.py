@@ -135,6 +135,7 @@ def _existing(pictures) -> dict[str, Path]:
 def _note(results, missing_seeds) -> str:
     """Missing seeds, number of folds, and image similarity of synthetic to true scans."""
     notes = [missing_seeds] * bool(missing_seeds) + [f'{results["folds"]} folds'] * (results['folds'] > 1)
+    notes += ['all labelled scans of the set, of which training saw none'] * results.get('test_all', False)
     means = {name: stats['mean'] for name, stats in results['synthesis'].items() if stats['mean'] is not None}
     names = [metric.name for metric in similarity.METRICS]
     if means.keys() >= {*names}:
