@@ -29,6 +29,19 @@ class Protocol:
     organ_slices: bool = False  # only axial slices from the first to the last one with an organ in the reference
     subjects: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # {modality: test subjects}; empty: all
 
+    @property
+    def suffix(self) -> str:
+        """Of the names of reports: nothing for the native protocol."""
+        return '' if self.name == NATIVE else f'_{self.name}'
+
+    def titled(self, title: str) -> str:
+        """The title of a table by this protocol; that of the native one is not named."""
+        return title if self.name == NATIVE else f'{title}, protocol {self.name}'
+
+    def note(self) -> list[str]:
+        """The line below such a table, if any."""
+        return [] if self.name == NATIVE else [f'Protocol {self.name}: {self.text}; nearest neighbour.']
+
     def scored(self, cases: Iterable[str], channel: str) -> list[str]:
         """Those of the cases that it scores, in their order; warns of its subjects that are absent.
 

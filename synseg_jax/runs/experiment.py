@@ -68,14 +68,14 @@ def run(config: Experiment, workdir: Path, console: Console | None = None, named
     told |= {'protocols': further} if further else {}
     if processes.is_first():
         write_json(workdir / 'results.json', told)
-    _print_tables(console, told['systems'], 'test scans')
+    print_tables(console, told['systems'], 'test scans')
     for protocol, systems in further.items():
-        _print_tables(console, systems, f'test scans, protocol {protocol}')
+        print_tables(console, systems, f'test scans, protocol {protocol}')
     say(console, f'results: {workdir / "results.json"}')
     return told
 
 
-def _print_tables(console, systems, title) -> None:
+def print_tables(console, systems, title) -> None:
     """A table of each set, with all systems that were measured on it."""
     for set_name in sorted({name for sets in systems.values() for name in sets}):
         measured = {name: sets[set_name] for name, sets in systems.items() if set_name in sets}
