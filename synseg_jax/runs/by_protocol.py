@@ -73,13 +73,16 @@ class Predictions:
         return np.array([self.classes.index(name) if name in self.classes else 0 for name in self._named], np.uint8)
 
 
-def measure(names: Collection[str], predictions: Predictions, native: Cases) -> dict[str, Cases] | None:
-    """{protocol: cases} of the protocols but the native one; None if the predictions are not those of `native`.
+def measure(
+    names: Collection[str], predictions: Predictions, native: Cases, known: Mapping[str, Cases] | None = None
+) -> dict[str, dict[str, Cases]] | None:
+    """The field `protocols` of measures.json, {protocol: cases}, without the native one; {} if there are none.
 
-    A protocol that scores none of the cases is left out, with a warning.
+    `known` are cases that are not measured again.  None if the predictions are not those of `native`.  A protocol that
+    scores none of the cases is left out, with a warning.
     """
-    found: dict[str, Cases] = {}
-    for protocol in (protocols.named(name) for name in dict.fromkeys(names) if name != NATIVE):
+    found = {name: cases for name, cases in (known or {}).items() if name in names}
+    for protocol in (protocols.named(name) for name in names if name != NATIVE and name not in found):
         try:
             cases = predictions.scored(protocol)
         except InputError as error:
@@ -88,22 +91,19 @@ def measure(names: Collection[str], predictions: Predictions, native: Cases) -> 
         if (measured := predictions.measure(protocol, cases, native)) is None:
             return None
         found[protocol.name] = measured
-    return found
+    return {'protocols': found} if found else {}
 
 
-def resume(
-    before: Mapping, key: str, predictions: Predictions, names: Collection[str]
-) -> tuple[dict, dict[str, Cases] | None]:
-    """Earlier measures of a set, and those by the protocols; ({}, None) or None if it must be predicted first.
+def resume(before: Mapping, key: str, predictions: Predictions, names: Collection[str]) -> dict:
+    """The earlier measures of a set, with those by the protocols `names`; {} if it must be predicted first.
 
     `before` are its fields in measures.json, of which `key` must be that of now.
     """
     if before.get('key') != key:
-        return {}, None
-    measured = {name: value for name, value in before.items() if name != 'protocols'}
-    known = {name: cases for name, cases in before.get('protocols', {}).items() if name in names}
-    further = measure([name for name in names if name not in known], predictions, measured['cases'])
-    return measured, None if further is None else known | further
+        return {}
+    native = {name: value for name, value in before.items() if name != 'protocols'}
+    further = measure(names, predictions, native['cases'], before.get('protocols'))
+    return {} if further is None else native | further
 
 
 def by_system(results: Mapping[str, Mapping]) -> dict[str, dict]:

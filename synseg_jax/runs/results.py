@@ -114,14 +114,11 @@ def evaluate(
         key = stages.digest(weights, [_identity(case) for case in cases])
         tested = TestSet(trained, name, sets, cases, pause)
         predictions = Predictions(folder / 'predictions' / name, entry, cases)
-        measured[name], further = by_protocol.resume(
-            before['sets'].get(name, {}), key, predictions, stage.config.protocols
-        )
-        if further is None:
+        measured[name] = by_protocol.resume(before['sets'].get(name, {}), key, predictions, stage.config.protocols)
+        if measured[name].get('key') != key:
             measured[name] = {'key': key, **measure(tested, folder)}
             _keep(path, {**before, 'sets': {**before['sets'], **measured}})
-            further = by_protocol.measure(stage.config.protocols, predictions, measured[name]['cases'])
-        measured[name] |= {'protocols': further} if further else {}
+            measured[name] |= by_protocol.measure(stage.config.protocols, predictions, measured[name]['cases']) or {}
         if stage.config.oracle and isinstance(trained, Trained) and 'oracle' not in measured[name]:
             measured[name] |= _with_oracle(measured[name]['cases'], tested, folder)
     measures = {'sets': measured, 'costs': list(costs), 'seed': stage.config.seed, 'weights': stages.digest(weights)}

@@ -44,7 +44,7 @@ def records(tmp_path_factory):
 
 
 def config(records, **changes):
-    c = tiny.config(records, test_all=True, method='supervised', **changes)
+    c = tiny.config(records, **{'test_all': True, 'method': 'supervised', **changes})
     c.systems, c.default_system = {'alone': {}}, 'alone'
     return c
 
@@ -120,8 +120,10 @@ def never(*_):
 
 def test_all_labelled_scans_are_tested(native, records, tmp_path):
     found = content(native)
-    assert len(found['cases']['target']) == 3 > len(Manifest.load(records).role('target', 'test')['cases']) and found['test_all'] and not found['transductive']
+    assert len(found['cases']['target']) == 3 > len(Manifest.load(records).role('target', 'test')['cases'])
+    assert found['test_all'] and not found['transductive']
     assert 'protocols' not in found and 'protocols' not in content(native, 'measures.json')['sets']['target']
+    assert len(evaluate(records, tmp_path, test_all=False)['cases']['target']) == 1
 
 
 def _by_hand(workdir, records, organ):
@@ -167,7 +169,7 @@ def predictions(workdir, records, ids):
 def test_other_predictions_than_those_measured_do_not_count(native, records, tmp_path):
     workdir = shutil.copytree(native, tmp_path / 'run')
     stored = predictions(workdir, records, ['btcv_001'])
-    assert [*by_protocol.measure(['csdg'], *stored)] == ['csdg']
+    assert [*by_protocol.measure(['native', 'csdg'], *stored)['protocols']] == ['csdg']
     path = workdir / 'alone/predictions/target/btcv_001.nii.gz'
     image = nib.load(path)
     for array in (np.full(image.shape, 2), np.full(image.shape, 3), np.zeros((3, 3, 3))):
