@@ -54,7 +54,7 @@ OTHERS = {
         'boxplots.png': 'Dice of each class',
     },
     '`compare --workdir`': {
-        'report_TABLE/report.html, report.md': 'the report',
+        'report_TABLE/report.html, report.md': 'the report; by another protocol in `report_TABLE_PROTOCOL`',
         'report_TABLE/table.csv': 'n, median, mean, std, interval, p, paper for each row, class and metric',
         'report_TABLE/cases.csv': 'metrics of every case of every row',
         'report_TABLE/*.png': 'boxplots and curves',
