@@ -50,10 +50,15 @@ def _read(stage, manifest, fold) -> Iterator[str]:
 def _domains(stage, classes) -> Sequence[str]:
     """The domains whose scans it reads."""
     if stage.kind_of_stage.trains:
-        return System(stage, classes).domains
+        return [*System(stage, classes).domains, *['b'] * _judged_on_target(stage)]
     if stage.kind_of_stage.makes_set:
         return [domain for domain in 'ab' if stage.sets.of(domain)] or 'ab'
     return ['b']  # atlases are labelled scans of the target
+
+
+def _judged_on_target(stage) -> bool:
+    """Whether scores of target scans choose its checkpoint, or end its training."""
+    return getattr(stage, 'selection', '') == 'label_free' or getattr(stage.train, 'guard', False)
 
 
 def _of_domain(manifest, domain) -> list[str]:

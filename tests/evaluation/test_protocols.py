@@ -6,6 +6,7 @@ import pytest
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import metrics, protocols
 from synseg_jax.imaging.volume import Volume
+from synseg_jax.specification import stage
 
 LPS = np.diag([-2.0, -3.0, 5.0, 1.0])  # canonical: right to left, front to back, up
 CSDG, NATIVE = protocols.named('csdg'), protocols.named('native')
@@ -139,3 +140,8 @@ def test_subjects_of_a_protocol(caplog):
         sifa.scored(['chaos_001'], 'PET')
     with pytest.raises(InputError, match="unknown protocol 'cdsg'; known: csdg, native, sifa"):
         protocols.named('cdsg')
+
+
+def test_configurations_may_name_all_of_them():
+    assert stage.PROTOCOLS.holds((*protocols.PROTOCOLS,)) and not stage.PROTOCOLS.holds(('csdg', 'cdsg'))
+    assert all(repr(name) in str(stage.PROTOCOLS) for name in protocols.PROTOCOLS)

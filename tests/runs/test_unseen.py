@@ -1,5 +1,8 @@
 """`test_all` tests every labelled target scan, of systems that train on none of their patients."""
 
+from types import SimpleNamespace
+from unittest import mock
+
 import pytest
 import tiny
 
@@ -46,6 +49,15 @@ def test_a_system_that_reads_the_target_is_refused(tiny_records, fields, stage, 
         check(tiny_records, {'wrong': fields})
 
 
+def test_a_system_that_is_chosen_by_scores_of_target_scans(tiny_records):
+    for judged in ({'selection': 'label_free'}, {'train': SimpleNamespace(guard=True)}):
+        assert unseen._judged_on_target(SimpleNamespace(**{'selection': 'last', 'train': None} | judged))
+    assert not unseen._judged_on_target(parse(tiny.config(tiny_records)).stage('synseg'))
+    with mock.patch.object(unseen, '_judged_on_target', return_value=True):
+        with pytest.raises(InputError, match=SEEN.format('alone', 'train', ALL)):
+            check(tiny_records, {'alone': {'method': 'supervised'}})
+
+
 def test_the_same_patient_in_another_set(tiny_records):
     """A patient of the source who is tested as well, in the split that is trained on or in that for validation."""
     for role in ('train', 'val'):
@@ -57,12 +69,12 @@ def test_the_same_patient_in_another_set(tiny_records):
 
 
 def test_folds_over_the_source(tiny_records):
-    """Those held out of one fold are trained on in another; the target is tested whole in each."""
-    folds = [Fold('source', 2, index) for index in range(2)]
+    """A patient held out of the first fold is trained on in the second; the target is tested whole in each."""
+    folds, manifest = [Fold('source', 2, index) for index in range(2)], Manifest.load(tiny_records)
     check(tiny_records, {'alone': {'method': 'supervised'}}, folds)
-    manifest = Manifest.load(tiny_records)
-    manifest.role('source', 'train')['cases'][0]['subject'] = manifest.role('target', 'test')['cases'][0]['subject']
-    with pytest.raises(InputError, match=SEEN.format('alone', 'train', r'ct_\d')):
+    manifest.role('source', 'train')['cases'][0]['subject'] = 'ct_0'
+    folds.sort(key=lambda fold: 'ct_0' not in fold.held_out(manifest))
+    with pytest.raises(InputError, match=SEEN.format('alone', 'train', 'ct_0')):
         check(tiny_records, {'alone': {'method': 'supervised'}}, folds, manifest)
 
 
