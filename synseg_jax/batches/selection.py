@@ -190,11 +190,11 @@ def _translated(entry: Mapping) -> bool:
 
 
 def cases_to_test(
-    name: str, sets: Mapping[str, Manifest], fold: Fold, base: Manifest, transductive: bool = False
+    name: str, sets: Mapping[str, Manifest], fold: Fold, base: Manifest, all_labelled: bool = False
 ) -> list[dict]:
     """The labelled cases of a set that are tested: its test scans or, if it is the set of the fold, those held out.
 
-    If `transductive`, all labelled scans of a set of domain b.  All scans of a synthesized set without test scans: the
+    If `all_labelled`, all labelled scans of a set of domain b.  All scans of a synthesized set without test scans: the
     segmentor was trained on others.
     """
     entry = sets[known('set (test_sets)', name, sets)].sets[name]
@@ -203,7 +203,7 @@ def cases_to_test(
     if fold.of and entry.get('of', name) == fold.set:
         held_out = fold.held_out(base)
         return [case for case in cases if case['subject'] in held_out]
-    if transductive and entry['domain'] == 'b':
+    if all_labelled and entry['domain'] == 'b':
         return cases
     if 'test' in labelled:
         return labelled['test']

@@ -49,12 +49,12 @@ OTHERS = {
         'imagesTr, labelsTr, dataset.json': 'an nnU-Net raw dataset; with `--format=scans` only `CASE.nii.gz`',
     },
     '`evaluate --output`': {
-        'cases.csv': f'columns case, organ, {", ".join(metric.name for metric in metrics.METRICS)}',
-        'summary.json': '`classes` and `mean`, as for a set in `results.json`',
+        'cases.csv': f'columns case, organ, {", ".join(metric.name for metric in metrics.METRICS)}, protocol',
+        'summary.json': '`classes` and `mean`, as for a set in `results.json`, and `protocol`',
         'boxplots.png': 'Dice of each class',
     },
     '`compare --workdir`': {
-        'report_TABLE/report.html, report.md': 'the report',
+        'report_TABLE/report.html, report.md': 'the report; by another protocol in `report_TABLE_PROTOCOL`',
         'report_TABLE/table.csv': 'n, median, mean, std, interval, p, paper for each row, class and metric',
         'report_TABLE/cases.csv': 'metrics of every case of every row',
         'report_TABLE/*.png': 'boxplots and curves',
@@ -73,13 +73,15 @@ MORE = {  # descriptions of fields, including fields that no command reads again
         '{metric: statistics}}}}; statistics are `mean`, `median`, `std` (of the sample) and `n`; `mean` is the mean '
         'over the organs of each case. For classes in `lesions` also `lesions` (share detected), `false_lesions`, '
         '`patch_dice` and `patch_hd95_mm`',
+        'protocols': '{protocol: {system: {set: as in `systems`}}} of the protocols in `protocols` but the native one, '
+        'of which all other figures are; absent without',
         'seconds': 'wall-clock time of this run of `main`',
         'steps': 'training steps of all systems',
         'peak_memory_gib': 'peak memory of the process',
         'versions': 'versions of Python, of this package and of its dependencies',
     },
     'SYSTEM/results.json': {
-        'sets': 'statistics of each set, as in `results.json`',
+        'sets': 'statistics of each set, as in `results.json`; in `protocols` by the protocol',
         'stages': 'folders of its stages',
     },
     'measures.json': {
@@ -88,6 +90,7 @@ MORE = {  # descriptions of fields, including fields that no command reads again
         'reads_target_labels': 'whether any stage trained on target labels',
         'reads_pseudo_labels': 'whether any stage trained on labels predicted by an earlier one',
         'transductive': 'whether any stage trained on images of test scans',
+        'test_all': 'whether all labelled target scans were tested, whatever their split',
     },
     'manifest.json': {
         'classes': 'in the order of the labels in records, background first',

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 
 from synseg_jax.specification.data import Context, Data, Fold, Sets
-from synseg_jax.specification.field import BELOW_ONE, COUNT, NOT_NEGATIVE, SHARE, Range, field, group
+from synseg_jax.specification.field import BELOW_ONE, COUNT, NOT_NEGATIVE, SHARE, Range, Rule, field, group
 from synseg_jax.specification.network import Network
 from synseg_jax.specification.objective import Losses, Weights
 from synseg_jax.specification.stage_kind import KINDS, Kind
 from synseg_jax.specification.training import BATCH, Augment, Optimizer, Rates, Train
 from synseg_jax.specification.views import DomainViews
+
+PROTOCOLS = Rule(lambda names: {*names} <= {'native', 'csdg', 'sifa'}, "names, of 'native', 'csdg' and 'sifa'")
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,21 @@ class Stage:
         'train also on the images (not the labels) of target test scans, and test all labelled target scans, as in '
         "SynSeg-Net's paper; False: test scans are never seen in training",
         affects='records',
+    )
+    test_all: bool = field(
+        False,
+        'test all labelled target scans, whatever their split; only for systems that train on no image of their '
+        'patients, e.g. on the source alone; False: the test scans',
+        affects='measures',
+        added=True,
+    )
+    protocols: tuple[str, ...] = field(
+        ('native',),
+        "how predictions are compared with the labels of test scans; 'native': on the scan's own grid, always "
+        "measured; 'csdg', 'sifa': also as in papers, see docs/results.md",
+        PROTOCOLS,
+        'measures',
+        added=True,
     )
     test_sets: tuple[str, ...] = field(
         (), 'sets on which the system is evaluated; empty: those of domain b that have test scans', affects='display'
