@@ -100,7 +100,7 @@ class StageTraining:
             training_curves.curves(self.folder / 'curves.png', self.folder / 'metrics.csv')
         cost = self._cost(began, int(state.step), finished=True)  # last: what is finished is not drawn again
         journal.say(f'uses the weights of step {int(best.step)}')
-        return Trained(described, parallel.local_copy(trained_params(best))), cost
+        return Trained(described, parallel.local_copy(trained_params(best)), int(best.step)), cost
 
     def _break_off(self, journal, checkpoints, began) -> None:
         """Ends what can be ended; that a full disk, say, holds this up as well need not be told."""
