@@ -18,7 +18,7 @@ def find(
     unfinished: bool = False,
     fields: Mapping[str, object] | None = None,
 ) -> Segmenter:
-    """A system of each workdir, all folds of it or those with the numbers `chosen`, and `seeds` seeds, as one segmenter.
+    """A system of each workdir, of all folds or those with the numbers `chosen`, of so many seeds, as one segmenter.
 
     `fields` are values of configuration fields that replace those of the workdirs.
     """
