@@ -1,6 +1,7 @@
 """Ensembles: the mean of the probabilities of trained stages, such as folds and seeds, or of several checkpoints."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ class Ensemble(ScanSegmenter):
         first = members[0]
         for other in members[1:]:
             _check_alike(first, other)
-        self._members = tuple(_with_fields_of(first, member).on_host() for member in members)
+        self._members = tuple(_prepared(first, member) for member in members)
         self.held_out = tuple(held_out) or (frozenset(),) * len(members)
         self.run, self.config, self.arrays = first.run, first.config, first.arrays
 
@@ -69,7 +70,7 @@ class Ensemble(ScanSegmenter):
         for count, member in enumerate(self.members, 1):
             with member.on_device():
                 frame, probabilities = member.compute(scan, domain)
-            mean = np.array(probabilities) if count == 1 else _updated(mean, probabilities, count)
+            mean = probabilities if count == 1 else _updated(mean, probabilities, count)
             self.progress()
         return frame, mean
 
@@ -108,9 +109,13 @@ def _updated(mean, probabilities, count):
     return mean
 
 
-def _with_fields_of(first, member) -> Trained:
-    """A member with the fields of `predict` of the first."""
-    return member.with_fields({f'predict.{name}': value for name, value in vars(first.config.predict).items()})
+def _prepared(first, member) -> Trained:
+    """A member on the host, with the fields of `predict` and, if only seeds differ, compiled functions of the first."""
+    fields = {f'predict.{name}': value for name, value in vars(first.config.predict).items()}
+    own = member.with_fields(fields).on_host()
+    if replace(own.config, seed=first.config.seed) == first.config:
+        own.networks.system = first.networks.system
+    return own
 
 
 def _check_alike(first, other) -> None:

@@ -25,11 +25,9 @@ def find(
     """
     workdir = Path(workdir)
     content, system = _described(workdir, system)
-    if fold:
-        folders = content['folds'][system][fold - 1]['stages']
-        return _last([workdir / folder for folder in folders], system, network, False)
     begun = [folder for folder in content.get('begun', {}).get(system, ()) if _saved(workdir / folder)]
-    folders = begun or content['systems'].get(system)
+    of_fold = content['folds'][system][fold - 1]['stages'] if fold else ()
+    folders = of_fold or begun or content['systems'].get(system)
     if not folders:
         raise InputError(f'{workdir}: {system} is not trained yet; run synseg_jax.main')
     if begun and not unfinished:

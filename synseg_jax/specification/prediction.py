@@ -47,14 +47,16 @@ class Predict:
     )
     zoom: float = field(
         1.0,
-        'test-time views: also of the scan enlarged and reduced by this factor about its centre; 1: off',
+        'test-time views: also average the probabilities of the scan enlarged and reduced by this factor about its '
+        'centre; 1: off',
         Range(1, 2),
         'measures',
         added=True,
     )
     gamma: float = field(
         1.0,
-        'test-time views: also of the intensities in [0, 1] to the power of this number and of its inverse; 1: off',
+        'test-time views: also average the probabilities of the intensities in [0, 1] to the power of this number and '
+        'of its inverse; 1: off',
         Range(1, 4),
         'measures',
         added=True,

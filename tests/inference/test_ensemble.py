@@ -46,7 +46,8 @@ def test_of_two_it_is_the_mean(tmp_path):
     assert np.abs(before[0] - before[1]).max() > 0.05
     several = ensemble([one, other])
     np.testing.assert_allclose(_found(several), np.mean(before, 0), atol=1e-6)
-    np.testing.assert_array_equal(before[0], _found(one))  # which the mean is not computed in
+    np.testing.assert_array_equal(before[0], _found(one))  # whose weights and probabilities stay as they are
+    assert len({member.networks.system for member in several.members}) == 1  # seeds share what is compiled
     changed = several.with_fields({'predict.rotate': 5.0}).uncut()
     by_hand = np.mean([_found(member.with_fields({'predict.rotate': 5.0})) for member in (one, other)], 0)
     np.testing.assert_allclose(_found(changed), by_hand, atol=1e-6)

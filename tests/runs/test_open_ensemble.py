@@ -124,6 +124,18 @@ def test_folds_that_are_not_trained_yet(folded, tmp_path, caplog):
         caplog.clear()
 
 
+def test_folds_in_training_are_asked_for(folded, tmp_path, caplog):
+    """As without folds: their best checkpoints so far, if --unfinished is given."""
+    content = json.loads((folded / 'run.json').read_text())
+    (tmp_path / 'stages').symlink_to(folded / 'stages')
+    begun = {'begun': {'synseg': content['systems']['synseg']}}
+    (tmp_path / 'run.json').write_text(json.dumps({**content, **begun}))
+    with pytest.raises(InputError, match='synseg is unfinished, at step 20 of .*; --unfinished uses its best'):
+        open_ensemble.find([tmp_path])
+    assert len(open_ensemble.find([tmp_path], unfinished=True).members) == 2
+    assert 'synseg is unfinished: uses step 20 of' in caplog.text
+
+
 def test_a_fold_replaces_itself(folded, tmp_path):
     (tmp_path / 'run.json').write_bytes((folded / 'run.json').read_bytes())
     before = run_file.read(tmp_path)['folds']['synseg']
