@@ -45,6 +45,12 @@ class Fold:
         drawn = [subjects[i] for i in np.random.default_rng(self.seed).permutation(len(subjects))]
         return frozenset(sorted(drawn, key=stratum.get)[self.index :: self.of])
 
+    def held_out_scans(self, manifest: Manifest) -> list[str]:
+        """The files of the held-out subjects' scans."""
+        subjects = self.held_out(manifest)
+        roles = manifest.sets[self.set]['roles'].values() if subjects else ()
+        return sorted(case['image'] for role in roles for case in role['cases'] if case['subject'] in subjects)
+
 
 def stratum_of(case_id: str, expression: str) -> str:
     """Group 1 of `expression` in the case id; '' for no expression."""

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import synseg_jax
-from synseg_jax.errors import InputError, known
+from synseg_jax.errors import InputError, known, warn
 from synseg_jax.exchange import onnx, stablehlo
 from synseg_jax.exchange.card import PUBLISHED, Card, sha256
 from synseg_jax.exchange.tensors import write_tensors
@@ -65,13 +65,21 @@ def stage_fields(trained: trained_model.Trained) -> dict:
         'slice_axis': config.data.slice_axis,
         'context': dict(vars(config.context)),
         'label_channel': config.label_channel,
-        'predict': {**vars(config.predict), 'lesions': [n for n in config.lesions if n in trained.run.classes]},
+        'predict': _prediction(trained),
         'dtype': config.dtype,
         'domains': {domain: _domain(trained.run, domain) for domain in trained.run.channels},
         'segments': {d: _chain(system, d) for d in trained.run.channels if trained.segments(d)},
         'translates': {d: name for d, name in generators.items() if name in system.networks},
         'packages': {'synseg_jax': synseg_jax.__version__} | {package: version(package) for package in PACKAGES},
     }
+
+
+def _prediction(trained) -> dict:
+    """The options of prediction; without the number of checkpoints, since an export holds one."""
+    fields, config = dict(vars(trained.config.predict)), trained.config
+    if (count := fields.pop('checkpoints')) > 1:
+        warn('predict.checkpoints=%d: an export holds one checkpoint, the best; labels will differ a little', count)
+    return {**fields, 'lesions': [name for name in config.lesions if name in trained.run.classes]}
 
 
 def network(trained: trained_model.Trained, name: str) -> dict:

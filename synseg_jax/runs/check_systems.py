@@ -42,3 +42,6 @@ def _check_stage(stage) -> None:
     _ = system.networks, system.optimizers, system.losses
     if stage.train.decay_steps > stage.train.steps > 0:
         raise InputError('train.decay_steps is larger than train.steps; lower it')
+    count, keep = stage.predict.checkpoints, stage.train.keep
+    if stage.kind_of_stage.trains and count > keep and not stage.oracle:
+        raise InputError(f'predict.checkpoints={count}: train.keep={keep} keeps fewer; raise train.keep to {count}')

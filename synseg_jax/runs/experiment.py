@@ -139,6 +139,9 @@ class Workspace:
                 _point(folder / one, place)
         if not fold.index:
             self._remember({name: _folders(costs)})
+        if fold.of and processes.is_first():
+            trained = {'stages': _folders(costs), 'held_out': fold.held_out_scans(self.manifest)}
+            run_file.add_fold(self.workdir, name, fold.index, trained)
         sets = ChainMap(made, fitted[-1][0].sets)
         return results.evaluate(fitted, sets, costs, fold, folder, self._pause)
 

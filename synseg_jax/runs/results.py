@@ -1,6 +1,7 @@
 """Evaluation of a trained system on its test sets, and its results over folds."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NotRequired, TypedDict
 
@@ -12,12 +13,14 @@ from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import similarity, summary
 from synseg_jax.files import schema, write_json
 from synseg_jax.formats import scan_file
+from synseg_jax.inference.ensemble import ensemble
 from synseg_jax.inference.trained_model import Segmenter, Trained
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.runs import by_protocol, oracle_selection, paired_phantom, stages
 from synseg_jax.runs.by_protocol import Predictions
 from synseg_jax.runs.stages import Stage
 from synseg_jax.runs.test_set import TestSet, measure
+from synseg_jax.specification.check import as_before
 
 MEASURES = 'measures.json'
 RESULTS = 'results.json'  # of a system
@@ -115,7 +118,7 @@ def evaluate(
     stage, trained = _evaluated(fitted)
     path = folder / MEASURES
     before = _before(path)
-    weights = [trained.run.folder.name, [cost['steps'] for cost in costs], vars(stage.config.predict)]
+    weights = [trained.run.folder.name, [cost['steps'] for cost in costs], _fields(stage.config.predict)]
     weights += [list(stage.config.lesions), stage.config.lesion_patch_mm] if stage.config.lesions else []
     measured = {}
     for name in stage.config.test_sets or _targets(stage):
@@ -128,7 +131,7 @@ def evaluate(
         predictions = Predictions(folder / 'predictions' / name, entry, cases)
         measured[name] = by_protocol.resume(before['sets'].get(name, {}), key, predictions, stage.config.protocols)
         if measured[name].get('key') != key:
-            measured[name] = {'key': key, **measure(tested, folder)}
+            measured[name] = {'key': key, **measure(replace(tested, segmenter=ensemble([trained])), folder)}
             _keep(path, {**before, 'sets': {**before['sets'], **measured}})
             measured[name] |= by_protocol.measure(stage.config.protocols, predictions, measured[name]['cases']) or {}
         if stage.config.oracle and isinstance(trained, Trained) and 'oracle' not in measured[name]:
@@ -144,6 +147,11 @@ def evaluate(
     )
     _keep(path, {**measures, 'sets': {**before['sets'], **measured}})
     return measures
+
+
+def _fields(predict) -> dict:
+    """The fields of prediction, without those added since that are at their defaults."""
+    return {name: value for name, value in vars(predict).items() if not as_before(f'predict.{name}', value)}
 
 
 def _keep(path, measured) -> None:

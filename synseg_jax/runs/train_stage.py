@@ -105,7 +105,7 @@ class StageTraining:
         left = validations[-1].left if validations else ''
         cost = self._cost(began, int(state.step), finished=True, stopped=left)  # last: what is finished is not repeated
         journal.say(f'uses the weights of step {int(best.step)}')
-        return Trained(described, parallel.local_copy(trained_params(best))), cost
+        return Trained(described, parallel.local_copy(trained_params(best)), int(best.step)), cost
 
     def _break_off(self, journal, checkpoints, began) -> None:
         """Ends what can be ended; that a full disk, say, holds this up as well need not be told."""

@@ -38,7 +38,9 @@ OTHERS = {
     },
     '`predict --output`': {
         'CASE.nii.gz': 'label map on the grid of the scan',
-        'dataset.json': "channel, label values by name, file ending and number of scans, in nnU-Net's format",
+        'dataset.json': "channel, label values by name, file ending and number of scans, in nnU-Net's format; as "
+        '`prediction` the `members` (stage and step of the checkpoint) that the probabilities are the mean of, the '
+        '`fields` of `predict`, and under `cases` the members of cases that some folds held out',
         'volumes.csv': '`--volumes`: columns case, organ, mL',
         'overlays/CASE.png': '`--overlays`',
         'probabilities/CLASS/CASE.nii.gz': '`--probabilities`: float32',

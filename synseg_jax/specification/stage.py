@@ -6,8 +6,9 @@ from synseg_jax.specification.data import Context, Data, Fold, Sets
 from synseg_jax.specification.field import BELOW_ONE, COUNT, NOT_NEGATIVE, SHARE, Range, Rule, field, group
 from synseg_jax.specification.network import Network
 from synseg_jax.specification.objective import Losses, Weights
+from synseg_jax.specification.prediction import Predict
 from synseg_jax.specification.stage_kind import KINDS, Kind
-from synseg_jax.specification.training import BATCH, Augment, Optimizer, Rates, Train
+from synseg_jax.specification.training import Augment, Optimizer, Rates, Train
 from synseg_jax.specification.views import DomainViews
 
 PROTOCOLS = Rule(lambda names: {*names} <= {'native', 'csdg', 'sifa'}, "names, of 'native', 'csdg' and 'sifa'")
@@ -32,31 +33,6 @@ class Atlases:
     spacing_mm: float = field(
         3.0, 'voxel size in mm at which atlases are registered', Range(0.01, 1000), compiled=False
     )
-
-
-@dataclass(frozen=True)
-class Predict:
-    """Prediction on whole scans."""
-
-    batch: int = field(8, 'slices or windows predicted at once', BATCH, 'speed')
-    resample: str = field('nearest', "resampling to the scan's grid: 'nearest' for labels, 'linear' for probabilities",
-                          ('nearest', 'linear'), 'measures')  # fmt: skip
-    flips: str = field(
-        '',
-        "'lr': average the probabilities of the scan and of its left-right mirror image, for networks trained with "
-        "augment.flip 'c'",
-        ('', 'lr'),
-        'measures',
-    )
-    window: str = field(
-        'tiles',
-        "volumes larger than the network input: 'tiles': sliding window; 'middle': then once more in one window "
-        'centred on the largest foreground component that the sliding window found',
-        ('tiles', 'middle'),
-        'measures',
-    )
-    components: str = field('', "'largest': keep only the largest connected component of each class; classes in "
-                            '`lesions` keep all', ('', 'largest'), 'measures')  # fmt: skip
 
 
 @dataclass(frozen=True)
