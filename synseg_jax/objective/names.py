@@ -8,6 +8,7 @@ OWNER = {'g': 'gen', 'h': 'gen', 'd': 'dis', 's': 'seg'}  # player by the first 
 PLAYERS = tuple(dict.fromkeys(OWNER.values()))  # in the order in which they are updated
 SHARED = 's_shared'  # the layer that both segmentors share
 PATCHES = 'h_ab'  # makes vectors of patches out of the features of g_ab's encoder
+JUDGE = 'judge'  # the segmentor of an earlier stage, for images of both domains, which no player trains
 
 
 def player(network: str) -> str:
@@ -78,6 +79,11 @@ def is_generator(network: str) -> bool:
 def is_discriminator(network: str) -> bool:
     """Whether a network judges images."""
     return network.startswith('d_')
+
+
+def is_fixed(network: str) -> bool:
+    """Whether a network keeps the weights of an earlier stage: no player trains it."""
+    return network == JUDGE
 
 
 def sees_features(network: str) -> bool:
