@@ -211,6 +211,11 @@ def disagreement(logits: Sequence[Float[Array, 'b *s k']], total: Total = whole)
     return sum(_mean(jnp.exp(own) * (own - middle), total) for own in log_p) / len(log_p)
 
 
+def most_probable(logits: Float[Array, '*bs k']) -> Integer[Array, '*bs']:
+    """The most probable class of every pixel, also of two classes with one logit."""
+    return (two_classes(logits) if logits.shape[-1] == 1 else logits).argmax(-1)
+
+
 def certain_labels(logits: Float[Array, 'b *s k'], share: float) -> Integer[Array, 'b *s']:
     """The most probable class of every pixel; -1, unlabelled, but for the most certain `share` of the pixels of each
     class in each image."""

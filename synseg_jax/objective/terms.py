@@ -40,7 +40,8 @@ class View:
     ):
         """`show(domain, fakes)` returns the fakes, past or present, that the domain's discriminator is shown.
 
-        `keys`, one per row, are for what is random inside a forward pass, such as dropout; without keys nothing is.
+        `keys`, one per row, are for what is random inside a forward pass, such as dropout; without keys nothing is,
+        nor in networks that are held fixed.
         `average` holds the moving average of the parameters, where there is one.
         """
         self.networks, self.params, self.batch = networks, params, batch
@@ -52,7 +53,8 @@ class View:
         if hasattr(type(self), name):  # a property failed: its own error again, which names what is missing
             return object.__getattribute__(self, name)
         if name in self.networks:
-            return partial(self.networks[name], self.params[name], **self.random)
+            random = {} if names.is_fixed(name) else self.random
+            return partial(self.networks[name], self.params[name], **random)
         if name in self.batch:
             return self.batch[name]
         raise AttributeError(f'neither a network nor an array of the batch: {name}')
@@ -249,6 +251,18 @@ def mind_a(v):
 def mind_b(v):
     """mean |MIND(g_ba(b)) - MIND(b)|: the same of translated target images."""
     return losses.l1(mind(v.fake_a), mind(v.b), v.total)
+
+
+@term('g_ab judge', 'a label_a')
+def judge_a(v):
+    """segmentation(judge(g_ab(a)), label_a): semantic consistency, organs stay in place (Hoffman et al., ICML 2018)."""
+    return v.segmentation(v.judge(v.fake_b), v.label_a)
+
+
+@term('g_ba judge', 'b')
+def judge_b(v):
+    """segmentation(judge(g_ba(b)), what the judge finds in b): the same of target images, without their labels."""
+    return v.segmentation(v.judge(v.fake_a), losses.most_probable(v.judge(v.b)))
 
 
 @term('s_a', 'views_a label_a')

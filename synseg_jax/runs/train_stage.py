@@ -1,7 +1,6 @@
 """Training one stage: its records, validation and pictures around the loop, and what it took."""
 
 import time
-from collections import ChainMap
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property, partial
@@ -17,13 +16,13 @@ from synseg_jax.cli.terminal import say
 from synseg_jax.devices import parallel, processes
 from synseg_jax.devices.environment import peak_memory_gib
 from synseg_jax.devices.signals import Interrupted, Signals
-from synseg_jax.errors import InputError, known
+from synseg_jax.errors import InputError
 from synseg_jax.files import read_json, write_json
 from synseg_jax.inference.model_folder import Run
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.reports import figures, training_curves
-from synseg_jax.runs import validation
+from synseg_jax.runs import first_weights, validation
 from synseg_jax.runs.label_free import LabelFree
 from synseg_jax.runs.stages import Job, Outcome, Stage
 from synseg_jax.training import loop
@@ -39,17 +38,24 @@ COST = 'cost.json'  # what a stage took, over all the times it was resumed
 def run(job: Job) -> Outcome:
     """Trains a stage to its last step, beginning with the weights of earlier ones where it names some."""
     begin = [job.before(name) for name in job.stage.config.start.stages]
-    training = StageTraining(job.stage, job.folder, job.title, begin)
+    judge = job.before(job.stage.config.judge_from) if job.stage.config.judge_from else None
+    training = StageTraining(job.stage, job.folder, job.title, begin, judge)
     job.begin(training.plan.steps, training.done)
     trained, cost = training.run(job.console, job.signals)
     return Outcome(trained, cost, steps=training.plan.steps)
 
 
 class StageTraining:
-    """The training of a stage in its folder, from the weights of the stages in `begin`, if any, later ones first."""
+    """The training of a stage in its folder, from the weights of the stages in `begin`, if any, later ones first.
 
-    def __init__(self, stage: Stage, folder: Path, title: str = '', begin: Sequence[Path] = ()):
-        self.stage, self.config, self.folder, self.title, self.begin = stage, stage.config, folder, title, begin
+    `judge` is the folder of the stage whose segmentor judges translations, for methods that need one.
+    """
+
+    def __init__(
+        self, stage: Stage, folder: Path, title: str = '', begin: Sequence[Path] = (), judge: Path | None = None
+    ):
+        self.stage, self.config, self.folder, self.title = stage, stage.config, folder, title
+        self.begin, self.judge = begin, judge
         self.system = system_of(stage.config, stage.manifest.classes)
         self.pools = {domain: self._pool(domain) for domain in self.system.domains}
         train = self.config.train
@@ -84,7 +90,7 @@ class StageTraining:
         validate = Validation(self, journal, signals)
         step = self.system.step(self.per_epoch, over)
         try:
-            state = self._first_state(over)
+            state = first_weights.first_state(self.system, self.config, over, self.begin, self.judge)
             batches = self._batches(over, journal)
             state = loop.train(
                 state, step, batches, self.plan, over, checkpoints, journal, signals, validate, validate.loss
@@ -139,7 +145,7 @@ class StageTraining:
                     'out in turn with fold.set and fold.of'
                 )
             if f'label_{domain}' in self.system.arrays and not scans.labelled:
-                paid = ', '.join(t for t in self.system.method.terms() if t.startswith('seg'))
+                paid = ', '.join(t for t in self.system.method.terms() if t.startswith(('seg', 'judge')))
                 remedy = 'data.target_labels=True lets them in' if domain == 'b' else 'give a labelled folder'
                 raise InputError(f'{folder}: set {scans.set} has no labels, and {paid} reads them; {remedy}')
         if not self.config.train.mixed:
@@ -170,23 +176,6 @@ class StageTraining:
             pools, train.batch, self.config.seed, first, self.plan.steps, process=jax.process_index(),
             processes=jax.process_count(), ready=ready, **reading,
         )  # fmt: skip
-
-    def _first_state(self, over):
-        """Fresh weights, or those of the stages that this one begins with."""
-        state = self.system.first_state(over)
-        if not self.begin:
-            return state
-        given = dict(ChainMap(*(Trained(Run.load(folder)).networks.params for folder in reversed(self.begin))))
-        names = self.config.start.networks or sorted(given.keys() & state.params.keys())
-        params = {**state.params, **{name: given[known('network of start.networks', name, given)] for name in names}}
-        shapes = (jax.tree.map(np.shape, tree) for tree in (params, state.params))
-        if next(shapes) != next(shapes):
-            raise InputError(
-                f'start.stages {", ".join(self.config.start.stages)}: {", ".join(names)} are of another size or kind'
-            )
-        params = parallel.place(params, over, parallel.REPLICATED)
-        averaged = jax.tree.map(np.copy, params) if state.average else {}
-        return state.replace(params=params, average=parallel.place(averaged, over, parallel.REPLICATED))
 
     def _cost_so_far(self) -> dict:
         """What earlier sessions took, as far as they could tell; a power cut may have emptied the file."""

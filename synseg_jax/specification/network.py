@@ -1,8 +1,12 @@
 """Fields of a network."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from synseg_jax.specification.field import BELOW_ONE, Range, field
+from synseg_jax.specification.field import BELOW_ONE, Range, Rule, field
+
+NetworkFields = Mapping[str, bool | int | float | str | tuple[int, ...]]  # those that are set
+SET_BY_JUDGE_FROM = Rule(lambda value: True, 'not to be set: `judge_from` does')
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,18 @@
 from dataclasses import dataclass
 
 from synseg_jax.specification.data import Context, Data, Fold, Sets
-from synseg_jax.specification.field import BELOW_ONE, COUNT, NOT_NEGATIVE, SHARE, Range, Rule, field, group
-from synseg_jax.specification.network import Network
+from synseg_jax.specification.field import (
+    BELOW_ONE,
+    COUNT,
+    NOT_NEGATIVE,
+    SHARE,
+    FrozenMapping,
+    Range,
+    Rule,
+    field,
+    group,
+)
+from synseg_jax.specification.network import SET_BY_JUDGE_FROM, Network, NetworkFields
 from synseg_jax.specification.objective import Losses, Weights
 from synseg_jax.specification.prediction import Predict
 from synseg_jax.specification.stage_kind import KINDS, Kind
@@ -57,6 +67,20 @@ class Stage:
     )
     segmentor_from: str = field(
         '', "'label': the earlier stage whose segmentor predicts the labels", affects='records', added=True
+    )
+    judge_from: str = field(
+        '',
+        "'train': the earlier stage whose segmentor, held fixed, judges translations; terms judge_a and judge_b use it",
+        affects='records',
+        added=True,
+    )
+    judge: NetworkFields = field(
+        FrozenMapping(),
+        'architecture of the judge: that of the segmentor of `judge_from`',
+        SET_BY_JUDGE_FROM,
+        'records',
+        compiled=True,
+        added=True,
     )
     label_confidence: float = field(
         0.0,
@@ -181,7 +205,7 @@ class Stage:
 
     def built_on(self) -> list[str]:
         """Names of the earlier stages whose networks it uses."""
-        return [name for name in (self.generators_from, self.segmentor_from, *self.start.stages) if name]
+        return [*filter(None, (self.generators_from, self.segmentor_from, self.judge_from, *self.start.stages))]
 
     def depends_on(self) -> list[str]:
         """Names of the stages and sets that it reads or is initialised from, without duplicates."""

@@ -1,5 +1,6 @@
 """What a training stage compiles: its networks, train step, initial state, and inference functions."""
 
+import itertools
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,12 +16,10 @@ from synseg_jax.batches.augment import augmenter
 from synseg_jax.batches.views import viewer
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
-from synseg_jax.networks import backend, build, dtype, features
-from synseg_jax.networks.patch_head import PatchHead
+from synseg_jax.networks import backend, dtype, features
 from synseg_jax.networks.patchgan import PatchGAN
-from synseg_jax.networks.unet import Head, Shared
 from synseg_jax.objective import losses, names, weights
-from synseg_jax.objective.losses import ONE_LOGIT, two_classes
+from synseg_jax.objective.losses import two_classes
 from synseg_jax.objective.methods import Method, method
 from synseg_jax.objective.terms import TERMS, View
 from synseg_jax.specification.objective import Losses
@@ -29,10 +28,9 @@ from synseg_jax.specification.stage import Stage
 from synseg_jax.specification.training import Augment
 from synseg_jax.training.image_pool import PerRow
 from synseg_jax.training.optimizers import constant_then_linear, in_game, optimizer
+from synseg_jax.training.stage_networks import KIND, stage_networks
 from synseg_jax.training.state import LAYOUT, State, create, initial_params, patch_input
 from synseg_jax.training.step import make_step
-
-KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # configuration group of each player's networks
 
 
 def system_of(config: Stage, classes: tuple[str, ...]) -> 'System':
@@ -74,27 +72,13 @@ class System:
 
     @cached_property
     def networks(self) -> dict[str, nn.Module]:
-        """The networks used by the method's terms, by name."""
-        types = {'dtype': dtype(self.config.dtype), 'param_dtype': dtype(self.config.param_dtype)}
-        whole = types | ({'remat': True} if self.config.remat else {})
-        logits = 0 if self.method.shared_layer else self._logits()
-        outputs = {'gen': {'channels': self.channels, **whole}, 'dis': types, 'seg': {'channels': logits, **whole}}
-        ends = {names.SHARED: Shared(**types), **{names.head(d): Head(self._logits(), **types) for d in names.DOMAINS}}
-        ends |= {names.PATCHES: PatchHead(**types)}
-        return {
-            name: ends.get(name) or build(**getattr(self.config, KIND[player]).given(), **outputs[player])
-            for player, own in self.method.networks(TERMS).items()
-            for name in own
-        }
+        """The networks used by the method's terms, by name; those that are held fixed last."""
+        return stage_networks(self.config, self.method, self.channels, len(self.classes))
 
-    def _logits(self):
-        if self.config.loss.segmentation not in ONE_LOGIT:
-            return len(self.classes)
-        if len(self.classes) != 2:
-            raise InputError(
-                f'loss.segmentation {self.config.loss.segmentation} requires 2 classes, not {len(self.classes)}'
-            )
-        return 1
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The names of the networks that players train, all but those that are held fixed."""
+        return tuple(itertools.filterfalse(names.is_fixed, self.networks))
 
     @cached_property
     def apply(self) -> dict[str, Callable[..., Float[Array, 'b *space k']]]:
@@ -137,7 +121,7 @@ class System:
     @cached_property
     def optimizers(self):
         settings = in_game(vars(self.config.optimizer), 'dis' in self.method.loss_weights)
-        return {name: optimizer(**settings) for name in self.networks}
+        return {name: optimizer(**settings) for name in self.trained}
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -187,7 +171,7 @@ class System:
             name: constant_then_linear(
                 getattr(self.config.rate, KIND[names.player(name)]), constant, decay, unit, self.config.warmup
             )
-            for name in self.networks
+            for name in self.trained
         }
 
     @property
@@ -295,5 +279,5 @@ class System:
 
 
 def trained_params(state: State) -> Mapping[str, PyTree]:
-    """The weights used for inference: the moving average if there is one."""
-    return state.average or state.params
+    """The weights that were trained, for inference: the moving average if there is one."""
+    return state.average or {name: state.params[name] for name in state.optimizer}
