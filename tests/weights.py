@@ -22,7 +22,7 @@ STAGES = {
     'resize': ({'generator__resize': True, 'segmentor__resize': True}, {}),
     'context': ({**ON_TARGET, 'context__slices': 1, 'predict__resample': 'linear', 'predict__flips': 'lr',
                  'predict__rotate': 6.0, 'predict__gamma': 1.3, 'data__slice_axis': 'sagittal',
-                 'data__spacing_mm': 2.0}, {'segmentor': UNET}),
+                 'data__spacing_mm': 2.0}, {'segmentor': {**UNET, 'max_width': 6, 'deep_supervision': 1}}),
     'volumes': ({**ON_TARGET, **VOLUMES, 'predict__rotate': 6.0, 'predict__zoom': 1.1, 'predict__holes': 'fill'},
                 {'segmentor': STRIDED}),
     'resnet_of_volumes': ({**ON_TARGET, **VOLUMES, 'data__cut_about': 'body', 'data__antialias': True,

@@ -21,6 +21,7 @@ from synseg_jax.objective import names
 
 FORMATS = {'safetensors': ('.safetensors',), 'pth': ('.pth',), 'both': ('.safetensors', '.pth')}
 NOT_EXPORTED = {'parent', 'name', 'dtype', 'param_dtype', 'remat'}  # fields of modules that an evaluator ignores
+ADDED = {'max_width': None, 'deep_supervision': 0}  # fields that earlier versions do not know, left out at these values
 PACKAGES = ('jax', 'flax', 'numpy', 'safetensors')
 
 
@@ -88,6 +89,7 @@ def network(trained: trained_model.Trained, name: str) -> dict:
     module, takes_features = system.networks[name], names.sees_features(name)
     architectures = {**ARCHITECTURES, 'shared': Shared, 'head': Head}
     fields = {field: getattr(module, field) for field in module.__dataclass_fields__ if field not in NOT_EXPORTED}
+    fields = {field: value for field, value in fields.items() if value != ADDED.get(field, ())}
     return {
         'published': PUBLISHED[name],
         'sees': 'features' if takes_features else names.source(name),

@@ -29,6 +29,8 @@ class Fields(TypedDict):
     layers: NotRequired[Annotated[int, between(1, 8)]]
     levels: NotRequired[Annotated[int, between(0, 8)]]
     extra: NotRequired[Annotated[int, between(0, 2**12)]]
+    max_width: NotRequired[Annotated[int, between(1, 2**16)]]
+    deep_supervision: NotRequired[Annotated[int, between(0, 7)]]
     up_width: NotRequired[Annotated[int, between(1, 16)]]
     dropout: NotRequired[Annotated[float, between(0, 0.999)]]
     residual: NotRequired[bool]

@@ -236,6 +236,27 @@ def _certain_pixels(labels, certainty, share):
     return jnp.full_like(flat, -1).at[order].set(jnp.where(kept, ordered, -1)).reshape(labels.shape)
 
 
+def over_resolutions(
+    loss: Callable[[Array, Array], Scalar],
+    logits: Sequence[Float[Array, 'b ... k']],
+    labels: Integer[Array, 'b *s'],
+) -> Scalar:
+    """sum 2^-l loss(logits[l], labels reduced by 2^l) / sum 2^-l: deep supervision, weighted as in nnU-Net."""
+    full, *lower = logits
+    reduced = [reduced_labels(labels, 2**level, x.shape[1:-1]) for level, x in enumerate(lower, 1)]
+    values = [loss(*pair) for pair in zip(logits, [labels, *reduced], strict=True)]
+    weights = [0.5**level for level in range(len(values))]
+    return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
+
+
+def reduced_labels(labels: Integer[Array, 'b *s'], factor: int, size: Sequence[int]) -> Integer[Array, 'b *s2']:
+    """Labels at `size` by nearest neighbour, the middle one of each `factor` pixels; -1 beyond the image's border."""
+    missing = [wanted * factor - length for length, wanted in zip(labels.shape[1:], size, strict=True)]
+    pads = [(0, 0), *((more // 2, more - more // 2) for more in missing)]
+    middle = (slice(factor // 2, None, factor),) * len(missing)
+    return jnp.pad(labels, pads, constant_values=-1)[:, *middle]
+
+
 ADVERSARIAL = {'lsgan': lsgan, 'log_likelihood': log_likelihood}
 CYCLE = {'l1': l1, 'l2': l2, 'ssim': ssim}
 # All of one signature.  Pixels with a negative label are unlabelled and count in no sum.

@@ -25,7 +25,6 @@ from synseg_jax.objective.terms import TERMS, View
 from synseg_jax.specification.objective import Losses
 from synseg_jax.specification.parse import compiled
 from synseg_jax.specification.stage import Stage
-from synseg_jax.specification.training import Augment
 from synseg_jax.training.image_pool import PerRow
 from synseg_jax.training.optimizers import constant_then_linear, in_game, optimizer
 from synseg_jax.training.stage_networks import KIND, stage_networks
@@ -43,10 +42,10 @@ def _shared(config, classes):
     return System(config, classes)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _apply(network, kind, params, images, keys):
+@partial(jax.jit, static_argnums=(0, 1, 5))
+def _apply(network, kind, params, images, keys, method=None):
     """Jitted at module level, so that equal networks are traced only once; `kind` is the type of device."""
-    return network.apply({'params': params}, images, keys)
+    return network.apply({'params': params}, images, keys, method=method)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -85,14 +84,15 @@ class System:
         """`apply[name](params, images)` runs a network on images in [-1, 1]; with `keys`, one per row, with dropout.
 
         The random numbers depend only on the keys and the network's name, not on the player.  With `encode` the result
-        is {layer: features} of the network's encoder.
+        is {layer: features} of the network's encoder; `method` names another method of the network.
         """
 
-        def run(params, images, keys=None, encode=False, *, name):
+        def run(params, images, keys=None, encode=False, method=None, *, name):
             if keys is not None:
                 number = zlib.crc32(name.encode())
                 keys = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
-            return (_encode if encode else _apply)(self.networks[name], backend.kind(), params, images, keys)
+            of = self.networks[name], backend.kind(), params, images, keys
+            return _encode(*of) if encode else _apply(*of, method)
 
         return {name: partial(run, name=name) for name in self.networks}
 
@@ -116,7 +116,8 @@ class System:
 
     def view(self, params: Mapping[str, PyTree], batch: Mapping[str, Array] | None = None, **more) -> View:
         """A forward pass on a batch of images in [-1, 1], from which terms compute their losses."""
-        return View(self.apply, params, batch or {}, self.losses, **more)
+        deep = {name for name, network in self.networks.items() if getattr(network, 'deep_supervision', 0)}
+        return View(self.apply, params, batch or {}, self.losses, deep, **more)
 
     @cached_property
     def optimizers(self):
@@ -143,7 +144,7 @@ class System:
         """The arrays of a batch, read from records, that the method and the augmentation use."""
         used = {array for term in self.method.terms() for array in TERMS[term].arrays}
         read = {names.domain(array) if names.is_views(array) else array for array in used}
-        read |= {'b'} if self.augmentation.fourier and 'a' in read else set()
+        read |= {'b'} if self.config.augment.fourier and 'a' in read else set()
         return read | {names.label(domain) for domain in read & {*names.DOMAINS}} if self.config.label_channel else read
 
     @property
@@ -174,10 +175,6 @@ class System:
             for name in self.trained
         }
 
-    @property
-    def augmentation(self) -> Augment:
-        return self.config.augment
-
     @cached_property
     def losses(self) -> Losses:
         losses.check(self.config.loss)
@@ -194,7 +191,7 @@ class System:
             listed = ', '.join(self.classes)
             raise InputError(f'loss.class_weights has {len(given)} weights for {len(self.classes)} classes: {listed}')
         self._check_patches()
-        change = augmenter(self.augmentation)
+        change = augmenter(self.config.augment)
         randomise = viewer(self.views, self.config.views, len(self.classes))
         kind = dtype(self.config.dtype)
         wide = jnp.promote_types(kind, jnp.float32)
