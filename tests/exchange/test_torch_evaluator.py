@@ -110,6 +110,18 @@ def test_labels(both, kind, dataset, tmp_path):
         assert made_by == [{'members': [stage]}, {'members': [{'export': folder.name}]}]
 
 
+def test_scans_are_cropped_as_in_training(both):
+    """About the body, smoothed before they are made smaller."""
+    trained, folder = both('resnet_of_volumes')
+    array = np.full((60, 50, 20), -1000.0, np.float32)
+    array[5:35, 2:40] = np.random.default_rng(0).normal(0, 100, (30, 38, 20))
+    scan = volume.Volume(array, tiny.AFFINE)
+    ours, theirs = trained._frame(scan, 'b'), Evaluator(folder)._frame(scan, 'b')
+    assert theirs.window == ours.window and ours.window is not None
+    np.testing.assert_array_equal(theirs.images(), ours.images())
+    assert theirs.images().std() < trained.with_fields({'data.antialias': False})._frame(scan, 'b').images().std()
+
+
 @pytest.mark.parametrize('kind', ['published', 'resize', 'generators'])
 def test_translations(both, kind):
     trained, folder = both(kind)

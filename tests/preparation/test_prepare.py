@@ -1,9 +1,10 @@
 """Folders become records: the same bytes every time, blind to target labels, whole or not at all."""
 
+import hashlib
 import json
 import os
 import zlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import ml_collections
@@ -12,13 +13,14 @@ import numpy as np
 import pytest
 import tiny
 
+import synseg_jax
 from synseg_jax.errors import InputError
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import intensity, slices, volume
 from synseg_jax.inference.model_folder import Run
 from synseg_jax.preparation import write_records
 from synseg_jax.preparation.checks.survey import survey
-from synseg_jax.preparation.records import Manifest
+from synseg_jax.preparation.records import FORMAT, Manifest
 from synseg_jax.preparation.sets import parse_set
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare, prepare_again
@@ -162,6 +164,15 @@ def test_up_to_date_or_refused(sets, tmp_path, capsys):
     with pytest.raises(InputError, match='pass --overwrite'):
         prepare(sets, out, other)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['ct', 'mr', 'out']
+
+
+def test_records_of_earlier_versions_are_up_to_date():
+    """A field added since enters the digest only where it changes the records."""
+    earlier = {name: value for name, value in asdict(SETTINGS).items() if name != 'antialias'}
+    content = json.dumps([FORMAT, synseg_jax.__version__, earlier, []], sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    assert write_records._request([], SETTINGS) == digest
+    assert write_records._request([], replace(SETTINGS, antialias=True)) != digest
 
 
 def test_foreign_folders_are_never_replaced(sets, tmp_path):
