@@ -30,7 +30,7 @@ def test_ranks_weigh_scores_the_same_whatever_their_range():
 
 def test_ties_go_to_the_later():
     validations = _validations((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), (0.1, 0.1, 0.1))
-    assert _chosen('label_free', validations) == 20
+    assert _chosen('label_free', validations) == 20 and selection.may_win(validations) == {20}
     assert _chosen('source_dice', validations, step10=0.7, step20=0.7, step30=0.1) == 20
     assert _chosen('last', validations, step10=0.7) == 30
 
