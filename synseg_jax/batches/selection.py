@@ -45,6 +45,12 @@ class Fold:
         drawn = [subjects[i] for i in np.random.default_rng(self.seed).permutation(len(subjects))]
         return frozenset(sorted(drawn, key=stratum.get)[self.index :: self.of])
 
+    def held_out_scans(self, manifest: Manifest) -> list[str]:
+        """The files of the held-out subjects' scans."""
+        subjects = self.held_out(manifest)
+        roles = manifest.sets[self.set]['roles'].values() if subjects else ()
+        return sorted(case['image'] for role in roles for case in role['cases'] if case['subject'] in subjects)
+
 
 def stratum_of(case_id: str, expression: str) -> str:
     """Group 1 of `expression` in the case id; '' for no expression."""
@@ -190,11 +196,11 @@ def _translated(entry: Mapping) -> bool:
 
 
 def cases_to_test(
-    name: str, sets: Mapping[str, Manifest], fold: Fold, base: Manifest, transductive: bool = False
+    name: str, sets: Mapping[str, Manifest], fold: Fold, base: Manifest, all_labelled: bool = False
 ) -> list[dict]:
     """The labelled cases of a set that are tested: its test scans or, if it is the set of the fold, those held out.
 
-    If `transductive`, all labelled scans of a set of domain b.  All scans of a synthesized set without test scans: the
+    If `all_labelled`, all labelled scans of a set of domain b.  All scans of a synthesized set without test scans: the
     segmentor was trained on others.
     """
     entry = sets[known('set (test_sets)', name, sets)].sets[name]
@@ -203,7 +209,7 @@ def cases_to_test(
     if fold.of and entry.get('of', name) == fold.set:
         held_out = fold.held_out(base)
         return [case for case in cases if case['subject'] in held_out]
-    if transductive and entry['domain'] == 'b':
+    if all_labelled and entry['domain'] == 'b':
         return cases
     if 'test' in labelled:
         return labelled['test']

@@ -1,15 +1,17 @@
 """Evaluation of a folder of predicted label maps against a folder of references, case by case and class by class."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 
 from synseg_jax.datasets import class_names
-from synseg_jax.datasets.dataset_json import JSON, class_values
+from synseg_jax.datasets.dataset_json import JSON, channel_names, class_values, content
 from synseg_jax.errors import InputError, warn
-from synseg_jax.evaluation import metrics, summary
+from synseg_jax.evaluation import metrics, protocols, summary
+from synseg_jax.evaluation.protocols import NATIVE, PROTOCOLS, Protocol
 from synseg_jax.files.capture_warnings import capture_warnings
 from synseg_jax.formats import names, scan_file, slicer
 from synseg_jax.formats.grid import TOLERANCE_MM, label_values
@@ -23,23 +25,30 @@ PARTS = ('labelsTs', 'labelsTr')  # folders of reference labels in an nnU-Net da
 
 
 def evaluate_folder(
-    predictions: str | Path, references: str | Path, labels: Values | None = None, *, partial: bool = False
+    predictions: str | Path,
+    references: str | Path,
+    labels: Values | None = None,
+    *,
+    partial: bool = False,
+    protocol: str = NATIVE,
 ) -> tuple[dict, dict]:
-    """Metrics of every case in two folders, and their summary; see `evaluate_pairs`.
+    """Metrics of every case in two folders that the protocol scores, and their summary; see `evaluate_pairs`.
 
     `labels` gives the label values of the references where no `dataset.json` does.  A reference without prediction is
     an InputError unless `partial`.
     """
     predictions, references = Path(predictions), Path(references)
     references = next((references / part for part in PARTS if (references / part).is_dir()), references)
-    pairs = match(predictions, references, partial=partial)
+    rule = protocols.named(protocol)
+    channel = _channel([predictions, references, references.parent]) if rule.subjects else ''
+    pairs = match(predictions, references, partial=partial, scored=lambda cases: rule.scored(cases, channel))
     predicted, referred = _tables(predictions, references, labels, pairs)
     if not predicted and not referred:
-        return _evaluate_nameless(pairs)
+        return _evaluate_nameless(pairs, rule)
     if bool(predicted) != bool(referred):
         nameless, named = (predictions, references) if referred else (references, predictions)
         warn('%s: its labels have no names; those of %s are used', nameless, named)
-    return evaluate_pairs(pairs, predicted or referred, referred or predicted)
+    return evaluate_pairs(pairs, predicted or referred, referred or predicted, protocol=rule)
 
 
 def _tables(predictions, references, labels, pairs) -> tuple[Values, Values]:
@@ -48,7 +57,7 @@ def _tables(predictions, references, labels, pairs) -> tuple[Values, Values]:
     return _named([predictions]) or ours, labels or _named([references, references.parent]) or theirs
 
 
-def _evaluate_nameless(pairs) -> tuple[dict, dict]:
+def _evaluate_nameless(pairs, protocol) -> tuple[dict, dict]:
     """`evaluate_pairs` with every label value that occurs as a class named by its number; value 1 if none occurs.
 
     255 among other values, and in references only, is taken for 'ignore': these voxels are excluded.
@@ -60,7 +69,7 @@ def _evaluate_nameless(pairs) -> tuple[dict, dict]:
         told = 'these voxels are excluded' if ignored else 'evaluated as a class here'
         warn("%s: holds %d, probably 'ignore': %s; --labels names it", theirs[IGNORE], IGNORE, told)
     values = {str(value): value for value in sorted(ours.keys() | theirs.keys() - ignored) or [1]}
-    return evaluate_pairs(pairs, values, values, ignored)
+    return evaluate_pairs(pairs, values, values, ignored, protocol)
 
 
 def _occurring(paths: Sequence[Path]) -> dict[int, Path]:
@@ -78,11 +87,13 @@ def evaluate_pairs(
     predicted: Values,
     referred: Values,
     ignored: Set[int] = frozenset(),
+    protocol: Protocol = PROTOCOLS[NATIVE],
 ) -> tuple[dict, dict]:
     """Metrics `{case: {class: {metric: value or None}}}` of (prediction, reference) files, and their summary.
 
     `predicted` and `referred` map class names to label values.  Classes that only one of them has, and those that
     include the value 0, are not evaluated; voxels where the reference has one of the values `ignored` are excluded.
+    `protocol` says which slices are compared, and on which grid.
     InputError for label values without a name and for pairs on different grids.
     """
     ours, theirs = _organs(predicted), _organs(referred)
@@ -91,11 +102,12 @@ def evaluate_pairs(
         raise InputError(f'no class in common: {_listed(predicted)} against {_listed(referred)}; name them alike')
     if left_out := sorted((ours | theirs)[key][0] for key in ours.keys() ^ theirs.keys()):
         warn('classes of only one side, not evaluated: %s', _listed(left_out))
-    cases = {case: _measures(paths, (predicted, referred), measured, ignored) for case, paths in pairs.items()}
+    tables = predicted, referred
+    cases = {case: _measures(paths, tables, measured, ignored, protocol) for case, paths in pairs.items()}
     return cases, summary.summarise(cases)
 
 
-def _measures(paths, tables, measured, ignored) -> dict:
+def _measures(paths, tables, measured, ignored, protocol) -> dict:
     """The metrics of one case, class by class, as the regions of nnU-Net overlap."""
     prediction, reference = maps = _upright(paths)
     _check_grid(paths[0], *maps)
@@ -103,10 +115,12 @@ def _measures(paths, tables, measured, ignored) -> dict:
     arrays = [one.array if unknown is None else np.where(unknown, 0, one.array) for one in maps]
     for path, array, values in zip(paths, arrays, tables, strict=True):
         _check_values(path, array, values)
+    shown = protocols.organs({name: own for name, (_, own) in measured.items()})
+    *arrays, spacing_mm = protocol.grid(arrays[0], replace(reference, array=arrays[1]), shown)
     found = {}
     for name, values in measured.items():
         masks = (_mask(array, own) for array, own in zip(arrays, values, strict=True))
-        found |= metrics.case_measures(*masks, ['', name], reference.spacing_mm)
+        found |= metrics.case_measures(*masks, ['', name], spacing_mm)
     return found
 
 
@@ -123,10 +137,22 @@ def _upright(paths) -> tuple[Volume, Volume]:
     return ours, theirs
 
 
-def match(predictions: str | Path, references: str | Path, *, partial: bool = False) -> dict[str, tuple[Path, Path]]:
-    """`{case: (prediction, reference)}` of the files of the same case, sorted by name; see `formats.names`."""
+def match(
+    predictions: str | Path,
+    references: str | Path,
+    *,
+    partial: bool = False,
+    scored: Callable[[Iterable[str]], Collection[str]] = list,
+) -> dict[str, tuple[Path, Path]]:
+    """`{case: (prediction, reference)}` of the files of the same case, sorted by name; see `formats.names`.
+
+    `scored` picks the cases of the references that count; others are left out without a word.
+    """
     predicted, referred = _label_maps(predictions), _label_maps(references)
     predicted, referred = names.match_cases(predicted, referred), names.match_cases(referred, predicted)
+    wanted = {*scored(referred)}
+    predicted = {case: path for case, path in predicted.items() if case in wanted or case not in referred}
+    referred = {case: path for case, path in referred.items() if case in wanted}
     both = sorted(predicted.keys() & referred.keys())
     missing, extra = sorted(referred.keys() - predicted.keys()), sorted(predicted.keys() - referred.keys())
     if not both:
@@ -150,6 +176,13 @@ def _named(folders: Sequence[Path]) -> Values:
     """Class names and label values from the first `dataset.json` in these folders; empty without one."""
     path = next((path for folder in folders if (path := folder / JSON).is_file()), None)
     return class_values(path) if path else {}
+
+
+def _channel(folders: Sequence[Path]) -> str:
+    """The channel that the first `dataset.json` in these folders names; '' where none does."""
+    paths = [path for folder in folders if (path := folder / JSON).is_file()]
+    naming = (path for path in paths if {'channel_names', 'modality'} & content(path).keys())
+    return next((channel_names(path)[0] for path in naming), '')
 
 
 def _organs(values: Values) -> dict[str, tuple[str, Set[int]]]:

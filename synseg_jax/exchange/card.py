@@ -8,13 +8,16 @@
                   0: slices are resized to size
     cut_about     where training images were cropped; body: at a spacing_mm, networks are given the window of size about
                   the body (`imaging/body.py`), enlarged as far as the body reaches
+    antialias     whether images are smoothed before they are made smaller (`imaging/slices.py`)
     slice_axis    axial, coronal or sagittal
     context       number of neighbouring slices on each side, as channels, and their distance (0: adjacent slices)
     label_channel  whether generators have a further input channel: 1 in labelled pixels, else 0
     predict       resample (to the scan's grid: nearest labels, or linear probabilities), flips (lr: mean probability of
-                  the scan and its mirror image), components (largest: only the largest component of each class except
-                  lesions), window (of larger volumes: tiles; middle: tiles, then only the window about the middle of
-                  the largest component)
+                  the scan and its mirror image), rotate, zoom, gamma (mean probability of these test-time views, see
+                  inference/views.py), components (largest: only the largest component of each class except lesions),
+                  holes (fill: background enclosed by a class becomes that class; slices: in axial slices too), window
+                  (of larger volumes: tiles; middle: tiles, then only the window about the middle of the largest
+                  component)
     dtype         compute type in training
     domains       a, b -> channel (the modality), window_hu or percentiles (intensities that become 0 and 1; clipped
                   outside), typical (intensities of 0 and 1 in synthetic scans), center (central share of rows and
@@ -35,11 +38,12 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from synseg_jax.errors import InputError
 from synseg_jax.exchange.tensors import SUFFIXES
 from synseg_jax.files import read_json, schema, write_json
+from synseg_jax.files.schema import between
 from synseg_jax.files.stage_schema import Axis, Classes, Context, Fields, Length, Percentiles, Range, Share, Size, Some
 from synseg_jax.imaging import intensity
 from synseg_jax.objective.methods import METHODS
@@ -69,13 +73,17 @@ class Format(TypedDict):
 
 
 class Prediction(TypedDict):
-    """Prediction options; exports of earlier versions have neither batch nor window."""
+    """Prediction options; exports of earlier versions have neither batch nor window, nor views, nor holes."""
 
     batch: NotRequired[Some]
     resample: Literal['nearest', 'linear']
     flips: Literal['', 'lr']
     components: Literal['', 'largest']
     window: NotRequired[Literal['tiles', 'middle']]
+    holes: NotRequired[Literal['', 'fill', 'slices']]
+    rotate: NotRequired[Annotated[float, between(0, 90)]]
+    zoom: NotRequired[Annotated[float, between(1, 2)]]
+    gamma: NotRequired[Annotated[float, between(1, 4)]]
     lesions: list[str]
 
 
@@ -119,6 +127,7 @@ class Card:
     functions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
     cut_about: Literal['labels', 'lesion', 'body'] = 'labels'
+    antialias: bool = False
     format: int = FORMAT
 
     def save(self) -> None:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import synseg_jax
-from synseg_jax.errors import InputError, known
+from synseg_jax.errors import InputError, known, warn
 from synseg_jax.exchange import onnx, stablehlo
 from synseg_jax.exchange.card import PUBLISHED, Card, sha256
 from synseg_jax.exchange.tensors import write_tensors
@@ -21,6 +21,7 @@ from synseg_jax.objective import names
 
 FORMATS = {'safetensors': ('.safetensors',), 'pth': ('.pth',), 'both': ('.safetensors', '.pth')}
 NOT_EXPORTED = {'parent', 'name', 'dtype', 'param_dtype', 'remat'}  # fields of modules that an evaluator ignores
+ADDED = {'max_width': None, 'deep_supervision': 0}  # fields that earlier versions do not know, left out at these values
 PACKAGES = ('jax', 'flax', 'numpy', 'safetensors')
 
 
@@ -61,10 +62,11 @@ def stage_fields(trained: trained_model.Trained) -> dict:
         'size': system.size,
         'spacing_mm': config.data.spacing_mm,
         'cut_about': config.data.cut_about,
+        'antialias': config.data.antialias,
         'slice_axis': config.data.slice_axis,
         'context': dict(vars(config.context)),
         'label_channel': config.label_channel,
-        'predict': {**vars(config.predict), 'lesions': [n for n in config.lesions if n in trained.run.classes]},
+        'predict': _prediction(trained),
         'dtype': config.dtype,
         'domains': {domain: _domain(trained.run, domain) for domain in trained.run.channels},
         'segments': {d: _chain(system, d) for d in trained.run.channels if trained.segments(d)},
@@ -73,12 +75,21 @@ def stage_fields(trained: trained_model.Trained) -> dict:
     }
 
 
+def _prediction(trained) -> dict:
+    """The options of prediction; without the number of checkpoints, since an export holds one."""
+    fields, config = dict(vars(trained.config.predict)), trained.config
+    if (count := fields.pop('checkpoints')) > 1:
+        warn('predict.checkpoints=%d: an export holds one checkpoint, the best; labels will differ a little', count)
+    return {**fields, 'lesions': [name for name in config.lesions if name in trained.run.classes]}
+
+
 def network(trained: trained_model.Trained, name: str) -> dict:
     """A network's entry in the card, without its files."""
     system = trained.networks.system
     module, takes_features = system.networks[name], names.sees_features(name)
     architectures = {**ARCHITECTURES, 'shared': Shared, 'head': Head}
     fields = {field: getattr(module, field) for field in module.__dataclass_fields__ if field not in NOT_EXPORTED}
+    fields = {field: value for field, value in fields.items() if value != ADDED.get(field, ())}
     return {
         'published': PUBLISHED[name],
         'sees': 'features' if takes_features else names.source(name),

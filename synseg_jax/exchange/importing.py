@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from synseg_jax.errors import InputError, known
@@ -12,6 +13,7 @@ from synseg_jax.inference.model_folder import Run
 from synseg_jax.objective import names
 from synseg_jax.objective.methods import method
 from synseg_jax.objective.terms import TERMS
+from synseg_jax.specification.field import FrozenMapping
 from synseg_jax.specification.parse import replaced
 from synseg_jax.specification.stage import Stage
 from synseg_jax.training.system import KIND, System
@@ -51,7 +53,7 @@ def with_card(config: Stage, card: Card) -> Run:
     """The stage of `config` with the fields of the card."""
     center = float(card.domains.get('b', {'center': 1.0})['center'])
     data = {'target_center': center}
-    data |= {name: getattr(card, name) for name in ('size', 'spacing_mm', 'slice_axis', 'cut_about')}
+    data |= {name: getattr(card, name) for name in ('size', 'spacing_mm', 'slice_axis', 'cut_about', 'antialias')}
     for entry in card.domains.values():
         data |= {field: tuple(entry[field]) for field in ('window_hu', 'percentiles') if field in entry}
     predict = {name: value for name, value in card.predict.items() if name in vars(config.predict)}
@@ -125,7 +127,8 @@ def without_card(config: Stage, names: Collection[str], channels: Sequence[str],
 def set_weights(config: Stage, names: set[str]) -> Stage:
     """The stage with terms' weights such that exactly the networks `names` are used.
 
-    Terms that use other networks get weight 0; a network that no term uses then gets its term of SINGLE_TERMS.
+    Terms that use other networks get weight 0, those of a judge too; a network that no term uses then gets its term of
+    SINGLE_TERMS.
     """
     defaults = System(config, ()).method.loss_weights
     kept = {player: {term: w for term, w in terms.items() if set(TERMS[term].networks) <= names}
@@ -138,4 +141,5 @@ def set_weights(config: Stage, names: set[str]) -> Stage:
         for term in terms
         if term not in kept[player]
     }
-    return replaced(config, weights | {f'loss_weights.{player}.{term}': 1.0 for player, term in added})
+    stage = replaced(config, weights | {f'loss_weights.{player}.{term}': 1.0 for player, term in added})
+    return replace(stage, judge_from='', judge=FrozenMapping())

@@ -15,12 +15,12 @@ copied:
     formats/__init__ formats/header_fields formats/lazy formats/metaimage formats/names formats/nifti formats/nrrd
     formats/outputs formats/scan_file formats/text_header
     imaging/__init__ imaging/arrays imaging/body imaging/intensity imaging/memory_limit imaging/modality
-    imaging/network_grid imaging/slices imaging/sliding_window imaging/volume imaging/voxel_bytes
-    inference/__init__ inference/label_folder inference/postprocess inference/whole_scan
+    imaging/network_grid imaging/slices imaging/sliding_window imaging/volume imaging/voxel_bytes imaging/warp
+    inference/__init__ inference/label_folder inference/postprocess inference/views inference/whole_scan
     objective/__init__ objective/methods objective/names
 
-Exports with predict.components, predict.window=middle or cut_about=body also require scipy; --straighten requires
-scipy and formats/straight; DICOM requires the full installation of synseg_jax.
+Exports with predict.components, predict.holes, predict.window=middle, cut_about=body or antialias also require scipy;
+--straighten requires scipy and formats/straight; DICOM requires the full installation of synseg_jax.
 """
 
 import argparse
@@ -43,6 +43,7 @@ from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference import postprocess
 from synseg_jax.inference.label_folder import write_dataset_json
+from synseg_jax.inference.views import views
 from synseg_jax.inference.whole_scan import ScanOptions, ScanSegmenter, in_batches, scan_probabilities
 
 straight = Lazy('synseg_jax.formats.straight', 'scipy', '--straighten resamples')
@@ -60,18 +61,22 @@ class Evaluator(ScanSegmenter):
         predict, context = self.card.predict, self.card.context
         window = predict.get('window', 'tiles')
         self.resample = predict['resample']
-        self.options = ScanOptions(self.card.size, context['slices'], context['spacing_mm'], predict['flips'], window)
-        if predict['components'] or window == 'middle' or self.card.cut_about == 'body':
+        seen = views(predict.get('rotate', 0.0), predict.get('zoom', 1.0), predict.get('gamma', 1.0))
+        spacing_mm = context['spacing_mm']
+        self.options = ScanOptions(self.card.size, context['slices'], spacing_mm, predict['flips'], window, seen)
+        about_body = self.card.cut_about == 'body'
+        if predict['components'] or predict.get('holes') or window == 'middle' or about_body:
             require('scipy', f'{folder} needs connected components')
+        if self.card.antialias:
+            require('scipy', f'{folder} needs smoothed images')
 
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
         """Class indices on the scan's own grid and axes, post-processed as the card says."""
         labels, predict = super().segment(scan, domain), self.card.predict
-        if not predict['components']:
-            return labels
-        return postprocess.largest_organs(labels, self.card.classes, predict['lesions'])
+        fields = predict['lesions'], predict['components'], predict.get('holes', '')
+        return postprocess.processed(labels, scan.affine, self.card.classes, *fields)
 
-    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, 'n *space k']]:
+    def compute(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, 'n *space k']]:
         """The networks' grid for a scan, and the class probabilities on it."""
         frame = self._frame(scan, domain)
         return frame, scan_probabilities(lambda images: self.probabilities(images, domain), frame, self.options)
@@ -123,7 +128,7 @@ class Evaluator(ScanSegmenter):
         normalisation = intensity.for_channel(entry['channel'], scan.array, window_hu, percentiles)
         body_of = entry['channel'] if card.cut_about == 'body' else ''
         return NetworkGrid.from_scan(
-            scan, normalisation, card.slice_axis, card.size, entry['center'], card.spacing_mm, body_of
+            scan, normalisation, card.slice_axis, card.size, entry['center'], card.spacing_mm, body_of, card.antialias
         )
 
     def _map(self, function, stack) -> np.ndarray:
@@ -162,7 +167,10 @@ def predict(
             write(output / f'{case}.nii.gz', labels, scan, intent='label')
             count += 1
     if count:
-        write_dataset_json(output, evaluator.card.classes, evaluator.card.domains[domain]['channel'], count)
+        card = evaluator.card
+        fields = {name: value for name, value in card.predict.items() if name not in ('batch', 'lesions')}
+        prediction = {'members': [{'export': card.folder.name}], 'fields': fields}
+        write_dataset_json(output, card.classes, card.domains[domain]['channel'], count, prediction)
     errors.finish('segmented')
 
 

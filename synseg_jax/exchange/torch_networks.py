@@ -121,6 +121,8 @@ class UNet(nn.Module):
         up_width: int = 2,
         tanh: bool = False,
         dropout: float = 0.0,
+        max_width: int | None = None,
+        deep_supervision: int = 0,
     ):
         super().__init__()
         del dropout  # only in training
@@ -130,16 +132,18 @@ class UNet(nn.Module):
         self.after = up_width - 1 - self.before
         self.norm = InstanceNorm() if norm else nn.Identity()
         self.pool = MAX_POOL[rank](2)
-        for level in range(levels + 1):
-            features = width * 2**level
+        widths = [min(width * 2**level, max_width or width * 2**level) for level in range(levels + 1)]
+        for level, features in enumerate(widths):
             self.add_module(f'down{level}', Block(rank, inputs, features, *options))
             if level == levels:
                 break
-            inputs = 2 * features if strided else features
+            inputs = widths[level + 1] if strided else features
             if strided:
                 self.add_module(f'smaller{level}', conv(features, inputs, 3, stride=2, padding=1))
-            self.add_module(f'up{level}', conv(2 * features, features, up_width))
+            self.add_module(f'up{level}', conv(widths[level + 1], features, up_width))
             self.add_module(f'join{level}', Block(rank, 2 * features, features, *options))
+            if 0 < level <= deep_supervision:
+                self.add_module(f'head{level}', conv(features, channels, 1))  # its weights; only training runs it
         self.strided = strided
         self.extra = conv(width, extra, 3, padding=1) if extra else None
         self.head = conv(extra or width, channels, 1) if channels else None

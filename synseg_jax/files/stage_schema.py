@@ -29,6 +29,8 @@ class Fields(TypedDict):
     layers: NotRequired[Annotated[int, between(1, 8)]]
     levels: NotRequired[Annotated[int, between(0, 8)]]
     extra: NotRequired[Annotated[int, between(0, 2**12)]]
+    max_width: NotRequired[Annotated[int, between(1, 2**16)]]
+    deep_supervision: NotRequired[Annotated[int, between(0, 7)]]
     up_width: NotRequired[Annotated[int, between(1, 16)]]
     dropout: NotRequired[Annotated[float, between(0, 0.999)]]
     residual: NotRequired[bool]
@@ -76,11 +78,22 @@ class Systems(TypedDict):
     systems: dict[str, dict[str, Any]]
 
 
+class FoldFile(TypedDict):
+    """A trained fold: the folders of its stages, and the scans that it did not train on."""
+
+    stages: list[Inside]
+    held_out: list[str]
+
+
 class RunFile(TypedDict):
-    """run.json: the configuration, the records' request, and the folders of each system's stages, trained or begun."""
+    """run.json: the configuration, the records' request, and the folders of each system's stages, trained or begun.
+
+    With folds, `systems` names the stages of the first.
+    """
 
     format: int
     config: Systems
     records: NotRequired[str]
     systems: dict[str, list[Inside]]
     begun: NotRequired[dict[str, list[Inside]]]
+    folds: NotRequired[dict[str, list[FoldFile]]]

@@ -24,6 +24,7 @@ class NetworkGrid:
     axis: str
     size: tuple[int, ...]  # of all that is in `stack`
     window: body.Window | None = None  # part of the grid that the networks see, about the body; None: all of it
+    antialias: bool = False  # whether images are smoothed before they are made smaller
 
     @classmethod
     def from_scan(
@@ -35,6 +36,7 @@ class NetworkGrid:
         share: float = 1.0,
         spacing_mm: float = 0.0,
         body_of: str = '',
+        antialias: bool = False,
     ) -> 'NetworkGrid':
         """The central `share` of rows and columns, resampled to `spacing_mm`, or to `size` if that is 0.
 
@@ -46,13 +48,13 @@ class NetworkGrid:
         seen = slices.central_crop(whole.shape[1:3], share)
         stack = normalisation.apply(whole[:, *seen])
         if not spacing_mm:
-            return cls(scan, stack, seen, axis, tuple(size))
+            return cls(scan, stack, seen, axis, tuple(size), None, antialias)
         axes, stack_mm = slice(-len(size), None), slices.stack_spacing(upright.spacing_mm, axis)
         shape = shape_at(stack.shape[axes], stack_mm[axes], spacing_mm)
         if not body_of:
-            return cls(scan, stack, seen, axis, shape)
+            return cls(scan, stack, seen, axis, shape, None, antialias)
         found = body.bounds(whole[:, *seen], stack_mm, body_of)
-        return cls(scan, stack, seen, axis, shape, body.window(found and found[axes], size, shape))
+        return cls(scan, stack, seen, axis, shape, body.window(found and found[axes], size, shape), antialias)
 
     @property
     def whole(self) -> bool:
@@ -61,7 +63,8 @@ class NetworkGrid:
 
     def images(self, context: int = 0, context_mm: float = 0.0) -> Float[np.ndarray, 'n *space k']:
         """Network input; slices have `context` neighbours per side as channels, `context_mm` apart (0: adjacent)."""
-        images = self._cropped(slices.resize_linear(self.stack[None] if self.whole else self.stack, self.size))
+        stack = self.stack[None] if self.whole else self.stack
+        images = self._cropped(slices.resize_linear(stack, self.size, self.antialias))
         if not context:
             return images[..., None]
         slice_mm = slices.stack_spacing(volume.canonical(self.scan).spacing_mm, self.axis)[0]

@@ -71,16 +71,29 @@ def with_neighbours(stack: Float[np.ndarray, 'n r c'], context: int, step: float
     return np.moveaxis((1 - share) * below + share * above, 1, -1)
 
 
-def resize_linear(stack: Float[np.ndarray, 'n *space'], size: tuple[int, ...]) -> Float[np.ndarray, 'n *space2']:
+def resize_linear(
+    stack: Float[np.ndarray, 'n *space'], size: tuple[int, ...], antialias: bool = False
+) -> Float[np.ndarray, 'n *space2']:
     """Resize slices to (rows, columns), or volumes to (slices, rows, columns), by linear interpolation, float32.
 
     Pixel centres lie at half-integers and edges are clamped, as in `torch.nn.functional.interpolate` with
-    align_corners=False; no antialiasing.
+    align_corners=False.  `antialias` smooths the axes that become shorter beforehand.
     """
     resized = np.asarray(stack, np.float32)
+    if antialias:
+        resized = _smoothed(resized, size)
     for axis, length in enumerate(size, 1):
         resized = _linear(resized, axis, length)
     return resized
+
+
+def _smoothed(stack, size):
+    """Gaussian of sigma (f - 1) / 2 pixels on axes that become f times shorter, as in `skimage.transform.resize`."""
+    from scipy import ndimage  # here, since exported networks must run without scipy where they need none
+
+    sigmas = [max(0.0, (old / new - 1) / 2) for old, new in zip(stack.shape[1:], size, strict=False)]
+    axes = range(1, 1 + len(size))
+    return ndimage.gaussian_filter(stack, sigmas, mode='nearest', axes=axes) if any(sigmas) else stack
 
 
 def resize_nearest(stack: Shaped[np.ndarray, 'n *space'], size: tuple[int, ...]) -> Shaped[np.ndarray, 'n *space2']:

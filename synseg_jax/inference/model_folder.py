@@ -79,9 +79,8 @@ class Run:
         channel = self.channels[known('domain', domain, self.channels)]
         share = data.target_center if domain == 'b' else 1.0
         window = intensity.for_channel(channel, scan.array, data.window_hu, data.percentiles)
-        return NetworkGrid.from_scan(
-            scan, window, data.slice_axis, size, share, spacing_mm, body_of=channel if body else ''
-        )
+        body_of = channel if body else ''
+        return NetworkGrid.from_scan(scan, window, data.slice_axis, size, share, spacing_mm, body_of, data.antialias)
 
     @property
     def system(self) -> System:

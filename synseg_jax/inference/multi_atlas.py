@@ -145,7 +145,7 @@ class Atlases(ScanSegmenter):
 
     def __init__(self, run: Run):
         """Load the list of atlases in the stage's folder; their files are read when first needed."""
-        self.run = run
+        self.run, self.step = run, None
         content = schema.load(run.folder / LISTED, AtlasList, 'train again')
         self.cases, self.values = content['cases'], content['labels']
 
@@ -168,7 +168,7 @@ class Atlases(ScanSegmenter):
     def uncut(self) -> 'Atlases':
         return self
 
-    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, '1 d h w k']]:
+    def compute(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, '1 d h w k']]:
         """The grid of the atlases for a scan, and the fused labels on it."""
         known('domain of atlases', domain, ('b',))
         frame, fixed = self._isotropic(scan)

@@ -1,30 +1,38 @@
 """Predict label maps for a list of scans, and write them with a dataset.json."""
 
-from collections.abc import Callable, Collection
+import itertools
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer
-from rich.progress import track
+from rich.progress import Progress
 
 from synseg_jax.errors import InputError, known, warn
 from synseg_jax.files import write_csv
 from synseg_jax.files.scan_errors import ScanErrors, reading_scan
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import volume
-from synseg_jax.inference import model_folder, postprocess, trained_model
+from synseg_jax.inference import postprocess, trained_model
 from synseg_jax.inference.label_folder import write_dataset_json
 from synseg_jax.inference.scan_outputs import OUTPUTS, Segmented
+from synseg_jax.specification.prediction import Predict
+
+VIEWS = ('flips', 'rotate', 'zoom', 'gamma', 'checkpoints')  # fields of predict that atlases do not have
 
 
-def check_flips(trained) -> None:
-    """Warn if the networks were trained without left-right flips; InputError for atlases, which have no mirroring."""
-    if not trained.config.predict.flips:
+def check_views(trained: trained_model.Segmenter) -> None:
+    """Warn if the networks were trained without left-right flips; InputError for atlases, which have no views."""
+    fields = trained.config.predict
+    if not any(isinstance(member, trained_model.Trained) for member in trained.members):
+        for name in VIEWS:
+            if getattr(fields, name) != getattr(Predict(), name):
+                raise InputError(f'--{name}={getattr(fields, name)}: does not apply to atlases; leave it out')
         return
-    if not isinstance(trained, trained_model.Trained):
-        raise InputError(f'--flips={trained.config.predict.flips}: does not apply to atlases; leave it out')
     data, flipped = trained.config.data, trained.config.augment.flip
-    if data.slice_axis != 'sagittal' and 'c' not in flipped:
+    if fields.flips and data.slice_axis != 'sagittal' and 'c' not in flipped:
         warn(
             '--flips: the networks were trained without left-right flips (augment.flip %r); accuracy is likely to drop',
             flipped,
@@ -49,23 +57,28 @@ def predict(
     _check(trained, domain)
     for name in extras:
         OUTPUTS[known('output', name, OUTPUTS)].check(files)
-    written, errors = {}, ScanErrors(len(files))
+    written, errors, parts = {}, ScanErrors(len(files)), {}
     tables: dict[str, list[dict]] = {name: [] for name in extras}
-    for case, file in track(files.items(), 'segmenting', disable=len(files) < 2):
-        with errors.collect(file):
-            with reading_scan(file):
-                scan = read(file)
-            one = Segmented(case, file, scan, _labels(trained, scan, domain), trained, domain, write)
-            output.mkdir(parents=True, exist_ok=True)  # only now: no folder is left behind if every scan fails
-            write(output / f'{case}.nii.gz', one.labels, one.scan, intent='label')
-            written[case] = output / f'{case}.nii.gz'
-            for name in extras:
-                with errors.collect(file, state=f'segmented, but no {name}'):
-                    tables[name] += OUTPUTS[name].write(one, output) or []
+    with _progress(trained, len(files)) as done:
+        for case, file in files.items():
+            with errors.collect(file):
+                with reading_scan(file):
+                    scan = read(file)
+                segmenter = trained.for_scan(file)
+                one = Segmented(case, file, scan, _labels(segmenter, scan, domain), segmenter, domain, write)
+                output.mkdir(parents=True, exist_ok=True)  # only now: no folder is left behind if every scan fails
+                write(output / f'{case}.nii.gz', one.labels, one.scan, intent='label')
+                written[case] = output / f'{case}.nii.gz'
+                if segmenter is not trained:
+                    parts[case] = segmenter
+                for name in extras:
+                    with errors.collect(file, state=f'segmented, but no {name}'):
+                        tables[name] += OUTPUTS[name].write(one, output) or []
+            done()
     for name in (name for name in extras if tables[name]):
         write_csv(output / f'{name}.csv', tables[name])
     if written:
-        describe(output, trained.run, domain, len(written))
+        describe(output, trained, domain, len(written), parts)
     errors.finish('segmented')
     return written
 
@@ -76,14 +89,38 @@ def _check(trained, domain) -> None:
         raise InputError(f'{trained.run.folder.name} does not segment domain {domain}; choose another --domain')
 
 
+@contextmanager
+def _progress(trained, scans) -> Iterator[Callable[[], None]]:
+    """A bar over scans and, within each, members of an ensemble; its function is to be called after each scan."""
+    members, counts = len(trained.members), itertools.count(1)
+    bar = Progress(disable=scans * members < 2)
+    task = bar.add_task('segmenting', total=scans * members)
+    trained.progress = lambda: bar.advance(task)
+    with bar:
+        yield lambda: bar.update(task, completed=members * next(counts))
+
+
 def _labels(trained, scan, domain) -> Integer[np.ndarray, 'x y z']:
-    """The labels of a scan, post-processed as predict.components says."""
-    labels = trained.segment(scan, domain)
-    if not trained.config.predict.components:
-        return labels
-    return postprocess.largest_organs(labels, trained.run.classes, trained.config.lesions)
+    """The labels of a scan, post-processed as predict.components and predict.holes say."""
+    labels, config = trained.segment(scan, domain), trained.config
+    fields = config.predict.components, config.predict.holes
+    return postprocess.processed(labels, scan.affine, trained.run.classes, config.lesions, *fields)
 
 
-def describe(output: Path, run: model_folder.Run, domain: str, count: int) -> None:
-    """Write the dataset.json of `count` label maps of scans of a domain."""
-    write_dataset_json(output, run.classes, run.channels[domain], count)
+def describe(
+    output: Path,
+    trained: trained_model.Segmenter,
+    domain: str,
+    count: int,
+    parts: Mapping[str, trained_model.Segmenter] = types.MappingProxyType({}),
+) -> None:
+    """Write the dataset.json of `count` label maps of scans of a domain; `parts` made those of the cases named."""
+    run, fields = trained.run, vars(trained.config.predict)
+    prediction = {'members': _members(trained), 'fields': {n: v for n, v in fields.items() if n != 'batch'}}
+    prediction |= {'cases': {case: _members(part) for case, part in parts.items()}} if parts else {}
+    write_dataset_json(output, run.classes, run.channels[domain], count, prediction)
+
+
+def _members(trained) -> list[dict]:
+    """Folder and checkpoint of each stage that the probabilities are the mean of."""
+    return [{'stage': member.run.folder.name, 'step': member.step} for member in trained.members]

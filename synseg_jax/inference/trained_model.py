@@ -1,7 +1,9 @@
 """Trained networks on whole scans: labels on the scan's own grid, and synthetic scans in the other modality."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -15,10 +17,13 @@ from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference.model_folder import CHECKPOINTS, Run
 from synseg_jax.inference.run_networks import Networks
+from synseg_jax.inference.views import views
 from synseg_jax.inference.whole_scan import ScanOptions, ScanSegmenter, scan_probabilities
+from synseg_jax.objective import names
 from synseg_jax.specification.parse import replaced
 from synseg_jax.specification.stage import Stage
 from synseg_jax.training.checkpoint import Checkpoints
+from synseg_jax.training.selection import RULES
 from synseg_jax.training.system import trained_params
 
 
@@ -30,7 +35,9 @@ class Segmenter(Protocol):
     config: Stage
     arrays: Collection[str]  # of a batch, used in training
     translates: bool  # whether it synthesises scans of domain b from those of a
+    members: Sequence['Segmenter']  # of an ensemble; else itself
 
+    def for_scan(self, file: Path) -> 'Segmenter': ...
     def segments(self, domain: str) -> bool: ...
     def with_fields(self, fields: Mapping[str, object]) -> 'Segmenter': ...
     def uncut(self) -> 'Segmenter': ...
@@ -51,7 +58,6 @@ class Trained(ScanSegmenter):
                 best = checkpoints.best(like)
             params, self.step = _with_finite_weights(trained_params(best), run), int(best.step)
         self.networks = Networks(system, params, self.config.predict.batch)
-        self._clear_cache()
 
     @property
     def arrays(self) -> set[str]:
@@ -81,13 +87,40 @@ class Trained(ScanSegmenter):
         last, every = max(self.kept()), self.config.train.save_every
         return sorted({*range(every, last, every), last})
 
+    def choices(self) -> dict[str, int]:
+        """{rule: step of the checkpoint that it chooses} of those on disk, by every rule of `selection.RULES`."""
+        with self._checkpoints() as checkpoints:
+            return {rule: checkpoints.order(rule)[0] for rule in RULES}
+
     def load(self, step: int) -> None:
         """Replace the weights by those of the checkpoint of `step`."""
+        self.networks.params, self.step = self._weights(step), step
+        self.forget()
+
+    def at(self, step: int) -> 'Trained':
+        """The same stage with the weights of the checkpoint of `step`."""
+        return type(self)(self.run, self._weights(step), step)
+
+    def _weights(self, step):
         like = self.networks.system.abstract_state(parallel.local_mesh())
         with self._checkpoints() as checkpoints:
             state = checkpoints.at(step, like)
-        self.networks.params = _with_finite_weights(trained_params(state), self.run)
-        self._clear_cache()
+        return _with_finite_weights(trained_params(state), self.run)
+
+    def on_host(self) -> 'Trained':
+        """The same with the weights of its segmentors alone, as numpy arrays: those of a member of an ensemble."""
+        own = {name: tree for name, tree in self.networks.params.items() if names.player(name) == 'seg'}
+        return type(self)(self.run, jax.device_get(own), self.step)
+
+    @contextmanager
+    def on_device(self) -> Iterator['Trained']:
+        """Itself with its weights on the device meanwhile."""
+        host = self.networks.params
+        self.networks.params = jax.device_put(host)
+        try:
+            yield self
+        finally:
+            self.networks.params = host
 
     def with_fields(self, fields: Mapping[str, object]) -> 'Trained':
         """The same networks with other values of configuration fields; InputError for invalid ones."""
@@ -96,20 +129,16 @@ class Trained(ScanSegmenter):
 
     def _checkpoints(self) -> Checkpoints:
         """The stage's checkpoints, opened for reading."""
-        return Checkpoints(self.run.folder / CHECKPOINTS, alone=True)
+        return Checkpoints(self.run.folder / CHECKPOINTS, alone=True, rule=self.config.selection)
 
     def uncut(self) -> 'Trained':
         """The same networks, for target scans with the field of view of the source (data.target_center = 1)."""
         return self.with_fields({'data.target_center': 1.0})
 
-    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, 'n *space k']]:
-        """The networks' grid and the class probabilities on it; those of the last scan are cached."""
-        options = self._options()
-        if self._cached[0] != (key := (scan, domain, options)):
-            self._clear_cache()  # before the next probabilities take memory
-            frame = self._frame(scan, domain)
-            self._cached = (key, frame, scan_probabilities(self._network(domain), frame, options))
-        return self._cached[1:]
+    def compute(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, 'n *space k']]:
+        """The networks' grid and the class probabilities on it."""
+        frame = self._frame(scan, domain)
+        return frame, scan_probabilities(self._network(domain), frame, self._options())
 
     def synthesize(
         self, scan: Volume, domain: str, mask: Bool[np.ndarray, 'x y z'] | None = None
@@ -136,7 +165,8 @@ class Trained(ScanSegmenter):
     def _options(self) -> ScanOptions:
         predict, context = self.config.predict, self.config.context
         size = self.networks.system.size
-        return ScanOptions(size, context.slices, context.spacing_mm, predict.flips, predict.window)
+        seen = views(predict.rotate, predict.zoom, predict.gamma)
+        return ScanOptions(size, context.slices, context.spacing_mm, predict.flips, predict.window, seen)
 
     def _network(self, domain):
         return lambda images: _finite(self.networks.probabilities(images, domain), 'probabilities')
@@ -144,9 +174,6 @@ class Trained(ScanSegmenter):
     def _frame(self, scan, domain) -> NetworkGrid:
         data = self.config.data
         return self.run.frame(scan, domain, self.networks.system.size, data.spacing_mm, data.cut_about == 'body')
-
-    def _clear_cache(self):
-        self._cached: tuple = ((), None, None)  # key, grid and probabilities of the last scan
 
 
 def load(run: Run, network: str) -> 'Segmenter | None':

@@ -1,12 +1,14 @@
 """Class probabilities and labels of a whole scan, whatever runs the networks.  No JAX: PyTorch's evaluator uses it too.
 
 A backend supplies a function from a batch of images of the networks' input size to class probabilities; tiling,
-left-right mirroring, the second pass about the middle and resampling to the scan's grid are done here.
+left-right mirroring, the second pass about the middle and resampling to the scan's grid are done here, test-time views
+in `views.py`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from synseg_jax.imaging.arrays import Float, Integer
 from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.sliding_window import WINDOWS, about_middle, tiled
 from synseg_jax.imaging.volume import Volume
+from synseg_jax.inference.views import View, mean_over
 
 FLIPS = ('', 'lr')  # allowed values of predict.flips
 
@@ -29,6 +32,7 @@ class ScanOptions:
     context_mm: float = 0.0  # distance between them; 0: adjacent slices
     flips: str = ''
     window: str = 'tiles'
+    views: tuple[View, ...] = ()  # beside the plain one
 
     def __post_init__(self):
         if self.flips not in FLIPS:
@@ -40,10 +44,32 @@ class ScanSegmenter(ABC):
     """Labels and probabilities on a scan's own grid, computed from those on the networks' grid."""
 
     resample: str  # predict.resample
+    progress: Callable[[], None] = staticmethod(lambda: None)  # called after each member of an ensemble
+    _last: tuple = (None, None, None)  # scan, domain and probabilities of the last scan
+
+    @property
+    def members(self) -> Sequence['ScanSegmenter']:
+        """What the probabilities are averaged over: itself, but of an ensemble."""
+        return (self,)
+
+    def for_scan(self, file: Path) -> 'ScanSegmenter':
+        """Itself or, of folds, those that held the scan out of training."""
+        return self
 
     @abstractmethod
-    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, 'n *space k']]:
+    def compute(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, 'n *space k']]:
         """The networks' grid for a scan of `domain`, and the class probabilities on it."""
+
+    def grid_probabilities(self, scan: Volume, domain: str) -> tuple[NetworkGrid, Float[np.ndarray, 'n *space k']]:
+        """`compute`, cached for the last scan."""
+        if self._last[0] is not scan or self._last[1] != domain:
+            self.forget()  # before the next probabilities take memory
+            self._last = scan, domain, self.compute(scan, domain)
+        return self._last[2]
+
+    def forget(self) -> None:
+        """Free the probabilities of the last scan."""
+        self._last = None, None, None
 
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
         """Class indices on the scan's own grid and axes; `domain` is the scan's modality."""
@@ -62,9 +88,12 @@ def scan_probabilities(
     """Class probabilities of a scan on the grid `frame`; `network` maps slices or volumes of any size to theirs."""
     images = frame.images(options.context, options.context_mm)
 
-    def averaged(images):
+    def flipped(images):
         probabilities = network(images)
         return (probabilities + _mirrored(network, images, frame)) / 2 if options.flips else probabilities
+
+    def averaged(images):
+        return mean_over(options.views, flipped, images)
 
     probabilities = averaged(images)
     if frame.whole and options.window == 'middle':

@@ -211,6 +211,11 @@ def disagreement(logits: Sequence[Float[Array, 'b *s k']], total: Total = whole)
     return sum(_mean(jnp.exp(own) * (own - middle), total) for own in log_p) / len(log_p)
 
 
+def most_probable(logits: Float[Array, '*bs k']) -> Integer[Array, '*bs']:
+    """The most probable class of every pixel, also of two classes with one logit."""
+    return (two_classes(logits) if logits.shape[-1] == 1 else logits).argmax(-1)
+
+
 def certain_labels(logits: Float[Array, 'b *s k'], share: float) -> Integer[Array, 'b *s']:
     """The most probable class of every pixel; -1, unlabelled, but for the most certain `share` of the pixels of each
     class in each image."""
@@ -229,6 +234,27 @@ def _certain_pixels(labels, certainty, share):
     count = jnp.searchsorted(ordered, ordered, side='right') - first
     kept = jnp.arange(len(flat)) - first < share * count
     return jnp.full_like(flat, -1).at[order].set(jnp.where(kept, ordered, -1)).reshape(labels.shape)
+
+
+def over_resolutions(
+    loss: Callable[[Array, Array], Scalar],
+    logits: Sequence[Float[Array, 'b ... k']],
+    labels: Integer[Array, 'b *s'],
+) -> Scalar:
+    """sum 2^-l loss(logits[l], labels reduced by 2^l) / sum 2^-l: deep supervision, weighted as in nnU-Net."""
+    full, *lower = logits
+    reduced = [reduced_labels(labels, 2**level, x.shape[1:-1]) for level, x in enumerate(lower, 1)]
+    values = [loss(*pair) for pair in zip(logits, [labels, *reduced], strict=True)]
+    weights = [0.5**level for level in range(len(values))]
+    return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
+
+
+def reduced_labels(labels: Integer[Array, 'b *s'], factor: int, size: Sequence[int]) -> Integer[Array, 'b *s2']:
+    """Labels at `size` by nearest neighbour, the middle one of each `factor` pixels; -1 beyond the image's border."""
+    missing = [wanted * factor - length for length, wanted in zip(labels.shape[1:], size, strict=True)]
+    pads = [(0, 0), *((more // 2, more - more // 2) for more in missing)]
+    middle = (slice(factor // 2, None, factor),) * len(missing)
+    return jnp.pad(labels, pads, constant_values=-1)[:, *middle]
 
 
 ADVERSARIAL = {'lsgan': lsgan, 'log_likelihood': log_likelihood}

@@ -42,13 +42,16 @@ class Method:
         return replace(self, loss_weights={player: weights for player, weights in loss_weights.items() if weights})
 
     def networks(self, terms: Mapping) -> dict[str, tuple[str, ...]]:
-        """The networks that each player trains; InputError for unknown terms, and for networks that none trains."""
+        """The networks that each player trains; InputError for unknown terms, and for networks that none trains.
+
+        Those of `fixed` belong to no player.
+        """
         for player, weights in self.loss_weights.items():
             for term in weights:
                 _check_term(player, term, terms)
         uses = {term: self._parts(terms[term].networks) for term in self.terms()}
         owned = {player: set() for player in self.loss_weights}
-        for name in sorted(set().union(*uses.values())):
+        for name in sorted(set().union(*uses.values()) - {*self.fixed(terms)}):
             owner = names.player(name)
             if owner not in self.loss_weights or not any(name in uses[term] for term in self.loss_weights[owner]):
                 raise InputError(
@@ -57,6 +60,10 @@ class Method:
                 )
             owned[owner].add(name)
         return {player: tuple(sorted(own)) for player, own in owned.items()}
+
+    def fixed(self, terms: Mapping) -> tuple[str, ...]:
+        """The networks that terms use as an earlier stage trained them."""
+        return tuple(sorted({name for term in self.terms() for name in filter(names.is_fixed, terms[term].networks)}))
 
     def _parts(self, networks) -> set[str]:
         """The networks and, where segmentors share a layer, the layers after them."""

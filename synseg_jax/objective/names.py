@@ -9,6 +9,7 @@ PLAYERS = tuple(dict.fromkeys(OWNER.values()))  # in the order in which they are
 SHARED = 's_shared'  # the layer that both segmentors share
 OWN = -2  # in place of a label: the pixel is the view's own
 PATCHES = 'h_ab'  # makes vectors of patches out of the features of g_ab's encoder
+JUDGE = 'judge'  # the segmentor of an earlier stage, for images of both domains, which no player trains
 
 
 def player(network: str) -> str:
@@ -84,6 +85,11 @@ def is_generator(network: str) -> bool:
 def is_discriminator(network: str) -> bool:
     """Whether a network judges images."""
     return network.startswith('d_')
+
+
+def is_fixed(network: str) -> bool:
+    """Whether a network keeps the weights of an earlier stage: no player trains it."""
+    return network == JUDGE
 
 
 def sees_features(network: str) -> bool:

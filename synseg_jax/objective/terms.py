@@ -4,7 +4,7 @@ The suffix is the domain of the image: `fake_b = g_ab(a)`, `d_b` judges b-images
 `g_ba(g_ab(a))`.  A term declares the networks it uses and the arrays of the batch it reads.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -33,18 +33,22 @@ class View:
         params: Mapping,
         batch: Mapping[str, Array],
         choices: Losses = Losses(),
+        deep: Collection[str] = (),
         show: Callable[[str, Array], Array] = lambda domain, fakes: fakes,
         total: Total = losses.whole,
         keys: Key[Array, 'b'] | None = None,
         average: Mapping | None = None,
     ):
-        """`show(domain, fakes)` returns the fakes, past or present, that the domain's discriminator is shown.
+        """`deep` names the networks with deep supervision, which give logits at several resolutions.
 
-        `keys`, one per row, are for what is random inside a forward pass, such as dropout; without keys nothing is.
+        `show(domain, fakes)` returns the fakes, past or present, that the domain's discriminator is shown.
+
+        `keys`, one per row, are for what is random inside a forward pass, such as dropout; without keys nothing is,
+        nor in networks that are held fixed.
         `average` holds the moving average of the parameters, where there is one.
         """
         self.networks, self.params, self.batch = networks, params, batch
-        self.choices, self.show, self.total = choices, show, total
+        self.choices, self.deep, self.show, self.total = choices, deep, show, total
         self.random = {} if keys is None else {'keys': keys}
         self.average = average
 
@@ -52,7 +56,8 @@ class View:
         if hasattr(type(self), name):  # a property failed: its own error again, which names what is missing
             return object.__getattribute__(self, name)
         if name in self.networks:
-            return partial(self.networks[name], self.params[name], **self.random)
+            random = {} if names.is_fixed(name) else self.random
+            return partial(self.networks[name], self.params[name], **random)
         if name in self.batch:
             return self.batch[name]
         raise AttributeError(f'neither a network nor an array of the batch: {name}')
@@ -90,6 +95,14 @@ class View:
         shares = names.SHARED in self.networks
         return getattr(self, names.head(domain))(self.s_shared(features)) if shares else features
 
+    def supervise(self, domain: str, images, labels):
+        """The segmentation loss of a domain's segmentor on images; with deep supervision over all its resolutions."""
+        name = names.segmentor(domain)
+        if name not in self.deep:
+            return self.segmentation(self.segment(domain, images), labels)
+        logits = getattr(self, name)(images, method='resolutions')
+        return losses.over_resolutions(self.segmentation, logits, labels)
+
     def views(self, domain: str) -> list:
         """The random views of a domain's images, [b, *space, c] each."""
         stacked = getattr(self, names.views(domain))
@@ -101,7 +114,7 @@ class View:
         values = []
         for i, view in enumerate(views):
             expected = labels if pasted is None else jnp.where(pasted[:, i] == names.OWN, labels, pasted[:, i])
-            values.append(self.segmentation(self.segment('a', view), expected))
+            values.append(self.supervise('a', view, expected))
         return sum(values) / len(values)
 
     def adversarial(self, logits, real):
@@ -200,37 +213,37 @@ def dis_b(v):
 @term('s_a', 'a label_a')
 def seg_a(v):
     """segmentation(s_a(a), label_a): supervised on the source."""
-    return v.segmentation(v.segment('a', v.a), v.label_a)
+    return v.supervise('a', v.a, v.label_a)
 
 
 @term('s_b', 'b label_b')
 def seg_b(v):
     """segmentation(s_b(b), label_b): supervised on the target."""
-    return v.segmentation(v.segment('b', v.b), v.label_b)
+    return v.supervise('b', v.b, v.label_b)
 
 
 @term('g_ba s_a', 'b label_b')
 def seg_fake_a(v):
     """segmentation(s_a(g_ba(b)), label_b): shape consistency of translated target images (Zhang et al., 2018)."""
-    return v.segmentation(v.segment('a', v.fake_a), v.label_b)
+    return v.supervise('a', v.fake_a, v.label_b)
 
 
 @term('g_ab s_b', 'a label_a')
 def seg_fake_b(v):
     """segmentation(s_b(g_ab(a)), label_a): the segmentor of synthetic target images (Huo et al., 2019)."""
-    return v.segmentation(v.segment('b', v.fake_b), v.label_a)
+    return v.supervise('b', v.fake_b, v.label_a)
 
 
 @term('g_ab g_ba s_a', 'a label_a')
 def seg_rec_a(v):
     """segmentation(s_a(g_ba(g_ab(a))), label_a): of reconstructed source images (Zhang et al., 2018)."""
-    return v.segmentation(v.segment('a', v.rec_a), v.label_a)
+    return v.supervise('a', v.rec_a, v.label_a)
 
 
 @term('g_ab g_ba s_b', 'b label_b')
 def seg_rec_b(v):
     """segmentation(s_b(g_ab(g_ba(b))), label_b): of reconstructed target images (Zhang et al., 2018)."""
-    return v.segmentation(v.segment('b', v.rec_b), v.label_b)
+    return v.supervise('b', v.rec_b, v.label_b)
 
 
 @term('g_ab s_a s_b', 'a')
@@ -249,6 +262,18 @@ def mind_a(v):
 def mind_b(v):
     """mean |MIND(g_ba(b)) - MIND(b)|: the same of translated target images."""
     return losses.l1(mind(v.fake_a), mind(v.b), v.total)
+
+
+@term('g_ab judge', 'a label_a')
+def judge_a(v):
+    """segmentation(judge(g_ab(a)), label_a): semantic consistency, organs stay in place (Hoffman et al., ICML 2018)."""
+    return v.segmentation(v.judge(v.fake_b), v.label_a)
+
+
+@term('g_ba judge', 'b')
+def judge_b(v):
+    """segmentation(judge(g_ba(b)), what the judge finds in b): the same of target images, without their labels."""
+    return v.segmentation(v.judge(v.fake_a), losses.most_probable(v.judge(v.b)))
 
 
 @term('s_a', 'views_a label_a')

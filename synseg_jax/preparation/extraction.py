@@ -11,14 +11,13 @@ from synseg_jax.datasets.cases import Case
 from synseg_jax.errors import InputError
 from synseg_jax.formats import label_maps, scan_file
 from synseg_jax.imaging import body, intensity, modality, slices, sliding_window, volume
-from synseg_jax.preparation.checks.case import Checked, keep_label, keep_scan
+from synseg_jax.preparation.checks.case import NO_BODY, Checked, keep_label, keep_scan
 from synseg_jax.preparation.records import encode
 from synseg_jax.preparation.split import Split
 from synseg_jax.specification.data import Data
 
 VISIBLE = 0.1  # normalised intensity above which a pixel is foreground
 PIECE = 32  # slices resized at a time, to bound memory
-NO_BODY = 'no body is found, so it is cropped about the middle of the scan; is its modality named rightly?'
 
 
 def records_of(index: int, case: Case, split: Split, settings: Data) -> tuple[list[bytes], dict | None, Checked]:
@@ -90,7 +89,7 @@ def _sliced(index, seen, settings) -> tuple[list[bytes], dict]:
 def _boxed(scan: _Scan) -> tuple[list[bytes], list[int], str]:
     """The record of a volume: a box centred on the labels or the body or, without, on the scan."""
     settings, shape = scan.settings, scan.resampled(3)
-    image = slices.resize_linear(scan.normalisation.apply(scan.stack)[None], shape)[0]
+    image = slices.resize_linear(scan.normalisation.apply(scan.stack)[None], shape, settings.antialias)[0]
     whole = None if scan.labels is None else slices.resize_nearest(scan.labels[None], shape)[0]
     if scan.about_body:
         centre = scan.body_centre(shape)
@@ -113,7 +112,7 @@ def _pictures(scan: _Scan) -> tuple[list[bytes], list[int], str]:
     records, kept = [], []
     for first in range(0, len(scan.stack), PIECE):
         piece = scan.normalisation.apply(scan.stack[first : first + PIECE])
-        for number, image in enumerate(cut(slices.resize_linear(piece, shape)), first):
+        for number, image in enumerate(cut(slices.resize_linear(piece, shape, settings.antialias)), first):
             if (near is None or near[number]) and np.mean(image > VISIBLE) >= settings.foreground_share:
                 kept.append(number)
                 label = None if labels is None else labels[number]

@@ -25,6 +25,7 @@ from synseg_jax.preparation.checks.case import by_headers, refuse
 from synseg_jax.preparation.extraction import records_of
 from synseg_jax.preparation.records import FORMAT, MANIFEST, Manifest, RecordWriter
 from synseg_jax.preparation.split import Scans, plan, reassign
+from synseg_jax.specification.check import as_before
 from synseg_jax.specification.data import IMAGE_FIELDS, Data
 
 WORKERS = min(4, os.cpu_count() or 1)  # scans in parallel, a quarter of a GiB each for 100 slices of 512x512
@@ -100,7 +101,8 @@ def _request(splits, settings) -> str:
         stats = [(str(path), *scan_file.stamp(path)) for path in read]
         named = [(case.id, case.subject, str(case.label)) for case in split.cases]
         entries.append([split.file, split.domain, split.dataset.channel_names, split.dataset.labels, stats, named])
-    content = [FORMAT, synseg_jax.__version__, asdict(settings), entries]
+    own = {name: value for name, value in asdict(settings).items() if not as_before(f'data.{name}', value)}
+    content = [FORMAT, synseg_jax.__version__, own, entries]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

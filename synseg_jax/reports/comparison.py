@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from synseg_jax.evaluation.protocols import NATIVE
 from synseg_jax.evaluation.seeds import CrossedTest, crossed_test
 from synseg_jax.evaluation.statistics import SignedRank, holm, mean_interval, signed_rank
 from synseg_jax.evaluation.summary import Case, organ_means, statistics
@@ -58,6 +59,7 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None  # total of all rows
     pictures: Mapping[str, Path] = field(default_factory=dict)  # {caption: PNG} that compare rows, such as ROC curves
+    protocol: str = NATIVE  # of all values, see evaluation.protocols
 
     def __post_init__(self):
         titles = [row.title for row in self.rows]

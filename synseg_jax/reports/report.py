@@ -92,6 +92,7 @@ def _record(report: Report, entry: Entry) -> dict:
     return {
         'row': entry.row.name,
         'set': entry.row.set,
+        'protocol': report.protocol,
         'status': 'not run' if entry.row.cases is None else 'run',
         'reads_target_labels': entry.row.reads_target_labels,
         'transductive': entry.row.transductive,
@@ -120,7 +121,7 @@ def _case_records(report: Report) -> Iterator[dict]:
     measured = []
     for row in report.rows:
         for seed, cases in (row.by_seed or {row.seed: row.cases or {}}).items():
-            told = {'row': row.name, 'set': row.set, **({'seed': seed} if several else {})}
+            told = {'row': row.name, 'set': row.set, 'protocol': report.protocol, **({'seed': seed} if several else {})}
             measured += [(told, record) for record in rows(cases)]
     columns = dict.fromkeys(key for _, record in measured for key in record)
     for told, record in measured:

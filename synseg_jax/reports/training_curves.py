@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -23,26 +24,50 @@ _GROUPS = {
     'idt': 'identity',
     'lr': 'learning rate',
     'grad_norm': 'gradient norm',
+    'scores': 'validation',
+    'volume': 'volume on target / in source scans',
+    'change': 'change by translation',
 }
 
 
-def curves(path: str | Path, csv_path: str | Path, *, window: int | None = None, per_row: int = 3) -> None:
+class Panel(NamedTuple):
+    """Columns that share axes, {label: values}, against the step."""
+
+    group: str
+    step: np.ndarray
+    lines: Mapping[str, np.ndarray]
+    window: int = 1  # length in rows of the rolling mean
+    marker: str = ''
+
+    def draw(self, axes) -> None:
+        """Draws raw values faint, their rolling mean on top."""
+        axes.set_title(_GROUPS.get(self.group, self.group), loc='left')
+        for i, (label, values) in enumerate(self.lines.items()):
+            _curve(axes, self.step, values, self.window, _LINES[i % len(_LINES)], label, self.marker)
+        if self.group == 'grad_norm':
+            axes.set_yscale('log')
+        elif min(np.nanmin(values) for values in self.lines.values()) >= 0:
+            axes.set_ylim(bottom=0)
+            axes.ticklabel_format(axis='y', scilimits=(-3, 4))
+        axes.legend(fontsize=6, handlelength=1, ncols=2 if len(self.lines) > 3 else 1, frameon=True, edgecolor='none')
+
+
+def curves(
+    path: str | Path, csv_path: str | Path, validation_path: str | Path | None = None, *, window: int | None = None,
+    per_row: int = 3,
+) -> None:  # fmt: skip
     """Plots every column of a CSV of logged scalars against the step: raw values faint, their rolling mean on top.
 
     Columns with the same prefix (`cyc_a`, `cyc_b`; `lr/...`) share axes; `epoch` is ignored.  `window` is the length
     of the rolling mean in rows, by default a fiftieth of all.  Left out are empty and non-finite cells, an incomplete
-    last row, and counts of skipped steps if all are 0.
+    last row, and counts of skipped steps if all are 0.  Below them the columns of `validation_path`, if it exists.
     """
-    table = _read_columns(csv_path)
-    step = table.pop('step')
-    table.pop('epoch', None)
-    quiet = {name for name in ('skipped', 'streak') if name in table and not np.nansum(table[name])}
-    groups = _grouped(n for n, values in table.items() if np.isfinite(values).any() and n not in quiet)
-    if not groups:
+    panels = _logged_panels(csv_path, window)
+    if not panels:
         raise ValueError(f'{csv_path} holds no values to draw')
-    window = window or max(1, len(step) // 50)
-    per_row = min(per_row, len(groups))
-    n_rows = -(-len(groups) // per_row)
+    panels += _validation_panels(validation_path) if validation_path and Path(validation_path).is_file() else []
+    per_row = min(per_row, len(panels))
+    n_rows = -(-len(panels) // per_row)
     with matplotlib.rc_context(STYLE):
         width, height = 2.7 * per_row, 2.0 * n_rows + 0.3
         figure = Figure(figsize=(width, height))
@@ -50,22 +75,41 @@ def curves(path: str | Path, csv_path: str | Path, *, window: int | None = None,
         # Fixed margins for tick labels: layout engines take twice as long as drawing.
         edges = {'left': 0.6 / width, 'right': 1 - 0.2 / width, 'bottom': 0.4 / height, 'top': 1 - 0.4 / height}
         figure.subplots_adjust(**edges, wspace=0.28, hspace=0.3)
-        for axes, (group, names) in zip(grid.flat, groups.items(), strict=False):
-            axes.set_title(_GROUPS.get(group, group), loc='left')
-            for i, (label, values) in enumerate(_distinct(table, names).items()):
-                _curve(axes, step, values, 1 if group == 'lr' else window, _LINES[i % len(_LINES)], label)
-            if group == 'grad_norm':
-                axes.set_yscale('log')
-            elif min(np.nanmin(table[name]) for name in names) >= 0:
-                axes.set_ylim(bottom=0)
-                axes.ticklabel_format(axis='y', scilimits=(-3, 4))
-            axes.legend(fontsize=6, handlelength=1, ncols=2 if len(names) > 3 else 1, frameon=True, edgecolor='none')
-        for axes in grid.flat[len(groups) :]:
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            panel.draw(axes)
+        for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
-        for axes in grid.flat[max(0, len(groups) - per_row) : len(groups)]:
+        for axes in grid.flat[max(0, len(panels) - per_row) : len(panels)]:
             axes.set_xlabel('step')
             axes.tick_params(labelbottom=True)
         save(figure, path, fit=False)
+
+
+def _logged_panels(csv_path, window: int | None) -> list[Panel]:
+    table = _read_columns(csv_path)
+    step = table.pop('step')
+    table.pop('epoch', None)
+    quiet = {name for name in ('skipped', 'streak') if name in table and not np.nansum(table[name])}
+    window = window or max(1, len(step) // 50)
+    return [
+        Panel(group, step, _distinct(table, names), 1 if group == 'lr' else window)
+        for group, names in _grouped(n for n in _finite(table) if n not in quiet).items()
+    ]
+
+
+def _validation_panels(csv_path) -> list[Panel]:
+    """Scores in [0, 1], volumes of organs, and the change by translation."""
+    table = _read_columns(csv_path)
+    step = table.pop('step', np.array([]))
+    groups: dict[str, list[str]] = {}
+    for name in _finite(table):
+        groups.setdefault(name.split('/')[0] if name.split('/')[0] in _GROUPS else 'scores', []).append(name)
+    return [Panel(group, step, _distinct(table, names), marker='o') for group, names in groups.items()]
+
+
+def _finite(table: Mapping[str, np.ndarray]) -> list[str]:
+    """The columns that hold any number."""
+    return [name for name, values in table.items() if np.isfinite(values).any()]
 
 
 def boxplots(
@@ -133,12 +177,14 @@ def _distinct(table: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str
     return {', '.join(name.split('/')[-1] for name in equal): table[equal[0]] for equal in same.values()}
 
 
-def _curve(axes, step, values, window: int, line_colour: str, label: str) -> None:
+def _curve(axes, step, values, window: int, line_colour: str, label: str, marker: str = '') -> None:
     kept = np.isfinite(values)
     step, values = step[kept], values[kept]
     if window > 1:
         axes.plot(step, values, color=line_colour, alpha=0.25, linewidth=0.5)
-    axes.plot(step, _rolling_mean(values, window), color=line_colour, linewidth=1.2, label=label)
+    axes.plot(
+        step, _rolling_mean(values, window), color=line_colour, linewidth=1.2, label=label, marker=marker, markersize=2
+    )
 
 
 def _rolling_mean(values: np.ndarray, window: int) -> np.ndarray:

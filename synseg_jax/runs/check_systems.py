@@ -3,6 +3,7 @@
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError, known
 from synseg_jax.objective import names
+from synseg_jax.runs import judge
 from synseg_jax.specification.experiment import Experiment
 from synseg_jax.training.system import KIND, System
 
@@ -19,6 +20,8 @@ def check(config: Experiment) -> tuple[str, ...]:
             try:
                 _check_stage(own)
                 _check_needs(own, config.stages(name))
+                if own.judge_from:
+                    judge.check(own, config.stages(name)[own.judge_from])
             except InputError as error:
                 raise InputError(f'system {name}, stage {stage}: {error}') from error
     return wanted
@@ -42,3 +45,6 @@ def _check_stage(stage) -> None:
     _ = system.networks, system.optimizers, system.losses
     if stage.train.decay_steps > stage.train.steps > 0:
         raise InputError('train.decay_steps is larger than train.steps; lower it')
+    count, keep = stage.predict.checkpoints, stage.train.keep
+    if stage.kind_of_stage.trains and count > keep and not stage.oracle:
+        raise InputError(f'predict.checkpoints={count}: train.keep={keep} keeps fewer; raise train.keep to {count}')

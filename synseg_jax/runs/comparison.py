@@ -3,16 +3,20 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
+
 from synseg_jax.errors import known
 from synseg_jax.evaluation import registry, similarity
+from synseg_jax.evaluation.protocols import NATIVE
 from synseg_jax.files import schema
 from synseg_jax.reports import comparison_plots, wording
 from synseg_jax.reports.comparison import Row, values
 from synseg_jax.runs import oracle_selection, stages
+from synseg_jax.runs.protocol_results import by_protocol
 from synseg_jax.runs.repeats import Repeat, repeats
 from synseg_jax.runs.results import MEASURES, RESULTS, Measures, Results, mean_of
 from synseg_jax.specification.experiment import Experiment
@@ -60,6 +64,12 @@ def train_missing(several: Sequence[Repeat], systems: Sequence[str], argv: Seque
     return failed
 
 
+def seconds(several: Sequence[Repeat], systems: Sequence[str]) -> float:
+    """The time that all trainings of the systems took."""
+    results = (stored(one.workdir / name / RESULTS, Results) for one in several for name in systems)
+    return sum(of.get('seconds', 0.0) for of in results)
+
+
 def finished(config: Experiment, workdir: Path, system: str) -> bool:
     """Whether a system has results with exactly these fields, on every test set that the table shows for it."""
     wanted = {row.set for row in config.table.rows.values() if row.system == system}
@@ -67,29 +77,31 @@ def finished(config: Experiment, workdir: Path, system: str) -> bool:
     return results.get('fields') == stages.fields(config, system) and wanted <= results['cases'].keys()
 
 
-def measures(config: Experiment) -> tuple[str, ...]:
-    """The metrics that a table shows; with `oracle`, Dice is followed by the Dice of oracle selection."""
+def measures(config: Experiment, protocol: str = NATIVE) -> tuple[str, ...]:
+    """The metrics that a table shows; with `oracle`, Dice is followed by the (native) Dice of oracle selection."""
     for name in config.table.measures:
         known('metric (table.measures)', name, registry.METRICS)
-    more = {'dice': (oracle_selection.DICE,)} if config.oracle else {}
+    more = {'dice': (oracle_selection.DICE,)} if config.oracle and protocol == NATIVE else {}
     return tuple(name for measure in config.table.measures for name in (measure, *more.get(measure, ())))
 
 
-def rows(config: Experiment, workdir: Path, seeds: int = 1) -> list[Row]:
-    """The rows of a table, with the results available so far over `seeds` seeds."""
+def rows(config: Experiment, workdir: Path, seeds: int = 1, protocol: str = NATIVE) -> list[Row]:
+    """The rows of a table, with the results by a protocol available so far over `seeds` seeds."""
     several = repeats(config, workdir, seeds)
-    by_row = [(wanted, _results(several, wanted)) for wanted in config.table.in_order()]
+    by_row = [(wanted, _results(several, wanted, protocol)) for wanted in config.table.in_order()]
     return [_row(config, wanted, workdir / wanted.system, results, seeds) for wanted, results in by_row]
 
 
-def _results(several, wanted) -> dict[int, dict]:
+def _results(several, wanted, protocol) -> dict[int, dict]:
     """{seed: results} of a row's system, for seeds with results on the row's test set."""
     results = {}
     for repeat in several:
         trained = repeat if repeat.trains(wanted.system) else several[0]
-        content = stored(trained.workdir / wanted.system / RESULTS, Results)
+        folder = trained.workdir / wanted.system
+        content = stored(folder / RESULTS, Results)
         if wanted.set in content.get('cases', {}):
-            results[repeat.seed] = content
+            records = Path(trained.config.data_dir or trained.workdir / 'records')
+            results[repeat.seed] = by_protocol(content, folder, wanted.set, protocol, records)
     return results
 
 
@@ -121,7 +133,7 @@ def _row(config, wanted, folder, by_seed, seeds) -> Row:
         memory_gib=max(results['peak_memory_gib'] for results in by_seed.values()),
         seed=first_seed['seed'],
         steps=first_seed['steps'],
-        note=_note(first_seed, f'{len(cases)} of {seeds} seeds have run' if len(cases) < seeds else ''),
+        note=_note(first_seed, wanted.set, f'{len(cases)} of {seeds} seeds have run' if len(cases) < seeds else ''),
         pictures=_existing(pictures),
         curves=_existing(curves),
         config='\n\n'.join(_fields(name, path / 'stage.json') for name, path in trained.items()).strip(),
@@ -132,15 +144,25 @@ def _existing(pictures) -> dict[str, Path]:
     return {caption: path for caption, path in pictures.items() if path.is_file()}
 
 
-def _note(results, missing_seeds) -> str:
-    """Missing seeds, number of folds, and image similarity of synthetic to true scans."""
+def _note(results, set_name, missing_seeds) -> str:
+    """Missing seeds, number of folds, chosen checkpoints, and image similarity of synthetic to true scans."""
     notes = [missing_seeds] * bool(missing_seeds) + [f'{results["folds"]} folds'] * (results['folds'] > 1)
+    if folds := results.get('choices', {}).get(set_name):
+        chosen = (_chosen(rule, [fold[rule] for fold in folds if rule in fold]) for rule in folds[0])
+        notes.append(f'mean Dice by choice of checkpoint: {", ".join(chosen)}')
+    notes += ['all labelled scans of the set, of which training saw none'] * results.get('test_all', False)
     means = {name: stats['mean'] for name, stats in results['synthesis'].items() if stats['mean'] is not None}
     names = [metric.name for metric in similarity.METRICS]
     if means.keys() >= {*names}:
         numbers = ', '.join(wording.with_unit(means[name], name) for name in names)
         notes.append(f'synthetic against true scans of the same subjects, intensities in [0, 1]: {numbers}')
     return '; '.join(notes)
+
+
+def _chosen(rule: str, choices: Sequence[Mapping]) -> str:
+    """A rule, the mean Dice of what it chooses over folds, and the steps."""
+    steps = ' '.join(str(choice['step']) for choice in choices)
+    return f'{rule} {np.mean([choice["dice"] for choice in choices]):.3f} (step {steps})'
 
 
 def _fields(name, path) -> str:

@@ -23,7 +23,7 @@ from synseg_jax.phantom import dataset
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare, prepare_again
-from synseg_jax.runs import results, run_file, stage_kinds, stages, train_stage
+from synseg_jax.runs import by_protocol, results, run_file, stage_kinds, stages, train_stage, unseen
 from synseg_jax.runs.agreement import settled
 from synseg_jax.runs.check_systems import check
 from synseg_jax.runs.stages import Done, Job, Stage
@@ -64,13 +64,22 @@ def run(config: Experiment, workdir: Path, console: Console | None = None, named
         'peak_memory_gib': round(environment.peak_memory_gib(), 3),
         'versions': environment.versions(),
     }
+    further = by_protocol.by_system(found)
+    told |= {'protocols': further} if further else {}
     if processes.is_first():
         write_json(workdir / 'results.json', told)
-    for set_name in sorted({name for of in found.values() for name in of['sets']}):
-        measured = {name: of['sets'][set_name] for name, of in found.items() if set_name in of['sets']}
-        console.print(summary.table(measured, f'{set_name}, test scans'))
+    print_tables(console, told['systems'], 'test scans')
+    for protocol, systems in further.items():
+        print_tables(console, systems, f'test scans, protocol {protocol}')
     say(console, f'results: {workdir / "results.json"}')
     return told
+
+
+def print_tables(console, systems, title) -> None:
+    """A table of each set, with all systems that were measured on it."""
+    for set_name in sorted({name for sets in systems.values() for name in sets}):
+        measured = {name: sets[set_name] for name, sets in systems.items() if set_name in sets}
+        console.print(summary.table(measured, f'{set_name}, {title}'))
 
 
 class Workspace:
@@ -130,6 +139,9 @@ class Workspace:
                 _point(folder / one, place)
         if not fold.index:
             self._remember({name: _folders(costs)})
+        if fold.of and processes.is_first():
+            trained = {'stages': _folders(costs), 'held_out': fold.held_out_scans(self.manifest)}
+            run_file.add_fold(self.workdir, name, fold.index, trained)
         sets = ChainMap(made, fitted[-1][0].sets)
         return results.evaluate(fitted, sets, costs, fold, folder, self._pause)
 
@@ -187,6 +199,7 @@ class Workspace:
 
     def _check_system(self, name) -> None:
         """InputError for what is wrong with the first stage of a system, or with the fields of a later one."""
+        unseen.check(name, self.config.stages(name), self.manifest, stages.folds(self.config, name))
         known_sets, tests, first = set(self.manifest.sets), set(), None
         for one, config in self.config.stages(name).items():
             tests.update(config.test_sets)

@@ -15,20 +15,19 @@ UNFINISHED = 'Use the best checkpoint so far of a system that is not trained to 
 
 
 def find(
-    workdir: str | Path, system: str = '', network: str = 's', stage: str = '', unfinished: bool = False
+    workdir: str | Path, system: str = '', network: str = 's', stage: str = '', unfinished: bool = False, fold: int = 0
 ) -> 'Segmenter':
     """The last stage of a system of the workdir, its chosen one unless named, that trained a network of this kind.
 
     `network` is the first letter of its name, '' for any; `stage` a stage by name, not the last one.  Of a system that
-    is still in training, the best checkpoint so far if `unfinished`, else InputError.
+    is still in training, the best checkpoint so far if `unfinished`, else InputError.  `fold`: one of `folds`, by its
+    number from 1; 0: the first.
     """
     workdir = Path(workdir)
-    content = read_workdir_json(workdir / RUN)
-    check_format(content, str(workdir / RUN))
-    content = schema.conform(content, RunFile, str(workdir / RUN), DAMAGED)
-    system = known('system', system or content['config']['default_system'], content['config']['systems'])
+    content, system = _described(workdir, system)
     begun = [folder for folder in content.get('begun', {}).get(system, ()) if _saved(workdir / folder)]
-    folders = begun or content['systems'].get(system)
+    of_fold = content['folds'][system][fold - 1]['stages'] if fold else ()
+    folders = of_fold or begun or content['systems'].get(system)
     if not folders:
         raise InputError(f'{workdir}: {system} is not trained yet; run synseg_jax.main')
     if begun and not unfinished:
@@ -43,6 +42,26 @@ def find(
     if begun and isinstance(found, Trained):
         warn('%s is unfinished: uses step %d of %s, its best so far', system, found.step, found.run.folder)
     return found
+
+
+def folds(workdir: str | Path, system: str = '') -> dict[int, frozenset[Path]]:
+    """{number: scans that it did not train on} of the trained folds of a system; empty without cross-validation."""
+    content, system = _described(Path(workdir), system)
+    found = content.get('folds', {}).get(system, [])
+    return {n: frozenset(Path(file).resolve() for file in fold['held_out']) for n, fold in enumerate(found, 1)}
+
+
+def seed(workdir: str | Path) -> int:
+    """The seed of the configuration of a workdir."""
+    return _described(Path(workdir), '')[0]['config'].get('seed', 0)
+
+
+def _described(workdir, system) -> tuple[dict, str]:
+    """The content of run.json, and the name of a system, its chosen one unless named."""
+    content = read_workdir_json(workdir / RUN)
+    check_format(content, str(workdir / RUN))
+    content = schema.conform(content, RunFile, str(workdir / RUN), DAMAGED)
+    return content, known('system', system or content['config']['default_system'], content['config']['systems'])
 
 
 def _last(folders, system, network, begun) -> 'Segmenter':

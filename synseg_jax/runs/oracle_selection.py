@@ -18,6 +18,7 @@ from synseg_jax.inference.predict_scans import predict
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.runs.test_set import TestSet
 
+ORACLE = 'oracle'  # the rule that reads test labels
 DICE = registry.DICE_ORACLE.name  # metric of a case, next to the Dice of the weights in use
 
 
@@ -27,6 +28,7 @@ class Oracle(NamedTuple):
     step: int
     of: int  # number of checkpoints compared
     cases: Mapping[str, Mapping[str, float | None]]  # {case: {organ: Dice}} with its weights
+    choices: Mapping[str, Mapping]  # {rule: {step, dice}} of every rule that needs no such label, and of the oracle
 
 
 def select(trained: Trained, tested: TestSet, folder: Path) -> Oracle | None:
@@ -45,8 +47,11 @@ def select(trained: Trained, tested: TestSet, folder: Path) -> Oracle | None:
     for step in steps:
         trained.load(step)
         by_step[step] = _dice(share, step, folder)
-    best = max(steps, key=lambda step: _mean(by_step[step]))
-    return Oracle(best, len(by_step), by_step[best])
+    means = {step: _mean(by_step[step]) for step in steps}
+    best = max(steps, key=means.get)
+    chosen = {**trained.choices(), ORACLE: best}
+    choices = {rule: {'step': step, 'dice': means[step]} for rule, step in chosen.items() if step in means}
+    return Oracle(best, len(by_step), by_step[best], choices)
 
 
 def _mean(cases) -> float:

@@ -1,6 +1,7 @@
 """Evaluation of a trained system on its test sets, and its results over folds."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NotRequired, TypedDict
 
@@ -12,11 +13,14 @@ from synseg_jax.errors import InputError, known
 from synseg_jax.evaluation import similarity, summary
 from synseg_jax.files import schema, write_json
 from synseg_jax.formats import scan_file
+from synseg_jax.inference.ensemble import ensemble
 from synseg_jax.inference.trained_model import Segmenter, Trained
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.runs import oracle_selection, paired_phantom, stages
+from synseg_jax.runs import by_protocol, oracle_selection, paired_phantom, stages
+from synseg_jax.runs.by_protocol import Predictions
 from synseg_jax.runs.stages import Stage
 from synseg_jax.runs.test_set import TestSet, measure
+from synseg_jax.specification.check import as_before
 
 MEASURES = 'measures.json'
 RESULTS = 'results.json'  # of a system
@@ -34,12 +38,24 @@ class Curve(TypedDict):
     tpr: list[float]
 
 
+class Choice(TypedDict):
+    """A checkpoint, and the mean Dice of its predictions on a test set."""
+
+    step: int
+    dice: float
+
+
 class Measured(TypedDict):
-    """Metrics on a test set, and `key`, a digest of everything they depend on."""
+    """Metrics on a test set, and `key`, a digest of everything they depend on.
+
+    `choices` with `oracle`: {rule: what it chooses}, by the rules of `selection` and by the labels of the test scans.
+    """
 
     key: str
     cases: Cases
+    protocols: NotRequired[dict[str, Cases]]  # by protocol, but the native one
     pooled: NotRequired[Pooled]
+    choices: NotRequired[dict[str, Choice]]
     roc: NotRequired[
         Annotated[Curve, schema.Check('of equal length', lambda curve: len(curve['fpr']) == len(curve['tpr']))] | None
     ]
@@ -59,11 +75,19 @@ class Measures(TypedDict):
     synthesis: dict[str, Mean]
 
 
+class ByProtocol(TypedDict):
+    """Metrics by a protocol other than the native one, by set; also `sets`, their statistics."""
+
+    cases: dict[str, Cases]
+
+
 class Results(TypedDict):
     """results.json of a system: metrics over all folds; `fields` identifies its configuration."""
 
     cases: dict[str, Cases]
+    protocols: NotRequired[dict[str, ByProtocol]]  # absent if only the native protocol was measured
     pooled: NotRequired[dict[str, Pooled]]  # by set; absent in files of earlier versions
+    choices: NotRequired[dict[str, list[dict[str, Choice]]]]  # by set, of each fold
     synthesis: dict[str, Mean]
     steps: int
     seconds: float
@@ -72,6 +96,7 @@ class Results(TypedDict):
     reads_target_labels: bool
     reads_pseudo_labels: NotRequired[bool]  # absent in files of earlier versions
     transductive: NotRequired[bool]  # absent in files of earlier versions
+    test_all: NotRequired[bool]  # absent in files of earlier versions
     folds: int
     fields: NotRequired[str]
 
@@ -93,32 +118,40 @@ def evaluate(
     stage, trained = _evaluated(fitted)
     path = folder / MEASURES
     before = _before(path)
-    weights = [trained.run.folder.name, [cost['steps'] for cost in costs], vars(stage.config.predict)]
+    weights = [trained.run.folder.name, [cost['steps'] for cost in costs], _fields(stage.config.predict)]
     weights += [list(stage.config.lesions), stage.config.lesion_patch_mm] if stage.config.lesions else []
     measured = {}
     for name in stage.config.test_sets or _targets(stage):
         entry = sets[known('set (test_sets)', name, sets)].sets[name]
-        cases = cases_to_test(name, sets, fold, stage.manifest, stage.config.transductive)
+        cases = cases_to_test(name, sets, fold, stage.manifest, stage.config.transductive or stage.config.test_all)
         if not cases or not trained.segments(entry['domain']):
             continue
         key = stages.digest(weights, [_identity(case) for case in cases])
         tested = TestSet(trained, name, sets, cases, pause)
-        measured[name] = before['sets'].get(name, {})
+        predictions = Predictions(folder / 'predictions' / name, entry, cases)
+        measured[name] = by_protocol.resume(before['sets'].get(name, {}), key, predictions, stage.config.protocols)
         if measured[name].get('key') != key:
-            measured[name] = {'key': key, **measure(tested, folder)}
+            measured[name] = {'key': key, **measure(replace(tested, segmenter=ensemble([trained])), folder)}
             _keep(path, {**before, 'sets': {**before['sets'], **measured}})
+            measured[name] |= by_protocol.measure(stage.config.protocols, predictions, measured[name]['cases']) or {}
         if stage.config.oracle and isinstance(trained, Trained) and 'oracle' not in measured[name]:
             measured[name] |= _with_oracle(measured[name]['cases'], tested, folder)
     measures = {'sets': measured, 'costs': list(costs), 'seed': stage.config.seed, 'weights': stages.digest(weights)}
     same = measures['weights'] == before['weights']
     measures['synthesis'] = before['synthesis'] if same else _synthesis(fitted)
     measures['transductive'] = any(_sees_test_images(stage) for stage, _ in fitted)
+    measures['test_all'] = stage.config.test_all
     measures['reads_target_labels'] = any(_reads_target_labels(stage, trained) for stage, trained in fitted)
     measures['reads_pseudo_labels'] = any(
         entry.get('pseudo', False) for stage, trained in fitted for entry in _with_labels(stage, trained)
     )
     _keep(path, {**measures, 'sets': {**before['sets'], **measured}})
     return measures
+
+
+def _fields(predict) -> dict:
+    """The fields of prediction, without those added since that are at their defaults."""
+    return {name: value for name, value in vars(predict).items() if not as_before(f'predict.{name}', value)}
 
 
 def _keep(path, measured) -> None:
@@ -134,7 +167,7 @@ def _with_oracle(cases, tested, folder) -> dict:
     both = {case: {organ: {**metrics, oracle_selection.DICE: best.cases[case].get(organ)}
                    for organ, metrics in organs.items()}
             for case, organs in cases.items()}  # fmt: skip
-    return {'cases': both, 'oracle': {'step': best.step, 'of': best.of}}
+    return {'cases': both, 'oracle': {'step': best.step, 'of': best.of}, 'choices': best.choices}
 
 
 def _evaluated(fitted) -> tuple[Stage, Segmenter]:
@@ -164,11 +197,14 @@ def pool(parts: Sequence[Mapping]) -> dict:
             for case, organs in measured['cases'].items():
                 cases.setdefault(name, {}).setdefault(case, []).append(organs)
     cases = {name: {case: _mean(folds) for case, folds in measured.items()} for name, measured in cases.items()}
+    further = _pool_protocols(parts)
     once = {cost['stage']: cost for part in parts for cost in part['costs']}  # count stages shared by folds once
     return {
         'sets': {name: summary.summarise(measured) for name, measured in cases.items()},
         'cases': cases,
+        **({'protocols': further} if further else {}),
         'pooled': {name: _mean(folds) for name, folds in pooled.items()},
+        'choices': _choices(parts),
         'synthesis': parts[0]['synthesis'],
         'steps': sum(cost.get('trained', cost['steps']) for cost in once.values()),
         'seconds': round(sum(cost['seconds'] for cost in once.values()), 1),
@@ -177,8 +213,31 @@ def pool(parts: Sequence[Mapping]) -> dict:
         'reads_target_labels': any(part['reads_target_labels'] for part in parts),
         'reads_pseudo_labels': any(part.get('reads_pseudo_labels', False) for part in parts),
         'transductive': any(part.get('transductive', False) for part in parts),
+        'test_all': any(part.get('test_all', False) for part in parts),
         'folds': len(parts),
         'stages': list(once),
+    }
+
+
+def _choices(parts) -> dict[str, list]:
+    """{set: the choices of each fold}, of sets that have them in every fold that tested them."""
+    found: dict[str, list] = {}
+    for part in parts:
+        for name, measured in part['sets'].items():
+            found.setdefault(name, []).append(measured.get('choices'))
+    return {name: folds for name, folds in found.items() if all(folds)}
+
+
+def _pool_protocols(parts) -> dict[str, dict]:
+    """{protocol: {'sets': summaries, 'cases': cases}} of the further protocols, by set."""
+    found: dict[str, dict[str, list]] = {}
+    for name, measured in (pair for part in parts for pair in part['sets'].items()):
+        for protocol, cases in measured.get('protocols', {}).items():
+            found.setdefault(protocol, {}).setdefault(name, []).append(cases)
+    pooled = {protocol: {name: mean_of(folds) for name, folds in sets.items()} for protocol, sets in found.items()}
+    return {
+        protocol: {'sets': {name: summary.summarise(cases) for name, cases in sets.items()}, 'cases': sets}
+        for protocol, sets in pooled.items()
     }
 
 

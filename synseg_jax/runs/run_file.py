@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from synseg_jax.files import exclusive_lock, read_json, schema, write_json
-from synseg_jax.files.stage_schema import RunFile
+from synseg_jax.files.stage_schema import FoldFile, RunFile
 from synseg_jax.inference.model_folder import FORMAT, check_format
 
 RUN = 'run.json'
@@ -29,4 +29,14 @@ def update(workdir: Path, content: Mapping, finished: Stages, begun: Stages) -> 
         for field, new, others in (('systems', finished, begun), ('begun', begun, finished)):
             kept = {name: folders for name, folders in before.get(field, {}).items() if name not in others}
             systems[field] = {**kept, **new}
-        write_json(workdir / RUN, {'format': FORMAT, **content, **systems})
+        kept = {'folds': before['folds']} if 'folds' in before else {}
+        write_json(workdir / RUN, {'format': FORMAT, **content, **systems, **kept})
+
+
+def add_fold(workdir: Path, system: str, index: int, fold: FoldFile) -> None:
+    """Write a trained fold of a system, which replaces what was written of it before; folds are added in order."""
+    with exclusive_lock(workdir / f'.{RUN}.lock'):
+        content = read(workdir)
+        folds = content.setdefault('folds', {}).setdefault(system, [])
+        folds[index : index + 1] = [fold]
+        write_json(workdir / RUN, content)

@@ -54,6 +54,17 @@ class Stage:
         named = self.config.sets.of(domain)
         return select(named, domain, self.sets, role, self.fold, self.manifest, transductive, **options)
 
+    def target_scans(self) -> list[Chosen]:
+        """Real target scans held out for validation, else those to train on, whatever sets the stage reads."""
+        texts = self.config.sets.b
+        real = [text for text in texts if 'of' not in self.sets[(name := text.partition(':')[0])].sets[name]]
+        context = {'context': self.config.context.slices, 'spacing_mm': self.config.context.spacing_mm}
+        for role in ('val', 'train'):
+            scans = select(real, 'b', self.sets, role, self.fold, self.manifest, **context, seed=self.config.data.seed)
+            if scans:
+                return scans
+        return []
+
     def described(self, folder: Path) -> Run:
         """What stage.json in its folder says of it."""
         manifests = {id(manifest): manifest for manifest in self.sets.values()}.values()
@@ -68,6 +79,8 @@ class Stage:
         own = flat(mapping(self.config)).items()
         fields = {name: value for name, value in own if affects(name) == 'result' and not as_before(name, value)}
         read = {d: [scans.key() for r in self.config.kind_of_stage.roles for scans in self.scans(d, r)] for d in 'ab'}
+        if self.config.selection == 'label_free' or self.config.train.guard:
+            read['unlabelled'] = [scans.key() for scans in self.target_scans()]
         built_on = [(self.before(name), self.earlier[name].steps) for name in self.config.built_on()]
         return f'{self.name}-{digest(fields, read, built_on, self.manifest.classes)}'
 

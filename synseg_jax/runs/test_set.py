@@ -115,7 +115,7 @@ def measure(tested: TestSet, folder: Path) -> dict:
     results = {case['id']: CaseResult.from_tuples(*gathered[case['id']]) for case in tested.cases}
     measured = {name: result.measures for name, result in results.items()}
     if processes.is_first():
-        describe(predictions, segmenter.run, entry['domain'], len(results))
+        describe(predictions, tested.segmenter, entry['domain'], len(results))
         write_csv(folder / f'{tested.name}.csv', summary.rows(measured), summary.COLUMNS)
         _draw(folder, tested, measured, [result.shown for result in results.values()])
     ranked = [result.ranked for result in results.values() if result.ranked]

@@ -1,10 +1,9 @@
 """Training one stage: its records, validation and pictures around the loop, and what it took."""
 
 import time
-from collections import ChainMap
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import jax
@@ -17,13 +16,14 @@ from synseg_jax.cli.terminal import say
 from synseg_jax.devices import parallel, processes
 from synseg_jax.devices.environment import peak_memory_gib
 from synseg_jax.devices.signals import Interrupted, Signals
-from synseg_jax.errors import InputError, known
+from synseg_jax.errors import InputError
 from synseg_jax.files import read_json, write_json
 from synseg_jax.inference.model_folder import Run
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.reports import figures, training_curves
-from synseg_jax.runs import validation
+from synseg_jax.runs import first_weights, validation
+from synseg_jax.runs.label_free import LabelFree
 from synseg_jax.runs.stages import Job, Outcome, Stage
 from synseg_jax.training import loop
 from synseg_jax.training.checkpoint import Checkpoints
@@ -31,29 +31,39 @@ from synseg_jax.training.metrics_log import Journal, NullLog
 from synseg_jax.training.system import system_of, trained_params
 
 SHOWN = 4  # examples in a picture
+VALIDATION = 'validation.csv'
 COST = 'cost.json'  # what a stage took, over all the times it was resumed
 
 
 def run(job: Job) -> Outcome:
     """Trains a stage to its last step, beginning with the weights of earlier ones where it names some."""
     begin = [job.before(name) for name in job.stage.config.start.stages]
-    training = StageTraining(job.stage, job.folder, job.title, begin)
+    judge = job.before(job.stage.config.judge_from) if job.stage.config.judge_from else None
+    training = StageTraining(job.stage, job.folder, job.title, begin, judge)
     job.begin(training.plan.steps, training.done)
     trained, cost = training.run(job.console, job.signals)
     return Outcome(trained, cost, steps=training.plan.steps)
 
 
 class StageTraining:
-    """The training of a stage in its folder, from the weights of the stages in `begin`, if any, later ones first."""
+    """The training of a stage in its folder, from the weights of the stages in `begin`, if any, later ones first.
 
-    def __init__(self, stage: Stage, folder: Path, title: str = '', begin: Sequence[Path] = ()):
-        self.stage, self.config, self.folder, self.title, self.begin = stage, stage.config, folder, title, begin
+    `judge` is the folder of the stage whose segmentor judges translations, for methods that need one.
+    """
+
+    def __init__(
+        self, stage: Stage, folder: Path, title: str = '', begin: Sequence[Path] = (), judge: Path | None = None
+    ):
+        self.stage, self.config, self.folder, self.title = stage, stage.config, folder, title
+        self.begin, self.judge = begin, judge
         self.system = system_of(stage.config, stage.manifest.classes)
         self.pools = {domain: self._pool(domain) for domain in self.system.domains}
         train = self.config.train
         self.per_epoch = pipeline.epoch_steps(self.pools, train.batch)
         steps = self.system.steps(self.per_epoch)
-        self.plan = loop.Plan(steps, self.per_epoch, train.batch, train.log_every, train.save_every, train.patience)
+        self.plan = loop.Plan(
+            steps, self.per_epoch, train.batch, train.log_every, train.save_every, train.patience, train.guard
+        )
 
     @property
     def done(self) -> bool:
@@ -76,11 +86,11 @@ class StageTraining:
             f'{over.size} x {parallel.rows_per_device(train.batch, over)}'
         )
         keep = self.plan.steps if self._tried_by_oracle() else train.keep
-        checkpoints = Checkpoints(self.folder / 'checkpoints', keep, journal.say)
+        checkpoints = Checkpoints(self.folder / 'checkpoints', keep, journal.say, rule=self.config.selection)
         validate = Validation(self, journal, signals)
         step = self.system.step(self.per_epoch, over)
         try:
-            state = self._first_state(over)
+            state = first_weights.first_state(self.system, self.config, over, self.begin, self.judge)
             batches = self._batches(over, journal)
             state = loop.train(
                 state, step, batches, self.plan, over, checkpoints, journal, signals, validate, validate.loss
@@ -95,12 +105,13 @@ class StageTraining:
             raise
         journal.end()
         with checkpoints:
-            best = checkpoints.best(state)
+            best, validations = checkpoints.best(state), checkpoints.validations(int(state.step))
         if journal.logged():
-            training_curves.curves(self.folder / 'curves.png', self.folder / 'metrics.csv')
-        cost = self._cost(began, int(state.step), finished=True)  # last: what is finished is not drawn again
+            training_curves.curves(self.folder / 'curves.png', self.folder / 'metrics.csv', self.folder / VALIDATION)
+        left = validations[-1].left if validations else ''
+        cost = self._cost(began, int(state.step), finished=True, stopped=left)  # last: what is finished is not repeated
         journal.say(f'uses the weights of step {int(best.step)}')
-        return Trained(described, parallel.local_copy(trained_params(best))), cost
+        return Trained(described, parallel.local_copy(trained_params(best)), int(best.step)), cost
 
     def _break_off(self, journal, checkpoints, began) -> None:
         """Ends what can be ended; that a full disk, say, holds this up as well need not be told."""
@@ -134,7 +145,7 @@ class StageTraining:
                     'out in turn with fold.set and fold.of'
                 )
             if f'label_{domain}' in self.system.arrays and not scans.labelled:
-                paid = ', '.join(t for t in self.system.method.terms() if t.startswith('seg'))
+                paid = ', '.join(t for t in self.system.method.terms() if t.startswith(('seg', 'judge')))
                 remedy = 'data.target_labels=True lets them in' if domain == 'b' else 'give a labelled folder'
                 raise InputError(f'{folder}: set {scans.set} has no labels, and {paid} reads them; {remedy}')
         if not self.config.train.mixed:
@@ -166,23 +177,6 @@ class StageTraining:
             processes=jax.process_count(), ready=ready, **reading,
         )  # fmt: skip
 
-    def _first_state(self, over):
-        """Fresh weights, or those of the stages that this one begins with."""
-        state = self.system.first_state(over)
-        if not self.begin:
-            return state
-        given = dict(ChainMap(*(Trained(Run.load(folder)).networks.params for folder in reversed(self.begin))))
-        names = self.config.start.networks or sorted(given.keys() & state.params.keys())
-        params = {**state.params, **{name: given[known('network of start.networks', name, given)] for name in names}}
-        shapes = (jax.tree.map(np.shape, tree) for tree in (params, state.params))
-        if next(shapes) != next(shapes):
-            raise InputError(
-                f'start.stages {", ".join(self.config.start.stages)}: {", ".join(names)} are of another size or kind'
-            )
-        params = parallel.place(params, over, parallel.REPLICATED)
-        averaged = jax.tree.map(np.copy, params) if state.average else {}
-        return state.replace(params=params, average=parallel.place(averaged, over, parallel.REPLICATED))
-
     def _cost_so_far(self) -> dict:
         """What earlier sessions took, as far as they could tell; a power cut may have emptied the file."""
         nothing = {'seconds': 0.0, 'steps': 0, 'finished': False}
@@ -192,11 +186,12 @@ class StageTraining:
         except (FileNotFoundError, InputError, TypeError, KeyError):
             return nothing
 
-    def _cost(self, began, trained, finished) -> dict:
+    def _cost(self, began, trained, finished, stopped='') -> dict:
         """Seconds, steps (planned, and trained so far) and memory, kept beside the stage."""
         cost = {'seconds': round(self._cost_so_far()['seconds'] + time.monotonic() - began, 1)}
         cost |= {'steps': self.plan.steps, 'trained': trained}
         cost |= {'peak_memory_gib': round(peak_memory_gib(), 3), 'finished': finished}
+        cost |= {'stopped': stopped} if stopped else {}
         if processes.is_first():
             write_json(self.folder / COST, cost)
         return cost
@@ -218,6 +213,9 @@ class Validation:
         self.loss = self._loss if self.counted else None
         if fit.plan.patience and not self.counted:
             journal.say('no labelled validation scans, so no early stopping (train.patience)')
+        needed = fit.config.selection == 'label_free' or fit.config.train.guard
+        if needed and not (self.label_free and self.label_free.target):
+            journal.say('no segmentor or no target scans, so no scores without labels (selection, train.guard)')
 
     def __call__(self, state) -> dict[str, float]:
         """The scores of the held-out subjects."""
@@ -234,7 +232,22 @@ class Validation:
             self.journal.say(
                 'translation changes next to nothing: it has collapsed to identity; raise adv or lower cyc'
             )
-        return scores
+        return scores | self._label_free()
+
+    def _label_free(self) -> dict[str, float]:
+        """The scores that need no label of the target, of a method with a segmentor."""
+        if self.label_free is None:
+            return {}
+        measured = self.label_free.measure(self.networks, self._asked)
+        return self.label_free.combine(processes.all_gather(measured, 'label_free'))
+
+    @cached_property
+    def label_free(self) -> LabelFree | None:
+        """The scans for scores without target labels; None if target scans cannot be segmented, as by masked
+        generators, which need labels beside the image."""
+        system = self.fit.system
+        unable = not system.segmentor('b') or system.config.label_channel
+        return None if unable else LabelFree.of(self.fit.stage, system.shown)
 
     def _loss(self, state) -> float:
         """The segmentation loss of the held-out subjects."""

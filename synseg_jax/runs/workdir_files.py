@@ -17,14 +17,14 @@ WORKDIR = {  # pattern: content
     'SYSTEM/STAGE': 'link to the folder of the stage',
     'stages/STAGE-DIGEST/stage.json': 'configuration, classes and modalities of the stage',
     'stages/STAGE-DIGEST/cost.json': 'seconds, steps and peak memory over all sessions',
-    'stages/STAGE-DIGEST/checkpoints/*': 'orbax checkpoints by step, with checksums and validation score',
+    'stages/STAGE-DIGEST/checkpoints/*': 'orbax checkpoints by step, with checksums, score and all validations so far',
     'stages/STAGE-DIGEST/metrics.csv': 'every `train.log_every` steps: step, epoch, terms, gradient norms, learning '
     'rates',
     'stages/STAGE-DIGEST/validation.csv': 'at each checkpoint: step, score, Dice of each check, mean change by '
-    'translation',
+    'translation, and scores that need no target label: `randomised_dice`, `agreement`, `plausible`, `volume/ORGAN`',
     'stages/STAGE-DIGEST/panel.png': 'translated and segmented slices at the last validation; for a synthesis stage '
     'pairs of real and synthetic slices',
-    'stages/STAGE-DIGEST/curves.png': 'plots of the columns of `metrics.csv`',
+    'stages/STAGE-DIGEST/curves.png': 'plots of the columns of `metrics.csv` and `validation.csv`',
     'stages/STAGE-DIGEST/tensorboard/*': 'the same for TensorBoard',
     'stages/STAGE-DIGEST/records/*': 'records of a stage that makes a set',
     'stages/STAGE-DIGEST/atlases.json': 'labelled scans of an `atlases` stage',
@@ -38,7 +38,9 @@ OTHERS = {
     },
     '`predict --output`': {
         'CASE.nii.gz': 'label map on the grid of the scan',
-        'dataset.json': "channel, label values by name, file ending and number of scans, in nnU-Net's format",
+        'dataset.json': "channel, label values by name, file ending and number of scans, in nnU-Net's format; as "
+        '`prediction` the `members` (stage and step of the checkpoint) that the probabilities are the mean of, the '
+        '`fields` of `predict`, and under `cases` the members of cases that some folds held out',
         'volumes.csv': '`--volumes`: columns case, organ, mL',
         'overlays/CASE.png': '`--overlays`',
         'probabilities/CLASS/CASE.nii.gz': '`--probabilities`: float32',
@@ -49,12 +51,12 @@ OTHERS = {
         'imagesTr, labelsTr, dataset.json': 'an nnU-Net raw dataset; with `--format=scans` only `CASE.nii.gz`',
     },
     '`evaluate --output`': {
-        'cases.csv': f'columns case, organ, {", ".join(metric.name for metric in metrics.METRICS)}',
-        'summary.json': '`classes` and `mean`, as for a set in `results.json`',
+        'cases.csv': f'columns case, organ, {", ".join(metric.name for metric in metrics.METRICS)}, protocol',
+        'summary.json': '`classes` and `mean`, as for a set in `results.json`, and `protocol`',
         'boxplots.png': 'Dice of each class',
     },
     '`compare --workdir`': {
-        'report_TABLE/report.html, report.md': 'the report',
+        'report_TABLE/report.html, report.md': 'the report; by another protocol in `report_TABLE_PROTOCOL`',
         'report_TABLE/table.csv': 'n, median, mean, std, interval, p, paper for each row, class and metric',
         'report_TABLE/cases.csv': 'metrics of every case of every row',
         'report_TABLE/*.png': 'boxplots and curves',
@@ -73,13 +75,15 @@ MORE = {  # descriptions of fields, including fields that no command reads again
         '{metric: statistics}}}}; statistics are `mean`, `median`, `std` (of the sample) and `n`; `mean` is the mean '
         'over the organs of each case. For classes in `lesions` also `lesions` (share detected), `false_lesions`, '
         '`patch_dice` and `patch_hd95_mm`',
+        'protocols': '{protocol: {system: {set: as in `systems`}}} of the protocols in `protocols` but the native one, '
+        'of which all other figures are; absent without',
         'seconds': 'wall-clock time of this run of `main`',
         'steps': 'training steps of all systems',
         'peak_memory_gib': 'peak memory of the process',
         'versions': 'versions of Python, of this package and of its dependencies',
     },
     'SYSTEM/results.json': {
-        'sets': 'statistics of each set, as in `results.json`',
+        'sets': 'statistics of each set, as in `results.json`; in `protocols` by the protocol',
         'stages': 'folders of its stages',
     },
     'measures.json': {
@@ -88,11 +92,13 @@ MORE = {  # descriptions of fields, including fields that no command reads again
         'reads_target_labels': 'whether any stage trained on target labels',
         'reads_pseudo_labels': 'whether any stage trained on labels predicted by an earlier one',
         'transductive': 'whether any stage trained on images of test scans',
+        'test_all': 'whether all labelled target scans were tested, whatever their split',
     },
     'manifest.json': {
         'classes': 'in the order of the labels in records, background first',
         'size': 'size of a record',
         'spacing_mm': '0: slices are resized',
+        'antialias': 'whether images are smoothed before they are made smaller',
         'seed': 'seed of the split',
         'packages': 'versions of dependencies',
         'request': 'digest of the sets and settings given to `prepare`',
@@ -105,6 +111,7 @@ MORE = {  # descriptions of fields, including fields that no command reads again
         'size': 'input size of the networks',
         'spacing_mm': 'pixel or voxel size of the input; 0: slices are resized',
         'cut_about': 'body: at a spacing, networks are given the window about the body; else whole slices or volumes',
+        'antialias': 'whether images are smoothed before they are made smaller',
         'context': 'number of neighbouring slices on each side that are input channels',
         'label_channel': 'whether generators have one more input channel, the foreground mask',
         'dtype': 'floating-point type used in training',
@@ -120,5 +127,6 @@ MORE = {  # descriptions of fields, including fields that no command reads again
         'trained': 'steps trained so far',
         'peak_memory_gib': 'peak memory of the process, or of the device',
         'finished': 'whether training has finished',
+        'stopped': 'why `train.guard` ended training, if it did',
     },
 }

@@ -80,6 +80,12 @@ class Data:
         'whatever their pixel size',
         SPACING,
     )
+    antialias: bool = image(
+        False,
+        'smooth images before they are made smaller, by a Gaussian of (f - 1) / 2 pixels where f pixels become one; '
+        'structures finer than the new pixels alias otherwise',
+        added=True,
+    )
     slice_axis: str = image('axial', 'orientation of the slices', ('axial', 'coronal', 'sagittal'))
     cut_about: str = record(
         'labels',

@@ -1,8 +1,12 @@
 """Fields of a network."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from synseg_jax.specification.field import BELOW_ONE, Range, field
+from synseg_jax.specification.field import BELOW_ONE, Range, Rule, field
+
+NetworkFields = Mapping[str, bool | int | float | str | tuple[int, ...]]  # those that are set
+SET_BY_JUDGE_FROM = Rule(lambda value: True, 'not to be set: `judge_from` does')
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,19 @@ class Network:
         None, 'unet: kernel size of the convolution after each upsampling', Range(1, 16, whole=True)
     )
     residual: bool | None = field(None, 'unet: residual blocks')
+    max_width: int | None = field(
+        None,
+        'unet: most channels at any level, which double with every downsampling; nnU-Net: 512, in 3-D 320',
+        Range(1, 2**16, whole=True),
+        added=True,
+    )
+    deep_supervision: int | None = field(
+        None,
+        'unet, of segmentors: number of lower resolutions whose logits are trained as well, each weighted half of the '
+        'one above',
+        Range(0, 7, whole=True),
+        added=True,
+    )
     tanh: bool | None = field(None, 'tanh as the last activation')
 
     def given(self) -> dict[str, object]:

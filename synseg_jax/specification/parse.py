@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from ml_collections import ConfigDict
 
-from synseg_jax.errors import InputError
+from synseg_jax.errors import InputError, known
 from synseg_jax.specification.check import check, check_complete, fits, value_type
 from synseg_jax.specification.data import Data
 from synseg_jax.specification.experiment import Experiment
@@ -49,12 +49,23 @@ def experiment_of(tree: Mapping) -> Experiment:
 def _stages(tree, system) -> FrozenMapping:
     """The stages of a system by name, in order of their dependencies; InputError for cyclic dependencies."""
     stages = {name: build(Stage, fields) for name, fields in resolve(tree, system).items()}
+    stages = {name: _with_judge(stage, stages, f'{name} of {system}') for name, stage in stages.items()}
     needs = {name: [other for other in stage.depends_on() if other in stages] for name, stage in stages.items()}
     try:
         return FrozenMapping({name: stages[name] for name in TopologicalSorter(needs).static_order()})
     except CycleError as error:
         names = ', '.join(error.args[1])
         raise InputError(f'system {system}: cyclic dependency between stages {names}') from None
+
+
+def _with_judge(stage, stages, where) -> Stage:
+    """The stage with the architecture of its judge, where it has one; InputError for an unknown stage."""
+    if stage.judge:
+        raise InputError(f'stage {where}: config.judge is set by judge_from; name there the stage that trains it')
+    if not stage.judge_from:
+        return stage
+    judge = stages[known(f'stage (judge_from of {where})', stage.judge_from, stages)].segmentor
+    return dataclasses.replace(stage, judge=FrozenMapping(judge.given()))
 
 
 def changed(experiment: Experiment, fields: Mapping[str, object]) -> Experiment:

@@ -3,12 +3,25 @@
 from dataclasses import dataclass
 
 from synseg_jax.specification.data import Context, Data, Fold, Sets
-from synseg_jax.specification.field import BELOW_ONE, COUNT, NOT_NEGATIVE, SHARE, Range, field, group
-from synseg_jax.specification.network import Network
+from synseg_jax.specification.field import (
+    BELOW_ONE,
+    COUNT,
+    NOT_NEGATIVE,
+    SHARE,
+    FrozenMapping,
+    Range,
+    Rule,
+    field,
+    group,
+)
+from synseg_jax.specification.network import SET_BY_JUDGE_FROM, Network, NetworkFields
 from synseg_jax.specification.objective import Losses, Weights
+from synseg_jax.specification.prediction import Predict
 from synseg_jax.specification.stage_kind import KINDS, Kind
-from synseg_jax.specification.training import BATCH, Augment, Optimizer, Rates, Train
+from synseg_jax.specification.training import Augment, Optimizer, Rates, Train
 from synseg_jax.specification.views import DomainViews
+
+PROTOCOLS = Rule(lambda names: {*names} <= {'native', 'csdg', 'sifa'}, "names, of 'native', 'csdg' and 'sifa'")
 
 
 @dataclass(frozen=True)
@@ -33,31 +46,6 @@ class Atlases:
 
 
 @dataclass(frozen=True)
-class Predict:
-    """Prediction on whole scans."""
-
-    batch: int = field(8, 'slices or windows predicted at once', BATCH, 'speed')
-    resample: str = field('nearest', "resampling to the scan's grid: 'nearest' for labels, 'linear' for probabilities",
-                          ('nearest', 'linear'), 'measures')  # fmt: skip
-    flips: str = field(
-        '',
-        "'lr': average the probabilities of the scan and of its left-right mirror image, for networks trained with "
-        "augment.flip 'c'",
-        ('', 'lr'),
-        'measures',
-    )
-    window: str = field(
-        'tiles',
-        "volumes larger than the network input: 'tiles': sliding window; 'middle': then once more in one window "
-        'centred on the largest foreground component that the sliding window found',
-        ('tiles', 'middle'),
-        'measures',
-    )
-    components: str = field('', "'largest': keep only the largest connected component of each class; classes in "
-                            '`lesions` keep all', ('', 'largest'), 'measures')  # fmt: skip
-
-
-@dataclass(frozen=True)
 class Stage:
     """Every field of a stage."""
 
@@ -79,6 +67,20 @@ class Stage:
     )
     segmentor_from: str = field(
         '', "'label': the earlier stage whose segmentor predicts the labels", affects='records', added=True
+    )
+    judge_from: str = field(
+        '',
+        "'train': the earlier stage whose segmentor, held fixed, judges translations; terms judge_a and judge_b use it",
+        affects='records',
+        added=True,
+    )
+    judge: NetworkFields = field(
+        FrozenMapping(),
+        'architecture of the judge: that of the segmentor of `judge_from`',
+        SET_BY_JUDGE_FROM,
+        'records',
+        compiled=True,
+        added=True,
     )
     label_confidence: float = field(
         0.0,
@@ -111,6 +113,21 @@ class Stage:
         "SynSeg-Net's paper; False: test scans are never seen in training",
         affects='records',
     )
+    test_all: bool = field(
+        False,
+        'test all labelled target scans, whatever their split; only for systems that train on no image of their '
+        'patients, e.g. on the source alone; False: the test scans',
+        affects='measures',
+        added=True,
+    )
+    protocols: tuple[str, ...] = field(
+        ('native',),
+        "how predictions are compared with the labels of test scans; 'native': on the scan's own grid, always "
+        "measured; 'csdg', 'sifa': also as in papers, see docs/results.md",
+        PROTOCOLS,
+        'measures',
+        added=True,
+    )
     test_sets: tuple[str, ...] = field(
         (), 'sets on which the system is evaluated; empty: those of domain b that have test scans', affects='display'
     )
@@ -133,6 +150,14 @@ class Stage:
         'measures',
     )
     context: Context = group(Context, 'neighbouring slices as input channels (2.5-D)')
+    selection: str = field(
+        'source_dice',
+        "which checkpoint is used: 'source_dice': the highest validation score; 'label_free': the best mean rank, over "
+        "all validations, of three scores that see target scans but no target label; 'last'; see docs/adaptation.md",
+        ('source_dice', 'label_free', 'last'),
+        compiled=False,
+        added=True,
+    )
     label_channel: bool = field(
         False, 'generators see the foreground mask, from labels of both domains, as one more channel (masked CycleGAN)'
     )
@@ -180,7 +205,7 @@ class Stage:
 
     def built_on(self) -> list[str]:
         """Names of the earlier stages whose networks it uses."""
-        return [name for name in (self.generators_from, self.segmentor_from, *self.start.stages) if name]
+        return [*filter(None, (self.generators_from, self.segmentor_from, self.judge_from, *self.start.stages))]
 
     def depends_on(self) -> list[str]:
         """Names of the stages and sets that it reads or is initialised from, without duplicates."""

@@ -107,6 +107,13 @@ class Train:
         COUNT,
         compiled=False,
     )
+    guard: bool = field(
+        False,
+        "end training, and use an earlier checkpoint, once an organ's mean volume on target scans, which was plausible "
+        'before, leaves 0.4 to 2.5 times that in the source',
+        compiled=False,
+        added=True,
+    )
     balanced: bool = field(
         False, 'sample every scan equally often, regardless of its number of slices; False: every slice', compiled=False
     )

@@ -1,4 +1,4 @@
-"""Orbax checkpoints of the training state, with checksums, validation score and the state of early stopping.
+"""Orbax checkpoints of the training state, with checksums, all validations so far and the state of early stopping.
 
 The position in the data is the step of the state.  A checkpoint with damaged content is skipped with a message in
 favour of the previous one, and moved to `damaged` at the next save.  A checkpoint that cannot be read from disk is not
@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -21,30 +21,34 @@ from synseg_jax import files
 from synseg_jax.devices import parallel, processes
 from synseg_jax.errors import InputError
 from synseg_jax.files import disk
+from synseg_jax.training import selection, stored_metrics
 from synseg_jax.training.early_stop import EarlyStop
+from synseg_jax.training.selection import Validation
 from synseg_jax.training.state import State
 
 EARLY_STOP = 'early_stop'  # name of the checkpoint item
 
 
 class Checkpoints:
-    """The checkpoints of a stage: the latest `keep` and the one with the highest validation score.
+    """The checkpoints of a stage: the latest `keep` and those that may be chosen by `rule`, of selection.RULES.
 
     Saving and restoring are collective over all processes; with `alone`, this process reads on its own and saves
     nothing.  As a context manager it closes orbax's manager, with its threads and open files.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, say: Callable[[str], None] = print, alone: bool = False):
+    def __init__(
+        self, folder: Path, keep: int = 2, say: Callable[[str], None] = print, alone: bool = False,
+        rule: str = 'source_dice',
+    ):  # fmt: skip
         disk.check_path(folder, reading=alone)
         # Orbax logs every save; only problems are of interest.
         logging.getLogger('absl').setLevel(logging.WARNING)
         logging.getLogger('absl').addFilter(_is_trouble)
         _hush_abandoned()
-        best = managers.BestN(get_metric_fn=lambda m: m['score'], n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(max(1, keep)), best]),
+            preservation_policy=stored_metrics.preservation(keep, rule),
             save_decision_policy=managers.FixedIntervalPolicy(1),
-            best_fn=lambda m: m['score'],  # orbax stores metrics only if this is set
+            best_fn=stored_metrics.score,  # orbax stores metrics only if this is set
             create=not alone,
             cleanup_tmp_directories=not alone,
             multiprocessing_options=_only_here() if alone else ocp.options.MultiprocessingOptions(),
@@ -52,24 +56,29 @@ class Checkpoints:
         with disk.reading(folder):
             _drop_damaged_scores(folder)
             self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
-        self.folder, self.say = folder, say
+        self.folder, self.say, self.rule = folder, say, rule
         self.early_stop = EarlyStop()  # of the checkpoint restored last
         self._damaged: set[int] = set()
 
-    def save(self, state: State, score: float | None = None, early_stop: EarlyStop = EarlyStop()) -> None:
-        """Save `state` under its step, asynchronously; the next save or `wait` completes it."""
-        step = int(state.step)
+    def save(
+        self, state: State, score: float | None = None, early_stop: EarlyStop = EarlyStop(),
+        validations: Sequence[Validation] = (),
+    ) -> None:  # fmt: skip
+        """Save `state` under its step, asynchronously; the next save or `wait` completes it.
+
+        `validations` are all so far, that of this checkpoint included, if it was validated.
+        """
+        step, metrics = int(state.step), stored_metrics.stored(score, validations)
         with disk.writing(self.folder):
             self._set_aside()  # training has resumed from an earlier checkpoint
             if step in self.manager.all_steps():
                 self.manager.wait_until_finished()
-                if score is not None and self.score(step) is None:  # saved without score by an interrupted validation
-                    self._add_score(step, score)
+                if metrics and not self.is_validated(step):  # saved without score by an interrupted validation
+                    self._add_metrics(step, metrics)
                 return
             items = {'state': ocp.args.StandardSave(state), 'sums': ocp.args.JsonSave(checksums(state))}
             if early_stop.measured:
                 items[EARLY_STOP] = ocp.args.JsonSave(early_stop._asdict())
-            metrics = None if score is None else {'score': score}
             self.manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
     def wait(self) -> None:
@@ -93,13 +102,26 @@ class Checkpoints:
         return self._first_intact(sorted(self.manager.all_steps(), reverse=True), like)
 
     def best(self, like: State) -> State:
-        """The checkpoint with the highest score, the latest one if none has a score; InputError if there is none."""
-        scores = {step: self.score(step) for step in self.manager.all_steps()}
-        order = sorted(scores, key=lambda step: (-1.0 if scores[step] is None else scores[step], step), reverse=True)
-        state = self._first_intact(order, like)
+        """The checkpoint chosen by the rule, the next one if it is damaged; InputError if there is none."""
+        state = self._first_intact(self.order(), like)
         if state is None:
             raise InputError(f'{self.folder}: no readable checkpoint; train first')
         return state
+
+    def order(self, rule: str = '') -> list[int]:
+        """The steps of all checkpoints, the one chosen by `rule`, or by that of the stage, first."""
+        steps = self.steps()
+        scores = {step: self.score(step) for step in steps}
+        return selection.order(rule or self.rule, self.validations(max(steps, default=0)), scores)
+
+    def validations(self, step: int) -> tuple[Validation, ...]:
+        """All validations up to the checkpoint of `step`; of one that has lost them, those of the one before."""
+        stored = (self._stored(one) for one in reversed(self.steps()) if one <= step)
+        return next(filter(None, map(stored_metrics.validations, stored)), ())
+
+    def is_validated(self, step: int) -> bool:
+        """Whether the validation of a checkpoint is known."""
+        return self.score(step) is not None or any(validation.step == step for validation in self.validations(step))
 
     def steps(self) -> list[int]:
         """Steps of the existing checkpoints, in increasing order."""
@@ -111,8 +133,11 @@ class Checkpoints:
 
     def score(self, step: int) -> float | None:
         """The validation score of a checkpoint, None if it has none."""
-        metrics = self.manager.metrics(step)
-        return metrics['score'] if metrics else None
+        return self._stored(step).get('score')
+
+    def _stored(self, step) -> dict:
+        """The metrics that orbax stores beside a checkpoint; {} if there are none."""
+        return self.manager.metrics(step) or {}
 
     def _first_intact(self, steps, like):
         for step in steps:
@@ -163,11 +188,11 @@ class Checkpoints:
             self.say(f'moved the damaged checkpoint {step} to {self.folder.with_name("damaged")}')
         self._damaged.clear()
 
-    def _add_score(self, step, score) -> None:
-        """Add the missing score to a checkpoint, in orbax's format."""
+    def _add_metrics(self, step, metrics) -> None:
+        """Add the missing metrics to a checkpoint, in orbax's format."""
         if processes.is_first():
-            with files.atomic_folder(self.folder / str(step) / 'metrics') as folder:
-                (folder / 'metrics').write_text(json.dumps({'score': score}))
+            with files.atomic_folder(self.folder / str(step) / 'metrics', replace=True) as folder:
+                (folder / 'metrics').write_text(json.dumps(metrics))
         self._reload(f'checkpoint {step} has its score')
 
     def _reload(self, what) -> None:
@@ -222,13 +247,5 @@ def _drop_damaged_scores(folder):
                 content = (path / 'metrics').read_bytes()
         except FileNotFoundError:  # removed by another process
             continue
-        if not _is_score(content):
+        if not stored_metrics.is_valid(content):
             (path / 'metrics').unlink(missing_ok=True)
-
-
-def _is_score(content):
-    try:
-        float(json.loads(content)['score'])
-        return True
-    except (ValueError, KeyError, TypeError):
-        return False

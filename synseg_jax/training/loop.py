@@ -1,4 +1,4 @@
-"""The training loop, with validation, checkpoints, early stopping, rollback from non-finite gradients, and signals."""
+"""The training loop: validation, checkpoints, early stopping, guard, rollback from non-finite gradients, signals."""
 
 import time
 from collections import deque
@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from synseg_jax.devices import parallel, processes
 from synseg_jax.devices.signals import Interrupted, Signals
 from synseg_jax.errors import InputError
+from synseg_jax.training import selection
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.metrics_log import Journal
 from synseg_jax.training.state import State
@@ -31,6 +32,7 @@ class Plan:
     log_every: int
     save_every: int
     patience: int = 0  # early stopping after this many epochs without a lower held-out segmentation loss; 0: off
+    guard: bool = False  # end training once the volume of an organ on target scans becomes implausible
 
 
 def train(
@@ -45,10 +47,10 @@ def train(
     validate: Callable[[State], dict[str, float]] | None = None,
     held_out_loss: Callable[[State], float] | None = None,
 ) -> State:
-    """Train until step `plan.steps` or early stopping, resuming from the latest undamaged checkpoint.
+    """Train until step `plan.steps`, early stopping or the guard, resuming from the latest undamaged checkpoint.
 
     `batches(k)` iterates over the global batches from number k on, sharded over the mesh, and is closed at the end;
-    `validate(state)` returns metrics of held-out subjects, of which `score` selects the best checkpoint;
+    `validate(state)` returns metrics of held-out subjects, by which the best checkpoint is chosen (selection.RULES);
     `held_out_loss(state)` is monitored for early stopping.  After a signal, saves a checkpoint and raises Interrupted.
     """
     restored = checkpoints.latest(state)
@@ -56,7 +58,7 @@ def train(
     first = int(state.step)
     agreement = processes.Agreement(parallel.async_sum(over))
     journal.begin(first, plan)
-    between = BetweenSteps(plan, agreement, checkpoints, journal, signals, validate, held_out_loss)
+    between = BetweenSteps(plan, agreement, checkpoints, journal, signals, validate, held_out_loss, first)
     if first and between.look_again(state, first):
         return state
     rollbacks = 0
@@ -97,10 +99,11 @@ def train(
 class BetweenSteps:
     """Work between steps: held-out loss after an epoch, validation, checkpoints, and a clean exit on signals."""
 
-    def __init__(self, plan, agreement, checkpoints, journal, signals, validate, held_out_loss):
+    def __init__(self, plan, agreement, checkpoints, journal, signals, validate, held_out_loss, first):
         self.plan, self.agreement, self.checkpoints, self.journal = plan, agreement, checkpoints, journal
         self.signals, self.validate, self.held_out_loss = signals, validate, held_out_loss
         self.early_stop = checkpoints.early_stop
+        self.validations = checkpoints.validations(first)
 
     def look(self, state: State, done: int) -> bool:
         """Measure, validate and save whatever is due after step `done`; returns whether training stops early."""
@@ -111,23 +114,27 @@ class BetweenSteps:
         if ends:
             why = f'no decrease of the segmentation loss for {self.plan.patience} epochs'
             self.journal.say(f'step {done}: early stopping, {why}')
-        return ends
+        return ends or self._guarded()
 
     def look_again(self, state: State, first: int) -> bool:
         """`look` at the step to resume from, unless it was completed before the interruption."""
         self._measure(state, first)
         ends = self.early_stop.due(self.plan.patience)
-        if (ends or self._due(first)) and self.checkpoints.score(first) is None:
+        if (ends or self._due(first)) and not self.checkpoints.is_validated(first):
             self._validate(state, first)
-        return ends
+        return ends or self._guarded()
 
     def leave(self, state: State) -> None:
         """Save a checkpoint and raise Interrupted."""
         self.journal.sync()
-        self.checkpoints.save(state, early_stop=self.early_stop)
+        self.checkpoints.save(state, early_stop=self.early_stop, validations=self.validations)
         self.checkpoints.wait()
         why = self.signals.asked or 'a signal to another process'
         raise Interrupted(f'{why}: saved step {int(state.step)}; run the same command to resume')
+
+    def _guarded(self) -> bool:
+        """Whether the guard has ended training."""
+        return bool(self.validations and self.validations[-1].left)
 
     def _due(self, done):
         return done % self.plan.save_every == 0 or done == self.plan.steps
@@ -147,10 +154,20 @@ class BetweenSteps:
         self._leave_if_asked(state)
         self.journal.score(done, scores)
         self.journal.sync()
-        if not (skipped := int(state.streak)):
-            self.checkpoints.save(state, scores.get('score'), self.early_stop)
-        else:
+        if skipped := int(state.streak):
             self.journal.say(f'step {done}: no checkpoint, gradients were non-finite in the last {skipped} steps')
+            return
+        self._save(state, done, scores)
+
+    def _save(self, state, done, scores):
+        left = ''
+        if self.plan.guard:
+            left = selection.departed(self.validations, scores, selection.WARM_UP * self.plan.steps)
+        self.validations += (selection.Validation(done, scores, left),)
+        self.checkpoints.save(state, None if left else scores.get('score'), self.early_stop, self.validations)
+        if left:
+            self.checkpoints.wait()
+            self.journal.say(f'step {done}: {left}; training ends, back to step {self.checkpoints.order()[0]}')
 
     def _leave_if_asked(self, state):
         if self.agreement.decide(bool(self.signals.asked)):

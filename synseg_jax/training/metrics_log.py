@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,9 @@ class Table:
                 csv.writer(file).writerows([self.columns, *rows] if self.columns else [])
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Append a row; the first row determines the columns."""
+        """Append a row; the first row determines the columns, to which later ones may add."""
+        if self.columns is not None and set(self.columns) < set(row):
+            self._widen([name for name in row if name not in self.columns])
         with disk.writing(self.path), self.path.open('a', newline='') as file:
             writer = csv.writer(file)
             if self.columns is None:
@@ -46,6 +49,13 @@ class Table:
                 raise InputError(f'{self.path}: has the columns of another run; use another --workdir')
             writer.writerow([repr(row[c]) if isinstance(row[c], float) else row[c] for c in self.columns])
         self.rows += 1
+
+    def _widen(self, names) -> None:
+        """Add columns, NaN in the rows so far: an earlier version began the table."""
+        columns, rows = _read(self.path, sys.maxsize)
+        self.columns = [*columns, *names]
+        with disk.writing(self.path), atomic_file(self.path) as temporary, temporary.open('w', newline='') as file:
+            csv.writer(file).writerows([self.columns, *([*row, *['nan'] * len(names)] for row in rows)])
 
     def sync(self) -> None:
         """Block until the rows are on disk (fsync)."""
@@ -152,7 +162,8 @@ class Journal:
         if scores:
             self.validation.add({'step': done, **scores})
             self.board.scalars(done, {f'validation/{name}': value for name, value in scores.items()})
-            self.say(f'step {done}: validation ' + ', '.join(f'{name} {value:.3f}' for name, value in scores.items()))
+            told = (f'{name} {value:.3f}' for name, value in scores.items() if '/' not in name)
+            self.say(f'step {done}: validation ' + ', '.join(told))
         self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
 
     def epoch(self, done: int, epoch: int, loss: float, early_stop: EarlyStop) -> None:

@@ -21,8 +21,8 @@ class State:
 
     step: PyTree  # number of global batches consumed, the position in the data
     params: PyTree  # {network: parameters}
-    optimizer: PyTree  # {network: optax state}
-    average: PyTree  # {network: exponential moving average of the parameters}; empty if disabled
+    optimizer: PyTree  # {network: optax state}, of trained networks
+    average: PyTree  # {network: exponential moving average of the parameters}, of trained ones; empty if disabled
     image_pool: PyTree  # {domain: image_pool.Past}, sharded by row
     skipped: PyTree  # number of steps skipped for a non-finite gradient
     streak: PyTree  # number of consecutive skipped steps up to now
@@ -56,12 +56,13 @@ def create(
     image_pool: Mapping[str, PyTree],
     averaged: bool = False,
 ) -> State:
-    """The state before the first step."""
+    """The state before the first step; networks without an optimizer are held fixed."""
+    trained = {name: params[name] for name in optimizers}
     return State(
         step=jnp.zeros((), jnp.int32),
         params=dict(params),
-        optimizer={name: optimizers[name].init(params[name]) for name in params},
-        average=jax.tree.map(jnp.copy, dict(params)) if averaged else {},
+        optimizer={name: optimizers[name].init(own) for name, own in trained.items()},
+        average=jax.tree.map(jnp.copy, trained) if averaged else {},
         image_pool=dict(image_pool),
         skipped=jnp.zeros((), jnp.int32),
         streak=jnp.zeros((), jnp.int32),

@@ -1,5 +1,6 @@
 """What a training stage compiles: its networks, train step, initial state, and inference functions."""
 
+import itertools
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,24 +16,20 @@ from synseg_jax.batches.augment import augmenter
 from synseg_jax.batches.views import viewer
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
-from synseg_jax.networks import backend, build, dtype, features
-from synseg_jax.networks.patch_head import PatchHead
+from synseg_jax.networks import backend, dtype, features
 from synseg_jax.networks.patchgan import PatchGAN
-from synseg_jax.networks.unet import Head, Shared
 from synseg_jax.objective import losses, names, weights
-from synseg_jax.objective.losses import ONE_LOGIT, two_classes
+from synseg_jax.objective.losses import two_classes
 from synseg_jax.objective.methods import Method, method
 from synseg_jax.objective.terms import TERMS, View
 from synseg_jax.specification.objective import Losses
 from synseg_jax.specification.parse import compiled
 from synseg_jax.specification.stage import Stage
-from synseg_jax.specification.training import Augment
 from synseg_jax.training.image_pool import PerRow
 from synseg_jax.training.optimizers import constant_then_linear, in_game, optimizer
+from synseg_jax.training.stage_networks import KIND, stage_networks
 from synseg_jax.training.state import LAYOUT, State, create, initial_params, patch_input
 from synseg_jax.training.step import make_step
-
-KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # configuration group of each player's networks
 
 
 def system_of(config: Stage, classes: tuple[str, ...]) -> 'System':
@@ -45,10 +42,10 @@ def _shared(config, classes):
     return System(config, classes)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _apply(network, kind, params, images, keys):
+@partial(jax.jit, static_argnums=(0, 1, 5))
+def _apply(network, kind, params, images, keys, method=None):
     """Jitted at module level, so that equal networks are traced only once; `kind` is the type of device."""
-    return network.apply({'params': params}, images, keys)
+    return network.apply({'params': params}, images, keys, method=method)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -74,41 +71,28 @@ class System:
 
     @cached_property
     def networks(self) -> dict[str, nn.Module]:
-        """The networks used by the method's terms, by name."""
-        types = {'dtype': dtype(self.config.dtype), 'param_dtype': dtype(self.config.param_dtype)}
-        whole = types | ({'remat': True} if self.config.remat else {})
-        logits = 0 if self.method.shared_layer else self._logits()
-        outputs = {'gen': {'channels': self.channels, **whole}, 'dis': types, 'seg': {'channels': logits, **whole}}
-        ends = {names.SHARED: Shared(**types), **{names.head(d): Head(self._logits(), **types) for d in names.DOMAINS}}
-        ends |= {names.PATCHES: PatchHead(**types)}
-        return {
-            name: ends.get(name) or build(**getattr(self.config, KIND[player]).given(), **outputs[player])
-            for player, own in self.method.networks(TERMS).items()
-            for name in own
-        }
+        """The networks used by the method's terms, by name; those that are held fixed last."""
+        return stage_networks(self.config, self.method, self.channels, len(self.classes))
 
-    def _logits(self):
-        if self.config.loss.segmentation not in ONE_LOGIT:
-            return len(self.classes)
-        if len(self.classes) != 2:
-            raise InputError(
-                f'loss.segmentation {self.config.loss.segmentation} requires 2 classes, not {len(self.classes)}'
-            )
-        return 1
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The names of the networks that players train, all but those that are held fixed."""
+        return tuple(itertools.filterfalse(names.is_fixed, self.networks))
 
     @cached_property
     def apply(self) -> dict[str, Callable[..., Float[Array, 'b *space k']]]:
         """`apply[name](params, images)` runs a network on images in [-1, 1]; with `keys`, one per row, with dropout.
 
         The random numbers depend only on the keys and the network's name, not on the player.  With `encode` the result
-        is {layer: features} of the network's encoder.
+        is {layer: features} of the network's encoder; `method` names another method of the network.
         """
 
-        def run(params, images, keys=None, encode=False, *, name):
+        def run(params, images, keys=None, encode=False, method=None, *, name):
             if keys is not None:
                 number = zlib.crc32(name.encode())
                 keys = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
-            return (_encode if encode else _apply)(self.networks[name], backend.kind(), params, images, keys)
+            of = self.networks[name], backend.kind(), params, images, keys
+            return _encode(*of) if encode else _apply(*of, method)
 
         return {name: partial(run, name=name) for name in self.networks}
 
@@ -132,12 +116,13 @@ class System:
 
     def view(self, params: Mapping[str, PyTree], batch: Mapping[str, Array] | None = None, **more) -> View:
         """A forward pass on a batch of images in [-1, 1], from which terms compute their losses."""
-        return View(self.apply, params, batch or {}, self.losses, **more)
+        deep = {name for name, network in self.networks.items() if getattr(network, 'deep_supervision', 0)}
+        return View(self.apply, params, batch or {}, self.losses, deep, **more)
 
     @cached_property
     def optimizers(self):
         settings = in_game(vars(self.config.optimizer), 'dis' in self.method.loss_weights)
-        return {name: optimizer(**settings) for name in self.networks}
+        return {name: optimizer(**settings) for name in self.trained}
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -159,7 +144,7 @@ class System:
         """The arrays of a batch, read from records, that the method and the augmentation use."""
         used = {array for term in self.method.terms() for array in TERMS[term].arrays}
         read = {names.domain(array) if names.is_views(array) else array for array in used}
-        read |= {'b'} if self.augmentation.fourier and 'a' in read else set()
+        read |= {'b'} if self.config.augment.fourier and 'a' in read else set()
         return read | {names.label(domain) for domain in read & {*names.DOMAINS}} if self.config.label_channel else read
 
     @property
@@ -187,12 +172,8 @@ class System:
             name: constant_then_linear(
                 getattr(self.config.rate, KIND[names.player(name)]), constant, decay, unit, self.config.warmup
             )
-            for name in self.networks
+            for name in self.trained
         }
-
-    @property
-    def augmentation(self) -> Augment:
-        return self.config.augment
 
     @cached_property
     def losses(self) -> Losses:
@@ -210,7 +191,7 @@ class System:
             listed = ', '.join(self.classes)
             raise InputError(f'loss.class_weights has {len(given)} weights for {len(self.classes)} classes: {listed}')
         self._check_patches()
-        change = augmenter(self.augmentation)
+        change = augmenter(self.config.augment)
         randomise = viewer(self.views, self.config.views, len(self.classes))
         kind = dtype(self.config.dtype)
         wide = jnp.promote_types(kind, jnp.float32)
@@ -295,5 +276,5 @@ class System:
 
 
 def trained_params(state: State) -> Mapping[str, PyTree]:
-    """The weights used for inference: the moving average if there is one."""
-    return state.average or state.params
+    """The weights that were trained, for inference: the moving average if there is one."""
+    return state.average or {name: state.params[name] for name in state.optimizer}

@@ -118,7 +118,7 @@ def test_transductive_training_sees_the_images_that_are_tested(manifest):
     trained = _select(manifest, ('target',), 'b', transductive=True)
     assert [scans.role for scans in trained] == ['train', 'test']
     assert sum(len(scans.cases) for scans in trained) == subjects
-    assert len(cases_to_test('target', sets, Fold(), manifest, transductive=True)) == subjects
+    assert len(cases_to_test('target', sets, Fold(), manifest, all_labelled=True)) == subjects
     assert len(cases_to_test('target', sets, Fold(), manifest)) == 1
     assert [scans.role for scans in _select(manifest, ('target',), 'b', 'test', transductive=True)] == ['test']
     del manifest.sets['target']['roles']['train']  # a cohort to test on, which nobody trains on

@@ -6,6 +6,7 @@ import json
 import nibabel
 import numpy as np
 import pytest
+import tiny
 
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import folders as folders_
@@ -283,6 +284,66 @@ def test_what_is_written(folders, tmp_path):
     cases, summarised = folders_.evaluate_folder(*folders)
     measure_files.write(output, cases, summarised)
     assert sorted(path.name for path in output.iterdir()) == ['boxplots.png', 'cases.csv', 'summary.json']
-    assert json.loads((output / 'summary.json').read_text()) == summarised
+    assert json.loads((output / 'summary.json').read_text()) == {**summarised, 'protocol': 'native'}
     rows = list(csv.DictReader((output / 'cases.csv').open()))
     assert [(row['case'], row['organ'], row['dice']) for row in rows][0] == ('case 1', '1', '1.0')
+    assert {row['protocol'] for row in rows} == {'native'}
+
+
+@pytest.fixture
+def beyond(tmp_path):
+    """(predictions, references) of one scan each, with a wrong label in a slice that shows no organ."""
+    folders = tmp_path / 'predictions', tmp_path / 'labelsTs'
+    wrong = cube(1, 4)
+    wrong[0, 0, 7] = 1
+    for folder, labels in zip(folders, (wrong, cube(1, 4)), strict=True):
+        for case in ('btcv_000', 'btcv_002', 'btcv_008'):
+            write_labels(folder / f'{case}.nii.gz', labels)
+    return folders
+
+
+def test_a_protocol_is_named_wherever_its_numbers_are(beyond, tmp_path):
+    flags = [f'--predictions={beyond[0]}', f'--references={beyond[1]}']
+    found = {}
+    for protocol in ('native', 'csdg'):
+        told = tiny.command('evaluate', *flags, f'--output={tmp_path / protocol}', f'--protocol={protocol}')
+        assert told.returncode == 0 and f'3 cases, protocol {protocol}' in told.stdout, told.stderr
+        rows = list(csv.DictReader((tmp_path / protocol / 'cases.csv').open()))
+        assert len(rows) == 3 and {row['protocol'] for row in rows} == {protocol}
+        content = json.loads((tmp_path / protocol / 'summary.json').read_text())
+        assert content['protocol'] == protocol
+        found[protocol] = content['mean']['dice']['mean']
+    assert found == {'native': pytest.approx(2 * 27 / 55), 'csdg': 1}
+    told = tiny.command('evaluate', *flags, f'--output={tmp_path / "wrong"}', '--protocol=CSDG')
+    assert told.returncode == 2 and "unknown protocol 'CSDG'; known: csdg, native, sifa" in told.stderr
+    assert not (tmp_path / 'wrong').exists()
+
+
+def test_the_native_protocol_is_the_default(beyond):
+    assert folders_.evaluate_folder(*beyond) == folders_.evaluate_folder(*beyond, protocol='native')
+
+
+def test_a_protocol_of_some_subjects(beyond, caplog):
+    with pytest.raises(InputError, match="has test subjects of MR and CT, not of channel ''; name CT or MR"):
+        folders_.evaluate_folder(*beyond, protocol='sifa')
+    (beyond[0] / 'dataset.json').write_text(json.dumps({'channel_names': {'0': 'CT'}, 'labels': {'liver': 1}}))
+    cases, _ = folders_.evaluate_folder(*beyond, protocol='sifa')
+    assert list(cases) == ['btcv_000', 'btcv_008']
+    assert 'protocol sifa: test subjects CT 19, 21, 22, 28 are missing; 2 of 6 are scored' in caplog.text
+    assert 'btcv_002' not in caplog.text
+    (beyond[0] / 'btcv_002.nii.gz').unlink()  # need not be predicted
+    assert list(folders_.evaluate_folder(*beyond, protocol='sifa')[0]) == ['btcv_000', 'btcv_008']
+    (beyond[0] / 'btcv_008.nii.gz').unlink()
+    with pytest.raises(InputError, match='no prediction in .* for btcv_008; predict them'):
+        folders_.evaluate_folder(*beyond, protocol='sifa')
+
+
+def test_organ_slices_are_those_of_the_classes_compared(beyond):
+    """What only the reference names does not widen them; nor does the body."""
+    reference = cube(1, 4)
+    reference[5, 5, 7], reference[:, :, 0] = 2, 3
+    write_labels(beyond[1] / 'btcv_000.nii.gz', reference)
+    write_names(beyond[0], {'background': 0, 'liver': 1, 'body': 3})
+    write_names(beyond[1], {'background': 0, 'liver': 1, 'aorta': 2, 'body': 3})
+    cases, _ = folders_.evaluate_folder(*beyond, protocol='csdg')
+    assert cases['btcv_000']['liver']['dice'] == 1

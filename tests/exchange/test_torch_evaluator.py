@@ -89,7 +89,7 @@ def load(card, name):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_labels(both, kind, dataset, tmp_path):
-    """Of both domains, on the scans' own grids, by neighbours, tiles, mirror images and pieces as in predict."""
+    """Of both domains, on the scans' own grids, by neighbours, tiles, views, pieces and holes as in predict."""
     trained, folder = both(kind)
     files, evaluator = scan_file.inputs(dataset), Evaluator(folder)
     assert len(files) == 2
@@ -103,7 +103,11 @@ def test_labels(both, kind, dataset, tmp_path):
         np.testing.assert_array_equal(theirs.affine, ours.affine)
         assert len(np.unique(ours.array)) > 1 and agree(theirs.array, ours.array)
         described = [json.loads((tmp_path / made / domain / names[1]).read_text()) for made in ('jax', 'torch')]
+        made_by = [content.pop('prediction') for content in described]
         assert described[0] == described[1]
+        assert made_by[0].pop('fields') == made_by[1].pop('fields') | {'checkpoints': 1}
+        stage = {'stage': trained.run.folder.name, 'step': 0}
+        assert made_by == [{'members': [stage]}, {'members': [{'export': folder.name}]}]
 
 
 @pytest.mark.parametrize('kind', ['published', 'resize', 'generators'])

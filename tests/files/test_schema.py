@@ -134,7 +134,7 @@ def trained(tmp_path_factory):
 def applied(run: model_folder.Run) -> None:
     """Everything about a stage but its weights."""
     made = run.system
-    assert made.losses and made.augmentation and made.size and made.optimizers.keys() == made.networks.keys()
+    assert made.losses and made.config.augment and made.size and made.optimizers.keys() == made.networks.keys()
     for domain in run.channels:
         run.frame(SCAN, domain, made.size, run.config.data.spacing_mm).images(run.config.context.slices)
         assert trained_model.Trained(run, params={}).segments(domain)

@@ -57,6 +57,27 @@ def test_linear_is_scikit_images(size):
     np.testing.assert_allclose(slices.resize_linear(stack, size), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize('size', [(8, 6), (16, 5), (1, 1), (11, 13)])
+def test_smoothing_before_is_scikit_images(size):
+    stack = RNG.random((3, 11, 13)).astype(np.float32)
+    expected = [skimage.transform.resize(s, size, order=1, mode='edge', anti_aliasing=True) for s in stack]
+    np.testing.assert_allclose(slices.resize_linear(stack, size, antialias=True), expected, atol=1e-5)
+    channels = slices.resize_linear(np.stack([stack, stack], -1), size, antialias=True)
+    np.testing.assert_array_equal(channels[..., 1], slices.resize_linear(stack, size, antialias=True))
+
+
+def test_smoothed_stripes_finer_than_the_new_pixels_become_grey():
+    """Of every third pixel one is bright; slices of three pixels each would show the darkest or the brightest."""
+    stripes = np.zeros((2, 96, 96), np.float32)
+    stripes[:, :, 1::3] = 1
+    plain, smooth = (slices.resize_linear(stripes, (32, 32), antialias) for antialias in (False, True))
+    assert plain.min() == 1 and abs(smooth - 1 / 3).max() < 0.1
+    for size in ((96, 96), (192, 144)):  # nothing becomes smaller
+        np.testing.assert_array_equal(
+            slices.resize_linear(stripes, size, antialias=True), slices.resize_linear(stripes, size)
+        )
+
+
 @pytest.mark.parametrize('size', [(8, 6), (22, 26), (5, 31), (1, 1), (11, 13)])
 def test_nearest_is_scipys(size):
     stack = RNG.integers(0, 9, (3, 11, 13)).astype(np.uint8)

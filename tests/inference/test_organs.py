@@ -1,10 +1,10 @@
-"""Volumes and largest pieces of organs, against counts by hand, another library, and slow searches."""
+"""Volumes, largest pieces and holes of organs, against counts by hand, another library, and slow searches."""
 
 import numpy as np
 import pytest
 from skimage import measure
 
-from synseg_jax.inference.postprocess import largest_components, volumes_ml
+from synseg_jax.inference.postprocess import axial_axis, filled, largest_components, processed, volumes_ml
 
 CLASSES = ('background', 'liver', 'spleen', 'tumour')
 
@@ -68,3 +68,53 @@ def test_nothing_labelled():
     empty = np.zeros((3, 4, 5), np.uint8)
     np.testing.assert_array_equal(largest_components(empty), empty)
     assert volumes_ml(empty, np.eye(4), CLASSES) == {'liver': 0.0, 'spleen': 0.0, 'tumour': 0.0}
+
+
+def _holed():
+    """A liver with a hole in 3-D, one that is open in slices alone, a spleen and a tumour inside, and a cup."""
+    labels = np.zeros((12, 12, 12), np.uint8)
+    labels[1:8, 1:8, 1:8] = 1
+    labels[3, 3, 3] = 0  # enclosed
+    labels[5, 5, 4:8] = 0  # a shaft to the surface along the last axis: enclosed in slices across it
+    labels[2, 5, 2:4], labels[2, 5, 5] = 2, 3
+    labels[9:12, 2:7, 2] = 2  # a frame at the border of the scan, open there
+    labels[10:, 3:6, 2] = 0
+    return labels
+
+
+def test_holes_are_filled_and_neighbours_stay():
+    labels = _holed()
+    expected = labels.copy()
+    expected[3, 3, 3] = 1
+    np.testing.assert_array_equal(filled(labels), expected)
+    np.testing.assert_array_equal(labels, _holed())
+
+
+@pytest.mark.parametrize('order', [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_holes_in_axial_slices_whatever_the_axes(order):
+    labels = _holed()
+    expected = labels.copy()
+    expected[3, 3, 3] = expected[5, 5, 4:8] = 1
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([2.0, -2.0, 5.0])[:, order]
+    turned = [array.transpose(order) for array in (labels, expected)]
+    assert axial_axis(affine) == order.index(2)
+    np.testing.assert_array_equal(processed(turned[0], affine, CLASSES, (), holes='slices'), turned[1])
+
+
+def test_holes_of_lesions_stay_and_the_inner_class_of_two_is_filled():
+    labels = np.zeros((9, 9, 9), np.uint8)
+    labels[1:8, 1:8, 1:8], labels[2:7, 2:7, 2:7], labels[3:6, 3:6, 3:6] = 1, 2, 0
+    np.testing.assert_array_equal(filled(labels) == 2, (labels == 2) | (np.indices(labels.shape) // 3 == 1).all(0))
+    as_lesion = filled(labels, keep=(2,))
+    assert (as_lesion[3:6, 3:6, 3:6] == 1).all() and ((as_lesion == 2) == (labels == 2)).all()
+    np.testing.assert_array_equal(filled(labels, keep=(1, 2)), labels)
+
+
+def test_a_crumb_in_a_hole_is_filled():
+    """Components first: what is not the largest piece of its class is background, which holes take in."""
+    labels = np.zeros((9, 9, 9), np.uint8)
+    labels[1:6, 1:6, 1:6], labels[3, 3, 3], labels[7:, 7:, 7:] = 1, 2, 2
+    found = processed(labels, np.eye(4), CLASSES, (), 'largest', 'fill')
+    assert (found[1:6, 1:6, 1:6] == 1).all() and (found == 2).sum() == 8
+    np.testing.assert_array_equal(processed(labels, np.eye(4), CLASSES, ('liver', 'spleen'), 'largest', 'fill'), labels)

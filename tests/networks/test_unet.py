@@ -17,8 +17,9 @@ from test_step import batch_of, drawn, host
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
 from synseg_jax.inference.run_networks import Networks
-from synseg_jax.networks import build
+from synseg_jax.networks import build, features
 from synseg_jax.networks.layers import dropout, halve, nearest
+from synseg_jax.objective.terms import TERMS
 from synseg_jax.specification.parse import replaced
 from synseg_jax.training.state import LAYOUT
 from synseg_jax.training.system import System
@@ -242,6 +243,69 @@ def test_channels_0_are_the_last_features(x64):
         assert {*params, 'head'} == {*traced(network, 8, 8)[1]}
 
 
+CAPPED = {'channels': 3, 'width': 2, 'levels': 3, 'extra': 0, 'dropout': 0.0, 'max_width': 4}
+
+
+def test_capped_widths():
+    """2, 4, 4 and 4 features.  Weights by hand: blocks down, up-convolutions with blocks after them, the head."""
+    down = (9 * 2 + 2 + 9 * 4 + 2) + (9 * 8 + 4 + 9 * 16 + 4) + 2 * 2 * (9 * 16 + 4)
+    up = 2 * ((4 * 16 + 4) + (9 * 32 + 4 + 9 * 16 + 4)) + (4 * 8 + 2) + (9 * 8 + 2 + 9 * 4 + 2)
+    assert count(build('unet', **CAPPED), 16, 16) == down + up + (2 * 3 + 3) == 2045
+    assert count(build('unet', **CAPPED, deep_supervision=2), 16, 16) == 2045 + 2 * (4 * 3 + 3)
+    strided = kernels(build('unet', **CAPPED, strided=True), 16, 16)
+    assert [shape[-1] for name, shape in strided.items() if 'smaller' in name] == [4, 4, 4]
+
+
+@pytest.mark.parametrize('size', [(12, 17), (9, 4, 6)])
+def test_outputs_at_lower_resolutions(size):
+    network = build('unet', **CAPPED, deep_supervision=2)
+    image = jax.ShapeDtypeStruct((2, *size, 1), jnp.float32)
+    _, params = traced(network, *size)
+    outputs = jax.eval_shape(lambda p, x: network.apply({'params': p}, x, method='resolutions'), params, image)
+    padded = [-(-length // 8) * 8 for length in size]
+    lower = [(2, *(length // factor for length in padded), 3) for factor in (2, 4)]
+    assert [output.shape for output in outputs] == [(2, *size, 3), *lower]
+
+
+@pytest.mark.parametrize('fields, message', [
+    ({'max_width': 1}, 'max_width 1 is below width 2; raise it'),
+    ({'deep_supervision': 3}, 'deep_supervision 3: give at most levels - 1 = 2'),
+    ({'deep_supervision': 1, 'tanh': True}, 'deep_supervision needs logits: a segmentor without tanh'),
+    ({'deep_supervision': 1, 'channels': 0}, 'deep_supervision needs logits: a segmentor without tanh'),
+])  # fmt: skip
+def test_fields_that_do_not_go_together(fields, message):
+    with pytest.raises(InputError, match=message):
+        traced(build('unet', **CAPPED | fields), 16, 16)
+
+
+def entropy(logits, labels):
+    """-log softmax of the label, mean over the labelled pixels."""
+    logits = np.asarray(logits, np.float64)
+    surprise = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, np.maximum(labels, 0)[..., None], -1)[..., 0]
+    return surprise[labels >= 0].mean()
+
+
+def test_deep_supervision_trains_lower_resolutions_alone(monkeypatch):
+    """The loss by hand: 2/3 at full resolution, 1/3 at half; prediction is that of the network without more heads."""
+    monkeypatch.setitem(SMALL, 'deep_supervision', 1)
+    system = system_of(data__size=(16, 12))
+    network, random = system.networks['s_a'], np.random.RandomState(3)
+    params = {'s_a': random_params(network, 16, 12)}
+    image, label = random.uniform(-1, 1, (2, 16, 12, 1)), random.randint(-1, 2, (2, 16, 12))
+    batch = {'a': jnp.asarray(image, jnp.float32), 'label_a': jnp.asarray(label)}
+    full = system.apply['s_a'](params['s_a'], batch['a'])
+    head = params['s_a']['head1']
+    half = features(network, params['s_a'], batch['a'], ['join1'])['join1'] @ head['kernel'][0, 0] + head['bias']
+    expected = (2 * entropy(full, batch['label_a']) + entropy(half, batch['label_a'][:, 1::2, 1::2])) / 3
+    value, slope = jax.value_and_grad(lambda p: TERMS['seg_a'].value(system.view(p, batch)))(params)
+    assert value == pytest.approx(expected, rel=1e-5)
+    assert abs(slope['s_a']['head1']['kernel']).max() > 0
+    plain = network.clone(deep_supervision=0)
+    own = {name: layer for name, layer in params['s_a'].items() if name != 'head1'}
+    np.testing.assert_array_equal(full, jax.jit(plain.apply)({'params': own}, batch['a']))
+    np.testing.assert_allclose(system.probabilities['a'](params, (batch['a'] + 1) / 2), jax.nn.softmax(full), rtol=1e-4)
+
+
 def test_first_weights():
     """He's in front of a ReLU; the extra convolution and the head together start as one linear layer."""
     network = build('unet', channels=2, width=8, levels=2, extra=3)
@@ -256,7 +320,7 @@ def test_first_weights():
 
 
 def system_of(method='supervised', classes=('background', 'liver'), **changes):
-    config = tiny.config('records', method=method, data__size=(16, 16), **changes)
+    config = tiny.config('records', **{'method': method, 'data__size': (16, 16), **changes})
     config.systems = {'unet': {'segmentor': SMALL}}
     return System(tiny.configure(config, 'unet'), classes)
 

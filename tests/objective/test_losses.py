@@ -184,6 +184,17 @@ def test_focal_by_hand():
     assert sure == 0 and not slope.any()
 
 
+def test_losses_of_resolutions_by_hand():
+    """Weights 4/7, 2/7 and 1/7; the middle label of every 2 and 4 pixels, none beyond an axis of 6 of the padded 8."""
+    labels = jnp.asarray(np.arange(6 * 8).reshape(1, 6, 8))
+    half, quarter = losses.reduced_labels(labels, 2, (4, 4)), losses.reduced_labels(labels, 4, (2, 2))
+    assert half[0].tolist() == [[1, 3, 5, 7], [17, 19, 21, 23], [33, 35, 37, 39], [-1] * 4]
+    assert quarter[0].tolist() == [[10, 14], [42, 46]]
+    logits = [np.full((1, *size, 1), value) for size, value in (((6, 8), 1.0), ((4, 4), 10.0), ((2, 2), 100.0))]
+    found = losses.over_resolutions(lambda x, y: x.mean() * y.max(), logits, labels)
+    assert found == pytest.approx((4 * 47 + 2 * 10 * 39 + 100 * 46) / 7)
+
+
 def test_views_that_agree_cost_nothing():
     p, q = (np.array([[[x, 1 - x]]]) for x in (0.5, 0.75))
     middle = (p + q) / 2

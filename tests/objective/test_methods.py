@@ -80,6 +80,15 @@ def test_a_network_that_nobody_trains(changes, network, owner):
         method('synseg').pay(changes).networks(TERMS)
 
 
+def test_a_judge_belongs_to_no_player():
+    judged = method('cyclegan').pay({'gen': {'judge_a': 1.0, 'judge_b': 1.0}})
+    assert judged.networks(TERMS) == NETWORKS['cyclegan'] and judged.fixed(TERMS) == ('judge',)
+    assert method('cyclegan').fixed(TERMS) == () and names.is_fixed('judge') and not names.is_fixed('s_a')
+    with pytest.raises(InputError, match='cyclegan: network g_ba is not trained; give player gen a weight'):
+        cycles = dict.fromkeys(('adv_a', 'cyc_a', 'cyc_b'), 0.0)
+        method('cyclegan').pay({'gen': cycles, 'seg': {'judge_b': 1.0}}).networks(TERMS)
+
+
 def test_unknown_names():
     with pytest.raises(InputError, match="unknown method 'unit'; known: cut, cyclegan, shape_consistency, s"):
         method('unit')

@@ -16,7 +16,7 @@ from synseg_jax.specification.objective import Losses
 # Every network is one number: generators multiply, discriminators too, segmentors give that multiple of three slopes.
 SLOPES = np.asarray([1.0, -1.0, 0.5])
 NETWORKS = {name: (lambda p, x: p * x) for name in ('g_ab', 'g_ba', 'd_a', 'd_b')} | {
-    name: (lambda p, x: p * x * jnp.asarray(SLOPES)) for name in ('s_a', 's_b')
+    name: (lambda p, x: p * x * jnp.asarray(SLOPES)) for name in ('s_a', 's_b', 'judge')
 }
 LEVELS = np.asarray([1.0, 0.4])  # by which the encoder of g_ab multiplies its features
 
@@ -34,7 +34,7 @@ def vectors(p, features):
 
 
 NETWORKS |= {'g_ab': generate, 'h_ab': vectors}
-PARAMS = {'h_ab': 0.6, 'g_ab': 2.0, 'g_ba': 0.75, 'd_a': 0.3, 'd_b': 0.7, 's_a': 1.1, 's_b': 1.3}
+PARAMS = {'judge': 0.8, 'h_ab': 0.6, 'g_ab': 2.0, 'g_ba': 0.75, 'd_a': 0.3, 'd_b': 0.7, 's_a': 1.1, 's_b': 1.3}
 RANDOM = np.random.RandomState(0)
 BATCH = {name: jnp.asarray(RANDOM.normal(size=(2, 4, 4, 1)), jnp.float32) for name in 'ab'}
 BATCH |= {f'label_{name}': jnp.asarray(RANDOM.randint(0, 3, (2, 4, 4)), jnp.int32) for name in 'ab'}
@@ -93,6 +93,8 @@ def test_values():
     expected = {
         'mind_a': abs(mind(2 * BATCH['a']) - mind(BATCH['a'])).mean(),
         'mind_b': abs(mind(0.75 * BATCH['b']) - mind(BATCH['b'])).mean(),
+        'judge_a': entropy(0.8 * 2, a, label_a),
+        'judge_b': entropy(0.8 * 0.75, b, (0.8 * b * SLOPES).argmax(-1)),
         'seg_views_a': np.mean([entropy(1.1, view, label_a) for view in views_a]),
         'seg_views_b': np.mean([entropy(1.1, view, label_b) for view in views_b]),
         'agree_a': kl(views_a),
@@ -177,6 +179,14 @@ def test_one_logit_a_pixel(weights):
     assert TERMS['seg_a'].value(view) == expected > 0
 
 
+def test_a_judge_of_one_logit_finds_two_classes():
+    one = NETWORKS | {'judge': lambda p, x: p * x}
+    view = View(one, PARAMS, BATCH, Losses(segmentation='binary_cross_entropy'))
+    found = (BATCH['b'][..., 0] > 0).astype(int)
+    expected = losses.binary_cross_entropy(0.8 * 0.75 * BATCH['b'], found, jnp.ones(2))
+    assert 0 < found.mean() < 1 and TERMS['judge_b'].value(view) == pytest.approx(float(expected), rel=1e-6)
+
+
 def test_twins_share_a_layer():
     twins = NETWORKS | {'s_shared': lambda p, x: p * x**2} | {f's_head_{d}': lambda p, x: p + x for d in 'ab'}
     view = View(twins, PARAMS | {'s_shared': 0.5, 's_head_a': 3.0, 's_head_b': -1.0}, BATCH)
@@ -192,6 +202,7 @@ def test_networks_get_the_keys_of_the_rows():
     noise = lambda p, x, keys: p * x + jax.vmap(jax.random.uniform)(keys)[:, None, None, None]  # noqa: E731
     view = View(NETWORKS | {'g_ab': noise}, PARAMS, BATCH, keys=keys)
     np.testing.assert_array_equal(view.fake_b, noise(PARAMS['g_ab'], BATCH['a'], keys))
+    np.testing.assert_array_equal(view.judge(view.a), 0.8 * BATCH['a'] * jnp.asarray(SLOPES))  # which is held fixed
 
 
 KNOWN = {

@@ -9,9 +9,12 @@ import pytest
 import tiny
 import untrained
 
+from synseg_jax.batches.selection import Chosen
 from synseg_jax.formats import scan_file
 from synseg_jax.inference.run_networks import Networks
+from synseg_jax.inference.trained_model import Trained
 from synseg_jax.preparation import write_records
+from synseg_jax.preparation.checks.survey import survey
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
@@ -172,23 +175,46 @@ def _off_centre(folder, modality='MR', **changes):
 
 
 BODY = {**PATCHES, **WHOLE, 'data__cut_about': 'body', 'data__window_hu': (-1000.0, 0.0)}
+COARSE = {'data__spacing_mm': 4.0, 'data__antialias': True}
 
 
 @pytest.mark.parametrize('modality', ['MR', 'CT'])
-@pytest.mark.parametrize('size', [(40, 40), (20, 24), (12, 40, 40)])
-def test_training_and_prediction_see_the_same_window_about_the_body(tmp_path, monkeypatch, modality, size):
-    """Labels are not looked at."""
+@pytest.mark.parametrize(
+    'size, changes, body',  # in pixels, and in volumes in all slices
+    [((40, 40), {}, (26, 31)), ((8, 12), COARSE, (14, 16)), ((12, 40, 40), {}, (15, 26, 31))],
+)
+def test_training_and_prediction_see_the_same_window_about_the_body(tmp_path, modality, size, changes, body):
+    """With neighbouring slices by their distance; labels are not looked at."""
     dataset = _off_centre(tmp_path, modality)
     domain = {'MR': 'a', 'CT': 'b'}[modality]
-    changes = {**BODY, 'data__size': size, 'method': 'supervised'}
-    prepare([Scans('set', dataset, domain)], tmp_path / 'records', parse_data(tiny.config(**changes)), progress=False)
-    records = Manifest.load(tmp_path / 'records').records('set', 'train')
-    trained = untrained.trained(tmp_path, **{**changes, 'data__classes': tiny.CLASSES})
+    changes = {**BODY, **changes, 'data__size': size, 'method': 'supervised'}
+    manifest = prepare(
+        [Scans('set', dataset, domain)], tmp_path / 'records', parse_data(tiny.config(**changes)), progress=False
+    )
+    context = 0 if len(size) == 3 else 1
+    records = Chosen(manifest, 'set', 'train', (0,), context=context, spacing_mm=7.5).open()
+    trained = Trained(untrained.run(tmp_path, **{**changes, 'data__classes': tiny.CLASSES}), params={})
     scan = scan_file.read(next((dataset / 'imagesTr').iterdir()))
-    images = trained._frame(scan, domain).images()
-    body = (15, 26, 31)[-len(size) :]  # at 2 mm, and in volumes all slices
-    assert images.shape[1:-1] == tuple(np.maximum(body, size))
+    images = trained._frame(scan, domain).images(context, 7.5)  # of slices 5 mm apart
+    assert images.shape == (len(records), *np.maximum(body, size), 1 + 2 * context)
     middle = tuple(slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(images.shape[1:-1], size, strict=True))
-    stored = np.stack([records[i]['image'] for i in range(len(records))])
+    stored = np.stack([record['image'] for record in records])
     assert (stored > 0.5).mean() > 0.2
-    np.testing.assert_allclose(images[:, *middle], stored, atol=1e-5)
+    np.testing.assert_allclose(images[:, *middle], stored, atol=1e-4)
+
+
+def test_a_scan_without_a_body_is_cropped_about_its_middle_and_told(tmp_path, caplog):
+    array = np.zeros((40, 37, 6), np.int16)
+    array[::4, ::4] = 500  # noise
+    dataset = tiny.write_dataset(tmp_path / 'CT', 'CT', 1, labelled=False)
+    nib.save(nib.Nifti1Image(array - 1000, tiny.AFFINE), next((dataset / 'imagesTr').iterdir()))
+    settings = parse_data(tiny.config(**{**BODY, 'data__size': (24, 24)}))
+    with caplog.at_level(logging.WARNING):
+        manifest = prepare([Scans('target', dataset, 'b')], tmp_path / 'records', settings, progress=False)
+    told = 'ct_0_0000.nii.gz: no body is found, so it is cropped about the middle of the scan'
+    assert caplog.text.count(told) == 1
+    assert [told in problem.text for problem in survey([Scans('target', dataset, 'b')], settings)[1]].count(True) == 1
+    about_labels = replace(settings, cut_about='labels')
+    other = prepare([Scans('target', dataset, 'b')], tmp_path / 'others', about_labels, progress=False)
+    ours, theirs = (one.records('target', 'train')[0]['image'] for one in (manifest, other))
+    np.testing.assert_array_equal(ours, theirs)

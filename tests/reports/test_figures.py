@@ -177,6 +177,19 @@ def test_curves(tmp_path, drawn):
     assert (tmp_path / 'curves.png').stat().st_size > 10_000
 
 
+def test_curves_of_validation(tmp_path, drawn):
+    write_metrics(tmp_path / 'metrics.csv')
+    rows = ['step,score,change,agreement,volume/liver,volume/spleen']
+    rows += ['1000,0.5,0.1,0.75,nan,1.0', '1990,0.6,0.1,0.7,2,0.1']
+    (tmp_path / 'validation.csv').write_text('\n'.join(rows) + '\n')
+    training_curves.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv', tmp_path / 'validation.csv')
+    shown = {axes.get_title(loc='left'): axes for axes in drawn[0].axes if axes.axison}
+    assert [*shown][-3:] == ['validation', 'change by translation', 'volume on target / in source scans']
+    labels = {title: [text.get_text() for text in axes.get_legend().get_texts()] for title, axes in shown.items()}
+    assert labels['validation'] == ['score', 'agreement'] and labels[[*shown][-1]] == ['liver', 'spleen']
+    assert [*map(list, shown['validation'].lines[1].get_xydata())] == [[1000, 0.75], [1990, 0.7]]
+
+
 def test_curves_of_one_row_and_of_none(tmp_path):
     write_metrics(tmp_path / 'metrics.csv', n=1)
     training_curves.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv')

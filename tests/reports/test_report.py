@@ -218,7 +218,7 @@ def test_rows_with_different_measures_share_a_table(tmp_path):
     rows = [Row('a', cases={'x': {'spleen': {'dice': 0.5}}}), Row('b', cases={'x': {'liver': {'auc': 0.9}}})]
     report.write(Report('t', 's', ('spleen', 'liver'), ('auc', 'dice'), 'a', rows), tmp_path)
     assert (tmp_path / 'cases.csv').read_text().split() == [
-        'row,set,case,organ,dice,auc', 'a,,x,spleen,0.5,', 'b,,x,liver,,0.9',
+        'row,set,protocol,case,organ,dice,auc', 'a,,native,x,spleen,0.5,', 'b,,native,x,liver,,0.9',
     ]  # fmt: skip
 
 

@@ -51,6 +51,16 @@ def test_an_emptied_table_is_begun_anew(path, spoil):
     assert _read(path) == _expected(first=8)
 
 
+def test_later_versions_may_add_columns(path):
+    table = Table(path, 6)
+    table.add({**ROWS[3], 'agreement': 0.5})
+    with path.open(newline='') as file:
+        rows = [*csv.DictReader(file)]
+    assert _read(path) == _expected(8) and [row['agreement'] for row in rows] == ['nan'] * 3 + ['0.5']
+    with pytest.raises(InputError, match='has the columns of another run; use another --workdir'):
+        table.add(ROWS[4])
+
+
 @pytest.mark.parametrize('cut', range(1, 30))
 def test_a_torn_table_keeps_what_is_whole(path, cut):
     content = path.read_bytes()

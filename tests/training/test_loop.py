@@ -13,6 +13,7 @@ from synseg_jax.errors import InputError
 from synseg_jax.training import loop
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.metrics_log import Journal
+from synseg_jax.training.selection import SCORES as RANK_SCORES
 
 STEPS, SAVE_EVERY = 20, 4
 WHOLE = 'synseg_hc'  # generators, discriminators and segmentors, with few networks to compile
@@ -32,14 +33,14 @@ class Training:
 
     def start(
         self, steps=STEPS, stop_at=None, stop_validating=None, stop_measuring=None, nan=(), scores=SCORES, patience=0,
-        epoch=6, idle=False,
+        epoch=6, idle=False, rule='source_dice', guard=False,
     ):  # fmt: skip
         """The state after training; a signal arrives as batch `stop_at` is read, in a validation, or at the loss."""
         made, over, step = tiny.system(**self.changes)
         console = tiny.quiet()
         journal = Journal(self.folder, 'tiny', 'images', console)
-        checkpoints = Checkpoints(self.folder / 'checkpoints', 2, journal.say)
-        plan = loop.Plan(steps, epoch, 2, log_every=2, save_every=SAVE_EVERY, patience=patience)
+        checkpoints = Checkpoints(self.folder / 'checkpoints', 2, journal.say, rule=rule)
+        plan = loop.Plan(steps, epoch, 2, log_every=2, save_every=SAVE_EVERY, patience=patience, guard=guard)
 
         def batches(first):
             for number in range(first, steps):
@@ -52,7 +53,8 @@ class Training:
             self.validated.append(int(state.step))
             if int(state.step) == stop_validating:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return {'score': scores[int(state.step)]} if scores else {}
+            found = scores[int(state.step)] if scores else {}
+            return found if isinstance(found, dict) else {'score': found}
 
         def held_out_loss(state):
             self.measured.append(int(state.step))
@@ -77,8 +79,8 @@ class Training:
         with (self.folder / name).open(newline='') as file:
             return list(csv.DictReader(file))
 
-    def best(self):
-        checkpoints = Checkpoints(self.folder / 'checkpoints', 2)
+    def best(self, rule='source_dice'):
+        checkpoints = Checkpoints(self.folder / 'checkpoints', 2, rule=rule)
         found = checkpoints.best(tiny.first_state(**self.changes))
         checkpoints.close()
         return found
@@ -256,6 +258,54 @@ def test_without_scores_the_last_is_best(training):
     state = training.start(scores=None)
     assert tiny.same(training.best(), state)
     assert not (training.folder / 'validation.csv').exists()
+
+
+# Step 4 is ahead until 20 comes; among the checkpoints that may win, 4 and 8, it would be ahead of 8 even then.
+RANKED = {4: (0.4, 0.3, 0.5), 8: (0.5, 0.2, 0.3), 12: (0.4, 0.1, 0.2), 16: (0.1, 0.2, 0.2), 20: (0.5, 0.1, 0.2)}
+RANKED = {step: {'score': step / 20, **dict(zip(RANK_SCORES, row, strict=True))} for step, row in RANKED.items()}
+
+
+@pytest.fixture(scope='module')
+def ranked(tmp_path_factory):
+    """Training whose checkpoint is chosen by ranks."""
+    training = Training(tmp_path_factory.mktemp('ranked') / 'tiny', method='supervised')
+    training.state = training.start(scores=RANKED, rule='label_free')
+    return training
+
+
+def test_the_checkpoint_of_the_best_mean_rank_is_kept(ranked):
+    assert sorted(int(path.name) for path in (ranked.folder / 'checkpoints').iterdir()) == [4, 8, 16, 20]
+    assert int(ranked.best('label_free').step) == 8
+    assert int(ranked.best('last').step) == int(ranked.best('source_dice').step) == 20
+
+
+def test_ranks_are_the_same_after_interruptions(training, ranked):
+    """Also with those whose checkpoints are deleted, and where a validation was interrupted."""
+    for stop in ({'stop_at': 9}, {'stop_validating': 12}, {'stop_at': 12}, {'stop_at': 17}):
+        with pytest.raises(Interrupted):
+            training.start(scores=RANKED, rule='label_free', **stop)
+    state = training.start(scores=RANKED, rule='label_free')
+    assert tiny.same(state, ranked.state) and tiny.same(training.best('label_free'), ranked.best('label_free'))
+    assert (training.folder / 'validation.csv').read_bytes() == (ranked.folder / 'validation.csv').read_bytes()
+
+
+LOST = {4: 1.0, 8: 0.9, 12: 0.1, 16: 1.0, 20: 1.0}  # volumes of the spleen
+LOST = {step: {'score': step / 20, 'volume/spleen': ratio} for step, ratio in LOST.items()}
+
+
+def test_training_ends_when_an_organ_is_lost(training):
+    """However often it is interrupted; and neither a later start nor a longer training goes on from there."""
+    for stop in ({'stop_at': 9}, {'stop_validating': 12}):
+        with pytest.raises(Interrupted):
+            training.start(scores=LOST, guard=True, **stop)
+    state = training.start(scores=LOST, guard=True)
+    assert int(state.step) == 12 and int(training.best().step) == 8
+    line = 'step 12: spleen has 0.10 times its mean volume in the source, which may be 0.4 to 2.5; '
+    assert f'{line}training ends, back to step 8\n' in training.said and training.said.count('spleen') == 1
+    training.read.clear()
+    for steps in (STEPS, 2 * STEPS):
+        assert tiny.same(training.start(steps=steps, scores=LOST, guard=True), state)
+    assert training.read == [] and int(training.best().step) == 8
 
 
 def test_non_finite_steps_are_skipped(training, straight):

@@ -60,7 +60,7 @@ def drawn(shapes):
 
     params = jax.tree_util.tree_map_with_path(draw, shapes.params)
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    return empty.replace(params=params, average=params if shapes.average else {})
+    return empty.replace(params=params, average={name: params[name] for name in shapes.average})
 
 
 def batch_of(system, seed=0, rows=ROWS):

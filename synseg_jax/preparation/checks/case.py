@@ -16,12 +16,13 @@ from synseg_jax.files.capture_warnings import capture_warnings
 from synseg_jax.formats import label_maps, scan_file
 from synseg_jax.formats.grid import check_grid
 from synseg_jax.formats.label_maps import as_tuple
-from synseg_jax.imaging import intensity, modality, volume
+from synseg_jax.imaging import body, intensity, modality, slices, volume
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.preparation.checks.fingerprint import digest
 from synseg_jax.preparation.split import Split
 from synseg_jax.specification.data import Data
 
+NO_BODY = 'no body is found, so it is cropped about the middle of the scan; is its modality named rightly?'
 WORKERS = min(4, os.cpu_count() or 1)  # scans in parallel
 
 
@@ -123,6 +124,7 @@ def check_voxels(checked: Checked, settings: Data) -> None:
     if scan is not None:
         _check_contrast(checked, scan, settings)
         keep_scan(checked, scan)
+        _check_body(checked, scan, settings)
     grid = None if case.label is None else checked.tried(label_maps.grid, case.label, scan)
     if grid is not None and checked.split.dataset.labels:
         _check_label(checked, grid)
@@ -152,6 +154,14 @@ def _check_contrast(checked, scan, settings) -> None:
     if found is not None:
         checked.unused = intensity.window_warning(found, scan.array) or ''
         checked.unlike = modality.hu_warning(channel, scan.array)
+
+
+def _check_body(checked, scan, settings) -> None:
+    if settings.spacing_mm and settings.cut_about == 'body':
+        upright = volume.canonical(scan)
+        stack = slices.to_stack(upright.array, settings.slice_axis)
+        spacing_mm = slices.stack_spacing(upright.spacing_mm, settings.slice_axis)
+        checked.cut = '' if body.bounds(stack, spacing_mm, checked.split.dataset.channel) else NO_BODY
 
 
 def keep_scan(checked: Checked, scan: Volume) -> None:

@@ -1,0 +1,153 @@
+"""Scores of a checkpoint on scans that nobody labelled, and on labelled source scans whose intensities are changed.
+
+`randomised_dice`: Dice on held-out source scans under fixed random intensity changes.  `agreement`: Dice between the
+labels of a target scan and of views of it.  `plausible`: share of organs in target scans whose volume and place are as
+in the source.  `volume/ORGAN`: mean volume on target scans over that in the source.  No target label is read.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer, Key
+from scipy import ndimage
+
+from synseg_jax.batches.augment import shade
+from synseg_jax.batches.samples import Sample, samples, spread
+from synseg_jax.devices import processes
+from synseg_jax.evaluation import plausibility
+from synseg_jax.evaluation.metrics import dice
+from synseg_jax.evaluation.plausibility import Expected, Organ
+from synseg_jax.evaluation.summary import NOT_ORGANS
+from synseg_jax.inference.run_networks import Networks
+from synseg_jax.objective import names
+from synseg_jax.runs.stages import Stage
+from synseg_jax.specification.training import Augment
+from synseg_jax.training.selection import VOLUME
+
+SCANS, SLICES = 6, 16  # of each domain that are looked at, and of each target scan for volumes
+COMPARED = 8  # slices of a scan in the other scores
+DESCRIBED, DESCRIBED_SLICES = 32, 32  # labelled source scans and slices that say where organs are
+ROTATION, GAMMA, NOISE = 8.0, 1.25, 0.03  # of views of target scans: degrees, exponent, standard deviation
+SEED = 0
+STRONG = Augment(brightness=0.3, contrast=0.5, gamma=2.0)
+AIR = 0.02  # intensity in [0, 1] below which pixels are not inverted
+
+Share = dict[str, dict]  # {score: {index of the scan: value}}
+
+
+def randomise(
+    key: Key[Array, ''], images: Float[Array, 'n *space c'], labels: Integer[Array, 'n *space']
+) -> Float[Array, 'n *space c']:
+    """Strong random gamma, contrast and brightness of a scan, inverted half the time, its air kept."""
+    own, inverts = jax.random.split(key)
+    shaded, _ = shade(own, images, None, None, STRONG)
+    inverted = jnp.where(jax.random.bernoulli(inverts), 1 - shaded, shaded)
+    return jnp.where(images < AIR, images, inverted)
+
+
+@dataclass(frozen=True)
+class LabelFree:
+    """The scans that a stage's checkpoints are scored on, and what its labelled scans say of each organ."""
+
+    organs: Mapping[str, int]  # {name: value of its label}
+    source: Sequence[Sample] = ()
+    target: Sequence[Sample] = ()
+    expected: Mapping[str, Expected] = field(default_factory=dict)
+    changed: Callable = randomise
+
+    @classmethod
+    def of(cls, stage: Stage, size: tuple[int, ...]) -> 'LabelFree':
+        """Of a stage whose networks see images of `size`."""
+        classes = stage.manifest.classes
+        organs = {name: i for i, name in enumerate(classes) if i and name not in NOT_ORGANS}
+        source = [scans for scans in stage.scans('a', 'val') if scans.labelled]
+        labelled = [scans for scans in stage.scans('a') if scans.labelled]
+        described = samples([*labelled, *source], DESCRIBED, DESCRIBED_SLICES)
+        steady = {name: i for name, i in organs.items() if name not in stage.config.lesions}
+        expected = plausibility.expected([_organs(s, s.labels(size), steady, size) for s in described])
+        target = samples(stage.target_scans(), SCANS, SLICES)
+        return cls(organs, samples(source, SCANS, COMPARED), target, expected)
+
+    def measure(self, networks: Networks, stop: Callable[[], bool] = lambda: False) -> Share:
+        """This process's share of the scores of single scans; ends early once `stop()` is true."""
+        share: Share = {'randomised_dice': {}, 'agreement': {}, 'organs': {}}
+        size = networks.system.shown
+        for i, sample in processes.share([*enumerate(self.source)]):
+            if not stop():
+                share['randomised_dice'][i] = self._randomised(networks, i, sample)
+        for i, sample in processes.share([*enumerate(self.target)]):
+            if not stop():
+                images = sample.images(size)
+                labels = _segment(networks, images)
+                some = spread(len(images), COMPARED)
+                views = [self._dice(labels[some], view) for view in _views(networks, images[some])]
+                share['agreement'][i] = _mean(views)
+                expected = {name: self.organs[name] for name in self.expected}
+                share['organs'][i] = _organs(sample, labels, expected, size)
+        return share
+
+    def _randomised(self, networks, i, sample) -> float:
+        size = networks.system.shown
+        images, labels = sample.images(size), sample.labels(size)
+        key = jax.random.fold_in(jax.random.key(SEED), i)
+        changed = jax.jit(self.changed)(key, jnp.asarray(images), jnp.asarray(labels, jnp.int32))
+        return self._dice(_segment(networks, np.asarray(changed)), labels)
+
+    def _dice(self, labels, reference) -> float:
+        return _mean([dice(labels == i, reference == i) for i in self.organs.values()])
+
+    def combine(self, shares: Sequence[Share]) -> dict[str, float]:
+        """The scores of a checkpoint from the shares of all processes; those without scans are left out."""
+        merged = {name: dict(sorted(pair for share in shares for pair in share[name].items())) for name in shares[0]}
+        compared = {name: merged[name].values() for name in ('randomised_dice', 'agreement') if merged[name]}
+        scores = {name: float(np.nan_to_num(_mean(values))) for name, values in compared.items()}  # 0 if none is found
+        found = [{name: Organ(*own) for name, own in scan.items()} for scan in merged['organs'].values()]
+        if not (found and self.expected):
+            return scores
+        ratios = plausibility.volume_ratios(found, self.expected)
+        scores['plausible'] = plausibility.plausible_share(found, self.expected)
+        return scores | {VOLUME + name.replace(',', ' '): ratio for name, ratio in ratios.items()}
+
+
+def _organs(sample: Sample, labels, organs, size) -> dict[str, Organ]:
+    middle = sample.images(size)
+    middle = middle[..., (middle.shape[-1] - 1) // 2]
+    return plausibility.organs(labels, middle, organs, sample.pixel_ml(labels.shape[1:]))
+
+
+def _segment(networks, images, domain='b') -> np.ndarray:
+    return networks.probabilities(images, domain).argmax(-1)
+
+
+def _views(networks, images) -> Iterator[np.ndarray]:
+    """Labels of the same scan seen otherwise: rotated (mapped back), of other intensities, and translated."""
+    turned = networks.probabilities(_rotate(images, ROTATION), 'b')
+    yield _rotate(turned, -ROTATION).argmax(-1)
+    noise = np.random.default_rng(SEED).normal(0, NOISE, images.shape)
+    yield _segment(networks, np.clip(images**GAMMA + noise, 0, 1).astype(images.dtype))
+    if translated := _translated(networks):
+        yield translated(images)
+
+
+def _rotate(stack: np.ndarray, degrees: float) -> np.ndarray:
+    """Slices or volumes rotated within the slice; 0 from outside."""
+    return ndimage.rotate(stack, degrees, (-3, -2), reshape=False, order=1)
+
+
+def _translated(networks) -> Callable | None:
+    """Segmentation through g_ba: by s_a if it is trained, else of the scan translated back by g_ab, if there is one."""
+    there, back, own = names.generator('b'), names.generator('a'), names.segmentor('a')
+    if there not in networks.system.networks or networks.system.config.label_channel:
+        return None
+    if own in networks.system.networks or back not in networks.system.networks:
+        return lambda images: _segment(networks, networks.translate(images, 'b'), 'a')
+    return lambda images: _segment(networks, networks.translate(networks.translate(images, 'b'), 'a'))
+
+
+def _mean(values) -> float:
+    """Mean of the values that are numbers; NaN without any."""
+    numbers = [value for value in values if not np.isnan(value)]
+    return float(np.mean(numbers)) if numbers else float('nan')
