@@ -99,12 +99,13 @@ def noise(key: Key[Array, ''], image: Image, label: Label, other: Other, amounts
     """Gaussian noise on every pixel, air too."""
     if not amounts.noise:
         return image, label
+    chance, own = jax.random.split(key)
 
-    def noisy(key, share):
-        drawn = jax.random.normal(key, (image.size,), image.dtype)  # one axis compiles in half of the time
+    def noisy(share):
+        drawn = jax.random.normal(own, (image.size,), image.dtype)  # one axis compiles in half of the time
         return image + share * amounts.noise * drawn.reshape(image.shape)
 
-    return _sometimes(key, amounts.noise_probability, image, noisy), label
+    return _sometimes(chance, amounts.noise_probability, image, noisy), label
 
 
 def blur(key: Key[Array, ''], image: Image, label: Label, other: Other, amounts: Augment) -> Changed:
@@ -112,7 +113,7 @@ def blur(key: Key[Array, ''], image: Image, label: Label, other: Other, amounts:
     if not amounts.blur:
         return image, label
 
-    def blurred(_, share):
+    def blurred(share):
         return resampling.blurred(image, share * amounts.blur)
 
     return _sometimes(key, amounts.blur_probability, image, blurred), label
@@ -123,7 +124,7 @@ def low_resolution(key: Key[Array, ''], image: Image, label: Label, other: Other
     if not amounts.low_resolution > 1:
         return image, label
 
-    def reduced(_, share):  # the size, 1 / factor, is uniform, as in nnU-Net
+    def reduced(share):  # the size, 1 / factor, is uniform, as in nnU-Net
         return resampling.reduced(image, 1 / (1 - share * (1 - 1 / amounts.low_resolution)))
 
     return _sometimes(key, amounts.low_resolution_probability, image, reduced), label
@@ -137,10 +138,9 @@ AUGMENTATIONS = {'a': (move, shade, cut, fourier, *QUALITY), 'b': (move, shade, 
 
 
 def _sometimes(key, probability, image, change):
-    """`change(key, share of the largest amount)`, clipped to [0, 1], with a probability; the share is uniform."""
-    draws, own = jax.random.split(key)
-    chance, share = jax.random.uniform(draws, (2,), image.dtype)  # in one call, which compiles faster than two
-    return jnp.where(chance < probability, jnp.clip(change(own, share), 0, 1), image)
+    """`change(share of the largest amount)`, clipped to [0, 1], with a probability; the share is uniform."""
+    chance, share = jax.random.uniform(key, (2,), image.dtype)  # in one call, which compiles faster than two
+    return jnp.where(chance < probability, jnp.clip(change(share), 0, 1), image)
 
 
 def _coordinates(key, size, amounts, dtype):

@@ -151,6 +151,15 @@ def test_values_stay_in_range():
     assert found['label_a'].dtype == jnp.int32 and set(np.unique(found['label_a'])) <= {0, 1, 2, 3}
 
 
+def test_random_numbers_of_a_field_do_not_depend_on_the_fields_added_after_it():
+    """What these fields did before shear, elastic displacement and image quality were added."""
+    fields = {'rotate': 25.0, 'shift': 0.15, 'scale': 0.2, 'crop': 0.8, 'flip': 'rc', **SHADES}
+    found = changed(coordinates(1), **fields)
+    expected = [[146, 149, 141], [98, 89, 93], [37, 41, 44], [0, 0, 0]]
+    np.testing.assert_array_equal(found['label_a'][0, ::5, ::4], expected)
+    np.testing.assert_allclose(found['a'][0, 0, ::4, 0], [0.4530674, 0.4361427, 0.419248], atol=1e-5)
+
+
 def test_every_row_and_domain_has_a_key_of_its_own():
     one = jax.random.uniform(jax.random.key(1), (1, *SIZE, 1))
     batch = {'a': jnp.repeat(one, 6, 0), 'b': jnp.repeat(one, 6, 0)}
@@ -170,11 +179,9 @@ def test_a_row_does_not_see_the_others():
     shuffled = apply(keys[order], {name: array[order] for name, array in batch.items()})
     for name in batch:
         np.testing.assert_allclose(shuffled[name], whole[name][order], atol=1e-6)
-    over = parallel.mesh(4)  # a row on each device
-    sharded = jax.jit(
-        parallel.shard(augmenter(Augment(**ALL)), over, (parallel.SHARDED, parallel.SHARDED), parallel.SHARDED)
-    )
-    alone = sharded(keys, batch)
+    rows = (parallel.SHARDED, parallel.SHARDED)
+    sharded = parallel.shard(augmenter(Augment(**ALL)), parallel.mesh(4), rows, parallel.SHARDED)
+    alone = jax.jit(sharded)(keys, batch)  # a row on each of four devices
     for name in batch:
         np.testing.assert_allclose(alone[name], whole[name], atol=1e-6)
 
