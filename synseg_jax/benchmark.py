@@ -8,9 +8,9 @@ Usage:
     python -m synseg_jax.benchmark --config=configs/essnet_liver.py:records/liver --stage=translate,segment \\
         --parts=epoch,inference,synthesis --images=350,1064 --output=cost.json
 
-The default is SynSeg-Net.  Prints JSON, {stage: results}; `*cpu_s` are CPU seconds, summed over cores.
---peer takes --size --ngf --blocks --batch --steps --threads (--infer, --best) and prints {"seconds_per_step": S}.  Ours
-and the peer alternate for --rounds, so that a machine's drift affects both; the ratio is the median over rounds.
+The default is SynSeg-Net; --architecture=unet: a U-Net.  Prints JSON, {stage: results}; `*cpu_s` are CPU seconds, summed over cores.
+--peer takes the flags of synseg_jax/benchmarks/torch_peer.py and prints {"seconds_per_step": S}.  Ours and the peer
+alternate for --rounds, so that a machine's drift affects both; the ratio is the median over rounds.
 """
 
 from synseg_jax.cli import command
@@ -36,6 +36,7 @@ FLAGS = (
     Flag('system', 'System of the configuration; default: config.default_system.'),
     Flag('stage', 'Stages of the system, one or more; default: its last.', None, flags.DEFINE_list),
     Flag('images', 'Images of an epoch, for each stage.', [], flags.DEFINE_list),
+    Flag('architecture', "'unet': train a U-Net on labels alone instead of SynSeg-Net; without --config."),
     Flag('size', 'Side length of the images, in pixels or voxels.', None, flags.DEFINE_integer),
     Flag('width', 'Channels of the networks at full resolution.', None, flags.DEFINE_integer),
     Flag('blocks', 'Number of residual blocks.', None, flags.DEFINE_integer),

@@ -21,9 +21,12 @@ from synseg_jax.devices import environment
 from synseg_jax.devices.environment import versions
 from synseg_jax.errors import InputError, known
 from synseg_jax.networks.resnet import ResNet
+from synseg_jax.networks.unet import UNet
 from synseg_jax.training.system import System
 
 CLASSES = 7  # of SynSeg-Net; used if the configuration has none
+PLAIN = {'extra': 0, 'dropout': 0.0, 'norm': True, 'residual': False, 'strided': False, 'up_width': 2, 'tanh': False,
+         'max_width': None, 'deep_supervision': 0}  # fmt: skip
 
 
 PARTS: dict[str, Callable[[training_speed.Timing, Options], Iterator[dict[str, float]]]] = {
@@ -48,8 +51,14 @@ PART_HELP = (
 
 def peer_seconds(script: str, timed: System, steps: int, *more: str) -> float:
     """Median seconds of a train step of the PyTorch peer, or of its segmentor with --infer."""
-    options = {'size': timed.size[-1], 'ngf': timed.config.generator.width, 'batch': timed.config.train.batch}
-    options |= {'blocks': timed.config.generator.blocks, 'steps': steps, 'threads': len(os.sched_getaffinity(0))}
+    config = timed.config
+    if is_plain_unet(timed):
+        options = {'architecture': 'unet', 'ngf': config.segmentor.width, 'levels': config.segmentor.levels}
+        options |= {'classes': len(timed.classes)}
+    else:
+        options = {'ngf': config.generator.width, 'blocks': config.generator.blocks}
+    options |= {'size': timed.size[-1], 'batch': config.train.batch, 'steps': steps}
+    options |= {'threads': len(os.sched_getaffinity(0))}
     command = [sys.executable, script, *(f'--{name}={value}' for name, value in options.items()), *more]
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
@@ -61,8 +70,8 @@ def measure(timed: System, options: Options, images: int = 0) -> dict:
     """Measure the parts of --parts on one stage; `images` is the size of an epoch."""
     if options.peer and not Path(options.peer).is_file():
         raise InputError(f'--peer={options.peer}: no such file; give a PyTorch script such as torch_peer.py')
-    if options.peer and not isinstance(timed.networks.get('g_ab'), ResNet):
-        raise InputError('--peer is only comparable with ResNets; leave out --config')
+    if options.peer and not isinstance(timed.networks.get('g_ab'), ResNet) and not is_plain_unet(timed):
+        raise InputError('--peer is only comparable with ResNets; leave out --config, or give --architecture=unet')
     parts = {known('part (--parts)', part, PARTS): PARTS[part] for part in options.parts}
     runner, measured = training_speed.Timing(timed, images), {}
     for part, rounds in parts.items():
@@ -71,6 +80,12 @@ def measure(timed: System, options: Options, images: int = 0) -> dict:
         )
     report = {'measured': measured, **described(timed)}
     return report | (runner.cost() if 'step' in parts else {}) | _derived(measured, runner)
+
+
+def is_plain_unet(timed: System) -> bool:
+    """Whether a system trains nothing but the U-Net of the PyTorch peer, of any width and depth."""
+    first, *others = timed.networks.values()
+    return not others and isinstance(first, UNet) and first == first.clone(**PLAIN)
 
 
 def _derived(measured, runner) -> dict[str, float | None]:

@@ -1,11 +1,13 @@
-"""SynSeg-Net's train step, or its segmentor, in PyTorch on random images, as a reference for the benchmark.
+"""SynSeg-Net's or a U-Net's train step, or the segmentor, in PyTorch on random images, to compare the benchmark with.
 
 Usage:
     python -m synseg_jax.benchmarks.torch_peer --size=256 --ngf=64 --batch=1           # settings of the published code
     python -m synseg_jax.benchmarks.torch_peer --size=256 --ngf=64 --batch=16 --best   # fastest settings
+    python -m synseg_jax.benchmarks.torch_peer --architecture=unet --size=128 --ngf=16 --batch=4
 
 Two ResNet generators, a ResNet segmentor and two PatchGANs; adversarial (least squares), cycle and segmentation
-losses; Adam on all.  --best: bfloat16 by autocast, channels_last, torch.compile, fused Adam.  Prints one JSON line.
+losses; Adam on all.  The U-Net: instance norm, ReLU, max pooling, a 2-wide convolution after each upsampling; cross
+entropy.  --best: bfloat16 by autocast, channels_last, torch.compile, fused Adam.  Prints one JSON line.
 """
 
 import argparse
@@ -55,6 +57,68 @@ def patchgan(width: int) -> nn.Sequential:
         layers += [nn.Conv2d(channels, 2 * channels, 4, stride, 1), nn.InstanceNorm2d(2 * channels), nn.LeakyReLU(0.2)]
         channels *= 2
     return nn.Sequential(*layers, nn.Conv2d(channels, 1, 4, padding=1))
+
+
+class UNet(nn.Module):
+    """The U-Net with instance norm of `synseg_jax.networks.unet`, of PyTorch's own layers."""
+
+    def __init__(self, outputs: int, width: int, levels: int):
+        super().__init__()
+
+        def normed(*layers):
+            return [*layers, nn.InstanceNorm2d(layers[-1].out_channels), nn.ReLU()]
+
+        def block(inputs, channels):
+            first, second = (nn.Conv2d(given, channels, 3, padding=1) for given in (inputs, channels))
+            return nn.Sequential(*normed(first), *normed(second))
+
+        widths = [width * 2**level for level in range(levels + 1)]
+        self.down = nn.ModuleList(map(block, [1, *widths], widths))
+        self.up = nn.ModuleList(
+            nn.Sequential(nn.Upsample(scale_factor=2), *normed(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(below, own, 2)))
+            for own, below in pairwise(widths)
+        )
+        self.join = nn.ModuleList(block(2 * own, own) for own in widths[:-1])
+        self.head = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        *blocks, bottom = self.down
+        skips = []
+        for block in blocks:
+            skips.append(block(x))
+            x = functional.max_pool2d(skips[-1], 2)
+        x = bottom(x)
+        for up, join in reversed([*zip(self.up, self.join, strict=True)]):
+            x = join(torch.cat([skips.pop(), up(x)], 1))
+        return self.head(x)
+
+
+class UNetPeer:
+    """The U-Net and its optimizer on random images."""
+
+    def __init__(self, size: int, width: int, levels: int, batch: int, classes: int, best: bool):
+        self.device, self.best = 'cuda' if torch.cuda.is_available() else 'cpu', best
+        layout = torch.channels_last if best else torch.contiguous_format
+        net = UNet(classes, width, levels).to(self.device, memory_format=layout)
+        self.optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+        self.net = torch.compile(net) if best else net
+        self.images = (2 * torch.rand((batch, 1, size, size), device=self.device) - 1).to(memory_format=layout)
+        self.labels = torch.randint(0, classes, (batch, size, size), device=self.device)
+
+    def _logits(self):
+        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.best):
+            return self.net(self.images).float()
+
+    def train(self) -> None:
+        """One step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        functional.cross_entropy(self._logits(), self.labels).backward()
+        self.optimizer.step()
+
+    @torch.inference_mode()
+    def segment(self) -> torch.Tensor:
+        """Class indices of the batch."""
+        return self._logits().argmax(1)
 
 
 class Peer:
@@ -145,12 +209,14 @@ def main() -> None:
         'size': 256,
         'ngf': 64,
         'blocks': 9,
+        'levels': 4,
         'batch': 1,
         'classes': 7,
         'steps': 20,
         'threads': 0,
     }.items():
         parser.add_argument(f'--{name}', type=int, default=value)
+    parser.add_argument('--architecture', choices=('resnet', 'unet'), default='resnet')
     parser.add_argument('--best', action='store_true')
     parser.add_argument('--infer', action='store_true')
     options = parser.parse_args()
@@ -161,7 +227,8 @@ def main() -> None:
         torch.set_float32_matmul_precision('high')
         torch.backends.cudnn.allow_tf32 = True
     torch.manual_seed(0)
-    peer = Peer(options.size, options.ngf, options.blocks, options.batch, options.classes, options.best)
+    kind, depth = (UNetPeer, options.levels) if options.architecture == 'unet' else (Peer, options.blocks)
+    peer = kind(options.size, options.ngf, depth, options.batch, options.classes, options.best)
     seconds_per_step = seconds(peer.segment if options.infer else peer.train, options.steps)
     memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
     mode = 'infer' if options.infer else 'train'

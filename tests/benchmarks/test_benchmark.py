@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import tiny
 
-from synseg_jax.benchmarks import measurement, scan_speed, training_speed
+from synseg_jax.benchmarks import measurement, scan_speed, selection, torch_peer, training_speed
 from synseg_jax.benchmarks.flops import flops
+from synseg_jax.cli.options import Options
+from synseg_jax.errors import InputError
 from synseg_jax.formats import scan_file
 from synseg_jax.inference import predict_scans
 from synseg_jax.preparation import write_records
@@ -213,3 +215,26 @@ def test_parts_are_chosen(tmp_path):
     assert said['network_share'] == pytest.approx(median['predict_network_s'] / median['predict_s'])
     for told in ('parameters of s_a', 'epoch_s', 'images_per_s'):
         assert f' {told} ' in done.stdout
+
+
+def test_a_u_net_is_timed_beside_pytorchs(tmp_path):
+    """Of the same weights, one for one; a U-Net of another kind has no peer."""
+    options = Options(
+        config=None, architecture='unet', width=4, blocks=None, batch=2, dtype=None, size=32, system=None, stage=None
+    )
+    (timed,) = selection.systems(options).values()
+    (network,) = timed.networks.values()
+    weights = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((2, 32, 32, 1), np.float32))
+    peer = torch_peer.UNetPeer(32, 4, 4, 2, len(timed.classes), best=False)
+    expected = sum(weight.size for weight in jax.tree.leaves(weights))
+    assert sum(weight.numel() for weight in peer.net.parameters()) == expected
+    peer.train()
+    assert peer.segment().shape == (2, 32, 32)
+    script = tmp_path / 'peer.py'
+    script.write_text('import json, sys\nprint(json.dumps({"seconds_per_step": sorted(sys.argv[1:])}))')
+    asked = [f'--{text}' for text in ('architecture=unet', 'batch=2', 'classes=7', 'levels=4', 'ngf=4', 'size=32')]
+    assert {*asked} < {*measurement.peer_seconds(str(script), timed, 3)}
+    other = System(replaced(timed.config, {'segmentor.up_width': 3}), timed.classes)
+    assert measurement.is_plain_unet(timed) and not measurement.is_plain_unet(other)
+    with pytest.raises(InputError, match="unknown architecture .--architecture. 'vnet'; known: resnet, unet"):
+        selection.systems(Options(**{**vars(options), 'architecture': 'vnet'}))

@@ -100,13 +100,16 @@ def test_a_stage_by_name(tmp_path):
         assert (
             export(open_run.find(tmp_path / 'run', '', '', stage), tmp_path / f'out{stage}').networks.keys() == networks
         )
+    fields = Card.load(tmp_path / 'outcontext').networks['s_b']['fields']
+    assert fields['max_width'] == 6 and fields['deep_supervision'] == 1
     with pytest.raises(InputError, match="unknown trained stage of synseg 'other'; known: context, generators"):
         open_run.find(tmp_path / 'run', '', '', 'other')
 
 
 def test_names_of_a_u_net(tmp_path):
     folder = tmp_path / 'out'
-    export(weights.workdir(tmp_path / 'run', 'residual'), folder)
+    card = export(weights.workdir(tmp_path / 'run', 'residual'), folder)
+    assert not {'max_width', 'deep_supervision'} & card.networks['s_b']['fields'].keys()  # earlier versions read it
     tensors = load_file(folder / 'latest_net_Seg_A.safetensors')
     layers = 'down0.conv1 down0.conv2 down0.short smaller0 down1.conv1 down1.conv2 up0 '
     layers += 'join0.conv1 join0.conv2 join0.short head'

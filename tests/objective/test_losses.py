@@ -190,7 +190,7 @@ def test_losses_of_resolutions_by_hand():
     half, quarter = losses.reduced_labels(labels, 2, (4, 4)), losses.reduced_labels(labels, 4, (2, 2))
     assert half[0].tolist() == [[1, 3, 5, 7], [17, 19, 21, 23], [33, 35, 37, 39], [-1] * 4]
     assert quarter[0].tolist() == [[10, 14], [42, 46]]
-    logits = [np.full((1, *size, 1), value) for size, value in (((6, 8), 1.0), ((4, 4), 10.0), ((2, 2), 100.0))]
+    logits = [jnp.full((1, *size, 1), value) for size, value in (((6, 8), 1.0), ((4, 4), 10.0), ((2, 2), 100.0))]
     found = losses.over_resolutions(lambda x, y: x.mean() * y.max(), logits, labels)
     assert found == pytest.approx((4 * 47 + 2 * 10 * 39 + 100 * 46) / 7)
 
