@@ -52,6 +52,7 @@ def recipe(c: ConfigDict, steps: int, more: int, rounds: int = 3) -> None:
         source_only={'method': 'supervised', 'train': length(steps)},
         target_labels={**variants.target_labels(), 'train': length(steps)},
     )
+    c.selection = 'last'
     c.run, c.default_system = ('adapt', 'generalise', 'source_only'), 'adapt'
 
 

@@ -8,7 +8,8 @@ Usage:
     python -m synseg_jax.benchmark --config=configs/essnet_liver.py:records/liver --stage=translate,segment \\
         --parts=epoch,inference,synthesis --images=350,1064 --output=cost.json
 
-The default is SynSeg-Net; --architecture=unet: a U-Net.  Prints JSON, {stage: results}; `*cpu_s` are CPU seconds, summed over cores.
+The default is SynSeg-Net; --architecture=unet: a U-Net.  Prints JSON, {stage: results}; `*cpu_s` are CPU seconds,
+summed over cores.
 --peer takes the flags of synseg_jax/benchmarks/torch_peer.py and prints {"seconds_per_step": S}.  Ours and the peer
 alternate for --rounds, so that a machine's drift affects both; the ratio is the median over rounds.
 """

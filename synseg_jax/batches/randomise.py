@@ -5,6 +5,7 @@ scan, are changed alike.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 
 import jax
@@ -23,11 +24,12 @@ def gin(key: Key[Array, ''], image: Image) -> Image:
     """The image mixed with its pass through a random network (GIN: Ouyang et al., IEEE TMI 2023), in [0, 1].
 
     Four convolutions to 2 features, the last to 1, each 3-wide or 1-wide with probability 1/2; weights and shifts
-    N(0, 1), leaky ReLU with slope .01 after the first three.  The share of the network's output is uniform in [0, 1];
-    the mixture has the norm of the image and is then brought to [0, 1] by its own range.
+    N(0, 1), leaky ReLU with slope .01 after the first three.  The network sees the image with mean 0 and deviation 1,
+    or its shifts would outweigh it.  The share of its output is uniform in [0, 1]; the mixture has the norm of the
+    image and is brought to [0, 1] by its own range.
     """
     network, mixing = jax.random.split(key)
-    centred = image - image.mean()
+    centred = (image - image.mean()) / jnp.maximum(image.std(), LEAST)
     channels = jax.vmap(lambda channel: _random_network(network, channel), -1, -1)(centred)
     share = jax.random.uniform(mixing, (), image.dtype)
     mixed = share * channels + (1 - share) * centred
@@ -44,7 +46,23 @@ def blended_gin(key: Key[Array, ''], image: Image, probability: float) -> Image:
     return share * gin(one, image) + (1 - share) * gin(two, image)
 
 
-def class_maps(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] | None, classes: int) -> Image:
+def class_lines(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] | None, classes: int) -> Image:
+    """Every class with a gain and an offset of its own; air stays.
+
+    The gain is uniform in [.6, 1.4] or, with probability 1/2, in [-1.2, -.4], which inverts; the offset in [-.4, .4],
+    about the inverted image where it is inverted.  Without labels, or where they are negative, all is background.
+    """
+    label = jnp.zeros(image.shape[:-1], jnp.int32) if label is None else jnp.maximum(label, 0)
+    inverts, rising, falling, offsets = jax.random.split(key, 4)
+    between = partial(jax.random.uniform, shape=(classes,), dtype=image.dtype)
+    inverted = jax.random.bernoulli(inverts, 0.5, (classes,))
+    gain = jnp.where(inverted, between(falling, minval=-1.2, maxval=-0.4), between(rising, minval=0.6, maxval=1.4))
+    offset = between(offsets, minval=-0.4, maxval=0.4) + inverted
+    mapped = jnp.clip(image * gain[label][..., None] + offset[label][..., None], 0, 1)
+    return jnp.where(image > AIR, mapped, image)
+
+
+def class_curves(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] | None, classes: int) -> Image:
     """Every class on an intensity curve of its own; air stays (location-scale augmentation: Su et al., AAAI 2023).
 
     A curve is a monotone Bezier curve, decreasing for the background and, with probability 1/2, for an organ; then a
@@ -60,6 +78,9 @@ def class_maps(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] | 
     scale, shift = _scale_and_shift(keys, mapped, inside)
     mapped = jnp.clip(mapped * scale[label][..., None] + shift[label][..., None], 0, 1)
     return jnp.where(image > AIR, mapped, image)
+
+
+CLASS_MAPS = {'lines': class_lines, 'curves': class_curves}
 
 
 def smooth_map(key: Key[Array, ''], size: tuple[int, ...], dtype) -> Float[Array, '*size']:

@@ -75,7 +75,8 @@ def view(
 ) -> Float[Array, '*space c']:
     """One random view of an image in [0, 1]: class maps, then GIN, then gamma, contrast and brightness."""
     maps, network, rest = jax.random.split(key, 3)
-    image = _sometimes(settings.class_maps, maps, image, lambda k, x: randomise.class_maps(k, x, label, classes))
+    change = randomise.CLASS_MAPS[settings.class_map]
+    image = _sometimes(settings.class_maps, maps, image, lambda k, x: change(k, x, label, classes))
     image = _sometimes(settings.gin, network, image, lambda k, x: randomise.blended_gin(k, x, settings.blend))
     amounts = Augment(brightness=settings.brightness, contrast=settings.contrast, gamma=settings.gamma)
     return shade(rest, image, None, None, amounts)[0]

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int16
 from synseg_jax.errors import InputError
 from synseg_jax.imaging.slices import resize, resize_linear
 from synseg_jax.inference.model_folder import Run
-from synseg_jax.inference.postprocess import largest_organs
+from synseg_jax.inference.postprocess import largest_components
 from synseg_jax.inference.trained_model import Trained
+from synseg_jax.inference.views import mean_over, views
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.runs import made_set
 from synseg_jax.runs.stages import Job, Outcome
@@ -21,6 +22,7 @@ from synseg_jax.specification.data import IMAGE_FIELDS
 from synseg_jax.specification.stage import Stage
 
 UNLABELLED = -1
+VIEWS = 10.0, 1.1, 1.3  # degrees, zoom and gamma of views
 
 
 def run(job: Job) -> Outcome:
@@ -50,7 +52,7 @@ class Labeller(made_set.Maker):
 
     trained: Trained
     source: Manifest
-    filters: Stage  # its fields label_confidence, label_share and label_components
+    filters: Stage  # its fields label_views, label_confidence, label_share and label_components
     domain = 'b'
     labels_all = True
 
@@ -86,13 +88,18 @@ class Labeller(made_set.Maker):
     def labels(self, images: Float[np.ndarray, 'n *space c']) -> Int16[np.ndarray, 'n *space']:
         """The most probable class of every pixel of a scan, or -1 where it is not certain enough."""
         networks, size = self.trained.networks, images.shape[1:-1]
-        probabilities = networks.probabilities(resize(images, networks.system.shown), self.domain)
+        others = views(*VIEWS) if self.filters.label_views else ()
+        probabilities = mean_over(others, self._network, resize(images, networks.system.shown))
         probabilities = resize_linear(probabilities, size) if networks.system.shown else probabilities
         labels, certainty = probabilities.argmax(-1), probabilities.max(-1)
         if self.filters.label_components:
-            labels = largest_organs(labels, self.source.classes, self.filters.lesions)
+            several = {i for i, name in enumerate(self.source.classes) if name in self.filters.lesions}
+            labels = largest_components(labels, several)
         sure = (certainty >= self.filters.label_confidence) & _most_certain(labels, certainty, self.filters.label_share)
         return np.where(sure, labels, UNLABELLED).astype(np.int16)
+
+    def _network(self, images):
+        return self.trained.networks.probabilities(images, self.domain)
 
 
 def _most_certain(labels, certainty, share) -> np.ndarray:

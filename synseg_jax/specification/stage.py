@@ -96,6 +96,12 @@ class Stage:
         compiled=False,
         added=True,
     )
+    label_views: bool = field(
+        False,
+        "'label': predict by the mean over views of the scan: rotated by 10 degrees, zoomed by 1.1, with gamma 1.3",
+        compiled=False,
+        added=True,
+    )
     label_components: str = field(
         '',
         "'label': 'largest': pixels outside of the largest connected component of each class become background; "

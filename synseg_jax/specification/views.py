@@ -16,9 +16,16 @@ class Views:
 
     count: int = field(1, 'number of views of every image', Range(1, 8, whole=True), added=True)
     class_maps: float = field(
-        0.0, 'probability that every class, where there are labels, gets an intensity curve of its own', PROBABILITY,
+        0.0, 'probability that every class, where there are labels, gets an intensity map of its own', PROBABILITY,
         added=True,
     )  # fmt: skip
+    class_map: str = field(
+        'lines',
+        "these maps: 'lines': gain and offset, inverted half the time; 'curves': Bezier curves, scale and shift as in "
+        'SLAug, that of the background always inverted',
+        ('lines', 'curves'),
+        added=True,
+    )
     gin: float = field(
         0.0, 'probability of a random convolutional network (GIN), mixed with the image', PROBABILITY, added=True
     )

@@ -237,6 +237,8 @@ def test_pseudo_labels_are_filtered_by_scan(finished):
     found = labels(label_components='largest', label_share=0.5)
     assert [[1, 1], [-1, -1]] == found[:2, 1, 1:3].tolist()
     assert labels(label_components='largest', label_share=0.5, lesions=('organ',))[2, 3, 3] == 1
+    images[1, 1, 2] = 0.505
+    assert labels()[1, 1, 2] == 1 and labels(label_views=True)[1, 1, 2] == 0  # views are smoother
 
 
 def test_unlabelled_pixels_stay_so_when_resized():
