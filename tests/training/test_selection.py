@@ -37,7 +37,7 @@ def test_ties_go_to_the_later():
 
 def test_a_missing_score_is_the_lowest_and_one_of_nobody_does_not_count():
     nan = float('nan')
-    assert _chosen('label_free', _validations((0.1, 0.5, nan), (nan, 0.4, nan))) == 10
+    assert _chosen('label_free', _validations((0.1, 0.4, nan), (nan, 0.4, nan))) == 10
     only = [Validation(step, {'agreement': value}) for step, value in ((10, 0.9), (20, 0.8))]
     assert selection.mean_ranks(only) == {10: 0, 20: 1}
     assert selection.mean_ranks([Validation(10, {'score': 0.5})]) == {}
