@@ -1,6 +1,7 @@
 """What `predict` averages over: all folds of a cross-validated system, seeds, workdirs, checkpoints; and `main` too."""
 
 import json
+import shutil
 import time
 
 import jax
@@ -156,10 +157,10 @@ def test_seeds_are_those_that_compare_trained(tmp_path):
         open_ensemble.find([workdir], seeds=3)
 
 
-def test_main_tests_with_the_ensemble_and_the_views(folded, tiny_records, monkeypatch):
+def test_main_tests_with_the_ensemble_and_the_views(folded, tiny_records, tmp_path, monkeypatch):
     """Without training again; its measures have another key, those of earlier versions keep theirs."""
     monkeypatch.setattr(train_stage.StageTraining, 'run', _fit)
-    told = {}
+    folded, told = shutil.copytree(folded, tmp_path / 'run', symlinks=True), {}
     for name, fields in {'plain': {}, 'views': {'predict__checkpoints': 2, 'predict__gamma': 1.3}}.items():
         tiny.run(_config(tiny_records, **fields), folded, tiny.quiet())
         fold = folded / 'synseg' / 'fold1'
