@@ -17,13 +17,13 @@ from synseg_jax.cli.terminal import say
 from synseg_jax.devices import environment, parallel, processes
 from synseg_jax.devices.signals import Interrupted, Signals
 from synseg_jax.errors import InputError, known
-from synseg_jax.evaluation import summary
+from synseg_jax.evaluation import by_protocol, summary
 from synseg_jax.files import disk, write_json
 from synseg_jax.phantom import dataset
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare, prepare_again
-from synseg_jax.runs import by_protocol, results, run_file, stage_kinds, stages, train_stage, unseen
+from synseg_jax.runs import results, run_file, stage_kinds, stages, train_stage, unseen
 from synseg_jax.runs.agreement import settled
 from synseg_jax.runs.check_systems import check
 from synseg_jax.runs.stages import Done, Job, Stage

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation import protocols
+from synseg_jax.evaluation.by_protocol import Predictions
 from synseg_jax.evaluation.protocols import NATIVE
 from synseg_jax.files import schema
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.runs.by_protocol import Predictions
 from synseg_jax.runs.results import MEASURES, Cases, Measures, mean_of
 
 

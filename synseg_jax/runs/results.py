@@ -10,14 +10,14 @@ import numpy as np
 from synseg_jax.batches.selection import Fold, cases_to_test
 from synseg_jax.devices import processes
 from synseg_jax.errors import InputError, known
-from synseg_jax.evaluation import similarity, summary
+from synseg_jax.evaluation import by_protocol, similarity, summary
+from synseg_jax.evaluation.by_protocol import Predictions
 from synseg_jax.files import schema, write_json
 from synseg_jax.formats import scan_file
 from synseg_jax.inference.ensemble import ensemble
 from synseg_jax.inference.trained_model import Segmenter, Trained
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.runs import by_protocol, oracle_selection, paired_phantom, stages
-from synseg_jax.runs.by_protocol import Predictions
+from synseg_jax.runs import oracle_selection, paired_phantom, stages
 from synseg_jax.runs.stages import Stage
 from synseg_jax.runs.test_set import TestSet, measure
 from synseg_jax.specification.check import as_before

@@ -15,13 +15,14 @@ import untrained
 from configs import variants
 from synseg_jax.batches.selection import Fold
 from synseg_jax.errors import InputError
+from synseg_jax.evaluation import by_protocol
+from synseg_jax.evaluation.by_protocol import Predictions
 from synseg_jax.evaluation.metrics import dice
 from synseg_jax.files import write_json
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
-from synseg_jax.runs import by_protocol, comparison, experiment, results
-from synseg_jax.runs.by_protocol import Predictions
+from synseg_jax.runs import comparison, experiment, results
 from synseg_jax.runs.stages import Stage, fields
 from synseg_jax.specification.parse import parse, parse_data
 
