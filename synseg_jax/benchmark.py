@@ -2,16 +2,14 @@
 
 Usage:
     python -m synseg_jax.benchmark --size=256 --width=64 --batch=16 --dtype=bfloat16
-    python -m synseg_jax.benchmark --config=configs/heart3d.py:records/heart --system=joint_ct_14
     python -m synseg_jax.benchmark --size=64 --width=16 --batch=4 --peer=synseg_jax/benchmarks/torch_peer.py
     python -m synseg_jax.benchmark --config=configs/quickstart.py --parts=prepare,predict --scan=512,512,200
     python -m synseg_jax.benchmark --config=configs/essnet_liver.py:records/liver --stage=translate,segment \\
         --parts=epoch,inference,synthesis --images=350,1064 --output=cost.json
 
-The default is SynSeg-Net; --architecture=unet: a U-Net.  Prints JSON, {stage: results}; `*cpu_s` are CPU seconds,
-summed over cores.
---peer takes the flags of synseg_jax/benchmarks/torch_peer.py and prints {"seconds_per_step": S}.  Ours and the peer
-alternate for --rounds, so that a machine's drift affects both; the ratio is the median over rounds.
+SynSeg-Net unless --architecture=unet.  Prints {stage: results} as JSON; `*cpu_s` are CPU seconds over all cores.
+--peer takes flags as benchmarks/torch_peer.py and prints {"seconds_per_step": S}.  It alternates with ours for
+--rounds, so that a machine's drift affects both; the ratio is the median over rounds.
 """
 
 from synseg_jax.cli import command

@@ -126,6 +126,8 @@ class UNet(nn.Module):
             before = (self.up_width - 1) // 2
             pads = ((before, self.up_width - 1 - before),) * rank
             conv = Conv(self._features(level), self.up_width, padding=pads, init=he_normal, name=f'up{level}', **types)
+            if self.up_width == 1:  # each pixel on its own: the same numbers, from a quarter of the pixels in 2-D
+                return nearest(nn.relu(norm(conv(x))))
             return nn.relu(norm(conv(nearest(x))))
 
         x, skips, lower = extended(x, 2**self.levels), [], []

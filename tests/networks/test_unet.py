@@ -115,6 +115,15 @@ def test_written_out(architecture, size, keys, x64):
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
+def test_a_1_wide_convolution_up_is_that_of_the_larger_image(x64):
+    types = {'dtype': jnp.float64, 'param_dtype': jnp.float64}
+    network = build('unet', channels=2, width=2, levels=2, extra=0, dropout=0.0, norm=True, up_width=1, **types)
+    params = random_params(network, 8, 12)
+    x = jnp.asarray(np.random.RandomState(1).normal(size=(2, 8, 12, 1)))
+    found = jax.jit(network.apply)({'params': params}, x)
+    np.testing.assert_allclose(found, jax.jit(functools.partial(reference, network))(params, x), rtol=1e-9, atol=1e-10)
+
+
 def test_halve_and_nearest():
     x = jnp.asarray([[5.0, 1, 0, -2], [3, 4, -1, -3]])[None, ..., None]
     assert halve(x)[0, ..., 0].tolist() == [[5, 0]]
