@@ -90,7 +90,7 @@ class StageTraining:
         validate = Validation(self, journal, signals)
         step = self.system.step(self.per_epoch, over)
         try:
-            state = first_weights.first_state(self.system, self.config, over, self.begin, self.judge)
+            state = self._first_state(over)
             batches = self._batches(over, journal)
             state = loop.train(
                 state, step, batches, self.plan, over, checkpoints, journal, signals, validate, validate.loss
@@ -176,6 +176,9 @@ class StageTraining:
             pools, train.batch, self.config.seed, first, self.plan.steps, process=jax.process_index(),
             processes=jax.process_count(), ready=ready, **reading,
         )  # fmt: skip
+
+    def _first_state(self, over):
+        return first_weights.first_state(self.system, self.config, over, self.begin, self.judge)
 
     def _cost_so_far(self) -> dict:
         """What earlier sessions took, as far as they could tell; a power cut may have emptied the file."""
