@@ -7,6 +7,7 @@ in the source.  `volume/ORGAN`: mean volume on target scans over that in the sou
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, Key
 from scipy import ndimage
 
-from synseg_jax.batches.augment import shade
 from synseg_jax.batches.samples import Sample, samples, spread
+from synseg_jax.batches.views import view
 from synseg_jax.devices import processes
 from synseg_jax.evaluation import plausibility
 from synseg_jax.evaluation.metrics import dice
@@ -24,7 +25,7 @@ from synseg_jax.evaluation.summary import NOT_ORGANS
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.objective import names
 from synseg_jax.runs.stages import Stage
-from synseg_jax.specification.training import Augment
+from synseg_jax.specification.views import Views
 from synseg_jax.training.selection import VOLUME
 
 SCANS, SLICES = 6, 16  # of each domain that are looked at, and of each target scan for volumes
@@ -32,20 +33,16 @@ COMPARED = 8  # slices of a scan in the other scores
 DESCRIBED, DESCRIBED_SLICES = 32, 32  # labelled source scans and slices that say where organs are
 ROTATION, GAMMA, NOISE = 8.0, 1.25, 0.03  # of views of target scans: degrees, exponent, standard deviation
 SEED = 0
-STRONG = Augment(brightness=0.3, contrast=0.5, gamma=2.0)
-AIR = 0.02  # intensity in [0, 1] below which pixels are not inverted
+STRONG = Views(class_maps=0.5, gin=0.8, blend=0.5, brightness=0.1, contrast=0.25, gamma=1.65)
 
 Share = dict[str, dict]  # {score: {index of the scan: value}}
 
 
 def randomise(
-    key: Key[Array, ''], images: Float[Array, 'n *space c'], labels: Integer[Array, 'n *space']
+    key: Key[Array, ''], images: Float[Array, 'n *space c'], labels: Integer[Array, 'n *space'], classes: int
 ) -> Float[Array, 'n *space c']:
-    """Strong random gamma, contrast and brightness of a scan, inverted half the time, its air kept."""
-    own, inverts = jax.random.split(key)
-    shaded, _ = shade(own, images, None, None, STRONG)
-    inverted = jnp.where(jax.random.bernoulli(inverts), 1 - shaded, shaded)
-    return jnp.where(images < AIR, images, inverted)
+    """A strong random view of a scan, the same change in all of its slices."""
+    return jax.vmap(lambda image, label: view(key, image, label, STRONG, classes))(images, labels)
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,7 @@ class LabelFree:
     target: Sequence[Sample] = ()
     expected: Mapping[str, Expected] = field(default_factory=dict)
     changed: Callable = randomise
+    classes: int = 2
 
     @classmethod
     def of(cls, stage: Stage, size: tuple[int, ...]) -> 'LabelFree':
@@ -69,7 +67,7 @@ class LabelFree:
         steady = {name: i for name, i in organs.items() if name not in stage.config.lesions}
         expected = plausibility.expected([_organs(s, s.labels(size), steady, size) for s in described])
         target = samples(stage.target_scans(), SCANS, SLICES)
-        return cls(organs, samples(source, SCANS, COMPARED), target, expected)
+        return cls(organs, samples(source, SCANS, COMPARED), target, expected, classes=len(classes))
 
     def measure(self, networks: Networks, stop: Callable[[], bool] = lambda: False) -> Share:
         """This process's share of the scores of single scans; ends early once `stop()` is true."""
@@ -93,7 +91,8 @@ class LabelFree:
         size = networks.system.shown
         images, labels = sample.images(size), sample.labels(size)
         key = jax.random.fold_in(jax.random.key(SEED), i)
-        changed = jax.jit(self.changed)(key, jnp.asarray(images), jnp.asarray(labels, jnp.int32))
+        change = jax.jit(partial(self.changed, classes=self.classes))
+        changed = change(key, jnp.asarray(images), jnp.asarray(labels, jnp.int32))
         return self._dice(_segment(networks, np.asarray(changed)), labels)
 
     def _dice(self, labels, reference) -> float:

@@ -58,7 +58,7 @@ def _domains(stage, classes) -> Sequence[str]:
 
 def _judged_on_target(stage) -> bool:
     """Whether scores of target scans choose its checkpoint, or end its training."""
-    return getattr(stage, 'selection', '') == 'label_free' or getattr(stage.train, 'guard', False)
+    return stage.selection == 'label_free' or stage.train.guard
 
 
 def _of_domain(manifest, domain) -> list[str]:

@@ -35,9 +35,9 @@ def by_class(mapped, label):
     return values[..., 0]
 
 
-def test_class_maps():
+def test_class_curves():
     image, label = stripes()
-    mapped = jax.jit(jax.vmap(lambda key: randomise.class_maps(key, image, label, CLASSES)))(keys_of(ROWS))
+    mapped = jax.jit(jax.vmap(lambda key: randomise.class_curves(key, image, label, CLASSES)))(keys_of(ROWS))
     assert mapped.shape == (ROWS, *SIZE, 2) and 0 <= mapped.min() and mapped.max() <= 1
     np.testing.assert_array_equal(mapped[..., 0], mapped[..., 1])
     values = by_class(mapped, label)
@@ -49,12 +49,27 @@ def test_class_maps():
     assert (values[:, 1:, 2].std(1) > 0).all()  # each class on a curve of its own
 
 
-def test_class_maps_without_labels():
+def test_class_lines():
+    image, label = stripes()
+    mapped = jax.jit(jax.vmap(lambda key: randomise.class_lines(key, image, label, CLASSES)))(keys_of(ROWS))
+    assert mapped.shape == (ROWS, *SIZE, 2) and 0 <= mapped.min() and mapped.max() <= 1
+    np.testing.assert_array_equal(mapped[..., 0], mapped[..., 1])
+    values = by_class(mapped, label)
+    np.testing.assert_array_equal(values[..., 0], 0)  # air stays
+    steps = np.diff(values[..., 1:])
+    falling, rising = (steps <= 0).all(-1), (steps >= 0).all(-1)
+    assert (falling | rising).all()
+    assert 0.2 < falling[:, 0].mean() < 0.8 and 0.2 < falling[:, 1:].mean() < 0.8  # the background as well
+    assert (values[:, 1:, 2].std(1) > 0).all()  # each class on a line of its own
+
+
+@pytest.mark.parametrize('change', [randomise.class_lines, randomise.class_curves])
+def test_class_maps_without_labels(change):
     """As if all were background."""
     image, label = stripes()
     keys = keys_of(4)
     found = [
-        jax.jit(jax.vmap(lambda key, own=own: randomise.class_maps(key, image, own, CLASSES)))(keys)
+        jax.jit(jax.vmap(lambda key, own=own: change(key, image, own, CLASSES)))(keys)
         for own in (None, label * 0, label * 0 - 1)
     ]
     np.testing.assert_array_equal(found[0], found[1])
