@@ -60,7 +60,7 @@ def _residuals(system, player, trained, params, batch):
     terms = weights.weights(system.method.loss_weights)[player]
 
     def loss(trained):
-        view = system.view({**params, **trained}, batch)
+        view = system.view({**params, **trained}, batch, average=params)
         return sum(weights.at(weight, jnp.int32(0)) * TERMS[name].value(view) for name, weight in terms.items())
 
     return jax.vjp(loss, trained)[1]
@@ -70,7 +70,9 @@ def _batch(system, dtype) -> dict[str, jax.ShapeDtypeStruct]:
     rows = parallel.rows_per_device(system.config.train.batch, parallel.mesh(1))
     image = jax.ShapeDtypeStruct((rows, *system.size, system.channels), dtype)
     label = jax.ShapeDtypeStruct((rows, *system.size), jnp.int32)
-    return {name: label if names.is_label(name) else image for name in system.arrays}
+    read = {name: label if names.is_label(name) else image for name in system.arrays}
+    views = {name: system.config.views.of(names.domain(name)).count for name in system.views}
+    return read | {name: jax.ShapeDtypeStruct((rows, count, *image.shape[1:]), dtype) for name, count in views.items()}
 
 
 def _bytes(tree) -> int:

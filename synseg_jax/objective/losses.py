@@ -219,10 +219,10 @@ def most_probable(logits: Float[Array, '*bs k']) -> Integer[Array, '*bs']:
 def certain_labels(logits: Float[Array, 'b *s k'], share: float) -> Integer[Array, 'b *s']:
     """The most probable class of every pixel; -1, unlabelled, but for the most certain `share` of the pixels of each
     class in each image."""
-    labels = logits.argmax(-1)
+    labels = most_probable(logits)
     if share >= 1:
         return labels
-    certainty = jax.nn.softmax(_wide(logits)).max(-1)
+    certainty = jax.nn.softmax(_wide(two_classes(logits) if logits.shape[-1] == 1 else logits)).max(-1)
     return jax.vmap(partial(_certain_pixels, share=share))(labels, certainty)
 
 

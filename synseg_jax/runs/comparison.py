@@ -18,7 +18,8 @@ from synseg_jax.reports.comparison import Row, values
 from synseg_jax.runs import oracle_selection, stages
 from synseg_jax.runs.protocol_results import by_protocol
 from synseg_jax.runs.repeats import Repeat, repeats
-from synseg_jax.runs.results import MEASURES, RESULTS, Measures, Results, mean_of
+from synseg_jax.runs.result_files import MEASURES, RESULTS, Measures, Results
+from synseg_jax.runs.results import mean_of
 from synseg_jax.specification.experiment import Experiment
 from synseg_jax.specification.resolve import flat
 

@@ -9,7 +9,8 @@ from synseg_jax.evaluation.by_protocol import Predictions
 from synseg_jax.evaluation.protocols import NATIVE
 from synseg_jax.files import schema
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.runs.results import MEASURES, Cases, Measures, mean_of
+from synseg_jax.runs.result_files import MEASURES, Cases, Measures
+from synseg_jax.runs.results import mean_of
 
 
 def by_protocol(results: Mapping, folder: Path, set_name: str, protocol: str, records: Path) -> Mapping:

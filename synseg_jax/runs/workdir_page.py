@@ -13,7 +13,7 @@ from synseg_jax.files import schema
 from synseg_jax.files.stage_schema import RunFile, StageFile
 from synseg_jax.inference.multi_atlas import AtlasList
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.runs.results import Measures, Results
+from synseg_jax.runs.result_files import Measures, Results
 from synseg_jax.runs.workdir_files import MORE, OTHERS, WORKDIR
 
 INTRODUCTION = """# Files that commands write

@@ -11,7 +11,8 @@ from synseg_jax.devices import parallel
 from synseg_jax.errors import known
 from synseg_jax.objective import weights
 from synseg_jax.objective.methods import ORDERS, Method
-from synseg_jax.objective.terms import TERMS, View
+from synseg_jax.objective.terms import TERMS
+from synseg_jax.objective.view import View
 from synseg_jax.training.state import LAYOUT, State
 
 

@@ -21,7 +21,8 @@ from synseg_jax.networks.patchgan import PatchGAN
 from synseg_jax.objective import losses, names, weights
 from synseg_jax.objective.losses import two_classes
 from synseg_jax.objective.methods import Method, method
-from synseg_jax.objective.terms import TERMS, View
+from synseg_jax.objective.terms import TERMS
+from synseg_jax.objective.view import View
 from synseg_jax.specification.objective import Losses
 from synseg_jax.specification.parse import compiled
 from synseg_jax.specification.stage import Stage

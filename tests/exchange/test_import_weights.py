@@ -22,7 +22,7 @@ from synseg_jax.exchange.torch_weights import to_torch
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import volume
 from synseg_jax.inference.predict_scans import predict
-from synseg_jax.objective.terms import View
+from synseg_jax.objective.view import View
 from synseg_jax.runs import open_run
 from synseg_jax.runs.import_stage import import_weights, save
 from synseg_jax.specification.parse import parse

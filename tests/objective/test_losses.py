@@ -208,6 +208,8 @@ def test_the_most_certain_of_each_class_are_labelled():
     p = np.array([[0.9, 0.8, 0.7, 0.6, 0.4, 0.3], [0.95, 0.99, 0.4, 0.3, 0.2, 0.1]])
     logits = logits_of(np.stack([p, 1 - p], -1))
     np.testing.assert_array_equal(losses.certain_labels(logits, 0.5), [[0, 0, -1, -1, -1, 1], [-1, 0, -1, -1, 1, 1]])
+    one = logits[..., 1:] - logits[..., :1]
+    np.testing.assert_array_equal(losses.certain_labels(one, 0.5), losses.certain_labels(logits, 0.5))
     np.testing.assert_array_equal(losses.certain_labels(logits, 1.0), [[0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1]])
     np.testing.assert_array_equal(losses.certain_labels(logits, 0.1), [[0, -1, -1, -1, -1, 1], [-1, 0, -1, -1, -1, 1]])
 

@@ -21,6 +21,8 @@ NETWORKS = {
     },
     'cut': {'gen': ('g_ab', 'h_ab'), 'dis': ('d_b',), 'seg': ('s_b',)},
     'supervised': {'seg': ('s_a',)},
+    'generalise': {'seg': ('s_a',)},
+    'mean_teacher': {'seg': ('s_a',)},
 }
 
 
@@ -90,7 +92,7 @@ def test_a_judge_belongs_to_no_player():
 
 
 def test_unknown_names():
-    with pytest.raises(InputError, match="unknown method 'unit'; known: cut, cyclegan, shape_consistency, s"):
+    with pytest.raises(InputError, match="unknown method 'unit'; known: cut, cyclegan, generalise, mean_teacher, s"):
         method('unit')
     with pytest.raises(InputError, match="unknown player 'generator'; known: dis, gen, seg"):
         method('synseg').pay({'generator': {'adv_a': 1.0}})

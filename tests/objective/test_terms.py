@@ -10,7 +10,8 @@ import pytest
 from synseg_jax.errors import InputError
 from synseg_jax.objective import losses
 from synseg_jax.objective.mind import mind
-from synseg_jax.objective.terms import TERMS, View
+from synseg_jax.objective.terms import TERMS
+from synseg_jax.objective.view import View
 from synseg_jax.specification.objective import Losses
 
 # Every network is one number: generators multiply, discriminators too, segmentors give that multiple of three slopes.

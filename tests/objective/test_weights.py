@@ -9,7 +9,8 @@ import tiny
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
 from synseg_jax.objective.methods import Method
-from synseg_jax.objective.terms import TERMS, Term, View
+from synseg_jax.objective.terms import TERMS, Term
+from synseg_jax.objective.view import View
 from synseg_jax.objective.weights import SCHEDULES, at, weight
 from synseg_jax.training.image_pool import PerRow
 from synseg_jax.training.state import create

@@ -11,7 +11,8 @@ from jax.ad_checkpoint import print_saved_residuals
 
 from synseg_jax.benchmarks import memory_estimate
 from synseg_jax.devices import parallel
-from synseg_jax.objective.terms import TERMS, View
+from synseg_jax.objective.terms import TERMS
+from synseg_jax.objective.view import View
 from synseg_jax.training.system import System
 
 

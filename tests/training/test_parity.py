@@ -18,7 +18,8 @@ from synseg_jax.devices import parallel
 from synseg_jax.exchange import torch_weights
 from synseg_jax.networks import build
 from synseg_jax.objective.methods import method
-from synseg_jax.objective.terms import TERMS, View
+from synseg_jax.objective.terms import TERMS
+from synseg_jax.objective.view import View
 from synseg_jax.specification.objective import Losses
 from synseg_jax.training import optimizers, state
 from synseg_jax.training.image_pool import Past

@@ -30,7 +30,8 @@ ROWS, SIZE, CLASSES, RATE, B1, SEED = 2, 16, ('background', 'liver', 'spleen'), 
 def game(method, rule='adam', clip_norm=0.0, average=0.0, free=False, segmentor=None, update_order='simultaneous'):
     """A tiny system in double precision and its compiled step; `free`: generators do not pay for segmentation."""
     config = base.get_config('records')
-    config.method, config.seed, config.average, config.image_pool = method, SEED, average, ROWS
+    config.method, config.seed, config.image_pool = method, SEED, ROWS
+    config.average = average or (0.5 if method == 'mean_teacher' else 0.0)
     config.update_order = update_order
     config.data.size, config.augment.shift, config.train.batch = (SIZE, SIZE), 0.0, ROWS
     config.train.steps, config.train.decay_steps = 100, 0
