@@ -7,6 +7,7 @@ scan, are changed alike.
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
+from math import prod
 
 import jax
 import jax.numpy as jnp
@@ -40,10 +41,11 @@ def blended_gin(key: Key[Array, ''], image: Image, probability: float) -> Image:
     """`gin`, which with a probability is two of them blended by a smooth random map (IPA: Ouyang et al., 2023)."""
     if not probability:
         return gin(key, image)
-    one, two, where, chance = jax.random.split(key, 4)
+    pair, where, chance = jax.random.split(key, 3)
     share = smooth_map(where, image.shape[:-1], image.dtype)[..., None]
     share = jnp.where(jax.random.bernoulli(chance, probability), share, 1)
-    return share * gin(one, image) + (1 - share) * gin(two, image)
+    one, two = jax.vmap(lambda own: gin(own, image))(jax.random.split(pair))
+    return share * one + (1 - share) * two
 
 
 def class_lines(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] | None, classes: int) -> Image:
@@ -70,12 +72,12 @@ def class_curves(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] 
     Without labels, or where they are negative, all is background.
     """
     label = jnp.zeros(image.shape[:-1], jnp.int32) if label is None else jnp.maximum(label, 0)
-    keys = jax.random.split(key, classes)
-    curves = jax.vmap(_curve)(keys, jnp.arange(classes) == 0)
+    drawn, moved = jax.random.split(key)
+    curves = jax.vmap(_curve)(jax.random.split(drawn, classes), jnp.arange(classes) == 0)
     mapped = _look_up(curves, label, image)
     body = image[..., image.shape[-1] // 2] > AIR
     inside = jax.nn.one_hot(jnp.where(body, label, -1), classes, dtype=image.dtype)
-    scale, shift = _scale_and_shift(keys, mapped, inside)
+    scale, shift = _scale_and_shift(moved, mapped, inside)
     mapped = jnp.clip(mapped * scale[label][..., None] + shift[label][..., None], 0, 1)
     return jnp.where(image > AIR, mapped, image)
 
@@ -85,29 +87,28 @@ CLASS_MAPS = {'lines': class_lines, 'curves': class_curves}
 
 def smooth_map(key: Key[Array, ''], size: tuple[int, ...], dtype) -> Float[Array, '*size']:
     """A smooth random map in [0, 1]: cubic interpolation of uniform random numbers every 48 pixels."""
-    coarse = jax.random.uniform(key, [max(2, -(-side // CONTROL) + 1) for side in size], dtype)
+    points = [max(2, -(-side // CONTROL) + 1) for side in size]
+    coarse = jax.random.uniform(key, (prod(points),), dtype).reshape(points)  # one axis compiles in half of the time
     return _to_unit(jax.image.resize(coarse, size, 'cubic'))
 
 
 def _random_network(key, image):
     """A random convolutional network on one channel [*space]; the layers are a loop, which compiles once."""
-    rank = image.ndim
+    rank, taps = image.ndim, 3**image.ndim
     features = jnp.stack([image, *[jnp.zeros_like(image)] * (FEATURES - 1)])
+    normal_key, width_key = jax.random.split(key)
+    normal = jax.random.normal(normal_key, (LAYERS * (taps * FEATURES + 1) * FEATURES,), image.dtype)
+    weights, shifts = jnp.split(normal.reshape(LAYERS, -1), [taps * FEATURES**2], 1)
+    wide = jax.random.bernoulli(width_key, 0.5, (LAYERS,))[:, None] | (jnp.arange(taps) == taps // 2)
+    weights = weights.reshape(LAYERS, taps, FEATURES, FEATURES) * wide[..., None, None]
 
     def layer(features, drawn):
-        own, last = drawn
-        weights_key, shift_key, width_key = jax.random.split(own, 3)
-        weights = jax.random.normal(weights_key, (3**rank, FEATURES, FEATURES), image.dtype)
-        centre = jnp.arange(3**rank) == 3**rank // 2
-        weights = weights * (centre | jax.random.bernoulli(width_key))[:, None, None]
-        shifts = jax.random.normal(shift_key, (FEATURES,), image.dtype)
-        summed = sum(
-            jnp.tensordot(weights[tap], near, 1) for tap, near in enumerate(_neighbours(features))
-        ) + shifts.reshape(-1, *[1] * rank)
+        weights, shifts, last = drawn
+        summed = sum(jnp.tensordot(weights[tap], near, 1) for tap, near in enumerate(_neighbours(features)))
+        summed += shifts.reshape(-1, *[1] * rank)
         return jnp.where(last, summed, jax.nn.leaky_relu(summed, SLOPE)), None
 
-    drawn = jax.random.split(key, LAYERS), jnp.arange(LAYERS) == LAYERS - 1
-    return jax.lax.scan(layer, features, drawn)[0][0]
+    return jax.lax.scan(layer, features, (weights, shifts, jnp.arange(LAYERS) == LAYERS - 1))[0][0]
 
 
 def _neighbours(features: Float[Array, 'f *space']) -> Iterator[Float[Array, 'f *space']]:
@@ -137,11 +138,10 @@ def _look_up(curves, label, image):
     return (1 - share) * flat[first] + share * flat[first + 1]
 
 
-def _scale_and_shift(keys, mapped, inside):
+def _scale_and_shift(key, mapped, inside):
     """(scale, shift) of every class [k]."""
-    scale_key, shift_key = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 1)))(keys), 1, 0)
-    normal = jax.vmap(lambda key: jax.random.normal(key, (), mapped.dtype))
-    scale = jnp.clip(1 + 0.1 * normal(scale_key), 0.9, 1.1)
+    scales, shifts = jax.random.normal(key, (2, inside.shape[-1]), mapped.dtype)
+    scale = jnp.clip(1 + 0.1 * scales, 0.9, 1.1)
     middle = mapped[..., mapped.shape[-1] // 2]
     axes = tuple(range(middle.ndim))
     count = jnp.maximum(inside.sum(axes), 1)
@@ -149,7 +149,7 @@ def _scale_and_shift(keys, mapped, inside):
     square = jnp.tensordot(middle**2, inside, (axes, axes)) / count
     deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
     low, high = -(mean - deviation) * scale, 1 - (mean + deviation) * scale
-    return scale, jnp.clip(0.5 * normal(shift_key), jnp.minimum(low, 0), jnp.maximum(high, 0))
+    return scale, jnp.clip(0.5 * shifts, jnp.minimum(low, 0), jnp.maximum(high, 0))
 
 
 def _norm(x):

@@ -35,35 +35,33 @@ def viewer(
 def _stacked(key, row, domain, settings, classes) -> dict[str, Array]:
     """The views of one row's image of a domain [views, *space, c], and what was pasted into them, if anything."""
     image, label = row[domain], row.get(names.label(domain))
-    keys = jax.random.split(key, settings.count)
-    views = jax.vmap(lambda key: view(key, image, label, settings, classes))(keys)
+    changes, pastes, hides = jax.random.split(key, (3, settings.count))
+    views = jax.vmap(lambda key: view(key, image, label, settings, classes))(changes)
     pasted = {}
     if settings.paste:
         source = row.get(names.views('a'), row['a'][None])
         parts = source[jnp.arange(settings.count) % len(source)]
         paste = partial(_paste, label=row[names.label('a')], settings=settings, classes=classes)
-        views, pasted[names.pasted(domain)] = jax.vmap(paste)(keys, views, parts)
+        views, pasted[names.pasted(domain)] = jax.vmap(paste)(pastes, views, parts)
     if settings.hidden:
-        views = jax.vmap(partial(_hide, settings=settings))(keys, views)
+        views = jax.vmap(partial(_hide, settings=settings))(hides, views)
     return {names.views(domain): views, **pasted}
 
 
 def _paste(key, image, part, label, settings, classes):
     """(image with a part of another pasted into it, the labels of what was pasted, OWN elsewhere)."""
-    chance, shape = jax.random.split(jax.random.fold_in(key, 1))
+    chance, shape, size = jax.random.split(key, 3)
     if settings.paste == 'classes':
         mask = mixing.class_mask(shape, label, classes)
     else:
-        mask = mixing.box_mask(shape, label.shape, jax.random.uniform(jax.random.fold_in(shape, 1)))
+        mask = mixing.box_mask(shape, label.shape, jax.random.uniform(size))
     mask &= jax.random.bernoulli(chance, settings.paste_probability)
     return mixing.paste(mask, part, image), mixing.paste(mask, label, jnp.full_like(label, names.OWN))
 
 
 def _hide(key, image, settings):
     size = image.shape[:-1]
-    return mixing.paste(
-        mixing.block_mask(jax.random.fold_in(key, 2), size, settings.hidden_block, settings.hidden), 0.0, image
-    )
+    return mixing.paste(mixing.block_mask(key, size, settings.hidden_block, settings.hidden), 0.0, image)
 
 
 def view(

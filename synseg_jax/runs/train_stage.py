@@ -18,11 +18,12 @@ from synseg_jax.devices.environment import peak_memory_gib
 from synseg_jax.devices.signals import Interrupted, Signals
 from synseg_jax.errors import InputError
 from synseg_jax.files import read_json, write_json
+from synseg_jax.inference import validation
 from synseg_jax.inference.model_folder import Run
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.reports import figures, training_curves
-from synseg_jax.runs import first_weights, validation
+from synseg_jax.runs import first_weights
 from synseg_jax.runs.label_free import LabelFree
 from synseg_jax.runs.stages import Job, Outcome, Stage
 from synseg_jax.training import loop

@@ -23,7 +23,7 @@ from synseg_jax.inference import model_folder, trained_model
 from synseg_jax.inference.multi_atlas import LISTED, AtlasList
 from synseg_jax.preparation import split
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.runs import comparison, open_run, results, run_file
+from synseg_jax.runs import comparison, open_run, result_files, results, run_file
 from synseg_jax.specification.parse import parse
 
 THINNED = 6  # of the values, every sixth is tried at a place, and others at the next; 1 tries all
@@ -209,7 +209,7 @@ RESULTS = {
 
 def test_results_json(tmp_path):
     (tmp_path / 'x').mkdir()
-    (tmp_path / 'x' / results.RESULTS).write_text(json.dumps(RESULTS))
+    (tmp_path / 'x' / result_files.RESULTS).write_text(json.dumps(RESULTS))
     row = {'system': 'x', 'set': 'target', 'name': 'X', 'reported': {}}
     config = tiny.config()
     config.systems = {'x': {}}
@@ -219,11 +219,11 @@ def test_results_json(tmp_path):
         for row in comparison.rows(parse(config), tmp_path):
             assert comparison.values(row, 'liver', 'dice') is not None and isinstance(row.note, str)
 
-    assert check(tmp_path / 'x' / results.RESULTS, use) > 15
+    assert check(tmp_path / 'x' / result_files.RESULTS, use) > 15
 
 
 def test_measures_json_of_another_kind_is_measured_again(tmp_path):
-    path = tmp_path / results.MEASURES
+    path = tmp_path / result_files.MEASURES
     good = {'sets': {'target': {'key': 'x', 'cases': MEASURED}}, 'weights': 'x', 'synthesis': {}}
     path.write_text(json.dumps(good))
     assert results._before(path) == good

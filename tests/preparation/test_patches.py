@@ -11,6 +11,7 @@ import untrained
 
 from synseg_jax.batches.selection import Chosen
 from synseg_jax.formats import scan_file
+from synseg_jax.inference import validation
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.preparation import write_records
@@ -18,7 +19,6 @@ from synseg_jax.preparation.checks.survey import survey
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
-from synseg_jax.runs import validation
 from synseg_jax.specification.parse import parse_data
 from synseg_jax.training.system import System
 

@@ -10,10 +10,11 @@ import tiny
 
 from synseg_jax.batches.selection import Chosen
 from synseg_jax.devices.signals import Signals
+from synseg_jax.inference import validation
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.objective import losses
 from synseg_jax.preparation.records import Manifest
-from synseg_jax.runs import train_stage, validation
+from synseg_jax.runs import train_stage
 from synseg_jax.training.metrics_log import Journal
 from synseg_jax.training.system import System
 
