@@ -33,6 +33,7 @@ def get_config(data: str = '') -> ConfigDict:
 def recipe(c: ConfigDict, steps: int, more: int, rounds: int = 3) -> None:
     """Networks, views, losses and stages; `steps` on the source, then `more` in each of the rounds of self-training."""
     c.data.cut_about = 'body'
+    c.generator.width, c.generator.blocks, c.discriminator.width = 32, 6, 32
     c.segmentor = ConfigDict({**c.segmentor, 'architecture': 'unet', 'levels': 4, 'norm': True, 'extra': 0,
                               'dropout': 0.0, 'blocks': None, 'resize': None})  # fmt: skip
     c.loss.segmentation = 'dice_cross_entropy'
@@ -45,20 +46,38 @@ def recipe(c: ConfigDict, steps: int, more: int, rounds: int = 3) -> None:
     c.average = 0.995
     c.train.balanced = True
     c.predict.resample, c.predict.components = 'linear', 'largest'
-    stages = variants.self_training(generalise(steps), rounds, {'train': length(more), 'rate': {'segmentor': 5e-4}})
-    c.systems = variants.systems(
-        adapt={'stages': stages},
-        generalise={'stages': {'generalise': stages['generalise']}},
-        source_only={'method': 'supervised', 'train': length(steps)},
-        target_labels={**variants.target_labels(), 'train': length(steps)},
-    )
     c.selection = 'last'
+    c.systems = systems(steps, {'train': length(more), 'rate': {'segmentor': 5e-4}}, rounds)
     c.run, c.default_system = ('adapt', 'generalise', 'source_only'), 'adapt'
 
 
-def generalise(steps: int) -> dict:
-    """The fields of the first stage."""
-    return {'method': 'generalise', 'train': length(steps)}
+def systems(steps: int, later: dict, rounds: int) -> ConfigDict:
+    """The recipe, its ingredients one by one, and the segmentor on labels of the target; `later` as self_training's."""
+    first = {'method': 'generalise', 'train': length(steps)}
+    stages = variants.self_training(first, rounds, later)
+    plain = {'augment': {'gamma': 1.65, 'contrast': 0.25, 'brightness': 0.1}, 'train': length(steps)}
+    return variants.systems(
+        source_only={'method': 'supervised', **plain},
+        generalise={'stages': {'generalise': first}},
+        translated={'stages': {**translation(steps), **variants.self_training(on_both(first), rounds, later)}},
+        adapt={'stages': stages},
+        views={'stages': stages, 'predict': {'rotate': 10.0, 'zoom': 1.1, 'gamma': 1.3, 'holes': 'fill'}},
+        target_labels={**variants.target_labels(), **plain},
+    )
+
+
+def translation(steps: int) -> dict:
+    """Stages that translate the source scans; the structure of an image stays in its translation (MIND)."""
+    structure = {'gen': {'mind_a': 1.0, 'mind_b': 1.0}}
+    return {
+        'translate': {'method': 'cyclegan', 'loss_weights': structure, 'train': length(steps)},
+        'synthesis': {'kind': 'synthesize', 'generators_from': 'translate', 'sets': {'a': ('source',)}},
+    }
+
+
+def on_both(first: dict) -> dict:
+    """The first stage on real and translated source scans in turn."""
+    return {**first, 'sets': {'a': ('source', 'synthesis')}, 'train': {**first['train'], 'mixed': True}}
 
 
 def length(steps: int) -> dict:
