@@ -98,6 +98,7 @@ def untrained(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, 'jaxtyping_disable', True)
     monkeypatch.setattr(Manifest, 'load', cache(Manifest.load))
     monkeypatch.setattr(experiment.Workspace, '_remember', lambda *_, **__: None)
+    monkeypatch.setattr(experiment.run_file, 'add_fold', lambda *_: None)
     monkeypatch.setattr(Manifest, 'records', lambda self, name, role: ())
     monkeypatch.setattr(
         train_stage.StageTraining, 'run', lambda fit, *_: (Untrained(fit), COST | {'steps': fit.plan.steps})
