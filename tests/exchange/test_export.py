@@ -101,7 +101,7 @@ def test_a_stage_by_name(tmp_path):
             export(open_run.find(tmp_path / 'run', '', '', stage), tmp_path / f'out{stage}').networks.keys() == networks
         )
     fields = Card.load(tmp_path / 'outcontext').networks['s_b']['fields']
-    assert fields['max_width'] == 6 and fields['deep_supervision'] == 1
+    assert fields['max_width'] == 5 and fields['deep_supervision'] == 1
     with pytest.raises(InputError, match="unknown trained stage of synseg 'other'; known: context, generators"):
         open_run.find(tmp_path / 'run', '', '', 'other')
 
