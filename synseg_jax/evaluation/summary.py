@@ -15,10 +15,10 @@ from synseg_jax.evaluation.metrics import MEASURES, METRICS
 NOT_ORGANS = ('background', 'body')
 OF_LESIONS = tuple(metric.name for metric in (*lesions.METRICS, *patches.METRICS))
 COLUMNS = ('case', 'organ', *MEASURES)
-_ZERO = ' and '.join(metric.title for metric in METRICS if metric.one_empty == 0)
+_ZERO = ', '.join(metric.title for metric in METRICS if metric.one_empty == 0)
 _EMPTY = {
     'both_empty': 'in neither prediction nor reference (left out)',
-    'one_empty': f'in only one ({_ZERO} 0, no distance)',
+    'one_empty': f'in only one ({_ZERO}: 0; no distance)',
 }
 
 # One case: {class: {measure: value or None}}, as `metrics.case_measures` returns it.
