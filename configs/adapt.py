@@ -89,4 +89,5 @@ def demonstrate(c: ConfigDict) -> None:
     """Reduce the recipe to a size that 2 CPU cores train on the phantom in minutes."""
     recipe(c, steps=1200, more=300, rounds=2)
     c.data.size, c.data.spacing_mm, c.segmentor.width = (64, 64), 6.0, 12
+    c.generator.width = c.discriminator.width = 16
     c.train.batch, c.train.save_every = 4, 300

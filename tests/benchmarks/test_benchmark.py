@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
-from synseg_jax.benchmarks import measurement, scan_speed, selection, torch_peer, training_speed
+from synseg_jax.benchmarks import measurement, scan_speed, selection, training_speed
 from synseg_jax.benchmarks.flops import flops
 from synseg_jax.cli.options import Options
 from synseg_jax.errors import InputError
@@ -219,6 +219,9 @@ def test_parts_are_chosen(tmp_path):
 
 def test_a_u_net_is_timed_beside_pytorchs(tmp_path):
     """Of the same weights, one for one; a U-Net of another kind has no peer."""
+    pytest.importorskip('torch', reason='PyTorch is not installed')
+    from synseg_jax.benchmarks import torch_peer
+
     options = Options(
         config=None, architecture='unet', width=4, blocks=None, batch=2, dtype=None, size=32, system=None, stage=None
     )

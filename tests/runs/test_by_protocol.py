@@ -53,10 +53,17 @@ def config(records, **changes):
 class Guess:
     """A stand-in for a trained segmentor: the first organ in a box, and in all of a slice that shows no organ."""
 
-    arrays, translates = ('a', 'label_a'), False
+    arrays, translates, step = ('a', 'label_a'), False, 20
 
     def __init__(self, run, wrong):
         self.run, self.config, self.wrong = run, run.config, wrong
+
+    @property
+    def members(self):
+        return [self]
+
+    def for_scan(self, file):
+        return self
 
     def segments(self, domain):
         return True

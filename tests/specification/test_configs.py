@@ -24,9 +24,10 @@ from synseg_jax.training.system import System
 FOLDER = Path(base.__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob('*.py') if 'def get_config' in path.read_text())
 TABLES = sorted(path.stem for path in (FOLDER / 'tables').glob('*.py'))
-SMALL = ('quickstart', 'synseg_abdomen_laptop')
+SMALL = ('quickstart', 'synseg_abdomen_laptop', 'adapt_laptop')
+OF_NO_PAPER = ('adapt',)
 VOLUMES = ('heart3d',)
-PAPERS = [name for name in NAMES if name not in SMALL + VOLUMES]  # whose `data` means the paper's scale
+PAPERS = [name for name in NAMES if name not in SMALL + VOLUMES + OF_NO_PAPER]  # whose `data` means the paper's scale
 CLASSES = ('background', 'spleen', 'left kidney', 'right kidney', 'stomach', 'liver', 'body')
 
 
