@@ -41,7 +41,7 @@ MISTAKES = {
     'unknown method': (
         'main',
         TINY + ':{records} --config.method=synsge',
-        "unknown method 'synsge'; known: cut, cyclegan, generalise, mean_teacher, shape_consistency, supervised, synseg, synseg_hc, ",
+        "unknown method 'synsge'; known: cut, cyclegan, generalise, mean_teacher, shape_consistency, supervised, ",
     ),
     'unknown loss': (
         'main',
