@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from synseg_jax.batches import mixing, randomise
 from synseg_jax.batches.augment import shade
+from synseg_jax.errors import InputError
 from synseg_jax.objective import names
 from synseg_jax.specification.training import Augment
 from synseg_jax.specification.views import DomainViews, Views
@@ -20,6 +21,8 @@ def viewer(
     wanted: Collection[str], settings: DomainViews, classes: int
 ) -> Callable[[Key[Array, 'b'], Mapping], dict] | None:
     """(keys, batch in [0, 1]) -> the batch with the `wanted` arrays of views [b, views, *space, c]; None for none."""
+    if settings.a.paste:
+        raise InputError('views.a.paste: parts of source images are pasted into views of the target; set views.b.paste')
     domains = sorted(names.domain(array) for array in wanted if names.is_views(array))
     if not domains:
         return None

@@ -146,6 +146,7 @@ class System:
         used = {array for term in self.method.terms() for array in TERMS[term].arrays}
         read = {names.domain(array) if names.is_views(array) else array for array in used}
         read |= {'b'} if self.config.augment.fourier and 'a' in read else set()
+        read |= {'a', names.label('a')} if self.config.views.b.paste and names.views('b') in used else set()
         return read | {names.label(domain) for domain in read & {*names.DOMAINS}} if self.config.label_channel else read
 
     @property

@@ -4,10 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from synseg_jax.batches.views import viewer
+from synseg_jax.errors import InputError
 from synseg_jax.objective import names
 from synseg_jax.specification.views import DomainViews, Views
+from synseg_jax.training.system import System
 
 ROWS, SIZE = 3, (16, 12)
 
@@ -42,6 +45,14 @@ def test_hidden_blocks_are_dark_and_keep_their_labels():
     dark = (views == 0).all((3, 5))
     assert (dark | (views != 0).all((3, 5))).all() and 0.2 < dark.mean() < 0.8
     assert names.pasted('b') not in made
+
+
+def test_the_source_is_read_for_what_is_pasted():
+    fields = {'method': 'mean_teacher', 'average': 0.9, 'loss_weights__seg__seg_views_a': 0.0}
+    pasting = System(tiny.stage(**fields, views__b__paste='box'), tiny.CLASSES)
+    assert pasting.arrays == {'a', 'label_a', 'b'} and System(tiny.stage(**fields), tiny.CLASSES).arrays == {'b'}
+    with pytest.raises(InputError, match='views.a.paste: parts of source images are pasted into views of the target'):
+        viewer({'views_a'}, DomainViews(a=Views(paste='box')), 4)
 
 
 def test_a_row_does_not_depend_on_others():
