@@ -3,6 +3,8 @@
 A pixel is described by how much the patch about it is like those beside it, relative to how much they differ at all.
 """
 
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,9 @@ def mind(images: Float[Array, 'b *space c']) -> Float[Array, 'b *space n']:
                         for axis in axes for by in (1, -1)], -1)  # fmt: skip
     variance = unlike.mean(-1, keepdims=True)
     least = FLAT * variance.mean(tuple(axes), keepdims=True) + 1e-8
-    unlike = unlike - unlike.min(-1, keepdims=True)
+    # Pair by pair: XLA computes `unlike` anew for the gradient of a minimum over an axis, finds none of it equal to
+    # the minimum, and divides by none.
+    unlike -= reduce(jnp.minimum, jnp.split(unlike, unlike.shape[-1], -1))
     return jnp.exp(-unlike / jnp.maximum(variance, least)).reshape(*images.shape[:-1], -1)
 
 

@@ -40,3 +40,10 @@ def test_by_hand():
 def test_flat_images_have_finite_gradients():
     slope = jax.grad(lambda x: (mind(x) * jnp.arange(4.0)).sum())(jnp.zeros((1, 5, 5, 1)))
     assert np.isfinite(slope).all()
+
+
+def test_compiled_gradients_are_finite_and_those_of_single_steps():
+    weights = jax.random.normal(jax.random.key(1), (2, 32, 32, 4))
+    images = 0.3 + 0.1 * jax.random.normal(jax.random.key(2), (2, 32, 32, 1))
+    slope = jax.grad(lambda x: (mind(x) * weights).sum())
+    np.testing.assert_allclose(jax.jit(slope)(images), slope(images), rtol=1e-3, atol=1e-3)
