@@ -5,7 +5,8 @@ self-training on the target.
     python -m synseg_jax.main --config=configs/adapt.py:records/mine --workdir=runs/mine
 
 1. `generalise`: a U-Net learns the source's labels on views of no scanner's contrast (GIN and its blend: Ouyang et al.,
-   IEEE TMI 2023; an intensity curve for each class: Su et al., AAAI 2023).  It sees no target scan.
+   IEEE TMI 2023; a gain and an offset for each class, in place of the curves of Su et al., AAAI 2023).  It sees no
+   target scan.
 2. `pseudo1`: it labels the target's training scans; of each organ the largest component stays.
 3. `adapt1`: the same network goes on, on views of the source with its labels and of the target with those pseudo
    labels.  2 and 3 are repeated, each time with better labels.

@@ -1,7 +1,8 @@
 """configs/adapt.py at 3 mm, 128x128 and width 12, for 2 CPU cores: any two modalities and organs.
 
     python -m synseg_jax.prepare --config=configs/adapt_laptop.py \\
-        --source=Dataset101_AbdomenMR --target=Dataset102_AbdomenCT --output=records/abdomen
+        --source=Dataset101_AbdomenMR --target=Dataset102_AbdomenCT --output=records/abdomen \\
+        --config.data.window_hu='(-125.0, 275.0)' --config.data.source_margin=2
     python -m synseg_jax.main --config=configs/adapt_laptop.py:records/abdomen --workdir=runs/abdomen
 """
 
