@@ -17,7 +17,7 @@ Image = Float[Array, '*space c']
 LAYERS, FEATURES, SLOPE = 4, 2, 0.01  # of the random network
 CURVE = 64  # points of an intensity curve
 CONTROL = 48  # pixels between the control points of a blend
-AIR = 0.02  # intensities up to here are air, which class maps keep
+SMOOTH = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # binomial kernel by which noise of air is smoothed
 LEAST = 1e-6
 
 
@@ -26,15 +26,14 @@ def gin(key: Key[Array, ''], image: Image) -> Image:
 
     Four convolutions to 2 features, the last to 1, each 3-wide or 1-wide with probability 1/2; weights and shifts
     N(0, 1), leaky ReLU with slope .01 after the first three.  The network sees the image with mean 0 and deviation 1,
-    or its shifts would outweigh it.  The share of its output is uniform in [0, 1]; the mixture has the norm of the
-    image and is brought to [0, 1] by its own range.
+    or its shifts would outweigh it.  The share of its output is uniform in [0, 1]; the mixture is brought to [0, 1] by
+    its own range, which undoes the published rescaling to the norm of the image.
     """
     network, mixing = jax.random.split(key)
     centred = (image - image.mean()) / jnp.maximum(image.std(), LEAST)
     channels = jax.vmap(lambda channel: _random_network(network, channel), -1, -1)(centred)
     share = jax.random.uniform(mixing, (), image.dtype)
-    mixed = share * channels + (1 - share) * centred
-    return _to_unit(mixed * _norm(centred) / jnp.maximum(_norm(mixed), LEAST))
+    return _to_unit(share * channels + (1 - share) * centred)
 
 
 def blended_gin(key: Key[Array, ''], image: Image, probability: float) -> Image:
@@ -49,7 +48,7 @@ def blended_gin(key: Key[Array, ''], image: Image, probability: float) -> Image:
 
 
 def class_lines(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] | None, classes: int) -> Image:
-    """Every class with a gain and an offset of its own; air stays.
+    """Every class with a gain and an offset of its own.
 
     The gain is uniform in [.6, 1.4] or, with probability 1/2, in [-1.2, -.4], which inverts; the offset in [-.4, .4],
     about the inverted image where it is inverted.  Without labels, or where they are negative, all is background.
@@ -60,12 +59,11 @@ def class_lines(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] |
     inverted = jax.random.bernoulli(inverts, 0.5, (classes,))
     gain = jnp.where(inverted, between(falling, minval=-1.2, maxval=-0.4), between(rising, minval=0.6, maxval=1.4))
     offset = between(offsets, minval=-0.4, maxval=0.4) + inverted
-    mapped = jnp.clip(image * gain[label][..., None] + offset[label][..., None], 0, 1)
-    return jnp.where(image > AIR, mapped, image)
+    return jnp.clip(image * gain[label][..., None] + offset[label][..., None], 0, 1)
 
 
 def class_curves(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] | None, classes: int) -> Image:
-    """Every class on an intensity curve of its own; air stays (location-scale augmentation: Su et al., AAAI 2023).
+    """Every class on an intensity curve of its own (location-scale augmentation: Su et al., AAAI 2023).
 
     A curve is a monotone Bezier curve, decreasing for the background and, with probability 1/2, for an organ; then a
     scale N(1, .1) within [.9, 1.1] and a shift N(0, .5), as far as mean +- one deviation of the class stay in [0, 1].
@@ -75,14 +73,24 @@ def class_curves(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] 
     drawn, moved = jax.random.split(key)
     curves = jax.vmap(_curve)(jax.random.split(drawn, classes), jnp.arange(classes) == 0)
     mapped = _look_up(curves, label, image)
-    body = image[..., image.shape[-1] // 2] > AIR
-    inside = jax.nn.one_hot(jnp.where(body, label, -1), classes, dtype=image.dtype)
+    inside = jax.nn.one_hot(label, classes, dtype=image.dtype)
     scale, shift = _scale_and_shift(moved, mapped, inside)
-    mapped = jnp.clip(mapped * scale[label][..., None] + shift[label][..., None], 0, 1)
-    return jnp.where(image > AIR, mapped, image)
+    return jnp.clip(mapped * scale[label][..., None] + shift[label][..., None], 0, 1)
 
 
 CLASS_MAPS = {'lines': class_lines, 'curves': class_curves}
+
+
+def keep_air(air: float, before: Image, after: Image) -> Image:
+    """`after` in [2 air, 1], but air as `before`: pixels, or their surroundings, up to air / 2, fading out up to `air`.
+
+    Air and lung are darker than any organ, in MR and CT alike; a network that never saw so takes lung for an organ.
+    """
+    smooth = before
+    for axis in range(before.ndim - 1):
+        smooth = _smoothed(smooth, axis)
+    share = jnp.clip(jnp.minimum(before, smooth) * (2 / air) - 1, 0, 1)
+    return share * (2 * air + (1 - 2 * air) * after) + (1 - share) * before
 
 
 def smooth_map(key: Key[Array, ''], size: tuple[int, ...], dtype) -> Float[Array, '*size']:
@@ -138,6 +146,14 @@ def _look_up(curves, label, image):
     return (1 - share) * flat[first] + share * flat[first + 1]
 
 
+def _smoothed(image, axis):
+    """The image smoothed by SMOOTH along an axis; its border is repeated."""
+    reach = len(SMOOTH) // 2
+    padded = jnp.pad(image, [(reach, reach) if other == axis else (0, 0) for other in range(image.ndim)], 'edge')
+    near = (jax.lax.slice_in_dim(padded, first, first + image.shape[axis], axis=axis) for first in range(len(SMOOTH)))
+    return sum(weight * part for weight, part in zip(SMOOTH, near, strict=True))
+
+
 def _scale_and_shift(key, mapped, inside):
     """(scale, shift) of every class [k]."""
     scales, shifts = jax.random.normal(key, (2, inside.shape[-1]), mapped.dtype)
@@ -150,10 +166,6 @@ def _scale_and_shift(key, mapped, inside):
     deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
     low, high = -(mean - deviation) * scale, 1 - (mean + deviation) * scale
     return scale, jnp.clip(0.5 * shifts, jnp.minimum(low, 0), jnp.maximum(high, 0))
-
-
-def _norm(x):
-    return jnp.sqrt(jnp.square(x).sum())
 
 
 def _to_unit(x):

@@ -74,13 +74,15 @@ def view(
     settings: Views,
     classes: int,
 ) -> Float[Array, '*space c']:
-    """One random view of an image in [0, 1]: class maps, then GIN, then gamma, contrast and brightness."""
+    """One random view of an image in [0, 1]: class maps, then GIN, but air as it was; gamma, contrast, brightness."""
     maps, network, rest = jax.random.split(key, 3)
     change = randomise.CLASS_MAPS[settings.class_map]
-    image = _sometimes(settings.class_maps, maps, image, lambda k, x: change(k, x, label, classes))
-    image = _sometimes(settings.gin, network, image, lambda k, x: randomise.blended_gin(k, x, settings.blend))
+    seen = _sometimes(settings.class_maps, maps, image, lambda k, x: change(k, x, label, classes))
+    seen = _sometimes(settings.gin, network, seen, lambda k, x: randomise.blended_gin(k, x, settings.blend))
+    if settings.air and seen is not image:
+        seen = randomise.keep_air(settings.air, image, seen)
     amounts = Augment(brightness=settings.brightness, contrast=settings.contrast, gamma=settings.gamma)
-    return shade(rest, image, None, None, amounts)[0]
+    return shade(rest, seen, None, None, amounts)[0]
 
 
 def _sometimes(probability, key, image, change):

@@ -32,6 +32,10 @@ class Views:
     blend: float = field(
         0.0, 'probability that GIN is a smooth blend of two random networks rather than one', PROBABILITY, added=True
     )
+    air: float = field(
+        0.05, 'intensity up to which a pixel, or the image smoothed about it, is air, which class maps and GIN leave '
+        'as it is and darker than the rest; 0: they change air too, GIN as published', Range(high=0.5), added=True,
+    )  # fmt: skip
     paste: str = field(
         '',
         "views of the target: paste a part of the row's source view, with its labels: 'classes': half of its classes "
