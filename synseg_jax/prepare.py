@@ -29,7 +29,7 @@ from synseg_jax.cli import command
 from synseg_jax.cli.options import Flag, Options, config_flag
 from synseg_jax.formats import outputs
 from synseg_jax.preparation.records_table import table
-from synseg_jax.preparation.sets import SETS, given
+from synseg_jax.preparation.sets import SETS, exchanged, given
 from synseg_jax.preparation.write_records import prepare
 from synseg_jax.specification.parse import parse_data
 
@@ -48,9 +48,10 @@ def main(argv: Sequence[str]) -> int:
 
 def write_records(options: Options) -> None:
     """Prepare the scans given by the flags, and print a table of the records."""
-    sets = given(options)
+    settings = parse_data(options.config)
+    sets = exchanged(given(options)) if settings.reverse else given(options)
     outputs.check(Path(options.output), [scans.folder for scans in sets])
-    manifest = prepare(sets, options.output, parse_data(options.config), options.overwrite)
+    manifest = prepare(sets, options.output, settings, options.overwrite)
     Console().print(table(manifest))
 
 

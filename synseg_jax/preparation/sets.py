@@ -50,3 +50,10 @@ def given(options: Options) -> list[Scans]:
     if not sets:
         raise InputError('no scans: give --source=FOLDER and --target=FOLDER; --help shows an example')
     return described(sets, options.channel, options.labels)
+
+
+def exchanged(sets: Sequence[Scans]) -> list[Scans]:
+    """The sets after source and target have changed places; further sets as they are."""
+    places = {'source': ('target', 'b'), 'target': ('source', 'a')}
+    moved = {scans.name: places.get(scans.name, (scans.name, scans.domain)) for scans in sets}
+    return [replace(scans, name=moved[scans.name][0], domain=moved[scans.name][1]) for scans in sets]

@@ -120,6 +120,9 @@ class Data:
         '(.+)',
         'regular expression, matched against case names, whose group 1 is the patient; a patient is in one split',
     )
+    reverse: bool = record(
+        False, 'the other direction of adaptation: the folders of --source and --target change places', added=True
+    )
     source_split: tuple[float, float, float] = record(
         (0.8, 0.2, 0.0), 'shares of source patients for training, validation and test', SHARES
     )

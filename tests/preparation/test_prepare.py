@@ -21,9 +21,10 @@ from synseg_jax.inference.model_folder import Run
 from synseg_jax.preparation import write_records
 from synseg_jax.preparation.checks.survey import survey
 from synseg_jax.preparation.records import FORMAT, Manifest
-from synseg_jax.preparation.sets import parse_set
+from synseg_jax.preparation.sets import exchanged, parse_set
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare, prepare_again
+from synseg_jax.prepare import main as prepare_command
 from synseg_jax.specification.data import Data
 from synseg_jax.specification.parse import parse_data
 
@@ -168,7 +169,7 @@ def test_up_to_date_or_refused(sets, tmp_path, capsys):
 
 def test_records_of_earlier_versions_are_up_to_date():
     """A field added since enters the digest only where it changes the records."""
-    earlier = {name: value for name, value in asdict(SETTINGS).items() if name != 'antialias'}
+    earlier = {name: value for name, value in asdict(SETTINGS).items() if name not in ('antialias', 'reverse')}
     content = json.dumps([FORMAT, synseg_jax.__version__, earlier, []], sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()
     assert write_records._request([], SETTINGS) == digest
@@ -329,6 +330,19 @@ def test_further_sets(sets, tmp_path, caplog):
         prepare([sets[0], Scans('target', same, 'b', 'test')], tmp_path / 'out3', SETTINGS)
     assert 'occur in different roles of source and target' in caplog.text
     assert 'of the window -1000 to 1000' in caplog.text and 'and 3 more scans' in caplog.text
+
+
+def test_the_other_direction_is_a_field(sets, tmp_path):
+    further = Scans('more', tmp_path, 'b', 'test')
+    target, source, kept = exchanged([*sets, further])
+    assert source == replace(sets[1], name='source', domain='a')
+    assert target == replace(sets[0], name='target', domain='b')
+    assert kept == further
+    folders = [f'--source={sets[0].folder}', f'--target={sets[1].folder}', f'--output={tmp_path / "out"}']
+    fields = ['--config=configs/base.py', '--config.data.size=(8, 10)', '--config.data.reverse=True']
+    assert prepare_command([*folders, *fields]) == 0
+    manifest = Manifest.load(tmp_path / 'out')
+    assert {name: manifest.sets[name]['channel'] for name in manifest.sets} == {'source': 'CT', 'target': 'MRI'}
 
 
 def test_set_flag():
