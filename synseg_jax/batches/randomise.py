@@ -17,7 +17,7 @@ Image = Float[Array, '*space c']
 LAYERS, FEATURES, SLOPE = 4, 2, 0.01  # of the random network
 CURVE = 64  # points of an intensity curve
 CONTROL = 48  # pixels between the control points of a blend
-SMOOTH = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # binomial kernel by which noise of air is smoothed
+SMOOTH = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # binomial kernel with a deviation of 1 pixel
 LEAST = 1e-6
 
 
@@ -48,7 +48,7 @@ def blended_gin(key: Key[Array, ''], image: Image, probability: float) -> Image:
 
 
 def class_lines(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] | None, classes: int) -> Image:
-    """Every class with a gain and an offset of its own.
+    """Every class with a gain and an offset of its own, which pass smoothly into those of its neighbours.
 
     The gain is uniform in [.6, 1.4] or, with probability 1/2, in [-1.2, -.4], which inverts; the offset in [-.4, .4],
     about the inverted image where it is inverted.  Without labels, or where they are negative, all is background.
@@ -59,7 +59,8 @@ def class_lines(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] |
     inverted = jax.random.bernoulli(inverts, 0.5, (classes,))
     gain = jnp.where(inverted, between(falling, minval=-1.2, maxval=-0.4), between(rising, minval=0.6, maxval=1.4))
     offset = between(offsets, minval=-0.4, maxval=0.4) + inverted
-    return jnp.clip(image * gain[label][..., None] + offset[label][..., None], 0, 1)
+    gain, offset = jnp.split(_smoothed(jnp.stack([gain[label], offset[label]], -1)), 2, -1)
+    return jnp.clip(image * gain + offset, 0, 1)
 
 
 def class_curves(key: Key[Array, ''], image: Image, label: Int[Array, '*space'] | None, classes: int) -> Image:
@@ -86,10 +87,7 @@ def keep_air(air: float, before: Image, after: Image) -> Image:
 
     Air and lung are darker than any organ, in MR and CT alike; a network that never saw so takes lung for an organ.
     """
-    smooth = before
-    for axis in range(before.ndim - 1):
-        smooth = _smoothed(smooth, axis)
-    share = jnp.clip(jnp.minimum(before, smooth) * (2 / air) - 1, 0, 1)
+    share = jnp.clip(jnp.minimum(before, _smoothed(before)) * (2 / air) - 1, 0, 1)
     return share * (2 * air + (1 - 2 * air) * after) + (1 - share) * before
 
 
@@ -146,12 +144,14 @@ def _look_up(curves, label, image):
     return (1 - share) * flat[first] + share * flat[first + 1]
 
 
-def _smoothed(image, axis):
-    """The image smoothed by SMOOTH along an axis; its border is repeated."""
+def _smoothed(image):
+    """The image [*space, c] smoothed by SMOOTH along every axis of space; its border is repeated."""
     reach = len(SMOOTH) // 2
-    padded = jnp.pad(image, [(reach, reach) if other == axis else (0, 0) for other in range(image.ndim)], 'edge')
-    near = (jax.lax.slice_in_dim(padded, first, first + image.shape[axis], axis=axis) for first in range(len(SMOOTH)))
-    return sum(weight * part for weight, part in zip(SMOOTH, near, strict=True))
+    for axis, side in enumerate(image.shape[:-1]):
+        padded = jnp.pad(image, [(reach, reach) if other == axis else (0, 0) for other in range(image.ndim)], 'edge')
+        parts = (jax.lax.slice_in_dim(padded, first, first + side, axis=axis) for first in range(len(SMOOTH)))
+        image = sum(weight * part for weight, part in zip(SMOOTH, parts, strict=True))
+    return image
 
 
 def _scale_and_shift(key, mapped, inside):

@@ -11,13 +11,14 @@ from synseg_jax.batches.views import viewer
 from synseg_jax.devices import parallel
 from synseg_jax.specification.views import DomainViews, Views
 
-ROWS, SIZE, CLASSES, LEVELS = 24, (16, 12), 4, (0.0, 0.2, 0.5, 0.8)
+ROWS, SIZE, CLASSES, LEVELS = 24, (16, 24), 4, (0.0, 0.2, 0.5, 0.8)
+BAND = SIZE[1] // CLASSES  # columns of a class in `stripes`
 STRONG = {'class_maps': 0.5, 'gin': 0.5, 'blend': 0.5, 'gamma': 1.5, 'contrast': 0.2, 'brightness': 0.1}
 
 
 def stripes():
     """An image [*space, 2] whose quarters have LEVELS in every class, in both channels alike, and its labels."""
-    label = jnp.broadcast_to(jnp.arange(SIZE[1]) % CLASSES, SIZE)
+    label = jnp.broadcast_to(jnp.arange(SIZE[1]) // BAND, SIZE)
     image = jnp.broadcast_to(jnp.repeat(jnp.asarray(LEVELS), SIZE[0] // 4)[:, None, None], (*SIZE, 2))
     return image, label
 
@@ -27,10 +28,10 @@ def random_batch(rows=4):
     return {'a': images[0], 'b': images[1], 'label_a': jax.random.randint(jax.random.key(6), (rows, *SIZE), 0, CLASSES)}
 
 
-def by_class(mapped, label):
-    """[row, class, level]; fails if equal pixels of a class became different."""
-    values = np.stack([np.asarray(mapped)[:, :, np.flatnonzero(label[0] == k), 0] for k in range(CLASSES)], 1)
-    values = values.reshape(len(mapped), CLASSES, 4, -1)
+def by_class(mapped):
+    """[row, class, level] inside of the bands; fails if equal pixels of a class became different."""
+    bands = np.asarray(mapped)[..., 0].reshape(len(mapped), len(LEVELS), -1, CLASSES, BAND)[..., 2:-2]
+    values = bands.transpose(0, 3, 1, 2, 4).reshape(len(mapped), CLASSES, len(LEVELS), -1)
     np.testing.assert_array_equal(np.ptp(values, -1), 0)
     return values[..., 0]
 
@@ -41,13 +42,23 @@ def test_class_maps(change):
     mapped = jax.jit(jax.vmap(lambda key: change(key, image, label, CLASSES)))(keys_of(ROWS))
     assert mapped.shape == (ROWS, *SIZE, 2) and 0 <= mapped.min() and mapped.max() <= 1
     np.testing.assert_array_equal(mapped[..., 0], mapped[..., 1])
-    values = by_class(mapped, label)
+    values = by_class(mapped)
     steps = np.diff(values)
     falling, rising = (steps <= 0).all(-1), (steps >= 0).all(-1)
     assert (falling | rising).all()  # monotone
     assert 0.2 < falling[:, 1:].mean() < 0.8
     assert falling[:, 0].all() if change is randomise.class_curves else 0.2 < falling[:, 0].mean() < 0.8
     assert (values[:, 1:, 2].std(1) > 0).all()  # each class on a map of its own
+
+
+def test_gain_and_offset_pass_smoothly():
+    """From one class to the next, over five columns, where curves leap."""
+    image, label = stripes()
+    for change, leaps in ((randomise.class_lines, False), (randomise.class_curves, True)):
+        mapped = np.asarray(jax.jit(jax.vmap(lambda key, change=change: change(key, image, label, 4)))(keys_of(ROWS)))
+        steps = abs(np.diff(mapped[:, 9, :, 0], axis=-1))
+        assert (np.count_nonzero(steps > 1e-6, axis=-1).max() <= CLASSES - 1) == leaps
+        assert (steps.reshape(ROWS, -1).max(1) > 0.3).mean() > 0.5 if leaps else np.quantile(steps, 0.99) < 0.4
 
 
 @pytest.mark.parametrize('size', [(32, 24), (12, 16, 20)])
@@ -145,7 +156,7 @@ def test_views_lie_beside_what_they_are_views_of():
     assert found['views_a'].shape == (4, 2, *SIZE, 1) and found['views_b'].shape == (4, 1, *SIZE, 1)
     for name in ('views_a', 'views_b'):
         assert 0 <= found[name].min() and found[name].max() <= 1
-        assert len(np.unique(np.asarray(found[name]).reshape(-1, 16 * 12), axis=0)) == found[name][:, :, 0, 0].size
+        assert len(np.unique(np.asarray(found[name]).reshape(-1, 16 * 24), axis=0)) == found[name][:, :, 0, 0].size
     assert viewer(('a', 'label_a'), DomainViews(), CLASSES) is None
     alone = jax.eval_shape(viewer(('views_a',), DomainViews(), CLASSES), keys_of(4), batch)
     assert set(alone) == {*batch, 'views_a'}
