@@ -36,13 +36,13 @@ def run(body: Callable[[Options], int | None], defined: Sequence[Flag], argv: Se
         with imports_restored():
             return _run(body, defined, argv) or 0
     except InputError as error:
-        return _print_error(str(error))
+        return print_error(str(error))
     except BrokenPipeError:
         raise  # stdout was closed: not a user error, see `start`
     except OSError as error:
-        return _print_error(printable(f'{error.filename}: {error.strerror}' if error.filename else str(error)))
+        return print_error(printable(f'{error.filename}: {error.strerror}' if error.filename else str(error)))
     except MemoryError as error:
-        return _print_error(f'out of memory ({error or "none left"}); lower the batch or the size, or free some')
+        return print_error(f'out of memory ({error or "none left"}); lower the batch or the size, or free some')
 
 
 def _run(body, defined, argv):
@@ -55,7 +55,7 @@ def _run(body, defined, argv):
     return body(parser.parse(line))
 
 
-def _print_error(message) -> int:
+def print_error(message) -> int:
     """Print `error: ` and the message, its further lines indented; returns the exit code."""
     print('error: ' + message.replace('\n', '\n  '), file=sys.stderr)
     return 2

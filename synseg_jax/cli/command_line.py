@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from absl.flags import Error, FlagValues
 
@@ -34,6 +34,15 @@ class CommandLine:
     def value(self, name: str) -> str | None:
         """The (last) value of a flag; None without."""
         return next((value for flag, value in reversed(self.flags) if flag == name), None)
+
+    def with_file(self, flag: str, file: str) -> 'CommandLine':
+        """With another FILE as the value of `--flag=FILE:DATA`; its data stay."""
+
+        def moved(value):
+            return f'{file}:{value.partition(":")[2]}' if ':' in value else file
+
+        flags = ((name, moved(value) if name == flag and value else value) for name, value in self.flags)
+        return replace(self, flags=tuple(flags))
 
     @property
     def asks_for_help(self) -> bool:

@@ -38,7 +38,9 @@ def config_flag(
     DATA defaults to the value of the first flag in `data` that has one: without data a configuration is at
     demonstration scale.
     """
-    text = f'Configuration file, e.g. {example}; FILE:DATA names its data, --{name}.FIELD=VALUE sets a field.'
+    text = (
+        f'Configuration, a file or a name, e.g. {example}; FILE:DATA names its data, --{name}.FIELD=VALUE sets a field.'
+    )
     return Flag(name, text, None, config_flags.DEFINE_config_file, required, data)
 
 
@@ -77,7 +79,7 @@ class Parser:
     def parse(self, line: CommandLine) -> Options:
         """The values of the flags; exceptions of absl, ml_collections and the configuration become InputErrors."""
         if self.configuration:
-            _find_configuration(self.configuration.name, line)
+            line = _with_configuration(self.configuration.name, line)
         self.arguments[:] = line.argv(self.configuration.data if self.configuration else ())
         try:
             with _without_bytecode():
@@ -125,18 +127,34 @@ def imports_restored() -> Iterator[None]:
             sys.modules.pop(f'{flag}_config', None)  # else the next file runs in the namespace of this one
 
 
-def _find_configuration(flag, line):
-    """Put the folder above configs/ on sys.path, so that a configuration can import `configs.base` from anywhere."""
+def _with_configuration(flag, line) -> CommandLine:
+    """`line` with the file of a configuration that it gives by name, e.g. --config=quickstart.
+
+    The folder above the file's configs/ is put on sys.path, so that it can import `configs.base` from anywhere.
+    """
     if line.value(flag) is None:
         if fields := line.overrides(flag):
             raise InputError(f'--{flag}.{next(iter(fields))}: --{flag}=FILE is missing')
-        return
+        return line
     path = Path(line.value(flag).partition(':')[0])
     if not path.is_file():
-        raise InputError(f'--{flag}={path if path.name else ""}: no such file')
+        path = _by_name(flag, str(path) if path.name else '')
+        line = line.with_file(flag, str(path))
     above = path.resolve().parents
     sys.path.insert(0, str(next((folder for folder in above if (folder / 'configs').is_dir()), above[1])))
     importlib.invalidate_caches()
+    return line
+
+
+def _by_name(flag, name) -> Path:
+    """The file of a configuration of the package: quickstart, tables/heart."""
+    folder = Path(importlib.import_module('configs.base').__file__).parent
+    files = (file for file in folder.glob('**/*.py') if 'def get_config(' in file.read_text())
+    files = {file.relative_to(folder).with_suffix('').as_posix(): file for file in files}
+    if name in files:
+        return files[name]
+    named = f' or name; names: {", ".join(sorted(files))}' if name.isidentifier() else ''
+    raise InputError(f'--{flag}={name}: no such file{named}')
 
 
 def _check(flag, line):

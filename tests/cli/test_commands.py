@@ -32,6 +32,7 @@ MISTAKES = {
     'no config': ('main', '', '--config is missing, e.g. --config=configs/quickstart.py'),
     'config absent': ('main', '--config=none.py', '--config=none.py: no such file'),
     'config absent, flag and value apart': ('main', '--config none.py', '--config=none.py: no such file'),
+    'config unknown by name': ('main', '--config=quikstart', 'quikstart: no such file or name; names: adapt, .*quick'),
     'config not Python': ('main', '--config={folder}/bad/bad.py', 'invalid syntax|bad.py'),
     'unknown field': ('main', TINY + ' --config.train.batc=3', r'--config.train.batc: no such field.*configuration.md'),
     'unknown group': ('main', TINY + ' --config.trian.batch=3', r'trian.*configuration.md'),
