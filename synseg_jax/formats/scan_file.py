@@ -41,10 +41,14 @@ def read(path: str | os.PathLike) -> Volume:
     """
     with _read_errors(path):
         array, affine, header = _reader(path).read(Path(path))
-        array = array.astype(np.float32, copy=False)
-        _require_finite(path, array)
-        _check_affine(path, affine)
-    return Volume(array, affine, header)
+        return checked(path, Volume(array.astype(np.float32, copy=False), affine, header))
+
+
+def checked(name: str | os.PathLike, scan: Volume) -> Volume:
+    """The scan; InputError with the name of what it was read from if its voxels or its affine are no numbers."""
+    _require_finite(name, scan.array)
+    _check_affine(name, scan.affine)
+    return scan
 
 
 def grid(path: str | os.PathLike) -> Volume:
