@@ -15,13 +15,15 @@ from scipy.ndimage import grey_dilation, grey_erosion, zoom
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from synseg_jax.batches import mixing, randomise
+from synseg_jax.batches import mixing
 from synseg_jax.batches.augment import augment
+from synseg_jax.batches.views import view
 from synseg_jax.imaging import intensity
 from synseg_jax.imaging.colours import colour
 from synseg_jax.imaging.volume import Volume, canonical
 from synseg_jax.phantom.dataset import generate
 from synseg_jax.specification.training import Augment
+from synseg_jax.specification.views import Views
 
 SIDE, DRAWS, CLASSES = 96, 4, 6
 GAP, TITLE = 4, 120  # pixels between pictures, and for a title
@@ -38,6 +40,13 @@ INTENSITY = {
     'blur': {'blur': 2.0, 'blur_probability': 1.0},
     'low resolution': {'low_resolution': 4.0, 'low_resolution_probability': 1.0},
     'Fourier': {'fourier': 0.05},
+}
+VIEWS = {
+    'GIN, as published': {'gin': 1.0, 'air': 0.0},
+    'GIN': {'gin': 1.0},
+    'GIN, blended': {'gin': 1.0, 'blend': 1.0},
+    'class lines': {'class_maps': 1.0},
+    'class curves': {'class_maps': 1.0, 'class_map': 'curves'},
 }
 
 
@@ -61,15 +70,15 @@ def rows() -> dict[str, list]:
         row = augment(key, batch, Augment(**fields))
         return row['a'], row['label_a']
 
+    def seen(settings, key):
+        return view(key, mr, mr_label, settings, CLASSES), mr_label
+
     def pasted(mask, key):
         return mixing.paste(mask(key), mr, ct), mixing.paste(mask(key), mr_label, ct_label)
 
     functions = {
         **{title: partial(augmented, fields) for title, fields in (GEOMETRY | INTENSITY).items()},
-        'GIN': lambda key: (randomise.gin(key, mr), mr_label),
-        'GIN, blended': lambda key: (randomise.blended_gin(key, mr, 1.0), mr_label),
-        'class lines': lambda key: (randomise.class_lines(key, mr, mr_label, CLASSES), mr_label),
-        'class curves': lambda key: (randomise.class_curves(key, mr, mr_label, CLASSES), mr_label),
+        **{title: partial(seen, Views(**fields)) for title, fields in VIEWS.items()},
         'classes pasted': partial(pasted, lambda key: mixing.class_mask(key, mr_label, CLASSES)),
         'box pasted': partial(pasted, lambda key: mixing.box_mask(key, size, 0.3)),
         'blocks hidden': lambda key: (mixing.paste(mixing.block_mask(key, size, 12, 0.5), 0.0, ct), ct_label),
