@@ -29,6 +29,7 @@ def get_config(data: str = '') -> ConfigDict:
     c.data.window_hu, c.data.target_split, c.data.target_labels = (-125.0, 275.0), (0.75, 0.0, 0.25), True
     c.data.classes = ('background', 'liver', 'right kidney', 'left kidney', 'spleen')
     c.systems.none = {'method': 'supervised', 'segmentor': RESNET, 'loss': {'segmentation': 'cross_entropy'}}
+    c.systems.whole = {'stages': on_whole_scans(c.systems.adapt.stages.to_dict())}
     c.run, c.oracle = tuple(ROWS), True
     c.table = variants.table(
         'Liver, kidneys and spleen, CHAOS and BTCV, by ingredient',
@@ -40,3 +41,9 @@ def get_config(data: str = '') -> ConfigDict:
         rows={name: {'system': name, 'set': 'target', 'name': words, 'reported': {}} for name, words in ROWS.items()},
     )
     return c
+
+
+def on_whole_scans(stages: dict) -> dict:
+    """The stages with pseudo labels of the set `whole`; see adapt_whole.py."""
+    return {name: {**stage, 'sets': {'b': ('whole',)}} if stage.get('kind') == 'label' else stage
+            for name, stage in stages.items()}  # fmt: skip
