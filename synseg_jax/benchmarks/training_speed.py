@@ -75,6 +75,12 @@ class Timing:
             'estimated_at_once_gib': estimated.at_once / GIB,
         }
 
+    def seconds_per_step(self, steps: int) -> float:
+        """Median seconds of a train step on one fixed batch."""
+        fixed = parallel.place(self.data, self.over, parallel.SHARDED)
+        state, _ = _run(self.step, self._initial_state(), [fixed] * WARM_UP)
+        return _run(self.step, state, [fixed] * steps)[1]['s']
+
     def time_steps(self, steps: int) -> Iterator[dict[str, float]]:
         """Seconds of a train step on one fixed batch, on batches read from disk, and on batches cached on the devices.
 

@@ -15,6 +15,7 @@ from synseg_jax.cli.command_line import HELP
 from synseg_jax.errors import InputError, known
 
 COMMANDS = (
+    'plan',
     'verify',
     'prepare',
     'main',
