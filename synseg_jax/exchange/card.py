@@ -15,7 +15,8 @@
     predict       resample (to the scan's grid: nearest labels, or linear probabilities), flips (lr: mean probability of
                   the scan and its mirror image), rotate, zoom, gamma (mean probability of these test-time views, see
                   inference/views.py), components (largest: only the largest component of each class except lesions),
-                  holes (fill: background enclosed by a class becomes that class; slices: in axial slices too), window
+                  holes (fill: background enclosed by a class becomes that class; slices: in axial slices too), darkest
+                  (background where a target scan, in [0, 1] and smoothed, is darker; 0: nowhere), window
                   (of larger volumes: tiles; middle: tiles, then only the window about the middle of the largest
                   component)
     dtype         compute type in training
@@ -73,7 +74,7 @@ class Format(TypedDict):
 
 
 class Prediction(TypedDict):
-    """Prediction options; exports of earlier versions have neither batch nor window, nor views, nor holes."""
+    """Prediction options; exports of earlier versions have no batch, window, views, holes or darkest."""
 
     batch: NotRequired[Some]
     resample: Literal['nearest', 'linear']
@@ -81,6 +82,7 @@ class Prediction(TypedDict):
     components: Literal['', 'largest']
     window: NotRequired[Literal['tiles', 'middle']]
     holes: NotRequired[Literal['', 'fill', 'slices']]
+    darkest: NotRequired[Annotated[float, between(0, 1)]]
     rotate: NotRequired[Annotated[float, between(0, 90)]]
     zoom: NotRequired[Annotated[float, between(1, 2)]]
     gamma: NotRequired[Annotated[float, between(1, 4)]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from synseg_jax.errors import known
-from synseg_jax.imaging import body, slices, volume
+from synseg_jax.imaging import body, slices, tissue, volume
 from synseg_jax.imaging.arrays import Float, Integer, Shaped
 from synseg_jax.imaging.intensity import Normalisation
 from synseg_jax.imaging.sliding_window import crop, overlap, shape_at
@@ -67,8 +67,7 @@ class NetworkGrid:
         images = self._cropped(slices.resize_linear(stack, self.size, self.antialias))
         if not context:
             return images[..., None]
-        slice_mm = slices.stack_spacing(volume.canonical(self.scan).spacing_mm, self.axis)[0]
-        return slices.with_neighbours(images, context, context_mm / slice_mm if context_mm else 1.0)
+        return slices.with_neighbours(images, context, context_mm / self._stack_mm[0] if context_mm else 1.0)
 
     def nearest(self, array: Shaped[np.ndarray, 'x y z']) -> Shaped[np.ndarray, 'n *space']:
         """Another array on the scan's grid, e.g. a mask, resampled to the networks' grid by nearest neighbour."""
@@ -76,14 +75,22 @@ class NetworkGrid:
         stack = slices.to_stack(upright, self.axis)[:, *self.seen]
         return self._cropped(slices.resize_nearest(stack[None] if self.whole else stack, self.size))
 
-    def labels(self, probabilities: Float[np.ndarray, 'n *space k'], resample: str) -> Integer[np.ndarray, 'x y z']:
-        """Argmax labels on the scan's own grid: labels resampled by nearest neighbour, or probabilities linearly."""
+    def labels(
+        self, probabilities: Float[np.ndarray, 'n *space k'], resample: str, darkest: float = 0.0
+    ) -> Integer[np.ndarray, 'x y z']:
+        """Argmax labels on the scan's own grid: labels resampled by nearest neighbour, or probabilities linearly.
+
+        Background where the scan, smoothed within its slices, is darker than `darkest`, in [0, 1].
+        """
         if known('predict.resample', resample, RESAMPLE) == 'nearest':
             labels = slices.resize_nearest(self._uncropped(probabilities.argmax(-1).astype(np.uint8)), self._grid)
         else:
             parts = (self._uncropped(probabilities[i : i + 1]) for i in range(len(probabilities)))
             labels = np.concatenate([_resized_argmax(part, self._grid) for part in parts])
-        return self.place(labels[0] if self.whole else labels)
+        labels = labels[0] if self.whole else labels
+        if darkest:
+            labels[tissue.dark(self.stack, self._stack_mm[1:], darkest)] = 0
+        return self.place(labels)
 
     def values(self, array: Float[np.ndarray, 'n *space']) -> Float[np.ndarray, 'n2 r c']:
         """Values on the networks' grid, resampled linearly to the (cropped) slices of the scan; 0 beyond the window."""
@@ -109,6 +116,11 @@ class NetworkGrid:
         whole = np.zeros((len(images), *self.size, *images.shape[1 + len(self.size) :]), images.dtype)
         whole[:, *grid] = images[:, *part]
         return whole
+
+    @property
+    def _stack_mm(self):
+        """Spacing of slices, rows and columns."""
+        return slices.stack_spacing(volume.canonical(self.scan).spacing_mm, self.axis)
 
     @property
     def _grid(self):

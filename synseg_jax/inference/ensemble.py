@@ -43,6 +43,10 @@ class Ensemble(ScanSegmenter):
     def resample(self) -> str:
         return self.config.predict.resample
 
+    @property
+    def darkest(self) -> float:
+        return self.config.predict.darkest
+
     def segments(self, domain: str) -> bool:
         """Whether all members segment scans of a domain."""
         return all(member.segments(domain) for member in self.members)

@@ -73,6 +73,10 @@ class Trained(ScanSegmenter):
     def resample(self) -> str:
         return self.config.predict.resample
 
+    @property
+    def darkest(self) -> float:
+        return self.config.predict.darkest
+
     def segments(self, domain: str) -> bool:
         """Whether it segments scans of a domain."""
         return self.networks.system.segmentor(domain) is not None

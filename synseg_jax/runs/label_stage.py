@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int16
 
 from synseg_jax.errors import InputError
+from synseg_jax.imaging import tissue
 from synseg_jax.imaging.slices import resize, resize_linear
 from synseg_jax.inference.model_folder import Run
 from synseg_jax.inference.postprocess import largest_components
@@ -22,6 +23,7 @@ from synseg_jax.specification.data import IMAGE_FIELDS
 from synseg_jax.specification.stage import Stage
 
 UNLABELLED = -1
+PIXEL_MM = 2.0  # taken for that of records whose slices were resized, whatever their pixels
 VIEWS = 10.0, 1.1, 1.3  # degrees, zoom and gamma of views
 
 
@@ -52,7 +54,7 @@ class Labeller(made_set.Maker):
 
     trained: Trained
     source: Manifest
-    filters: Stage  # its fields label_views, label_confidence, label_share and label_components
+    filters: Stage  # its fields label_views, label_darkest, label_confidence, label_share and label_components
     domain = 'b'
     labels_all = True
 
@@ -92,6 +94,9 @@ class Labeller(made_set.Maker):
         probabilities = mean_over(others, self._network, resize(images, networks.system.shown))
         probabilities = resize_linear(probabilities, size) if networks.system.shown else probabilities
         labels, certainty = probabilities.argmax(-1), probabilities.max(-1)
+        if darkest := self.filters.label_darkest:
+            pixel_mm = (self.source.spacing_mm or PIXEL_MM,) * len(size)
+            labels[tissue.dark(images[..., images.shape[-1] // 2], pixel_mm, darkest)] = 0
         if self.filters.label_components:
             several = {i for i, name in enumerate(self.source.classes) if name in self.filters.lesions}
             labels = largest_components(labels, several)

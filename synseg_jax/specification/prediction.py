@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from synseg_jax.specification.field import POSITIVE_COUNT, Range, field
+from synseg_jax.specification.field import BELOW_ONE, POSITIVE_COUNT, Range, field
 from synseg_jax.specification.training import BATCH
 
 
@@ -34,6 +34,14 @@ class Predict:
         "background enclosed by a class becomes that class: 'fill': enclosed in 3-D; 'slices': also in an axial slice "
         'alone; other classes inside stay, and classes in `lesions` are not filled',
         ('', 'fill', 'slices'),
+        'measures',
+        added=True,
+    )
+    darkest: float = field(
+        0.0,
+        'target scans: background where the scan, in [0, 1] and smoothed, is darker, since no organ is: with a window '
+        'of -125 to 275 HU, 0.3 leaves out air and fat below -5 HU; 0: off',
+        BELOW_ONE,
         'measures',
         added=True,
     )

@@ -110,6 +110,13 @@ class Stage:
         compiled=False,
         added=True,
     )
+    label_darkest: float = field(
+        0.0,
+        "'label': pixels become background where the image, in [0, 1] and smoothed, is darker; as predict.darkest",
+        BELOW_ONE,
+        compiled=False,
+        added=True,
+    )
     start: Start = group(Start, 'initialisation from earlier stages')
     sets: Sets = group(Sets, 'sets that the stage reads')
     fold: Fold = group(Fold, 'cross-validation')
