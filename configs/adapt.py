@@ -11,6 +11,9 @@ self-training on the target.
 3. `adapt1`: the same network goes on, on views of the source with its labels and of the target with those pseudo
    labels.  2 and 3 are repeated, each time with better labels.
 
+Organs weigh 2 in the first stage, which else misses parts of them, and 1 later, or pseudo labels would grow.  What is
+darker than any organ, air and in CT fat, is background in pseudo labels and predictions.
+
 All scans are at one scale, pixels of 1.5 mm about the middle of the body, in both domains.  For the other direction
 prepare the records with the folders exchanged.  configs/adapt_laptop.py is the same for 2 CPU cores.
 """
@@ -31,14 +34,19 @@ def get_config(data: str = '') -> ConfigDict:
     return c
 
 
-def recipe(c: ConfigDict, steps: int, more: int, rounds: int = 3) -> None:
-    """Networks, views, losses and stages; `steps` on the source, then `more` in each of the rounds of self-training."""
+def recipe(c: ConfigDict, steps: int, more: int, rounds: int = 3, darkest: float = 0.05) -> None:
+    """Networks, views, losses and stages; `steps` on the source, then `more` in each of the rounds of self-training.
+
+    `darkest`: intensity in [0, 1] below which no organ of the target lies: .05 leaves out air, and in CT with a window
+    from -125 to 275 HU .3 also fat.
+    """
     c.data.cut_about = 'body'
     c.generator.width, c.generator.blocks, c.discriminator.width = 32, 6, 32
     c.segmentor = ConfigDict({**c.segmentor, 'architecture': 'unet', 'levels': 4, 'norm': True, 'extra': 0,
                               'dropout': 0.0, 'blocks': None, 'resize': None})  # fmt: skip
     c.loss.segmentation = 'dice_cross_entropy'
-    c.augment.shift, c.augment.rotate, c.augment.scale = 0.1, 15.0, 0.3
+    c.augment.shift, c.augment.rotate, c.augment.scale, c.augment.elastic = 0.1, 15.0, 0.3, 0.05
+    c.augment.noise, c.augment.noise_probability, c.augment.blur, c.augment.low_resolution = 0.1, 0.2, 1.0, 2.0
     for domain in 'ab':
         views = c.views[domain]
         views.gin, views.blend, views.gamma, views.contrast, views.brightness = 0.8, 0.5, 1.65, 0.25, 0.1
@@ -46,21 +54,23 @@ def recipe(c: ConfigDict, steps: int, more: int, rounds: int = 3) -> None:
     c.rate.segmentor = 1e-3
     c.average = 0.995
     c.train.balanced = True
-    c.predict.resample, c.predict.components = 'linear', 'largest'
+    c.data.percentiles = (0.5, 99.5)
+    c.predict.resample, c.predict.components, c.predict.darkest = 'linear', 'largest', darkest
     c.selection = 'last'
-    c.systems = systems(steps, {'train': length(more), 'rate': {'segmentor': 5e-4}}, rounds)
+    c.systems = systems(steps, {'train': length(more), 'rate': {'segmentor': 5e-4}}, rounds, darkest)
     c.run, c.default_system = ('adapt', 'generalise', 'source_only'), 'adapt'
 
 
-def systems(steps: int, later: dict, rounds: int) -> ConfigDict:
+def systems(steps: int, later: dict, rounds: int, darkest: float) -> ConfigDict:
     """The recipe, its ingredients one by one, and the segmentor on labels of the target; `later` as self_training's."""
-    first = {'method': 'generalise', 'train': length(steps)}
-    stages = variants.self_training(first, rounds, later)
+    first = {'method': 'generalise', 'loss': {'organ_weight': 2.0}, 'train': length(steps)}
+    labels = {'label_darkest': darkest}
+    stages = variants.self_training(first, rounds, later, labels)
     plain = {'augment': {'gamma': 1.65, 'contrast': 0.25, 'brightness': 0.1}, 'train': length(steps)}
     return variants.systems(
         source_only={'method': 'supervised', **plain},
         generalise={'stages': {'generalise': first}},
-        translated={'stages': {**translation(steps), **variants.self_training(on_both(first), rounds, later)}},
+        translated={'stages': {**translation(steps), **variants.self_training(on_both(first), rounds, later, labels)}},
         adapt={'stages': stages},
         views={'stages': stages, 'predict': {'rotate': 10.0, 'zoom': 1.1, 'gamma': 1.3, 'holes': 'fill'}},
         target_labels={**variants.target_labels(), **plain},

@@ -28,15 +28,16 @@ def two_stages(translate: dict | None = None, segment: dict | None = None, sourc
     return ConfigDict({'stages': stages})
 
 
-def self_training(first: dict, rounds: int, later: dict, target: str = 'target') -> dict:
+def self_training(first: dict, rounds: int, later: dict, labels: dict | None = None, target: str = 'target') -> dict:
     """Stages: `first` on the source, then so often: pseudo labels for the target's scans, and training on both.
 
-    `later` are fields of these trainings, each of which begins with the weights of the one before.
+    `later` are fields of these trainings, each of which begins with the weights of the one before; `labels` are fields
+    of the stages that label.
     """
     stages, before = {'generalise': first}, 'generalise'
     for n in range(1, rounds + 1):
-        labels = {'segmentor_from': before, 'sets': {'b': (target,)}, 'label_components': 'largest'}
-        stages[f'pseudo{n}'] = {'kind': 'label', **labels}
+        of_target = {'segmentor_from': before, 'sets': {'b': (target,)}, 'label_components': 'largest'}
+        stages[f'pseudo{n}'] = {'kind': 'label', **of_target, **(labels or {})}
         on_both = {'loss_weights': {'seg': {'pseudo_b': 0.0, 'seg_views_b': 1.0}}, 'sets': {'b': (f'pseudo{n}',)}}
         stages[f'adapt{n}'] = {'method': 'mean_teacher', 'start': {'stages': (before,)}, **on_both, **later}
         before = f'adapt{n}'

@@ -121,7 +121,8 @@ class View:
 
     def segmentation(self, logits, labels):
         """The segmentation loss of the configuration, with its class weights."""
-        weights = jnp.asarray(self.choices.class_weights or (1.0,) * max(2, logits.shape[-1]), float)
+        organs = (self.choices.organ_weight,) * (max(2, logits.shape[-1]) - 1)
+        weights = jnp.asarray(self.choices.class_weights or (1.0, *organs), float)
         loss = losses.SEGMENTATION[self.choices.segmentation]
         return loss(logits, labels, weights, self.choices.by_weight, self.total)
 

@@ -51,6 +51,12 @@ class Losses:
     class_weights: tuple[float, ...] = field(
         (), 'one weight per class of the segmentation loss, in the order of the classes; empty: all 1', NOT_NEGATIVE
     )
+    organ_weight: float = field(
+        1.0,
+        'weight of every class but the background in the segmentation loss, where class_weights is empty',
+        NOT_NEGATIVE,
+        added=True,
+    )
     pseudo_share: float = field(
         1.0,
         'share of the most certain pixels of each class in an image whose pseudo labels a mean teacher gives',

@@ -225,3 +225,19 @@ def test_unknown_names():
 
 def test_every_term_is_explained():
     assert [name for name, term in TERMS.items() if not term.value.__doc__] == []
+
+
+@pytest.mark.parametrize('loss', ['cross_entropy', 'dice_cross_entropy'])
+def test_the_weight_of_organs(loss):
+    """As one weight per class, but for the background; class weights win."""
+    logits, labels = jax.random.normal(jax.random.key(3), (2, 4, 4, 3)), jnp.arange(32).reshape(2, 4, 4) % 3
+    found = [
+        float(View(NETWORKS, PARAMS, BATCH, Losses(segmentation=loss, **weights)).segmentation(logits, labels))
+        for weights in (
+            {'organ_weight': 2.0},
+            {'class_weights': (1.0, 2.0, 2.0)},
+            {'class_weights': (1.0, 2.0, 2.0), 'organ_weight': 5.0},
+            {},
+        )
+    ]
+    assert found[0] == found[1] == found[2] != found[3]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import untrained
+from scipy.ndimage import gaussian_filter
 
 from configs import variants
 from synseg_jax.batches import pipeline
@@ -251,3 +252,15 @@ def test_a_segmentor_of_other_records_is_refused(records, tmp_path, monkeypatch)
     odd = _self_training(data={'window_hu': (-100.0, 300.0)})
     with pytest.raises(InputError, match=r'records with data.window_hu=\(-100.0, 300.0\), not \(-200.0, 300'):
         tiny.run(_config(records, {'odd': odd}), tmp_path / 'run', tiny.quiet())
+
+
+@pytest.mark.parametrize('darkest', [0.0, 0.3])
+def test_what_is_darker_than_any_organ_is_background(finished, records, darkest):
+    """With the labels of the networks everywhere else."""
+    trained = trained_model.Trained(model_folder.Run.load((finished[0] / 'every' / 'teacher').resolve()))
+    made = label_stage.Labeller(trained, Manifest.load(records), replace(Stage(), label_darkest=darkest))
+    images = np.stack([record['image'] for record in Manifest.load(records).records('target', 'train')])
+    labels, wanted = made.labels(images), trained.networks.probabilities(images, 'b').argmax(-1)
+    dark = gaussian_filter(images[..., 0], (0, 0.75, 0.75), mode='nearest', truncate=3) < darkest
+    assert dark.any() == bool(darkest) and (wanted[dark] > 0).any() == bool(darkest)
+    assert (labels != np.where(dark, 0, wanted)).mean() < 1e-3
