@@ -66,7 +66,7 @@ def systems(steps: int, later: dict, rounds: int, darkest: float) -> ConfigDict:
     first = {'method': 'generalise', 'loss': {'organ_weight': 2.0}, 'train': length(steps)}
     labels = {'label_darkest': darkest}
     stages = variants.self_training(first, rounds, later, labels)
-    plain = {'augment': {'gamma': 1.65, 'contrast': 0.25, 'brightness': 0.1}, 'train': length(steps)}
+    plain = {'augment': {'gamma': 1.65, 'contrast': 0.25, 'brightness': 0.1}, 'train': length(steps // 3)}
     return variants.systems(
         source_only={'method': 'supervised', **plain},
         generalise={'stages': {'generalise': first}},

@@ -4,7 +4,7 @@
         --source=Dataset101_AbdomenMR --target=Dataset102_AbdomenCT --output=records/mr_to_ct
     python -m synseg_jax.compare --table=configs/tables/adapt_laptop.py:records/mr_to_ct --seeds=2
 
-The other direction: `--config.data.reverse=True` for prepare, and records and a `--workdir` of its own.
+The other direction: adapt_laptop_reverse.py.
 """
 
 from ml_collections import ConfigDict
@@ -23,18 +23,22 @@ RESNET = {'architecture': 'resnet', 'width': 16, 'blocks': 6, 'levels': None, 'e
           'norm': None}  # fmt: skip
 
 
-def get_config(data: str = '') -> ConfigDict:
-    """Every row adds an ingredient to the one above; the last is the bound, the same U-Net on labels of the target."""
-    c = adapt_laptop.get_config(data)
+def get_config(data: str = '', darkest: float = 0.3, runs: str = 'adapt_laptop') -> ConfigDict:
+    """Every row adds an ingredient to the one above; the last is the bound, the same U-Net on labels of the target.
+
+    `darkest`: .3 of the window is -5 HU, which leaves out fat.
+    """
+    c = adapt_laptop.get_config(data, darkest)
     c.data.window_hu, c.data.target_split, c.data.target_labels = (-125.0, 275.0), (0.75, 0.0, 0.25), True
     c.data.classes = ('background', 'liver', 'right kidney', 'left kidney', 'spleen')
-    c.systems.none = {'method': 'supervised', 'segmentor': RESNET, 'loss': {'segmentation': 'cross_entropy'}}
+    resnet = {'segmentor': RESNET, 'loss': {'segmentation': 'cross_entropy'}, 'predict': {'darkest': 0.0}}
+    c.systems.none = {'method': 'supervised', **resnet, 'train': c.systems.source_only.train}
     c.systems.whole = {'stages': on_whole_scans(c.systems.adapt.stages.to_dict())}
     c.run, c.oracle = tuple(ROWS), True
     c.table = variants.table(
         'Liver, kidneys and spleen, CHAOS and BTCV, by ingredient',
         'SLAug 83.05 MR to CT and 88.63 CT to MR, at full size and without target images (mean Dice of four organs, %)',
-        runs='adapt_laptop',
+        runs=runs,
         organs=('mean',) if not data else c.data.classes[1:] + ('mean',),
         measures=('dice', 'asd_mm'),
         reference='self-training',
