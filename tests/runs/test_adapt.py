@@ -10,6 +10,8 @@ import tiny
 from configs import adapt
 from synseg_jax.formats import scan_file
 
+DATA = {'data__target_labels': True, 'data__cut_about': 'body', 'data__percentiles': (0.5, 99.5)}
+
 
 def _config(records):
     """Views, pseudo labels and a choice without labels, on records that do hold labels of the target."""
@@ -31,7 +33,7 @@ def runs(tmp_path_factory):
             noise = np.random.default_rng(number).integers(0, 3, tiny.SHAPE).astype(np.uint8)
             if kind == 'garbage':
                 nib.save(nib.Nifti1Image(noise, tiny.AFFINE), path)
-        records = tiny.write_records(folder, data__target_labels=True, data__cut_about='body')
+        records = tiny.write_records(folder, **DATA)
         tiny.run(_config(records), folder / 'run', tiny.quiet())
         found.append(folder / 'run')
     return found
