@@ -12,7 +12,7 @@ self-training on the target.
    labels.  2 and 3 are repeated, each time with better labels.
 
 Organs weigh 2 in the first stage, which else misses parts of them, and 1 later, or pseudo labels would grow.  What is
-darker than any organ, air and in CT fat, is background in pseudo labels and predictions.
+darker than any organ (`darkest`), air and in CT fat, can be background in pseudo labels and predictions.
 
 All scans are at one scale, pixels of 1.5 mm about the middle of the body, in both domains.  For the other direction
 prepare the records with the folders exchanged.  configs/adapt_laptop.py is the same for 2 CPU cores.
@@ -34,11 +34,11 @@ def get_config(data: str = '') -> ConfigDict:
     return c
 
 
-def recipe(c: ConfigDict, steps: int, more: int, rounds: int = 3, darkest: float = 0.05) -> None:
+def recipe(c: ConfigDict, steps: int, more: int, rounds: int = 3, darkest: float = 0.0) -> None:
     """Networks, views, losses and stages; `steps` on the source, then `more` in each of the rounds of self-training.
 
-    `darkest`: intensity in [0, 1] below which no organ of the target lies: .05 leaves out air, and in CT with a window
-    from -125 to 275 HU .3 also fat.
+    `darkest`: intensity in [0, 1] below which no organ of the target lies: of organs without air .05 or so, and in CT
+    with a window from -125 to 275 HU .3, which leaves out fat as well.
     """
     c.data.cut_about = 'body'
     c.generator.width, c.generator.blocks, c.discriminator.width = 32, 6, 32

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from configs import adapt
 
 
-def get_config(data: str = '', darkest: float = 0.05) -> ConfigDict:
+def get_config(data: str = '', darkest: float = 0.0) -> ConfigDict:
     """The recipe at reduced size, `darkest` as adapt.recipe's; without data the phantom at demonstration scale."""
     c = adapt.get_config(data)
     if not data:

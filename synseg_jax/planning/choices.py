@@ -1,6 +1,7 @@
 """The choices of a plan, each with its reason, from the facts of both sets and of the machine."""
 
 import math
+import re
 from dataclasses import dataclass
 
 from synseg_jax.datasets import class_names
@@ -14,6 +15,10 @@ MULTIPLE = 16  # of pixels, which a U-Net with 4 levels halves so often
 ROUNDS, SHARE = 3, 1 / 8  # of self-training, each so much of the first training
 STEPS = {'cpu': 6000, 'gpu': 20000, 'tpu': 20000}
 FEWEST, USEFUL = 500, 2000  # steps of the first training: too few to learn anything, and enough for a first result
+SOLID = re.compile(
+    r'liver|kidney|renal|spleen|pancreas|adrenal|prostate|heart|myocardium|ventricle|atrium|muscle|thyroid'
+)
+LEAST_HU, DARK = -5.0, 0.05  # below which no solid organ lies: in CT, and in [0, 1] of another modality
 FEWEST_SUBJECTS = 3  # of either set
 WIDTHS = ((60, 64), (20, 32), (0, 16))  # from so many GiB of a GPU on, channels at full resolution
 
@@ -72,6 +77,20 @@ def of_training(machine: Machine) -> list[Choice]:
             'dtype', dtype, 'twice as fast on GPUs, as good' if dtype == 'bfloat16' else 'CPUs gain nothing by less'
         ),
     ]
+
+
+def darkest(target: Facts, chosen: list[Choice]) -> tuple[float, str]:
+    """The intensity in [0, 1] below which no organ of the target lies, and why; 0 if one may hold air or fat."""
+    values = {choice.field: choice.value for choice in chosen}
+    if other := [name for name in values['data.classes'][1:] if not SOLID.search(name.lower())]:
+        return 0.0, f'darkest: {other[0]} may be as dark as air or fat'
+    if target.modality != 'CT':
+        return DARK, 'darkest: air, which no organ of these holds, is background in pseudo labels and predictions'
+    low, high = values['data.window_hu']
+    level = round((LEAST_HU - low) / (high - low), 2)
+    return max(
+        0.0, level
+    ), f'darkest: air and fat, below {LEAST_HU:g} HU, are background in pseudo labels and predictions'
 
 
 def dimensions(source: Facts, target: Facts) -> str:

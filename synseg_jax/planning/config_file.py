@@ -36,11 +36,12 @@ def text(
     sets: tuple[Facts, Facts],
     choices: Sequence[Choice],
     counts: tuple[int, int],
-    told: dict[str, str],
+    told: dict[str, object],
 ) -> str:
     """The file; `counts`: steps of both trainings; `told`: the other parts of TEMPLATE."""
     source, target = sets
-    recipe = f'    adapt.recipe(c, steps={counts[0]}, more={counts[1]}, rounds={ROUNDS})'
+    dark, why_dark = told.pop('darkest')
+    recipe = f'    adapt.recipe(c, steps={counts[0]}, more={counts[1]}, rounds={ROUNDS}, darkest={dark})'
     return TEMPLATE.format(
         source=source.dataset.folder,
         target=target.dataset.folder,
@@ -48,7 +49,7 @@ def text(
         target_modality=target.modality,
         source_facts=described(source),
         target_facts=described(target),
-        recipe='\n'.join([*_comment(told.pop('why')), recipe]),
+        recipe='\n'.join([*_comment(told.pop('why')), *_comment(why_dark), recipe]),
         choices='\n'.join('\n'.join([*_comment(c.reason), f'    c.{c.field} = {c.value!r}']) for c in choices),
         **told,
     )

@@ -61,6 +61,16 @@ def test_the_window_is_that_of_organs_in_ct():
     assert 'data.percentiles' not in _chosen(CT, _facts('CT_portal'))
 
 
+def test_solid_organs_hold_neither_air_nor_fat():
+    def darkest(source, target):
+        return choices.darkest(target, choices.of_data(source, target, LAPTOP))[0]
+
+    assert darkest(MR, CT) == pytest.approx((-5 + 160) / 400, abs=0.01)
+    assert darkest(CT, MR) == choices.DARK
+    stomach = replace(MR, dataset=replace(MR.dataset, labels={**LABELS, 'stomach': 3}))
+    assert darkest(stomach, CT) == 0.0
+
+
 def test_networks_grow_with_the_machine():
     small, large = _chosen(), _chosen(machine=CLUSTER)
     assert (small['segmentor.width'], small['train.batch'], small['dtype']) == (12, 4, 'float32')
