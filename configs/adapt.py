@@ -12,10 +12,11 @@ self-training on the target.
    labels.  2 and 3 are repeated, each time with better labels.
 
 Organs weigh 2 in the first stage, which else misses parts of them, and 1 later, or pseudo labels would grow.  What is
-darker than any organ (`darkest`), air and in CT fat, can be background in pseudo labels and predictions.
+darker or brighter than any organ, as air, and in CT fat, bone and contrast medium, can be background in pseudo labels
+and predictions.
 
 All scans are at one scale, pixels of 1.5 mm about the middle of the body, in both domains.  For the other direction
-prepare the records with the folders exchanged.  configs/adapt_laptop.py is the same for 2 CPU cores.
+prepare the records with --config.data.reverse=True.  configs/adapt_laptop.py is the same for 2 CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -34,11 +35,11 @@ def get_config(data: str = '') -> ConfigDict:
     return c
 
 
-def recipe(c: ConfigDict, steps: int, more: int, rounds: int = 3, darkest: float = 0.0) -> None:
+def recipe(c: ConfigDict, steps: int, more: int, rounds: int = 3, organs: tuple = (0.0, 1.0)) -> None:
     """Networks, views, losses and stages; `steps` on the source, then `more` in each of the rounds of self-training.
 
-    `darkest`: intensity in [0, 1] below which no organ of the target lies: of organs without air .05 or so, and in CT
-    with a window from -125 to 275 HU .3, which leaves out fat as well.
+    `organs`: the range of intensities in [0, 1] that all organs of the target lie in.  Of solid organs in CT with a
+    window from -125 to 275 HU it is (.3, .95), which leaves out air, fat, bone and contrast medium; in MR (.07, 1).
     """
     c.data.cut_about = 'body'
     c.generator.width, c.generator.blocks, c.discriminator.width = 32, 6, 32
@@ -55,16 +56,17 @@ def recipe(c: ConfigDict, steps: int, more: int, rounds: int = 3, darkest: float
     c.average = 0.995
     c.train.balanced = True
     c.data.percentiles = (0.5, 99.5)
-    c.predict.resample, c.predict.components, c.predict.darkest = 'linear', 'largest', darkest
+    c.predict.resample, c.predict.components = 'linear', 'largest'
+    c.predict.darkest, c.predict.brightest = organs
     c.selection = 'last'
-    c.systems = systems(steps, {'train': length(more), 'rate': {'segmentor': 5e-4}}, rounds, darkest)
+    c.systems = systems(steps, {'train': length(more), 'rate': {'segmentor': 5e-4}}, rounds, organs)
     c.run, c.default_system = ('adapt', 'generalise', 'source_only'), 'adapt'
 
 
-def systems(steps: int, later: dict, rounds: int, darkest: float) -> ConfigDict:
+def systems(steps: int, later: dict, rounds: int, organs: tuple) -> ConfigDict:
     """The recipe, its ingredients one by one, and the segmentor on labels of the target; `later` as self_training's."""
     first = {'method': 'generalise', 'loss': {'organ_weight': 2.0}, 'train': length(steps)}
-    labels = {'label_darkest': darkest}
+    labels = {'label_darkest': organs[0], 'label_brightest': organs[1]}
     stages = variants.self_training(first, rounds, later, labels)
     plain = {'augment': {'gamma': 1.65, 'contrast': 0.25, 'brightness': 0.1}, 'train': length(steps // 3)}
     return variants.systems(

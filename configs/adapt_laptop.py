@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 from configs import adapt
 
 
-def get_config(data: str = '', darkest: float = 0.0) -> ConfigDict:
-    """The recipe at reduced size, `darkest` as adapt.recipe's; without data the phantom at demonstration scale."""
+def get_config(data: str = '', organs: tuple = (0.0, 1.0)) -> ConfigDict:
+    """The recipe at reduced size, `organs` as adapt.recipe's; without data the phantom at demonstration scale."""
     c = adapt.get_config(data)
     if not data:
         return c
-    adapt.recipe(c, steps=6000, more=600, darkest=darkest)
+    adapt.recipe(c, steps=4000, more=600, organs=organs)
     c.data.size, c.data.spacing_mm, c.segmentor.width = (128, 128), 3.0, 12
     c.train.batch, c.train.save_every = 4, 500
     return c

@@ -23,15 +23,19 @@ RESNET = {'architecture': 'resnet', 'width': 16, 'blocks': 6, 'levels': None, 'e
           'norm': None}  # fmt: skip
 
 
-def get_config(data: str = '', darkest: float = 0.3, runs: str = 'adapt_laptop') -> ConfigDict:
+def get_config(data: str = '', organs: tuple = (0.3, 0.95), runs: str = 'adapt_laptop') -> ConfigDict:
     """Every row adds an ingredient to the one above; the last is the bound, the same U-Net on labels of the target.
 
-    `darkest`: .3 of the window is -5 HU, which leaves out fat.
+    `organs` of the window: -5 to 255 HU, which leaves out fat, bone and contrast medium.
     """
-    c = adapt_laptop.get_config(data, darkest)
+    c = adapt_laptop.get_config(data, organs)
     c.data.window_hu, c.data.target_split, c.data.target_labels = (-125.0, 275.0), (0.75, 0.0, 0.25), True
     c.data.classes = ('background', 'liver', 'right kidney', 'left kidney', 'spleen')
-    resnet = {'segmentor': RESNET, 'loss': {'segmentation': 'cross_entropy'}, 'predict': {'darkest': 0.0}}
+    resnet = {
+        'segmentor': RESNET,
+        'loss': {'segmentation': 'cross_entropy'},
+        'predict': {'darkest': 0.0, 'brightest': 1.0},
+    }
     c.systems.none = {'method': 'supervised', **resnet, 'train': c.systems.source_only.train}
     c.systems.whole = {'stages': on_whole_scans(c.systems.adapt.stages.to_dict())}
     c.run, c.oracle = tuple(ROWS), True

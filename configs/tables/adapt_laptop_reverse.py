@@ -12,6 +12,6 @@ from configs.tables import adapt_laptop
 
 def get_config(data: str = '') -> ConfigDict:
     """The same rows; in MR, .07 of the 99.5th percentile leaves out air and lung, and no organ."""
-    c = adapt_laptop.get_config(data, darkest=0.07, runs='adapt_laptop_reverse')
+    c = adapt_laptop.get_config(data, organs=(0.07, 1.0), runs='adapt_laptop_reverse')
     c.data.reverse = True
     return c

@@ -16,7 +16,7 @@
                   the scan and its mirror image), rotate, zoom, gamma (mean probability of these test-time views, see
                   inference/views.py), components (largest: only the largest component of each class except lesions),
                   holes (fill: background enclosed by a class becomes that class; slices: in axial slices too), darkest
-                  (background where a target scan, in [0, 1] and smoothed, is darker; 0: nowhere), window
+                  and brightest (background where a target scan, in [0, 1] and smoothed, is darker or brighter), window
                   (of larger volumes: tiles; middle: tiles, then only the window about the middle of the largest
                   component)
     dtype         compute type in training
@@ -74,7 +74,7 @@ class Format(TypedDict):
 
 
 class Prediction(TypedDict):
-    """Prediction options; exports of earlier versions have no batch, window, views, holes or darkest."""
+    """Prediction options; exports of earlier versions have no batch, window, views, holes, darkest or brightest."""
 
     batch: NotRequired[Some]
     resample: Literal['nearest', 'linear']
@@ -83,6 +83,7 @@ class Prediction(TypedDict):
     window: NotRequired[Literal['tiles', 'middle']]
     holes: NotRequired[Literal['', 'fill', 'slices']]
     darkest: NotRequired[Annotated[float, between(0, 1)]]
+    brightest: NotRequired[Annotated[float, between(0, 1)]]
     rotate: NotRequired[Annotated[float, between(0, 90)]]
     zoom: NotRequired[Annotated[float, between(1, 2)]]
     gamma: NotRequired[Annotated[float, between(1, 4)]]

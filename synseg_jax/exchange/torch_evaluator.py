@@ -60,7 +60,8 @@ class Evaluator(ScanSegmenter):
         self.functions: dict = {}
         predict, context = self.card.predict, self.card.context
         window = predict.get('window', 'tiles')
-        self.resample, self.darkest = predict['resample'], predict.get('darkest', 0.0)
+        self.resample = predict['resample']
+        self.organs = predict.get('darkest', 0.0), predict.get('brightest', 1.0)
         seen = views(predict.get('rotate', 0.0), predict.get('zoom', 1.0), predict.get('gamma', 1.0))
         spacing_mm = context['spacing_mm']
         self.options = ScanOptions(self.card.size, context['slices'], spacing_mm, predict['flips'], window, seen)

@@ -76,11 +76,15 @@ class NetworkGrid:
         return self._cropped(slices.resize_nearest(stack[None] if self.whole else stack, self.size))
 
     def labels(
-        self, probabilities: Float[np.ndarray, 'n *space k'], resample: str, darkest: float = 0.0
+        self,
+        probabilities: Float[np.ndarray, 'n *space k'],
+        resample: str,
+        darkest: float = 0.0,
+        brightest: float = 1.0,
     ) -> Integer[np.ndarray, 'x y z']:
         """Argmax labels on the scan's own grid: labels resampled by nearest neighbour, or probabilities linearly.
 
-        Background where the scan, smoothed within its slices, is darker than `darkest`, in [0, 1].
+        Background where the scan in [0, 1], smoothed within its slices, is darker or brighter than these.
         """
         if known('predict.resample', resample, RESAMPLE) == 'nearest':
             labels = slices.resize_nearest(self._uncropped(probabilities.argmax(-1).astype(np.uint8)), self._grid)
@@ -88,8 +92,8 @@ class NetworkGrid:
             parts = (self._uncropped(probabilities[i : i + 1]) for i in range(len(probabilities)))
             labels = np.concatenate([_resized_argmax(part, self._grid) for part in parts])
         labels = labels[0] if self.whole else labels
-        if darkest:
-            labels[tissue.dark(self.stack, self._stack_mm[1:], darkest)] = 0
+        if (darkest, brightest) != (0, 1):
+            labels[tissue.beyond(self.stack, self._stack_mm[1:], darkest, brightest)] = 0
         return self.place(labels)
 
     def values(self, array: Float[np.ndarray, 'n *space']) -> Float[np.ndarray, 'n2 r c']:

@@ -1,4 +1,4 @@
-"""Where a scan is darker than any organ in it: air and, in CT, fat."""
+"""Where a scan is darker or brighter than any organ in it: air and, in CT, fat, bone and contrast medium."""
 
 from collections.abc import Sequence
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from synseg_jax.imaging.arrays import Bool, Float
 
-SIGMA_MM = 1.5  # of the Gaussian that smooths noise within slices: a voxel of an organ is dark now and then
+SIGMA_MM = 1.5  # of the Gaussian that smooths noise within slices: a voxel of an organ lies beyond now and then
 REACH = 3  # deviations of the kernel to either side
 
 
-def dark(
-    stack: Float[np.ndarray, 'n *space'], pixel_mm: Sequence[float], darkest: float
+def beyond(
+    stack: Float[np.ndarray, 'n *space'], pixel_mm: Sequence[float], darkest: float, brightest: float
 ) -> Bool[np.ndarray, 'n *space']:
-    """The pixels of slices or volumes in [0, 1], smoothed, below `darkest`; `pixel_mm` of each axis of space."""
+    """The pixels of slices or volumes in [0, 1], smoothed, outside of a range; `pixel_mm` of each axis of space."""
     smooth = stack
     for axis, mm in enumerate(pixel_mm, 1):
         smooth = _smoothed(smooth, axis, SIGMA_MM / mm)
-    return smooth < darkest
+    return (smooth < darkest) | (smooth > brightest)
 
 
 def _smoothed(stack, axis, sigma):

@@ -44,8 +44,8 @@ class Ensemble(ScanSegmenter):
         return self.config.predict.resample
 
     @property
-    def darkest(self) -> float:
-        return self.config.predict.darkest
+    def organs(self) -> tuple[float, float]:
+        return self.config.predict.darkest, self.config.predict.brightest
 
     def segments(self, domain: str) -> bool:
         """Whether all members segment scans of a domain."""

@@ -74,8 +74,8 @@ class Trained(ScanSegmenter):
         return self.config.predict.resample
 
     @property
-    def darkest(self) -> float:
-        return self.config.predict.darkest
+    def organs(self) -> tuple[float, float]:
+        return self.config.predict.darkest, self.config.predict.brightest
 
     def segments(self, domain: str) -> bool:
         """Whether it segments scans of a domain."""

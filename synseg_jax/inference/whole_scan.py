@@ -44,7 +44,7 @@ class ScanSegmenter(ABC):
     """Labels and probabilities on a scan's own grid, computed from those on the networks' grid."""
 
     resample: str  # predict.resample
-    darkest: float = 0.0  # predict.darkest
+    organs: tuple[float, float] = (0.0, 1.0)  # predict.darkest, predict.brightest
     progress: Callable[[], None] = staticmethod(lambda: None)  # called after each member of an ensemble
     _last: tuple = (None, None, None)  # scan, domain and probabilities of the last scan
 
@@ -75,7 +75,7 @@ class ScanSegmenter(ABC):
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
         """Class indices on the scan's own grid and axes; `domain` is the scan's modality."""
         frame, probabilities = self.grid_probabilities(scan, domain)
-        return frame.labels(probabilities, self.resample, self.darkest if domain == 'b' else 0.0)
+        return frame.labels(probabilities, self.resample, *(self.organs if domain == 'b' else (0.0, 1.0)))
 
     def probability(self, scan: Volume, domain: str, label: int) -> Float[np.ndarray, 'x y z']:
         """The probability of one class on the scan's own grid and axes, 0 outside the region given to the networks."""

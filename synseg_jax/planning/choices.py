@@ -9,16 +9,16 @@ from synseg_jax.errors import InputError
 from synseg_jax.planning.facts import Facts
 from synseg_jax.planning.machine import Machine
 
-SOFT_TISSUE, WIDE = (-160.0, 240.0), (-1000.0, 400.0)  # HU
+SOFT_TISSUE, WIDE = (-125.0, 275.0), (-1000.0, 400.0)  # HU
 MARGIN = 0.95  # of the picture that the body may take
 MULTIPLE = 16  # of pixels, which a U-Net with 4 levels halves so often
-ROUNDS, SHARE = 3, 1 / 8  # of self-training, each so much of the first training
-STEPS = {'cpu': 6000, 'gpu': 20000, 'tpu': 20000}
+ROUNDS, SHARE = 3, 0.15  # of self-training, each so much of the first training
+STEPS = {'cpu': 4000, 'gpu': 20000, 'tpu': 20000}
 FEWEST, USEFUL = 500, 2000  # steps of the first training: too few to learn anything, and enough for a first result
 SOLID = re.compile(
     r'liver|kidney|renal|spleen|pancreas|adrenal|prostate|heart|myocardium|ventricle|atrium|muscle|thyroid'
 )
-LEAST_HU, DARK = -5.0, 0.05  # below which no solid organ lies: in CT, and in [0, 1] of another modality
+ORGANS_HU, ORGANS = (-5.0, 255.0), (0.05, 1.0)  # that solid organs lie in: in CT, and in [0, 1] of other modalities
 FEWEST_SUBJECTS = 3  # of either set
 WIDTHS = ((60, 64), (20, 32), (0, 16))  # from so many GiB of a GPU on, channels at full resolution
 
@@ -79,18 +79,17 @@ def of_training(machine: Machine) -> list[Choice]:
     ]
 
 
-def darkest(target: Facts, chosen: list[Choice]) -> tuple[float, str]:
-    """The intensity in [0, 1] below which no organ of the target lies, and why; 0 if one may hold air or fat."""
+def organs(target: Facts, chosen: list[Choice]) -> tuple[tuple[float, float], str]:
+    """The range of intensities in [0, 1] of the target that all organs lie in, and why; all if one may hold air."""
     values = {choice.field: choice.value for choice in chosen}
     if other := [name for name in values['data.classes'][1:] if not SOLID.search(name.lower())]:
-        return 0.0, f'darkest: {other[0]} may be as dark as air or fat'
+        return (0.0, 1.0), f'organs: {other[0]} may be as dark as air or fat'
     if target.modality != 'CT':
-        return DARK, 'darkest: air, which no organ of these holds, is background in pseudo labels and predictions'
+        return ORGANS, 'organs: air, which none of these holds, is background in pseudo labels and predictions'
     low, high = values['data.window_hu']
-    level = round((LEAST_HU - low) / (high - low), 2)
-    return max(
-        0.0, level
-    ), f'darkest: air and fat, below {LEAST_HU:g} HU, are background in pseudo labels and predictions'
+    darkest, brightest = (min(1.0, max(0.0, round((hu - low) / (high - low), 2))) for hu in ORGANS_HU)
+    told = 'organs: air, fat, bone and contrast medium, below -5 and above 255 HU, are background in pseudo labels and '
+    return (darkest, brightest), told + 'predictions'
 
 
 def dimensions(source: Facts, target: Facts) -> str:

@@ -40,8 +40,8 @@ def text(
 ) -> str:
     """The file; `counts`: steps of both trainings; `told`: the other parts of TEMPLATE."""
     source, target = sets
-    dark, why_dark = told.pop('darkest')
-    recipe = f'    adapt.recipe(c, steps={counts[0]}, more={counts[1]}, rounds={ROUNDS}, darkest={dark})'
+    organs, why_organs = told.pop('organs')
+    recipe = f'    adapt.recipe(c, steps={counts[0]}, more={counts[1]}, rounds={ROUNDS}, organs={organs})'
     return TEMPLATE.format(
         source=source.dataset.folder,
         target=target.dataset.folder,
@@ -49,7 +49,7 @@ def text(
         target_modality=target.modality,
         source_facts=described(source),
         target_facts=described(target),
-        recipe='\n'.join([*_comment(told.pop('why')), *_comment(why_dark), recipe]),
+        recipe='\n'.join([*_comment(told.pop('why')), *_comment(why_organs), recipe]),
         choices='\n'.join('\n'.join([*_comment(c.reason), f'    c.{c.field} = {c.value!r}']) for c in choices),
         **told,
     )

@@ -20,18 +20,18 @@ def plan(source: Scans, target: Scans, file: Path, hours: float) -> tuple[str, l
     seconds = cost.seconds(parse(_configuration(chosen)), sets, classes)
     first, more, why = choices.steps(machine, seconds, hours)
     duration = _time(choices.total((first, more), seconds))
-    dimensions, dark = choices.dimensions(*sets), choices.darkest(sets[1], chosen)
+    dimensions, organs = choices.dimensions(*sets), choices.organs(sets[1], chosen)
     told = {
         'hours': f' --hours={hours:g}' if hours else '', 'file': file, 'records': f'records/{file.stem}',
         'workdir': f'runs/{file.stem}', 'duration': duration, 'machine': machine,
-        'darkest': dark, 'dimensions': dimensions, 'why': why,
+        'organs': organs, 'dimensions': dimensions, 'why': why,
     }  # fmt: skip
     lines = [
         f'source: {config_file.described(sets[0])}',
         f'target: {config_file.described(sets[1])}',
         f'machine: {machine}; {seconds[0]:.2f} s a step, {seconds[1]:.2f} s in self-training',
         *(f'{choice.field} = {choice.value!r}: {choice.reason}' for choice in chosen),
-        f'darkest = {dark[0]}; {dark[1]}',
+        f'organs = {organs[0]}; {organs[1]}',
         f'{first} steps, then {choices.ROUNDS} times {more}: {why}',
         f'{file}: about {duration}; its first lines have the commands',
     ]

@@ -54,7 +54,7 @@ class Labeller(made_set.Maker):
 
     trained: Trained
     source: Manifest
-    filters: Stage  # its fields label_views, label_darkest, label_confidence, label_share and label_components
+    filters: Stage  # its fields that begin with label_
     domain = 'b'
     labels_all = True
 
@@ -94,9 +94,10 @@ class Labeller(made_set.Maker):
         probabilities = mean_over(others, self._network, resize(images, networks.system.shown))
         probabilities = resize_linear(probabilities, size) if networks.system.shown else probabilities
         labels, certainty = probabilities.argmax(-1), probabilities.max(-1)
-        if darkest := self.filters.label_darkest:
+        organs = self.filters.label_darkest, self.filters.label_brightest
+        if organs != (0, 1):
             pixel_mm = (self.source.spacing_mm or PIXEL_MM,) * len(size)
-            labels[tissue.dark(images[..., images.shape[-1] // 2], pixel_mm, darkest)] = 0
+            labels[tissue.beyond(images[..., images.shape[-1] // 2], pixel_mm, *organs)] = 0
         if self.filters.label_components:
             several = {i for i, name in enumerate(self.source.classes) if name in self.filters.lesions}
             labels = largest_components(labels, several)

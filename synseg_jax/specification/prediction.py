@@ -45,6 +45,14 @@ class Predict:
         'measures',
         added=True,
     )
+    brightest: float = field(
+        1.0,
+        'target scans: background where the scan, in [0, 1] and smoothed, is brighter: with that window 0.95 leaves '
+        'out bone and contrast medium above 255 HU; 1: off',
+        Range(high=1),
+        'measures',
+        added=True,
+    )
     rotate: float = field(
         0.0,
         'test-time views: also average the probabilities of the scan rotated by this many degrees within its slices, '

@@ -117,6 +117,13 @@ class Stage:
         compiled=False,
         added=True,
     )
+    label_brightest: float = field(
+        1.0,
+        "'label': pixels become background where the image, in [0, 1] and smoothed, is brighter; as predict.brightest",
+        Range(high=1),
+        compiled=False,
+        added=True,
+    )
     start: Start = group(Start, 'initialisation from earlier stages')
     sets: Sets = group(Sets, 'sets that the stage reads')
     fold: Fold = group(Fold, 'cross-validation')

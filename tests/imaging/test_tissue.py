@@ -1,4 +1,4 @@
-"""What is darker than any organ: smoothed in millimetres, on the scan's own grid, whatever its axes."""
+"""What is darker or brighter than any organ: smoothed in millimetres, on the scan's own grid, whatever its axes."""
 
 import nibabel as nib
 import numpy as np
@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from synseg_jax.imaging.intensity import window
 from synseg_jax.imaging.network_grid import NetworkGrid
-from synseg_jax.imaging.tissue import SIGMA_MM, dark
+from synseg_jax.imaging.tissue import SIGMA_MM, beyond
 from synseg_jax.imaging.volume import Volume
 
 RNG = np.random.default_rng(0)
@@ -19,13 +19,14 @@ def test_smoothing_is_a_gaussian_in_mm(pixel_mm):
     stack = RNG.uniform(size=(3, *(20,) * len(pixel_mm))).astype(np.float32)
     wanted = gaussian_filter(stack, (0, *(SIGMA_MM / mm for mm in pixel_mm)), mode='nearest', truncate=3)
     for level in (0.3, 0.5, 0.6):
-        differs = dark(stack, pixel_mm, level) != (wanted < level)
-        assert not differs[abs(wanted - level) > 1e-3].any()
+        for found, right in ((beyond(stack, pixel_mm, level, 1.0), wanted < level),
+                             (beyond(stack, pixel_mm, 0.0, level), wanted > level)):  # fmt: skip
+            assert not (found != right)[abs(wanted - level) > 1e-3].any()
 
 
 def test_noise_makes_no_holes_in_an_organ():
     organ = np.full((4, 32, 32), 0.5, np.float32) + RNG.normal(0, 0.12, (4, 32, 32)).astype(np.float32)
-    assert (organ < 0.3).mean() > 0.02 and not dark(organ, (1.0, 1.0), 0.3).any()
+    assert (organ < 0.3).mean() > 0.02 and not beyond(organ, (1.0, 1.0), 0.3, 0.7).any()
 
 
 @pytest.mark.parametrize('resample', ['nearest', 'linear'])
@@ -43,6 +44,7 @@ def test_labels_leave_out_fat(axes, resample):
     probabilities = np.zeros((6, 12, 12, 2), np.float32)
     probabilities[..., 1] = 1
     np.testing.assert_array_equal(frame.labels(probabilities, resample), 1)
-    found = frame.labels(probabilities, resample, 0.3)
     fat = scan.array < 0
-    assert found[~fat].all() and found[fat].mean() < 0.1 and (found[fat] == 0).mean() > 0.9
+    for part, organs in ((fat, (0.3, 1.0)), (~fat, (0.0, 0.4))):
+        found = frame.labels(probabilities, resample, *organs)
+        assert found[~part].mean() > 0.9 and found[part].mean() < 0.1

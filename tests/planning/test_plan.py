@@ -62,13 +62,13 @@ def test_the_window_is_that_of_organs_in_ct():
 
 
 def test_solid_organs_hold_neither_air_nor_fat():
-    def darkest(source, target):
-        return choices.darkest(target, choices.of_data(source, target, LAPTOP))[0]
+    def organs(source, target):
+        return choices.organs(target, choices.of_data(source, target, LAPTOP))[0]
 
-    assert darkest(MR, CT) == pytest.approx((-5 + 160) / 400, abs=0.01)
-    assert darkest(CT, MR) == choices.DARK
+    assert organs(MR, CT) == (0.3, 0.95)
+    assert organs(CT, MR) == choices.ORGANS
     stomach = replace(MR, dataset=replace(MR.dataset, labels={**LABELS, 'stomach': 3}))
-    assert darkest(stomach, CT) == 0.0
+    assert organs(stomach, CT) == (0.0, 1.0)
 
 
 def test_networks_grow_with_the_machine():
@@ -84,7 +84,7 @@ def test_steps_fill_the_hours():
         first, more, why = choices.steps(LAPTOP, seconds, hours)
         assert 0.85 < choices.total((first, more), seconds) / (3600 * hours) <= 1, hours
         assert ('first look' in why) == (first < choices.USEFUL)
-    assert choices.steps(LAPTOP, seconds, 0)[:2] == (6000, 750)
+    assert choices.steps(LAPTOP, seconds, 0)[:2] == (4000, 600)
     with pytest.raises(InputError, match='--hours=0.2 is too short here; give --hours=0.3 or more'):
         choices.steps(LAPTOP, seconds, 0.2)
 

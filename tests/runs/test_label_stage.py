@@ -254,13 +254,16 @@ def test_a_segmentor_of_other_records_is_refused(records, tmp_path, monkeypatch)
         tiny.run(_config(records, {'odd': odd}), tmp_path / 'run', tiny.quiet())
 
 
-@pytest.mark.parametrize('darkest', [0.0, 0.3])
-def test_what_is_darker_than_any_organ_is_background(finished, records, darkest):
+@pytest.mark.parametrize('darkest, brightest', [(0.0, 1.0), (0.3, 1.0), (0.0, 0.7), (0.3, 0.7)])
+def test_what_is_beyond_any_organ_is_background(finished, records, darkest, brightest):
     """With the labels of the networks everywhere else."""
     trained = trained_model.Trained(model_folder.Run.load((finished[0] / 'every' / 'teacher').resolve()))
-    made = label_stage.Labeller(trained, Manifest.load(records), replace(Stage(), label_darkest=darkest))
+    made = label_stage.Labeller(
+        trained, Manifest.load(records), replace(Stage(), label_darkest=darkest, label_brightest=brightest)
+    )
     images = np.stack([record['image'] for record in Manifest.load(records).records('target', 'train')])
     labels, wanted = made.labels(images), trained.networks.probabilities(images, 'b').argmax(-1)
-    dark = gaussian_filter(images[..., 0], (0, 0.75, 0.75), mode='nearest', truncate=3) < darkest
-    assert dark.any() == bool(darkest) and (wanted[dark] > 0).any() == bool(darkest)
-    assert (labels != np.where(dark, 0, wanted)).mean() < 1e-3
+    smooth = gaussian_filter(images[..., 0], (0, 0.75, 0.75), mode='nearest', truncate=3)
+    beyond = (smooth < darkest) | (smooth > brightest)
+    assert beyond.any() == ((darkest, brightest) != (0, 1)) == (wanted[beyond] > 0).any()
+    assert (labels != np.where(beyond, 0, wanted)).mean() < 1e-3
