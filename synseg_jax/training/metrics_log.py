@@ -18,6 +18,7 @@ from synseg_jax.files import atomic_file, disk
 from synseg_jax.training.board import Board
 from synseg_jax.training.early_stop import EarlyStop
 
+TIMED, LONG = 5, 100  # steps after which the time of a training of at least so many more is told
 EVERY_SECONDS = 20.0  # between log lines if the output is no terminal, which has a progress bar
 
 
@@ -127,6 +128,9 @@ class Journal:
             self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
         else:
             self.waited, self.counted = self.waited + waited, self.counted + 1
+        if done == self.first + 1 + TIMED and self.plan.steps - done >= LONG:
+            seconds = (time.perf_counter() - self.clock) / TIMED * (self.plan.steps - done)
+            self.say(f'about {_duration(seconds)} of training, and validation')
         self.bar.update(self.task, completed=done)
 
     def log(self, done: int, values: Mapping[str, float]) -> None:

@@ -1,15 +1,18 @@
 """Tables and TensorBoard of a run that was killed, lost power, or filled its disk."""
 
 import csv
+import io
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import RecordWriter
 
 from synseg_jax.errors import InputError
-from synseg_jax.training import board
+from synseg_jax.training import board, metrics_log
 from synseg_jax.training.board import Board
 from synseg_jax.training.metrics_log import Table
 
@@ -138,3 +141,17 @@ def test_event_files_are_read_by_others(tmp_path):
     theirs.write(event.SerializeToString())
     theirs.close()
     assert ours.read_bytes() == (tmp_path / 'theirs').read_bytes()
+
+
+@pytest.mark.parametrize('first, steps, told', [(0, 1000, '0:15 min'), (500, 1000, '0:07 min'), (0, 90, '')])
+def test_how_long_it_will_take_is_told_at_once(tmp_path, monkeypatch, first, steps, told):
+    """After a few steps; the first one, which compiles, does not count; of a short training nothing."""
+    now = iter([0.0, 100.0, *(100.0 + 0.016 * 5 for _ in range(20))])  # begin, first step, five steps later
+    monkeypatch.setattr(metrics_log.time, 'perf_counter', lambda: next(now))
+    console = Console(file=io.StringIO(), width=200)
+    journal = metrics_log.Journal(tmp_path, 'one', console=console)
+    journal.begin(first, SimpleNamespace(steps=steps, steps_per_epoch=10, batch=4))
+    for done in range(first + 1, first + 9):
+        journal.tick(done, 0.0)
+    lines = [line for line in console.file.getvalue().splitlines() if 'about' in line]
+    assert len(lines) == bool(told) and all(f'about {told} of training' in line for line in lines)
