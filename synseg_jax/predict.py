@@ -28,17 +28,7 @@ from synseg_jax.inference.predict_scans import check_views, predict
 from synseg_jax.inference.scan_outputs import OUTPUTS
 from synseg_jax.runs import open_ensemble, open_run
 
-FIELDS = (
-    'flips',
-    'rotate',
-    'zoom',
-    'gamma',
-    'checkpoints',
-    'components',
-    'holes',
-    'darkest',
-    'brightest',
-)  # of predict
+FIELDS = 'flips rotate zoom gamma checkpoints components holes darkest brightest'.split()  # of predict
 FLAGS = (
     Flag('workdir', 'Workdir of synseg_jax.main; several form an ensemble.', [], flags.DEFINE_multi_string, True),
     Flag('input', 'A scan, a folder of scans, a DICOM series, or an nnU-Net dataset.', required=True),

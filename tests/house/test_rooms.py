@@ -21,9 +21,10 @@ FLOORS = [  # from the ground up; rooms of one floor do not use each other
     'inference',
     'exchange',
     'benchmarks runs',
+    'planning',
 ]
 ROOMS = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
-COMMANDS = 'main prepare verify predict synthesize evaluate compare export import_weights benchmark'.split()
+COMMANDS = 'plan main prepare verify predict synthesize evaluate compare export import_weights benchmark'.split()
 LARGEST = 0.12  # share of the lines that one room may have
 
 
@@ -59,7 +60,7 @@ def test_a_module_imports_from_lower_floors_alone(name):
 
 
 def test_the_root_holds_commands_errors_and_rooms():
-    files = {path.stem for path in ROOT.glob('*.py')} - {'__init__'}
+    files = {path.stem for path in ROOT.glob('*.py')} - {'__init__', '__main__'}
     assert files == {*COMMANDS, 'errors'}
     assert {path.parent.name for path in ROOT.glob('*/__init__.py')} == set(ROOMS)
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from synseg_jax.errors import InputError
@@ -68,7 +67,7 @@ def train(config: object, workdir: str | Path, quiet: bool = False) -> Model:
 
     A training that was interrupted goes on.  The measures are in results.json of the workdir.  InputError as in `main`.
     """
-    if not isinstance(config, ConfigDict):
+    if not hasattr(config, 'copy_and_resolve_references'):  # those of a ConfigDict
         raise InputError(f'a {type(config).__name__} is no configuration; call get_config of a file in configs/')
     experiment.run(parse(config), Path(workdir), Console(quiet=quiet))
     return load(workdir)
