@@ -24,6 +24,7 @@ REQUESTS = {
     'export': {'workdir': 'run', 'output': 'out', 'functions': 'stablehlo'},
     'import_weights': {'config': TINY, **FIELDS, 'weights': 'w', 'workdir': 'run', 'channels': 'MR,CT'},
     'main': {'config': f'{TINY}:records', **FIELDS, 'workdir': 'run', 'process': '-1', 'deterministic': 'true'},
+    'plan': {'source': 'MR', 'target': 'CT', 'output': 'mine.py', 'hours': '3'},
     'predict': {'workdir': 'run', 'input': 'in', 'output': 'out', 'volumes': 'true'},
     'prepare': {'config': TINY, **FIELDS, 'source': 'MR', 'target': 'CT', 'output': 'records', 'overwrite': 'true'},
     'synthesize': {'workdir': 'run', 'input': 'in', 'output': 'out', 'format': 'scans'},
