@@ -27,8 +27,31 @@ def site(tmp_path_factory):
     return folder / 'site'
 
 
+@pytest.fixture(scope='module')
+def console(site, tmp_path_factory):
+    """Runs `synseg-jax` of the wheel, installed with its dependencies into an environment of its own."""
+    folder = tmp_path_factory.mktemp('installed')
+    subprocess.run([sys.executable, '-m', 'venv', folder / 'env'], check=True, timeout=300)
+    (wheel,) = site.parent.glob('synseg_jax-*.whl')
+    pip = [folder / 'env' / 'bin' / 'pip', 'install', '--quiet', '--disable-pip-version-check']
+    done = subprocess.run([*pip, wheel], capture_output=True, text=True, timeout=600)
+    if done.returncode and 'connection' in done.stderr.lower():
+        pytest.skip('no package index to install the dependencies from')
+    assert done.returncode == 0, done.stderr
+    environment = {name: value for name, value in os.environ.items() if name not in ('PYTHONPATH', 'XLA_FLAGS')}
+
+    def run(command, *flags):
+        line = [folder / 'env' / 'bin' / 'synseg-jax', command, *map(str, flags)]
+        done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run.folder = folder
+    return run
+
+
 def test_it_holds_every_module_configuration_and_template(site):
-    for package, suffixes in {'synseg_jax': ('.py', '.jinja', '.css'), 'configs': ('.py',)}.items():
+    for package, suffixes in {'synseg_jax': ('.py', '.jinja', '.css', '.typed'), 'configs': ('.py',)}.items():
         files = {path.relative_to(tiny.ROOT) for path in (tiny.ROOT / package).rglob('*') if path.suffix in suffixes}
         assert {path.relative_to(site) for path in (site / package).rglob('*') if path.suffix in suffixes} == files
         assert {path.suffix for path in files} == {*suffixes}
@@ -41,3 +64,18 @@ def test_a_command_runs_far_from_the_checkout(site, tmp_path):
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert 'inference' in done.stdout
+
+
+def test_a_newcomer_plans_trains_and_predicts_far_from_the_checkout(console):
+    """By the installed command alone, with a configuration by name and one that a plan has written."""
+    mr, ct = (tiny.write_dataset(console.folder / name, name, 5) for name in ('MR', 'CT'))
+    assert 'mine.py: about' in console('plan', f'--source={mr}', f'--target={ct}', '--output=mine.py')
+    stages = {
+        name: f'--config.systems.adapt.stages.{name}.train' for name in ('generalise', 'adapt1', 'adapt2', 'adapt3')
+    }
+    short = [f'{train}.{field}=2' for train in stages.values() for field in ('steps', 'decay_steps')]
+    fields = ['--config.segmentor.width=4', '--config.train.save_every=2', *short]
+    console('prepare', '--config=mine.py', f'--source={mr}', f'--target={ct}', '--output=records')
+    console('main', '--config=mine.py:records', '--workdir=runs/mine', *fields)
+    assert '5 label maps' in console('predict', '--workdir=runs/mine', f'--input={ct}', '--output=labels')
+    assert 'systems:' not in console('main', '--config=quickstart', '--help')

@@ -76,6 +76,8 @@ def test_networks_grow_with_the_machine():
     assert (small['segmentor.width'], small['train.batch'], small['dtype']) == (12, 4, 'float32')
     assert (large['segmentor.width'], large['train.batch'], large['dtype']) == (64, 64, 'bfloat16')
     assert _chosen(machine=replace(CLUSTER, memory_gib=11.0))['segmentor.width'] == 16
+    for devices, batch in ((2, 4), (3, 6), (8, 8)):  # of a CPU, by XLA_FLAGS
+        assert _chosen(machine=replace(LAPTOP, devices=devices))['train.batch'] == batch
 
 
 def test_steps_fill_the_hours():
