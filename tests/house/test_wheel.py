@@ -70,12 +70,11 @@ def test_a_newcomer_plans_trains_and_predicts_far_from_the_checkout(console):
     """By the installed command alone, with a configuration by name and one that a plan has written."""
     mr, ct = (tiny.write_dataset(console.folder / name, name, 5) for name in ('MR', 'CT'))
     assert 'mine.py: about' in console('plan', f'--source={mr}', f'--target={ct}', '--output=mine.py')
-    stages = {
-        name: f'--config.systems.adapt.stages.{name}.train' for name in ('generalise', 'adapt1', 'adapt2', 'adapt3')
-    }
-    short = [f'{train}.{field}=2' for train in stages.values() for field in ('steps', 'decay_steps')]
-    fields = ['--config.segmentor.width=4', '--config.train.save_every=2', *short]
+    train = '--config.systems.generalise.stages.generalise.train'
+    short = [f'{train}.{field}=2' for field in ('steps', 'decay_steps')]
+    fields = ['--config.segmentor.width=4', '--config.run=("generalise",)', *short]
     console('prepare', '--config=mine.py', f'--source={mr}', f'--target={ct}', '--output=records')
     console('main', '--config=mine.py:records', '--workdir=runs/mine', *fields)
-    assert '5 label maps' in console('predict', '--workdir=runs/mine', f'--input={ct}', '--output=labels')
-    assert 'systems:' not in console('main', '--config=quickstart', '--help')
+    asked = ['--workdir=runs/mine', '--system=generalise', f'--input={ct}', '--output=labels']
+    assert '5 label maps' in console('predict', *asked)
+    assert 'Train and evaluate' in console('main', '--config=quickstart', '--help')
