@@ -51,6 +51,7 @@ def plan(options: Options) -> None:
     from synseg_jax.planning import planned  # loads JAX
 
     console = Console()
+    say(console, 'reads all headers and a few scans, and times a few training steps: a minute or two')
     content, lines = planned.plan(sets['source'], sets['target'], output, options.hours)
     with atomic_file(output) as temporary:
         temporary.write_text(content, encoding='utf-8')

@@ -18,6 +18,6 @@ def seconds(config: Experiment, sets: tuple[Facts, Facts], classes: tuple[str, .
     """
     timings = [Timing(System(config.stage(SYSTEM, name), classes)) for name in (FIRST, LATER)]
     first, later = (timing.seconds_per_step(STEPS) for timing in timings)
-    slices = [facts.scans * facts.shape[0] for facts in sets]
-    labelled = INFERENCE * first / config.train.batch * (ROUNDS + 1) * slices[1]
+    target = sets[1].scans * sets[1].shape[0]  # slices
+    labelled = INFERENCE * first / config.train.batch * (ROUNDS + 1) * target
     return first, later, sum(timing.compile_seconds for timing in timings) + labelled
