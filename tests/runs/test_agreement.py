@@ -19,7 +19,7 @@ OTHER = {  # than the defaults and than what tiny records are made with
     'percentiles': (1.0, 99.0), 'foreground_share': 0.5, 'source_margin': 3, 'target_margin': 4, 'target_center': 0.5,
     'cut_about': 'lesion', 'antialias': True, 'classes': ('background', 'spleen', 'liver'), 'subject': '(..)',
     'source_split': (0.5, 0.25, 0.25), 'target_split': (0.5, 0.25, 0.25), 'target_labels': True,
-    'same_patients': ('target',), 'seed': 3,
+    'same_patients': ('target',), 'reverse': True, 'seed': 3,
 }  # fmt: skip
 
 
