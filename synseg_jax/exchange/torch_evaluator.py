@@ -15,7 +15,8 @@ copied:
     formats/__init__ formats/header_fields formats/lazy formats/metaimage formats/names formats/nifti formats/nrrd
     formats/outputs formats/scan_file formats/text_header
     imaging/__init__ imaging/arrays imaging/body imaging/intensity imaging/memory_limit imaging/modality
-    imaging/network_grid imaging/slices imaging/sliding_window imaging/volume imaging/voxel_bytes imaging/warp
+    imaging/network_grid imaging/slices imaging/sliding_window imaging/tissue imaging/volume imaging/voxel_bytes
+    imaging/warp
     inference/__init__ inference/label_folder inference/postprocess inference/views inference/whole_scan
     objective/__init__ objective/methods objective/names
 
