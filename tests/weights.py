@@ -29,6 +29,7 @@ STAGES = {
                            'segmentor__tanh': True, 'predict__window': 'middle'}, {}),
     'residual': ({**ON_TARGET, 'loss__segmentation': 'binary_cross_entropy', 'predict__flips': 'lr',
                   'predict__components': 'largest', 'predict__holes': 'slices', 'data__target_center': 0.8,
+                  'predict__darkest': 0.2, 'predict__brightest': 0.9,
                   'data__slice_axis': 'coronal', 'predict__gamma': 1.3},
                  {'segmentor': {'architecture': 'res_unet', 'width': 3, 'levels': 1, 'strided': True}}),
     'twins': ({'method': 'tumor_aware'}, {'segmentor': {**UNET, 'extra': 0}}),
