@@ -26,7 +26,7 @@ STAGES = {
     'volumes': ({**ON_TARGET, **VOLUMES, 'predict__rotate': 6.0, 'predict__zoom': 1.1, 'predict__holes': 'fill'},
                 {'segmentor': STRIDED}),
     'resnet_of_volumes': ({**ON_TARGET, **VOLUMES, 'data__cut_about': 'body', 'data__antialias': True,
-                           'segmentor__tanh': True, 'predict__window': 'middle'}, {}),
+                           'data__bias_correction': True, 'segmentor__tanh': True, 'predict__window': 'middle'}, {}),
     'residual': ({**ON_TARGET, 'loss__segmentation': 'binary_cross_entropy', 'predict__flips': 'lr',
                   'predict__components': 'largest', 'predict__holes': 'slices', 'data__target_center': 0.8,
                   'predict__darkest': 0.2, 'predict__brightest': 0.9,

@@ -9,6 +9,7 @@
     cut_about     where training images were cropped; body: at a spacing_mm, networks are given the window of size about
                   the body (`imaging/body.py`), enlarged as far as the body reaches
     antialias     whether images are smoothed before they are made smaller (`imaging/slices.py`)
+    bias_correction  whether scans, but CT, are divided by their bias field (`imaging/bias_field.py`, N4)
     slice_axis    axial, coronal or sagittal
     context       number of neighbouring slices on each side, as channels, and their distance (0: adjacent slices)
     label_channel  whether generators have a further input channel: 1 in labelled pixels, else 0
@@ -131,6 +132,7 @@ class Card:
     packages: Mapping[str, str] = field(default_factory=dict)
     cut_about: Literal['labels', 'lesion', 'body'] = 'labels'
     antialias: bool = False
+    bias_correction: bool = False
     format: int = FORMAT
 
     def save(self) -> None:

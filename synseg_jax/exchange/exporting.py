@@ -63,6 +63,7 @@ def stage_fields(trained: trained_model.Trained) -> dict:
         'spacing_mm': config.data.spacing_mm,
         'cut_about': config.data.cut_about,
         'antialias': config.data.antialias,
+        'bias_correction': config.data.bias_correction,
         'slice_axis': config.data.slice_axis,
         'context': dict(vars(config.context)),
         'label_channel': config.label_channel,

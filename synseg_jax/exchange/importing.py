@@ -20,6 +20,7 @@ from synseg_jax.training.system import KIND, System
 
 OURS = {theirs: ours for ours, theirs in PUBLISHED.items()}
 NAMED = re.compile(rf'(?:(?P<epoch>.+?)_)?(?:net_)?(?P<name>{"|".join(OURS)})(?P<suffix>\.pth|\.safetensors)')
+IMAGES = 'size spacing_mm slice_axis cut_about antialias bias_correction'.split()  # fields of data that a card has
 # For each network, the player and the term that use it and no other network.
 SINGLE_TERMS = {'g_ab': ('gen', 'idt_b'), 'g_ba': ('gen', 'idt_a'), 's_a': ('seg', 'seg_a'), 's_b': ('seg', 'seg_b')}
 
@@ -53,7 +54,7 @@ def with_card(config: Stage, card: Card) -> Run:
     """The stage of `config` with the fields of the card."""
     center = float(card.domains.get('b', {'center': 1.0})['center'])
     data = {'target_center': center}
-    data |= {name: getattr(card, name) for name in ('size', 'spacing_mm', 'slice_axis', 'cut_about', 'antialias')}
+    data |= {name: getattr(card, name) for name in IMAGES}
     for entry in card.domains.values():
         data |= {field: tuple(entry[field]) for field in ('window_hu', 'percentiles') if field in entry}
     predict = {name: value for name, value in card.predict.items() if name in vars(config.predict)}

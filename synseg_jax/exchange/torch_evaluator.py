@@ -14,14 +14,15 @@ copied:
     exchange/torch_networks files/__init__ files/scan_errors files/schema files/stage_schema
     formats/__init__ formats/header_fields formats/lazy formats/metaimage formats/names formats/nifti formats/nrrd
     formats/outputs formats/scan_file formats/text_header
-    imaging/__init__ imaging/arrays imaging/body imaging/intensity imaging/memory_limit imaging/modality
-    imaging/network_grid imaging/slices imaging/sliding_window imaging/tissue imaging/volume imaging/voxel_bytes
-    imaging/warp
+    imaging/__init__ imaging/arrays imaging/bias_field imaging/body imaging/intensity imaging/memory_limit
+    imaging/modality imaging/network_grid imaging/slices imaging/sliding_window imaging/tissue imaging/volume
+    imaging/voxel_bytes imaging/warp
     inference/__init__ inference/label_folder inference/postprocess inference/views inference/whole_scan
     objective/__init__ objective/methods objective/names
 
-Exports with predict.components, predict.holes, predict.window=middle, cut_about=body or antialias also require scipy;
---straighten requires scipy and formats/straight; DICOM requires the full installation of synseg_jax.
+Exports with predict.components, predict.holes, predict.window=middle, cut_about=body or antialias also require scipy,
+with bias_correction SimpleITK; --straighten requires scipy and formats/straight; DICOM requires the full installation
+of synseg_jax.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from synseg_jax.exchange.tensors import check_weights, read_tensors
 from synseg_jax.files.scan_errors import ScanErrors
 from synseg_jax.formats import outputs, scan_file
 from synseg_jax.formats.lazy import Lazy, require
-from synseg_jax.imaging import intensity
+from synseg_jax.imaging import bias_field, intensity
 from synseg_jax.imaging.arrays import Float, Integer
 from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.volume import Volume
@@ -71,6 +72,8 @@ class Evaluator(ScanSegmenter):
             require('scipy', f'{folder} needs connected components')
         if self.card.antialias:
             require('scipy', f'{folder} needs smoothed images')
+        if self.card.bias_correction:
+            require('SimpleITK', f'{folder} needs scans without their bias field')
 
     def segment(self, scan: Volume, domain: str) -> Integer[np.ndarray, 'x y z']:
         """Class indices on the scan's own grid and axes, post-processed as the card says."""
@@ -127,6 +130,7 @@ class Evaluator(ScanSegmenter):
     def _frame(self, scan, domain) -> NetworkGrid:
         card, entry = self.card, self.card.domains[known('domain', domain, self.card.domains)]
         window_hu, percentiles = entry.get('window_hu', ()), entry.get('percentiles', ())
+        scan = bias_field.corrected(scan, entry['channel']) if card.bias_correction else scan
         normalisation = intensity.for_channel(entry['channel'], scan.array, window_hu, percentiles)
         body_of = entry['channel'] if card.cut_about == 'body' else ''
         return NetworkGrid.from_scan(

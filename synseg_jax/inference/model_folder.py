@@ -11,7 +11,7 @@ import synseg_jax
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import read_json, schema, write_json
 from synseg_jax.files.stage_schema import StageFile
-from synseg_jax.imaging import intensity
+from synseg_jax.imaging import bias_field, intensity
 from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.preparation.records import Manifest
@@ -78,6 +78,7 @@ class Run:
         data = self.config.data
         channel = self.channels[known('domain', domain, self.channels)]
         share = data.target_center if domain == 'b' else 1.0
+        scan = bias_field.corrected(scan, channel) if data.bias_correction else scan
         window = intensity.for_channel(channel, scan.array, data.window_hu, data.percentiles)
         body_of = channel if body else ''
         return NetworkGrid.from_scan(scan, window, data.slice_axis, size, share, spacing_mm, body_of, data.antialias)

@@ -10,7 +10,7 @@ from scipy import ndimage
 from synseg_jax.datasets.cases import Case
 from synseg_jax.errors import InputError
 from synseg_jax.formats import label_maps, scan_file
-from synseg_jax.imaging import body, intensity, modality, slices, sliding_window, volume
+from synseg_jax.imaging import bias_field, body, intensity, modality, slices, sliding_window, volume
 from synseg_jax.preparation.checks.case import NO_BODY, Checked, keep_label, keep_scan
 from synseg_jax.preparation.records import encode
 from synseg_jax.preparation.split import Split
@@ -70,18 +70,19 @@ class _Scan:
 def _sliced(index, seen, settings) -> tuple[list[bytes], dict]:
     case, split = seen.case, seen.split
     stored = scan_file.read(case.image)
-    upright = volume.canonical(stored)
+    even = bias_field.corrected(stored, split.dataset.channel) if settings.bias_correction else stored
+    upright = volume.canonical(even)
     normalisation = intensity.for_channel(
-        split.dataset.channel, stored.array, settings.window_hu, settings.percentiles, str(case.image)
+        split.dataset.channel, even.array, settings.window_hu, settings.percentiles, str(case.image)
     )
     stack = _central(slices.to_stack(upright.array, settings.slice_axis), split, settings)
-    keep_scan(seen, upright)
+    keep_scan(seen, volume.canonical(stored))
     labels = None if split.classes is None else _label_stack(seen, stored, settings)
     spacing_mm = slices.stack_spacing(upright.spacing_mm, settings.slice_axis)
     scan = _Scan(index, stack, labels, normalisation, spacing_mm, split, settings)
     records, kept, odd = _boxed(scan) if len(settings.size) == 3 else _pictures(scan)
     seen.unlike = modality.hu_warning(split.dataset.channel, stored.array)
-    seen.unused = intensity.window_warning(normalisation, stored.array) or ''
+    seen.unused = intensity.window_warning(normalisation, even.array) or ''
     seen.cut = '; '.join(filter(None, [NO_BODY if scan.about_body and scan.body is None else '', odd]))
     return records, _description(case, stored, upright, stack, normalisation, kept, settings)
 

@@ -198,7 +198,8 @@ class Manifest:
     request: str
     version: str
     format: int = FORMAT
-    antialias: bool = False  # as in manifests of earlier versions, which lack it
+    antialias: bool = False  # as in manifests of earlier versions, which lack it and the next
+    bias_correction: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)  # all of them; empty in older manifests
 
     def role(self, name: str, role: str) -> dict:

@@ -86,6 +86,12 @@ class Data:
         'structures finer than the new pixels alias otherwise',
         added=True,
     )
+    bias_correction: bool = image(
+        False,
+        'divide scans, but CT, by their bias field, found by N4 (SimpleITK), in training and prediction alike; some '
+        'seconds a scan',
+        added=True,
+    )
     slice_axis: str = image('axial', 'orientation of the slices', ('axial', 'coronal', 'sagittal'))
     cut_about: str = record(
         'labels',

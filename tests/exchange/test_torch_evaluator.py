@@ -111,7 +111,7 @@ def test_labels(both, kind, dataset, tmp_path):
 
 
 def test_scans_are_cropped_as_in_training(both):
-    """About the body, smoothed before they are made smaller."""
+    """About the body, smoothed before they are made smaller, MR without its bias field."""
     trained, folder = both('resnet_of_volumes')
     array = np.full((60, 50, 20), -1000.0, np.float32)
     array[5:35, 2:40] = np.random.default_rng(0).normal(0, 100, (30, 38, 20))
@@ -120,6 +120,11 @@ def test_scans_are_cropped_as_in_training(both):
     assert theirs.window == ours.window and ours.window is not None
     np.testing.assert_array_equal(theirs.images(), ours.images())
     assert theirs.images().std() < trained.with_fields({'data.antialias': False})._frame(scan, 'b').images().std()
+    shaded = volume.Volume((array + 1000) * np.linspace(1, 2, 60, dtype=np.float32)[:, None, None], tiny.AFFINE)
+    ours, theirs = trained._frame(shaded, 'a'), Evaluator(folder)._frame(shaded, 'a')
+    np.testing.assert_array_equal(theirs.images(), ours.images())
+    other = trained.with_fields({'data.bias_correction': False})._frame(shaded, 'a').images()
+    assert abs(ours.images() - other).max() > 0.1
 
 
 @pytest.mark.parametrize('kind', ['published', 'resize', 'generators'])

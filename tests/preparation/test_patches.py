@@ -181,7 +181,7 @@ COARSE = {'data__spacing_mm': 8.0, 'data__antialias': True}
 @pytest.mark.parametrize('modality', ['MR', 'CT'])
 @pytest.mark.parametrize(
     'size, changes, body',  # in pixels, and in volumes in all slices
-    [((40, 40), {}, (26, 31)), ((4, 6), COARSE, (8, 8)), ((12, 40, 40), {}, (15, 26, 31))],
+    [((40, 40), {}, (26, 31)), ((4, 6), COARSE, (8, 8)), ((12, 40, 40), {'data__bias_correction': True}, (15, 26, 31))],
 )
 def test_training_and_prediction_see_the_same_window_about_the_body(tmp_path, modality, size, changes, body):
     """With neighbouring slices by their distance; labels are not looked at."""
