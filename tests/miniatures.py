@@ -106,7 +106,7 @@ def shrink(fields: ConfigDict, prefix: str = '') -> None:
             fields[name] = _fewer(value)
         elif path.endswith(tuple(SHORT)):
             fields[name] = next(given for field, given in SHORT.items() if path.endswith(field))
-        elif path.endswith(tuple(MOST)):
+        elif path.endswith(tuple(MOST)) and value is not None:  # None: not of this architecture
             fields[name] = min(value, next(most for field, most in MOST.items() if path.endswith(field)))
 
 

@@ -9,7 +9,7 @@ added that make networks, images and lengths small.  Prints a line a command; ex
 """
 
 import argparse
-import importlib
+import importlib.util
 import os
 import shlex
 import shutil
@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
@@ -122,12 +123,22 @@ def smaller(command: str, arguments: list[str]) -> list[str]:
 
 def _small_fields(path: Path, data: str) -> dict[str, object]:
     """The fields of a configuration that are larger than they need be, with smaller values."""
-    module = importlib.import_module('.'.join(path.with_suffix('').parts))
+    module = _module(path)
     config, small = module.get_config(data), module.get_config(data)
     miniatures.shrink(small)
     before, after = _flat(config), _flat(small)
     after |= {name: min(after[name], most) for name in after for end, most in SMALL.items() if name.endswith(end)}
     return {name: value for name, value in after.items() if value != before[name]}
+
+
+def _module(path: Path) -> ModuleType:
+    """A configuration of the project, or a file that a plan wrote."""
+    if len(path.parts) > 1:
+        return importlib.import_module('.'.join(path.with_suffix('').parts))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _flat(tree, prefix='') -> dict[str, object]:

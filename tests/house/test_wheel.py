@@ -77,4 +77,4 @@ def test_a_newcomer_plans_trains_and_predicts_far_from_the_checkout(console):
     console('main', '--config=mine.py:records', '--workdir=runs/mine', *fields)
     asked = ['--workdir=runs/mine', '--system=generalise', f'--input={ct}', '--output=labels']
     assert '5 label maps' in console('predict', *asked)
-    assert 'Train and evaluate' in console('main', '--config=quickstart', '--help')
+    console('verify', '--config=quickstart', f'--source={mr}', f'--target={ct}')
