@@ -14,10 +14,13 @@ that cannot be translated are listed at the end, with exit code 2; all others ar
 --straighten resamples sheared scans (gantry tilt) linearly, and their labels by nearest neighbour, to an orthogonal
 grid, as ITK, 3D Slicer and nnU-Net need.
 
---format=scans writes only scans, CASE.nii.gz, from any scan, folder or DICOM series, without labels.
+--format=scans writes only scans, CASE.nii.gz, from any scan, folder or DICOM series, without labels.  --format=dicom
+writes each as a series of CT or MR images, CASE/0001.dcm and so on, in the study and frame of reference of the DICOM
+series that it was made of, on the slices of that series.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from absl import flags
@@ -27,14 +30,16 @@ from synseg_jax.cli.options import Flag, Options
 from synseg_jax.datasets import input_scans
 from synseg_jax.errors import InputError, known
 from synseg_jax.formats import outputs, straight
+from synseg_jax.inference import synthetic_files
 from synseg_jax.inference.synthesize_scans import OTHER, labelled_set, synthesize, translate
 from synseg_jax.runs import open_run
 
+FORMATS = ('nnunet', 'scans', 'dicom')
 FLAGS = (
     Flag('workdir', 'Workdir of synseg_jax.main.', required=True),
-    Flag('input', 'A labelled dataset, or scans in one; with --format=scans, any scans.', required=True),
+    Flag('input', 'A labelled dataset, or scans in one; without labels, any scans.', required=True),
     Flag('output', 'Folder to write to; for nnU-Net named DatasetNNN_Name.', required=True),
-    Flag('format', 'nnunet: a raw dataset with labels; scans: only scans.', 'nnunet'),
+    Flag('format', 'nnunet: a raw dataset with labels; scans: only scans; dicom: only DICOM series.', 'nnunet'),
     Flag('real', 'Dataset of the other modality whose labelled scans are added.'),
     Flag('labels', 'Classes and label values of --input, e.g. liver:6,kidneys:2+3.'),
     Flag('real_labels', 'Classes and label values of --real.'),
@@ -52,9 +57,8 @@ def main(argv: Sequence[str]) -> int:
 
 def write_scans(options: Options) -> None:
     """Translate the scans given by --input, and print their number."""
-    raw, domain = known('format', options.format, ('nnunet', 'scans')) == 'nnunet', options.domain
-    if options.real and not raw:
-        raise InputError('--real needs --format=nnunet; leave --format=scans out')
+    raw, domain = known('format', options.format, FORMATS) == 'nnunet', options.domain
+    _check_flags(options)
     known('domain', domain, OTHER)
     write = straight.writer(options.straighten)
     output = Path(options.output)
@@ -68,7 +72,19 @@ def write_scans(options: Options) -> None:
     else:
         channel = trained.run.channels[domain]
         files = {case.id: case.image for case in labels.cases} if labels else input_scans.find(options.input, channel)
-        print(f'{translate(trained, files, output, domain, labels, write)} synthetic scans in {output}')
+        save = partial(synthetic_files.nifti, write=write)
+        if options.format == 'dicom':
+            synthetic_files.check_dicom(files, trained.run.channels[OTHER[domain]])
+            save = synthetic_files.dicom
+        print(f'{translate(trained, files, output, domain, labels, save)} synthetic scans in {output}')
+
+
+def _check_flags(options) -> None:
+    """InputError for flags that their format does not have."""
+    if options.real and options.format != 'nnunet':
+        raise InputError(f'--real needs --format=nnunet; leave --format={options.format} out')
+    if options.straighten and options.format == 'dicom':
+        raise InputError('--straighten resamples, --format=dicom keeps the slices of the series; leave one of them out')
 
 
 if __name__ == '__main__':

@@ -19,12 +19,12 @@ from pydicom.sr.coding import Code
 
 import synseg_jax
 from synseg_jax.dicom import study
+from synseg_jax.dicom.study import NAME
 from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_file
 from synseg_jax.imaging.colours import colour
 from synseg_jax.imaging.volume import Volume
 
-NAME = 'synseg_jax'
 SCHEME = '99SYNSEG_JAX'  # for classes that are in no context group of the standard
 PLACED = (
     'Modality ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness '

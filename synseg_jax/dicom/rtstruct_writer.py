@@ -4,7 +4,6 @@ Written are the modules that DICOM PS3.3 A.19 requires, with all attributes of t
 RT Series, Frame of Reference, General Equipment, Structure Set, ROI Contour, RT ROI Observations and SOP Common.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,21 +13,19 @@ from jaxtyping import Bool, Float
 from matplotlib.colors import to_rgb
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
-import synseg_jax
 from synseg_jax.dicom import study
 from synseg_jax.dicom.frames import Slice
 from synseg_jax.dicom.pixels import guarded
+from synseg_jax.dicom.study import NAME, item
 from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_file
 from synseg_jax.imaging.colours import colour
 from synseg_jax.imaging.contours import contours
 from synseg_jax.imaging.volume import Volume
 
-NAME = 'synseg_jax'
 KIND = 'RTSTRUCT'
 STUDY_CLASS = '1.2.840.10008.3.1.2.3.1'  # Detached Study Management, retired; what the sequence of studies still names
 SERIES_NUMBER = 1001
@@ -75,19 +72,15 @@ def _down(frame) -> Float[np.ndarray, '3']:
 
 
 def _structure_set(labels, frames, classes, model) -> Dataset:
-    counts = Counter(frame.file for frame in frames)
-    headers = {file: study.header(file, KIND) for file in counts}
-    first = headers[frames[0].file]
-    images = [_image(frame, headers[frame.file], counts[frame.file]) for frame in frames]
+    headers = {file: study.header(file, KIND) for file in dict.fromkeys(frame.file for frame in frames)}
+    first, images = headers[frames[0].file], study.references(frames, headers)
     found = _general(first, model)
-    found.FrameOfReferenceUID = first.FrameOfReferenceUID
-    found.PositionReferenceIndicator = first.PositionReferenceIndicator
     found.ReferencedFrameOfReferenceSequence = [_frame_of_reference(first, images)]
     rois = [(number, name) for number, name in enumerate(classes) if number]
     found.StructureSetROISequence = [_roi(number, name, first) for number, name in rois]
     found.ROIContourSequence = [_drawn(number, labels.array == number, frames, images) for number, _ in rois]
     found.RTROIObservationsSequence = [
-        _item(ObservationNumber=number, ReferencedROINumber=number, RTROIInterpretedType='', ROIInterpreter='')
+        item(ObservationNumber=number, ReferencedROINumber=number, RTROIInterpretedType='', ROIInterpreter='')
         for number, _ in rois
     ]
     return found
@@ -96,53 +89,42 @@ def _structure_set(labels, frames, classes, model) -> Dataset:
 def _general(first, model) -> Dataset:
     """Patient, study, series, equipment, and the head of the structure set."""
     now = datetime.now()
-    found = _item(
-        SpecificCharacterSet='ISO_IR 192',
-        SOPClassUID=RTStructureSetStorage,
-        SOPInstanceUID=generate_uid(),
-        **{tag: first.get(tag) for tag in (*study.PATIENT, *study.STUDY)},
-        StudyInstanceUID=first.StudyInstanceUID,
+    return study.new_object(
+        first,
+        RTStructureSetStorage,
+        ImplicitVRLittleEndian,  # for the contour data of an explicit transfer syntax ends at 64 KiB
+        model,
         Modality=KIND,
         SeriesInstanceUID=generate_uid(),
         SeriesNumber=SERIES_NUMBER,
         SeriesDescription=f'{NAME} contours',
         OperatorsName=None,
-        Manufacturer=NAME,
-        ManufacturerModelName=NAME,
-        SoftwareVersions=synseg_jax.__version__,
-        DeviceSerialNumber=model[:64],
         InstanceNumber=1,
         StructureSetLabel=NAME,
         StructureSetDate=now.strftime('%Y%m%d'),
         StructureSetTime=now.strftime('%H%M%S'),
     )
-    found.file_meta = FileMetaDataset()
-    # Implicit, for the contour data of an explicit transfer syntax ends at 64 KiB.
-    found.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    found.file_meta.MediaStorageSOPClassUID = found.SOPClassUID
-    found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID
-    return found
 
 
 def _frame_of_reference(first, images) -> Dataset:
     """The one series that was segmented, with each of its files once."""
-    series = _item(
+    series = item(
         SeriesInstanceUID=first.SeriesInstanceUID,
         ContourImageSequence=[
-            _item(ReferencedSOPClassUID=kind, ReferencedSOPInstanceUID=uid)
+            item(ReferencedSOPClassUID=kind, ReferencedSOPInstanceUID=uid)
             for kind, uid in dict.fromkeys((i.ReferencedSOPClassUID, i.ReferencedSOPInstanceUID) for i in images)
         ],
     )
-    study_item = _item(
+    study_item = item(
         ReferencedSOPClassUID=STUDY_CLASS,
         ReferencedSOPInstanceUID=first.StudyInstanceUID,
         RTReferencedSeriesSequence=[series],
     )
-    return _item(FrameOfReferenceUID=first.FrameOfReferenceUID, RTReferencedStudySequence=[study_item])
+    return item(FrameOfReferenceUID=first.FrameOfReferenceUID, RTReferencedStudySequence=[study_item])
 
 
 def _roi(number, name, first) -> Dataset:
-    return _item(
+    return item(
         ROINumber=number,
         ReferencedFrameOfReferenceUID=first.FrameOfReferenceUID,
         ROIName=name.replace('\\', '/')[:64],
@@ -152,7 +134,7 @@ def _roi(number, name, first) -> Dataset:
 
 def _drawn(number, mask: Bool[np.ndarray, 'x y z'], frames, images) -> Dataset:
     """The colour and the contours of one ROI."""
-    found = _item(ROIDisplayColor=[round(255 * part) for part in to_rgb(colour(number))], ReferencedROINumber=number)
+    found = item(ROIDisplayColor=[round(255 * part) for part in to_rgb(colour(number))], ReferencedROINumber=number)
     if drawn := list(_contours(mask, frames, images)):
         found.ContourSequence = drawn
     return found
@@ -163,7 +145,7 @@ def _contours(mask, frames, images) -> Iterator[Dataset]:
         frame = frames[at]
         for polygon in contours(mask[:, :, at]):
             points = frame.origin + polygon @ np.stack([_along(frame), _down(frame)])
-            found = _item(
+            found = item(
                 ContourImageSequence=[images[at]],
                 ContourGeometricType='CLOSED_PLANAR',
                 NumberOfContourPoints=len(points),
@@ -177,18 +159,3 @@ def _numbers(tag, values) -> RawDataElement:
     text = '\\'.join(f'{value:.{DIGITS}f}' for value in values).encode()
     text += b' ' * (len(text) % 2)
     return RawDataElement(tag, 'DS', len(text), text, 0, True, True)
-
-
-def _image(frame, header, count) -> Dataset:
-    """The reference to a slice, which of several in one file has a number."""
-    found = _item(ReferencedSOPClassUID=header.SOPClassUID, ReferencedSOPInstanceUID=frame.uid)
-    if count > 1:
-        found.ReferencedFrameNumber = frame.frame + 1
-    return found
-
-
-def _item(**values) -> Dataset:
-    item = Dataset()
-    for name, value in values.items():
-        setattr(item, name, value)
-    return item

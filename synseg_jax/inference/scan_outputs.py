@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from synseg_jax.dicom import rtstruct_writer, series
+from synseg_jax.dicom import rtstruct_writer
 from synseg_jax.errors import InputError
-from synseg_jax.files.scan_errors import reading_scan
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import slices, volume
 from synseg_jax.imaging.volume import Volume
-from synseg_jax.inference import postprocess
+from synseg_jax.inference import postprocess, studies
 from synseg_jax.inference.trained_model import Segmenter
 from synseg_jax.reports import figures
 
@@ -81,18 +80,14 @@ def dicom_seg(one: Segmented, output: Path) -> None:
     """`dicom_seg/CASE.dcm`: one segment per class, in the study of the series."""
     from synseg_jax.dicom import dicom_seg  # needs an optional package
 
-    _require_series(one.file, 'dicom_seg')
-    with reading_scan(one.file):
-        files = series.files(one.file)
+    files = list(dict.fromkeys(frame.file for frame in studies.slices(one.file, 'dicom_seg')))
     path, labels = output / 'dicom_seg' / f'{one.case}.dcm', replace(one.scan, array=one.labels)
     dicom_seg.write(path, labels, files, one.classes, one.trained.run.folder.resolve().name)
 
 
 def rtstruct(one: Segmented, output: Path) -> None:
     """`rtstruct/CASE.dcm`: the contours of each class as an RT Structure Set, in the study of the series."""
-    _require_series(one.file, 'rtstruct')
-    with reading_scan(one.file):
-        frames = series.slices(one.file)
+    frames = studies.slices(one.file, 'rtstruct')
     path, labels = output / 'rtstruct' / f'{one.case}.dcm', replace(one.scan, array=one.labels)
     rtstruct_writer.write(path, labels, frames, one.classes, one.trained.run.folder.resolve().name)
 
@@ -103,21 +98,7 @@ def check_dicom_seg(files: Mapping[str, Path]) -> None:
         import highdicom  # noqa: F401
     except ImportError as error:
         raise InputError("--dicom_seg needs highdicom; pip install -e '.[dicom]' brings it") from error
-    _require_any_series(files, 'dicom_seg')
-
-
-def _is_dicom(file) -> bool:
-    return scan_file.suffix(file) in ('/', '.dcm')
-
-
-def _require_series(file, flag) -> None:
-    if not _is_dicom(file):
-        raise InputError(f'--{flag}: {file} is no DICOM series, to whose study labels could be added')
-
-
-def _require_any_series(files, flag) -> None:
-    if files and not any(map(_is_dicom, files.values())):
-        _require_series(next(iter(files.values())), flag)
+    studies.require_any(files, 'dicom_seg')
 
 
 OUTPUTS = {  # by the name of the flag, and of the folder or table
@@ -135,7 +116,7 @@ OUTPUTS = {  # by the name of the flag, and of the folder or table
     'rtstruct': Output(
         'Also write contours as an RT Structure Set in the study of each DICOM series, rtstruct/CASE.dcm.',
         rtstruct,
-        partial(_require_any_series, flag='rtstruct'),
+        partial(studies.require_any, flag='rtstruct'),
     ),
 }
 

@@ -15,7 +15,8 @@ from synseg_jax.files.scan_errors import ScanErrors, reading_scan
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import intensity, modality
 from synseg_jax.imaging.volume import Volume
-from synseg_jax.inference import trained_model
+from synseg_jax.inference import synthetic_files, trained_model
+from synseg_jax.inference.synthetic_files import Synthetic
 
 OTHER = {'a': 'b', 'b': 'a'}
 GENERATORS = {'a': 'g_ab', 'b': 'g_ba'}
@@ -76,25 +77,26 @@ def translate(
     output: Path,
     domain: str = 'a',
     labels: Dataset | None = None,
-    write: Callable = scan_file.write,
+    save: Callable[[Synthetic, Path], None] = synthetic_files.nifti,
 ) -> int:
     """Write the translations of {case: scan}, without labels; return their number.
 
-    Masked generators need `labels`, the dataset of these scans.  `output` is written atomically.  A scan that fails
-    does not stop the others; InputError at the end lists those that failed.
+    `save` writes one into a folder.  Masked generators need `labels`, the dataset of these scans.  `output` is written
+    atomically.  A scan that fails does not stop the others; InputError at the end lists those that failed.
     """
     _check(trained, domain)
     if trained.config.label_channel and labels is None:
         raise InputError('masked generators need labels beside the image; give a labelled dataset')
     nnunet_writer.check_free(output)
     written, errors = 0, ScanErrors(len(files))
+    channel, stage = trained.run.channels[OTHER[domain]], trained.run.folder.resolve().name
     with atomic_folder(output.absolute()) as folder:
         for case, file in track(files.items(), 'synthesizing', disable=len(files) < 2):
             with errors.collect(file):
                 with reading_scan(file):
                     scan, mask = _with_mask(case, file, labels, trained.run.classes)
                 fake = trained.synthesize(scan, domain, mask)
-                write(folder / f'{case}.nii.gz', fake, scan)
+                save(Synthetic(case, file, scan, fake, channel, stage), folder)
                 written += 1
         if not written:
             errors.finish('written')

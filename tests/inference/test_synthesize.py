@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +17,7 @@ from synseg_jax.formats import scan_file, straight
 from synseg_jax.imaging import volume
 from synseg_jax.inference import trained_model
 from synseg_jax.inference.synthesize_scans import synthesize, translate
+from synseg_jax.inference.synthetic_files import nifti
 
 NAME = 'Dataset201_SyntheticCT'
 
@@ -101,7 +103,7 @@ def test_a_tilted_gantry(trained, source, tmp_path):
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj), sheared), file)
     synthesize(trained, labelled(source), tmp_path / NAME, write=straight.write)
     test_nnunet.check(tmp_path / NAME)
-    translate(trained, scan_file.inputs(source), tmp_path / 'ct', write=straight.write)
+    translate(trained, scan_file.inputs(source), tmp_path / 'ct', save=partial(nifti, write=straight.write))
     image = nib.load(tmp_path / NAME / 'imagesTr/mr_0_0000.nii.gz')
     label = nib.load(tmp_path / NAME / 'labelsTr/mr_0.nii.gz')
     alone = nib.load(tmp_path / 'ct/mr_0.nii.gz')
