@@ -49,6 +49,7 @@ OTHERS = {
     },
     '`synthesize --output`': {
         'imagesTr, labelsTr, dataset.json': 'an nnU-Net raw dataset; with `--format=scans` only `CASE.nii.gz`',
+        'CASE/0001.dcm, ...': '`--format=dicom`: a series of CT or MR images',
     },
     '`evaluate --output`': {
         'cases.csv': f'columns case, organ, {", ".join(metric.name for metric in metrics.METRICS)}, protocol',

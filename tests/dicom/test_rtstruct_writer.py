@@ -1,5 +1,7 @@
 """RT Structure Sets give back the labels they were made from, refer to their slices, and hold all that an IOD needs."""
 
+import shutil
+import subprocess
 import warnings
 
 import dicom_files
@@ -14,6 +16,7 @@ from synseg_jax.dicom import rtstruct, rtstruct_writer, series
 from synseg_jax.errors import InputError
 from synseg_jax.evaluation.metrics import dice
 from synseg_jax.formats import label_maps, scan_file
+from synseg_jax.imaging import volume
 from synseg_jax.imaging.colours import colour
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference.predict_scans import predict
@@ -50,8 +53,8 @@ def test_the_same_labels_by_our_reader(tmp_path, tilt):
     np.testing.assert_array_equal(found.array, labels.array)
 
 
-@pytest.mark.parametrize('oblique', [False, True])
-def test_organs_at_clinical_resolution(tmp_path, oblique):
+def contoured(tmp_path, oblique=False):
+    """A phantom's labels, on the grid of their series ct; its contours are in rt.dcm, their classes."""
     _, array, affine = dataset.generate('CT', 0, 0)
     if oblique:
         turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
@@ -62,9 +65,48 @@ def test_organs_at_clinical_resolution(tmp_path, oblique):
     along = np.sign((np.linalg.inv(affine) @ scan.affine)[2, 2])  # slices are stacked along the normal of their axes
     labels = Volume(array[:, :, :: int(along)], scan.affine)
     rtstruct_writer.write(tmp_path / 'rt.dcm', labels, series.slices(tmp_path / 'ct'), names)
+    return labels, names
+
+
+@pytest.mark.parametrize('oblique', [False, True])
+def test_organs_at_clinical_resolution(tmp_path, oblique):
+    labels, names = contoured(tmp_path, oblique)
     for number, name in rtstruct.named(tmp_path / 'rt.dcm').items():
         assert name == names[number]
-        assert dice(rtstruct.mask(tmp_path / 'rt.dcm', number, tmp_path / 'ct', scan), labels.array == number) > 0.999
+        assert dice(rtstruct.mask(tmp_path / 'rt.dcm', number, tmp_path / 'ct', labels), labels.array == number) > 0.999
+
+
+@pytest.mark.parametrize('oblique', [False, True])
+def test_by_pydicom_and_scikit_image(tmp_path, oblique):
+    """Polygons filled where the standard says that they lie."""
+    draw, (labels, names) = pytest.importorskip('skimage.draw'), contoured(tmp_path, oblique)
+    headers = [pydicom.dcmread(file) for file in series.files(tmp_path / 'ct')]
+    slice_of = {header.SOPInstanceUID: k for k, header in enumerate(headers)}
+    for roi in pydicom.dcmread(tmp_path / 'rt.dcm').ROIContourSequence:
+        mask = np.zeros(labels.array.shape, bool)
+        for contour in roi.ContourSequence:
+            k = slice_of[contour.ContourImageSequence[0].ReferencedSOPInstanceUID]
+            mask[:, :, k] ^= draw.polygon2mask(mask.shape[:2], in_pixels(headers[k], contour.ContourData))
+        assert dice(mask, labels.array == roi.ReferencedROINumber) > 0.999, names[roi.ReferencedROINumber]
+
+
+def in_pixels(header, points):
+    """Points (LPS mm) of a slice as (column, row), DICOM PS3.3 C.7.6.2.1.1."""
+    off = np.reshape(points, (-1, 3)).astype(float) - np.array(header.ImagePositionPatient, float)
+    directions = np.reshape(header.ImageOrientationPatient, (2, 3)).astype(float)
+    return off @ directions.T / np.array(header.PixelSpacing, float)[::-1]
+
+
+def test_by_plastimatch(tmp_path):
+    if not shutil.which('plastimatch'):
+        pytest.skip('plastimatch is not installed (Debian has it)')
+    labels, names = contoured(tmp_path)
+    upright = volume.canonical(labels).array
+    command = f'plastimatch convert --input {tmp_path}/rt.dcm --referenced-ct {tmp_path}/ct --prefix-format nii.gz'
+    subprocess.run([*command.split(), f'--output-prefix={tmp_path}/masks'], check=True, capture_output=True)
+    for number, name in enumerate(names[1:], 1):
+        mask = scan_file.read_labels(tmp_path / 'masks' / f'{name}.nii.gz')
+        assert dice(volume.canonical(mask).array > 0, upright == number) > 0.999, name
 
 
 ROI, ROI_CONTOUR, OBSERVATION = 'StructureSetROISequence', 'ROIContourSequence', 'RTROIObservationsSequence'

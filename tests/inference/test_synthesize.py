@@ -1,9 +1,11 @@
 """Synthetic scans as datasets for nnU-Net, with their labels and real scans beside them; and as scans alone."""
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 
+import dicom_files
 import nibabel as nib
 import numpy as np
 import pytest
@@ -12,12 +14,14 @@ import tiny
 import untrained
 
 from synseg_jax.datasets import nnunet_writer
+from synseg_jax.dicom import series
 from synseg_jax.errors import InputError
 from synseg_jax.formats import scan_file, straight
 from synseg_jax.imaging import volume
 from synseg_jax.inference import trained_model
 from synseg_jax.inference.synthesize_scans import synthesize, translate
 from synseg_jax.inference.synthetic_files import nifti
+from synseg_jax.runs import open_run
 
 NAME = 'Dataset201_SyntheticCT'
 
@@ -271,3 +275,42 @@ def test_the_command(source, tmp_path):
     done = tiny.command('synthesize', *flags, f'--output={tmp_path / "alone"}')
     assert done.returncode == 2 and 'named DatasetNNN_Name' in done.stderr and done.stderr.count('\n') == 1
     assert json.loads((tmp_path / NAME / 'dataset.json').read_text())['numTraining'] == 3
+
+
+def test_dicom_series_in_the_study_of_their_source(tmp_path):
+    """As `--format=scans`, slice by slice; the case that is none is named, the others are written."""
+    workdir, output = untrained.workdir(tmp_path / 'work'), tmp_path / 'synthetic'
+    files = dicom_files.write_series(tmp_path / 'mr' / 'patient', tiny.scan(3, 'MR')[0], tiny.AFFINE, 'MR')
+    flags = (f'--workdir={workdir}', '--format=dicom', f'--input={tmp_path / "mr"}')
+    done = tiny.command('synthesize', *flags, f'--output={output}')
+    assert done.returncode == 0 and f'1 synthetic scans in {output}' in done.stdout, done.stderr
+    (folder,) = output.iterdir()
+    found, scan = scan_file.read(folder), scan_file.read(tmp_path / 'mr' / 'patient')
+    assert folder.name == 'patient' and found.affine == pytest.approx(scan.affine)
+    expected = open_run.find(workdir, network='g').synthesize(scan, 'a')
+    np.testing.assert_array_equal(found.array, expected)
+    source, image = (series.header(path) for path in (files[0], folder / '0001.dcm'))
+    assert (image.Modality, image.StudyInstanceUID) == ('CT', source.StudyInstanceUID)
+    assert image.SeriesDescription == 'synthetic CT, synseg_jax stage'
+
+    scan_file.write(tmp_path / 'mr' / 'other.nii.gz', scan.array, scan)
+    done = tiny.command('synthesize', *flags, f'--output={tmp_path / "again"}')
+    assert done.returncode == 2 and '1 of 2 scans left out, the others written:' in done.stderr
+    assert 'other.nii.gz is no DICOM series, to whose study anything could be added' in done.stderr
+    assert [path.name for path in (tmp_path / 'again').iterdir()] == ['patient']
+
+
+REFUSED = {
+    'nifti': ((), r'--format=dicom: .*mr_0_0000.nii.gz is no DICOM series, to whose study anything could be added'),
+    'straighten': (('--straighten',), '--straighten resamples, --format=dicom keeps the slices of the series'),
+    'real': (('--real=ct',), '--real needs --format=nnunet; leave --format=dicom out'),
+}
+
+
+@pytest.mark.parametrize('case', REFUSED)
+def test_what_is_no_dicom_series_is_refused_in_one_line(source, tmp_path, case):
+    workdir, (more, told) = untrained.workdir(tmp_path / 'work'), REFUSED[case]
+    flags = (f'--workdir={workdir}', f'--input={source}', f'--output={tmp_path / "out"}', '--format=dicom', *more)
+    done = tiny.command('synthesize', *flags)
+    assert done.returncode == 2 and re.search(told, done.stderr) and done.stderr.count('\n') == 1, done.stderr
+    assert not (tmp_path / 'out').exists()
