@@ -7,6 +7,8 @@ Usage:
 dataset.json names the classes, and what made them.  --domain=a segments scans of the labelled modality.  Scans that
 cannot be segmented are listed at the end, with exit code 2; all others are segmented.
 
+--report shows how far each scan can be trusted; --continue goes on where an earlier run was interrupted.
+
 Probabilities are averaged over all folds of a cross-validated system (--folds=1,2: some), over --seeds and
 --checkpoints, over several systems (--workdir=runs/a --workdir=runs/b), and over test-time views: --rotate=5,
 --zoom=1.1, --gamma=1.3, --flips=lr.  A scan that a fold held out is segmented by that fold alone.
@@ -22,9 +24,10 @@ from synseg_jax.cli import command
 from synseg_jax.cli.field_flags import field_flags, given
 from synseg_jax.cli.options import Flag, Options
 from synseg_jax.datasets import input_scans
+from synseg_jax.devices import choice
 from synseg_jax.errors import known
-from synseg_jax.formats import outputs, scan_file, straight
-from synseg_jax.inference.predict_scans import check_views, predict
+from synseg_jax.formats import scan_file, straight
+from synseg_jax.inference.predict_scans import check_output, check_views, predict
 from synseg_jax.inference.scan_outputs import OUTPUTS
 from synseg_jax.runs import open_ensemble, open_run
 
@@ -41,6 +44,8 @@ FLAGS = (
     *(Flag(name, output.help, False, flags.DEFINE_bool) for name, output in OUTPUTS.items()),
     Flag('straighten', 'Write on orthogonal grids where a gantry was tilted.', False, flags.DEFINE_bool),
     Flag('unfinished', open_run.UNFINISHED, False, flags.DEFINE_bool),
+    Flag('continue', 'Leave out scans that --output holds complete, made alike.', False, flags.DEFINE_bool),
+    Flag('device', choice.FLAG),
 )
 
 
@@ -49,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
     return command.run(segment, FLAGS, argv)
 
 
+@choice.on_device
 def segment(options: Options) -> None:
     """Segment the scans given by --input, and print their number."""
     scan_file.require_input(options.input)
@@ -58,18 +64,10 @@ def segment(options: Options) -> None:
     channel = trained.run.channels[known('domain', options.domain, trained.run.channels)]
     files, output = input_scans.find(options.input, channel), Path(options.output)
     extras = [name for name in OUTPUTS if getattr(options, name)]
-    _check_output(options, files.values(), extras)
-    write = straight.writer(options.straighten)
-    written = predict(trained, files, output, options.domain, input_scans.reader(channel), extras, write)
+    check_output(output, (options.input, *options.workdir), files.values(), extras)
+    how = straight.writer(options.straighten), getattr(options, 'continue')
+    written = predict(trained, files, output, options.domain, input_scans.reader(channel), extras, *how)
     print(f'{len(written)} label maps in {output}')
-
-
-def _check_output(options, files, extras) -> None:
-    """Raise InputError if an output would replace scans or be written among them."""
-    output, described = Path(options.output), outputs.around(files)
-    outputs.check(output, (options.input, *options.workdir, *described), [*files, *described])
-    for name in extras:
-        outputs.check_whole(output / name, files)
 
 
 if __name__ == '__main__':

@@ -28,6 +28,7 @@ from absl import flags
 from synseg_jax.cli import command
 from synseg_jax.cli.options import Flag, Options
 from synseg_jax.datasets import input_scans
+from synseg_jax.devices import choice
 from synseg_jax.errors import InputError, known
 from synseg_jax.formats import outputs, straight
 from synseg_jax.inference import synthetic_files
@@ -47,6 +48,7 @@ FLAGS = (
     Flag('system', 'System of the workdir; default: config.default_system.'),
     Flag('domain', 'Modality of the scans: a, the source, or b, the target.', 'a'),
     Flag('unfinished', open_run.UNFINISHED, False, flags.DEFINE_bool),
+    Flag('device', choice.FLAG),
 )
 
 
@@ -55,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
     return command.run(write_scans, FLAGS, argv)
 
 
+@choice.on_device
 def write_scans(options: Options) -> None:
     """Translate the scans given by --input, and print their number."""
     raw, domain = known('format', options.format, FORMATS) == 'nnunet', options.domain

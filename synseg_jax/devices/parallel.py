@@ -29,8 +29,8 @@ def mesh(devices: int = 0) -> Mesh:
 
 
 def local_mesh() -> Mesh:
-    """A mesh of this process's first device."""
-    return _mesh(jax.local_devices()[:1])
+    """A mesh of this process's first device, or of the one that is JAX's default."""
+    return _mesh([jax.config.jax_default_device or jax.local_devices()[0]])
 
 
 def _mesh(devices) -> Mesh:

@@ -129,6 +129,12 @@ def write_csv(path: str | os.PathLike, rows: Sequence[Mapping], columns: Sequenc
             writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
 
 
+def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
+    """The rows of a file of `write_csv`, all values as text."""
+    with Path(path).open(newline='', encoding='utf-8', errors='surrogateescape') as file:
+        return [{name: _plain(text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
 @contextmanager
 def _errors_name(path: Path, temporary: Path) -> Iterator[None]:
     """Make OSErrors name `path` in place of the temporary file, or of none (those of `write`)."""
@@ -139,6 +145,11 @@ def _errors_name(path: Path, temporary: Path) -> Iterator[None]:
         if isinstance(name, str) and name.startswith(str(temporary)):
             error.filename = f'{path}{name.removeprefix(str(temporary))}'
         raise
+
+
+def _plain(text) -> str:
+    """The text of a cell without the apostrophe of `_cell`."""
+    return text[1:] if text and text[0] == "'" and text[1:].startswith(FORMULA) else text or ''
 
 
 def _cell(value):

@@ -69,6 +69,7 @@ class StageFile(TypedDict):
     classes: Classes
     channels: Channels
     typical: Typical
+    volumes_ml: NotRequired[dict[str, tuple[float, float]]]
 
 
 class Systems(TypedDict):

@@ -1,11 +1,13 @@
 """Reading and writing scans of any format: NIfTI, NRRD and MetaImage files, and DICOM series as folders."""
 
 import gzip
+import hashlib
 import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from glob import escape
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +28,8 @@ READERS = {
     '.nii': nifti, '.nii.gz': nifti, '.nrrd': nrrd, '.nhdr': nrrd, '.mha': metaimage, '.mhd': metaimage,
     '.dcm': dicom, '/': dicom,
 }  # fmt: skip
+DETACHED = ('.nhdr', '.mhd')  # headers whose voxels may lie in other files
+DIGITS = 16  # of a digest
 FORMATS = '.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, folders of DICOM'
 MODALITIES = {'PT': 'PET', 'OT': ''}  # DICOM's terms that differ from ours
 MAX_AFFINE_MM = 1e6
@@ -124,6 +128,17 @@ def stamp(path: Path) -> list[int]:
     """Sizes and modification times of a file, or of the files of a series; they differ if the scan was changed."""
     stats = [file.stat() for file in dicom.listed(chosen(path)[0])]
     return [number for stat in stats for number in (stat.st_size, stat.st_mtime_ns)]
+
+
+def digest(path: Path) -> str:
+    """A digest of the bytes of a scan: of its file, of a header with its data files, or of the files of a series."""
+    place = chosen(path)[0]
+    beside = place.parent.glob(f'{escape(stem(place))}.*') if suffix(place) in DETACHED else dicom.listed(place)
+    content = hashlib.sha256()
+    for file in sorted(beside):
+        with file.open('rb') as opened:
+            content.update(hashlib.file_digest(opened, 'sha256').digest())
+    return content.hexdigest()[:DIGITS]
 
 
 def stem(path: Path) -> str:

@@ -1,12 +1,13 @@
-"""Volumes: a voxel array with its affine, and reorientation to canonical (LPS) axes."""
+"""Volumes: a voxel array with its affine, reorientation to canonical (LPS) axes, and the volume of classes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from synseg_jax.imaging.arrays import Float, Shaped
+from synseg_jax.imaging.arrays import Float, Integer, Shaped
 
 LPS = axcodes2ornt(('L', 'P', 'S'))
 
@@ -38,3 +39,11 @@ def restore(array: Shaped[np.ndarray, 'x y z *channels'], like: Volume) -> Shape
     if restored.shape[:3] != like.array.shape:
         raise ValueError(f'an array of shape {array.shape} does not restore to {like.array.shape}')
     return restored
+
+
+def volumes_ml(
+    labels: Integer[np.ndarray, 'x y z'], affine: Float[np.ndarray, '4 4'], classes: Sequence[str]
+) -> dict[str, float]:
+    """The volume of every class except the background, in mL; `affine` maps voxels to mm and may shear."""
+    voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
+    return {name: float(np.count_nonzero(labels == i) * voxel_ml) for i, name in enumerate(classes) if i}

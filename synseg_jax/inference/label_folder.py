@@ -5,11 +5,11 @@ from pathlib import Path
 
 from synseg_jax.files import write_json
 
+DATASET = 'dataset.json'
 
-def write_dataset_json(
-    folder: Path, classes: Sequence[str], channel: str, count: int, prediction: Mapping | None = None
-) -> None:
-    """Write the dataset.json that names the classes of `count` label maps, and the modality of their scans.
+
+def described(classes: Sequence[str], channel: str, count: int, prediction: Mapping | None = None) -> dict:
+    """The dataset.json that names the classes of `count` label maps, and the modality of their scans.
 
     `prediction`: what made them, see docs/workdir.md.
     """
@@ -19,5 +19,11 @@ def write_dataset_json(
         'file_ending': '.nii.gz',
         'numTraining': count,
     }
-    description |= {'prediction': prediction} if prediction else {}
-    write_json(folder / 'dataset.json', description)
+    return description | ({'prediction': prediction} if prediction else {})
+
+
+def write_dataset_json(
+    folder: Path, classes: Sequence[str], channel: str, count: int, prediction: Mapping | None = None
+) -> None:
+    """Write `described` to a folder."""
+    write_json(folder / DATASET, described(classes, channel, count, prediction))

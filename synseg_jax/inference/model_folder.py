@@ -2,7 +2,7 @@
 
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from synseg_jax.training.system import System, system_of
 STAGE = 'stage.json'  # describes a trained stage
 CHECKPOINTS = 'checkpoints'  # folder of a stage
 FORMAT = 2  # of run.json and stage.json
+TRAINED = ('train', 'val')  # roles whose labels were seen
 DAMAGED = 'copy the workdir again, or train again'  # remedy for an invalid stage.json
 
 
@@ -35,6 +36,7 @@ class Run:
     classes: tuple[str, ...]
     channels: Mapping[str, str]  # by domain, e.g. {'a': 'MR', 'b': 'CT'}
     typical: Mapping[str, tuple[float, float]]  # by domain: median intensities of 0 and 1 over the scans
+    volumes_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # by class: least and largest label
 
     def save(self) -> None:
         """Write stage.json atomically."""
@@ -45,6 +47,7 @@ class Run:
             'channels': dict(self.channels),
             'typical': dict(self.typical),
         }
+        content |= {'volumes_ml': dict(self.volumes_ml)} if self.volumes_ml else {}
         write_json(self.folder / STAGE, content)
 
     @classmethod
@@ -55,7 +58,8 @@ class Run:
         check_format(parsed, str(path))
         content = schema.conform(parsed, StageFile, str(path), DAMAGED)
         config = stage_of(content['config'], str(path), DAMAGED)
-        return cls(Path(folder), config, content['classes'], content['channels'], content['typical'])
+        domains = content['channels'], content['typical']
+        return cls(Path(folder), config, content['classes'], *domains, content.get('volumes_ml', {}))
 
     @classmethod
     def of(cls, folder: Path, config: Stage, classes: tuple[str, ...], manifests: Iterable[Manifest]) -> 'Run':
@@ -69,7 +73,7 @@ class Run:
                 channels.setdefault(entry['domain'], entry['channel'])
                 medians = tuple(float(np.median([case[bound] for case in cases])) for bound in ('low', 'high'))
                 typical.setdefault(entry['domain'], medians)
-        return cls(folder, config, classes, channels, typical)
+        return cls(folder, config, classes, channels, typical, _label_volumes(sets, classes))
 
     def frame(
         self, scan: Volume, domain: str, size: tuple[int, ...], spacing_mm: float, body: bool = False
@@ -92,6 +96,18 @@ class Run:
         except InputError as error:
             raise InputError(f'{self.folder / STAGE}: {error}; {DAMAGED}') from error
         return system
+
+
+def _label_volumes(sets, classes) -> dict[str, tuple[float, float]]:
+    """{class: least and largest volume in mL} of the training labels that show it: the source's, else the target's."""
+    for domain in 'ab':
+        roles = [entry['roles'] for entry in sets.values() if entry['domain'] == domain and not entry.get('pseudo')]
+        cases = [case for of in roles for role in TRAINED if role in of for case in of[role]['cases']]
+        volumes = [case['volumes_ml'] for case in cases if 'volumes_ml' in case]
+        if volumes:
+            shown = {name: [ml for one in volumes if (ml := one.get(name, 0.0))] for name in classes[1:]}
+            return {name: (min(found), max(found)) for name, found in shown.items() if found}
+    return {}
 
 
 def read_workdir_json(path):

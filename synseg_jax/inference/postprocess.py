@@ -1,18 +1,10 @@
-"""Post-processing and volumetry of label maps; no JAX."""
+"""Post-processing of label maps; no JAX."""
 
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from synseg_jax.imaging.arrays import Float, Integer
-
-
-def volumes_ml(
-    labels: Integer[np.ndarray, 'x y z'], affine: Float[np.ndarray, '4 4'], classes: Sequence[str]
-) -> dict[str, float]:
-    """The volume of every class except the background, in mL; `affine` maps voxels to mm and may shear."""
-    voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
-    return {name: float(np.count_nonzero(labels == i) * voxel_ml) for i, name in enumerate(classes) if i}
 
 
 def processed(

@@ -1,22 +1,19 @@
 """Predict label maps for a list of scans, and write them with a dataset.json."""
 
-import itertools
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer
-from rich.progress import Progress
 
+from synseg_jax.cli.progress import over_scans
 from synseg_jax.errors import InputError, known, warn
-from synseg_jax.files import write_csv
 from synseg_jax.files.scan_errors import ScanErrors, reading_scan
-from synseg_jax.formats import scan_file
+from synseg_jax.formats import outputs, scan_file
 from synseg_jax.imaging import volume
-from synseg_jax.inference import postprocess, trained_model
-from synseg_jax.inference.label_folder import write_dataset_json
+from synseg_jax.inference import label_folder, postprocess, trained_model
+from synseg_jax.inference.continued import Record
 from synseg_jax.inference.scan_outputs import OUTPUTS, Segmented
 from synseg_jax.specification.prediction import Predict
 
@@ -39,6 +36,14 @@ def check_views(trained: trained_model.Segmenter) -> None:
         )
 
 
+def check_output(output: Path, named: Iterable[str], files: Collection[Path], extras: Collection[str]) -> None:
+    """InputError if an output would replace scans or what flags name, or be written among them."""
+    described = outputs.around(files)
+    outputs.check(output, (*named, *described), [*files, *described])
+    for name in extras:
+        outputs.check_whole(output / name, files)
+
+
 def predict(
     trained: trained_model.Segmenter,
     files: dict[str, Path],
@@ -47,40 +52,40 @@ def predict(
     read: Callable[[Path], volume.Volume] = scan_file.read,
     extras: Collection[str] = (),
     write: Callable = scan_file.write,
+    go_on: bool = False,
 ) -> dict[str, Path]:
     """Segment {case: scan}, write label maps and dataset.json to `output`, and return {case: label map}.
 
     `extras` names the `OUTPUTS` to write beside them.  A scan that fails does not stop the others; InputError at the
-    end lists those that failed.
+    end lists those that failed.  `go_on`: leaves out scans that an earlier run has segmented in the same way.
     """
     known('domain', domain, ('a', 'b'))
     _check(trained, domain)
     for name in extras:
         OUTPUTS[known('output', name, OUTPUTS)].check(files)
-    written, errors, parts = {}, ScanErrors(len(files)), {}
-    tables: dict[str, list[dict]] = {name: [] for name in extras}
-    with _progress(trained, len(files)) as done:
-        for case, file in files.items():
+    record = _record(trained, files, output, domain, extras, write)
+    if go_on:
+        record.go_on(files)
+    waiting = {case: file for case, file in files.items() if case not in record.scans}
+    written, errors = {case: output / f'{case}.nii.gz' for case in record.scans}, ScanErrors(len(files))
+    with over_scans('segmenting', len(waiting), len(trained.members)) as progress:
+        trained.progress = progress.step
+        for case, file in waiting.items():
             with errors.collect(file):
                 with reading_scan(file):
-                    scan = read(file)
+                    scan, digest = read(file), scan_file.digest(file)
                 segmenter = trained.for_scan(file)
                 one = Segmented(case, file, scan, _labels(segmenter, scan, domain), segmenter, domain, write)
-                output.mkdir(parents=True, exist_ok=True)  # only now: no folder is left behind if every scan fails
+                record.begin()  # only now: no folder is left behind if every scan fails
                 write(output / f'{case}.nii.gz', one.labels, one.scan, intent='label')
                 written[case] = output / f'{case}.nii.gz'
-                if segmenter is not trained:
-                    parts[case] = segmenter
-                for name in extras:
-                    with errors.collect(file, state=f'segmented, but no {name}'):
-                        tables[name] += OUTPUTS[name].write(one, output) or []
-            done()
-    for name in (name for name in extras if tables[name]):
-        write_csv(output / f'{name}.csv', tables[name])
+                record.add(case, digest, _extras(one, output, extras, errors))
+            progress.advance()
     if written:
-        describe(output, trained, domain, len(written), parts)
+        for name in extras:
+            OUTPUTS[name].finish(output, trained)
     errors.finish('segmented')
-    return written
+    return {case: written[case] for case in files if case in written}
 
 
 def _check(trained, domain) -> None:
@@ -89,15 +94,24 @@ def _check(trained, domain) -> None:
         raise InputError(f'{trained.run.folder.name} does not segment domain {domain}; choose another --domain')
 
 
-@contextmanager
-def _progress(trained, scans) -> Iterator[Callable[[], None]]:
-    """A bar over scans and, within each, members of an ensemble; its function is to be called after each scan."""
-    members, counts = len(trained.members), itertools.count(1)
-    bar = Progress(disable=scans * members < 2)
-    task = bar.add_task('segmenting', total=scans * members)
-    trained.progress = lambda: bar.advance(task)
-    with bar:
-        yield lambda: bar.update(task, completed=members * next(counts))
+def _record(trained, files, output, domain, extras, write) -> Record:
+    """The record of the output folder; of folds, `trained.for_scan` tells which of them segment a scan."""
+
+    def describe(done):
+        parts = {case: part for case in done if (part := trained.for_scan(files[case])) is not trained}
+        straightened = {'straightened': True} if write is not scan_file.write else {}
+        return described(trained, domain, len(done), parts, {**straightened, 'scans': dict(done)})
+
+    return Record(output, [*files], [*extras], trained.run.classes, describe)
+
+
+def _extras(one: Segmented, output, extras, errors) -> dict[str, list[dict]]:
+    """Write the outputs beside the labels of a scan; {name: rows of its table}."""
+    rows = {}
+    for name in extras:
+        with errors.collect(one.file, state=f'segmented, but no {name}'):
+            rows[name] = OUTPUTS[name].write(one, output) or []
+    return rows
 
 
 def _labels(trained, scan, domain) -> Integer[np.ndarray, 'x y z']:
@@ -107,18 +121,21 @@ def _labels(trained, scan, domain) -> Integer[np.ndarray, 'x y z']:
     return postprocess.processed(labels, scan.affine, trained.run.classes, config.lesions, *fields)
 
 
-def describe(
-    output: Path,
+def described(
     trained: trained_model.Segmenter,
     domain: str,
     count: int,
     parts: Mapping[str, trained_model.Segmenter] = types.MappingProxyType({}),
-) -> None:
-    """Write the dataset.json of `count` label maps of scans of a domain; `parts` made those of the cases named."""
+    more: Mapping[str, object] = types.MappingProxyType({}),
+) -> dict:
+    """The dataset.json of `count` label maps of scans of a domain; `parts` made those of the cases named.
+
+    `more` is what else is to be known of the prediction.
+    """
     run, fields = trained.run, vars(trained.config.predict)
     prediction = {'members': _members(trained), 'fields': {n: v for n, v in fields.items() if n != 'batch'}}
     prediction |= {'cases': {case: _members(part) for case, part in parts.items()}} if parts else {}
-    write_dataset_json(output, run.classes, run.channels[domain], count, prediction)
+    return label_folder.described(run.classes, run.channels[domain], count, {**prediction, **more})
 
 
 def _members(trained) -> list[dict]:

@@ -1,7 +1,7 @@
 """Outputs of `predict` beside the labels, each in a folder or table named as its flag; `OUTPUTS` lists them all."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,11 @@ from jaxtyping import Bool, Integer
 from synseg_jax.dicom import rtstruct_writer
 from synseg_jax.errors import InputError
 from synseg_jax.formats import scan_file
-from synseg_jax.imaging import slices, volume
+from synseg_jax.imaging import intensity, slices, volume
 from synseg_jax.imaging.volume import Volume
-from synseg_jax.inference import postprocess, studies
+from synseg_jax.inference import agreement, folder_report, studies, trust
 from synseg_jax.inference.trained_model import Segmenter
-from synseg_jax.reports import figures
+from synseg_jax.reports import figures, planes
 
 SHOWN = 8  # slices per figure
 STEPS = 2**16  # of quantised probabilities; finer ones are noise that makes files five times as large
@@ -46,21 +46,29 @@ class Output:
     help: str  # of the flag
     write: Callable[[Segmented, Path], list[dict] | None]  # files of one scan, or its rows of the table NAME.csv
     check: Callable[[Mapping[str, Path]], None] = lambda files: None  # InputError where it suits none of the scans
+    files: Callable[[str, Sequence[str]], list[str]] = lambda case, classes: []  # of a case, below the folder
+    tabled: bool = False  # whether every case has rows
+    finish: Callable[[Path, Segmenter], None] = lambda output, trained: None  # after the last scan
 
 
 def volumes(one: Segmented, output: Path) -> list[dict]:
     """Rows of `volumes.csv`: the volume of every organ in mL."""
-    found = postprocess.volumes_ml(one.labels, one.scan.affine, one.classes)
+    found = volume.volumes_ml(one.labels, one.scan.affine, one.classes)
     return [{'case': one.case, 'organ': name, 'mL': round(ml, 3)} for name, ml in found.items()]
 
 
 def probabilities(one: Segmented, output: Path) -> None:
     """`probabilities/CLASS/CASE.nii.gz`, float32: interpolated, with sum 1 over the classes, 0 outside the window."""
     for label, name in enumerate(one.classes):
-        folder = output / 'probabilities' / re.sub(r'[^\w .+-]', '_', name)
-        folder.mkdir(parents=True, exist_ok=True)
+        path = output / _probability_file(one.case, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         found = one.trained.probability(one.scan, one.domain, label)
-        one.write(folder / f'{one.case}.nii.gz', np.rint(found * STEPS) / np.float32(STEPS), one.scan)
+        one.write(path, np.rint(found * STEPS) / np.float32(STEPS), one.scan)
+
+
+def _probability_file(case, name) -> str:
+    folder = re.sub(r'[^\w .+-]', '_', name)
+    return f'probabilities/{folder}/{case}.nii.gz'
 
 
 def overlays(one: Segmented, output: Path) -> None:
@@ -92,6 +100,20 @@ def rtstruct(one: Segmented, output: Path) -> None:
     rtstruct_writer.write(path, labels, frames, one.classes, one.trained.run.folder.resolve().name)
 
 
+def report(one: Segmented, output: Path) -> list[dict]:
+    """`report/CASE.png`, three planes, and a row of `report.csv`: agreement, flag, remarks, and volumes in mL."""
+    run = one.trained.run
+    data, channel = one.trained.config.data, run.channels[one.domain]
+    agreed = agreement.of_scan(one.trained, one.scan, one.domain)
+    lesions = one.trained.config.lesions
+    found = trust.Found(one.scan, one.labels, run.classes, channel, lesions, run.volumes_ml, agreed)
+    upright = volume.canonical(one.scan)
+    image = intensity.for_channel(channel, one.scan.array, data.window_hu, data.percentiles).apply(upright.array)
+    labels = volume.canonical(replace(one.scan, array=one.labels)).array
+    planes.draw(output / folder_report.picture(one.case), image, labels, upright.spacing_mm)
+    return [folder_report.row(one.case, trust.judged(found), volumes(one, output), agreed)]
+
+
 def check_dicom_seg(files: Mapping[str, Path]) -> None:
     """InputError without highdicom, or where no scan is a DICOM series."""
     try:
@@ -102,21 +124,37 @@ def check_dicom_seg(files: Mapping[str, Path]) -> None:
 
 
 OUTPUTS = {  # by the name of the flag, and of the folder or table
-    'volumes': Output('Also write the volume of every organ in mL, volumes.csv.', volumes),
-    'overlays': Output('Also draw contours on slices of each scan, overlays/CASE.png.', overlays),
+    'volumes': Output('Also write the volume of every organ in mL, volumes.csv.', volumes, tabled=True),
+    'overlays': Output(
+        'Also draw contours on slices of each scan, overlays/CASE.png.',
+        overlays,
+        files=lambda case, classes: [f'overlays/{case}.png'],
+    ),
     'probabilities': Output(
-        'Also write the probability of each class, probabilities/CLASS/CASE.nii.gz, float32.', probabilities
+        'Also write the probability of each class, probabilities/CLASS/CASE.nii.gz, float32.',
+        probabilities,
+        files=lambda case, classes: [_probability_file(case, name) for name in classes],
+    ),
+    'report': Output(
+        'Also write a page of all scans, report.html: each in three planes, volumes beside those of the training '
+        'labels, and a flag without labels, how far it can be trusted; report.csv.',
+        report,
+        files=lambda case, classes: [folder_report.picture(case)],
+        tabled=True,
+        finish=folder_report.write,
     ),
     'dicom_seg': Output(
         'Also write a DICOM SEG object in the study of each DICOM series, dicom_seg/CASE.dcm; '
         "needs highdicom, pip install -e '.[dicom]'.",
         dicom_seg,
         check_dicom_seg,
+        lambda case, classes: [f'dicom_seg/{case}.dcm'],
     ),
     'rtstruct': Output(
         'Also write contours as an RT Structure Set in the study of each DICOM series, rtstruct/CASE.dcm.',
         rtstruct,
         partial(studies.require_any, flag='rtstruct'),
+        lambda case, classes: [f'rtstruct/{case}.dcm'],
     ),
 }
 

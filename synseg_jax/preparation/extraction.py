@@ -77,14 +77,16 @@ def _sliced(index, seen, settings) -> tuple[list[bytes], dict]:
     )
     stack = _central(slices.to_stack(upright.array, settings.slice_axis), split, settings)
     keep_scan(seen, volume.canonical(stored))
-    labels = None if split.classes is None else _label_stack(seen, stored, settings)
+    labelled = None if split.classes is None else _labels(seen, stored)
+    labels = None if labelled is None else _label_stack(labelled, split, settings)
     spacing_mm = slices.stack_spacing(upright.spacing_mm, settings.slice_axis)
     scan = _Scan(index, stack, labels, normalisation, spacing_mm, split, settings)
     records, kept, odd = _boxed(scan) if len(settings.size) == 3 else _pictures(scan)
     seen.unlike = modality.hu_warning(split.dataset.channel, stored.array)
     seen.unused = intensity.window_warning(normalisation, even.array) or ''
     seen.cut = '; '.join(filter(None, [NO_BODY if scan.about_body and scan.body is None else '', odd]))
-    return records, _description(case, stored, upright, stack, normalisation, kept, settings)
+    described = _description(case, stored, upright, stack, normalisation, kept, settings)
+    return records, described | _volumes(labelled, split)
 
 
 def _boxed(scan: _Scan) -> tuple[list[bytes], list[int], str]:
@@ -191,18 +193,30 @@ def _all_dropped(kept, settings) -> str:
     return 'no slice has a labelled organ, so data.source_margin or target_margin drops all'
 
 
-def _label_stack(seen, image, settings) -> np.ndarray:
-    """Class indices of a case as slices in canonical orientation."""
+def _labels(seen, image) -> volume.Volume:
+    """Class indices of a case in canonical orientation."""
     case, split = seen.case, seen.split
     upright = volume.canonical(label_maps.read(case.label, case.image, split.dataset.labels, split.classes, image))
     keep_label(seen, upright)
-    return _central(slices.to_stack(upright.array, settings.slice_axis), split, settings)
+    return upright
+
+
+def _label_stack(labelled, split, settings) -> np.ndarray:
+    return _central(slices.to_stack(labelled.array, settings.slice_axis), split, settings)
 
 
 def _central(stack, split, settings) -> np.ndarray:
     """The central part of the slices, by data.target_center."""
     share = settings.target_center if split.domain == 'b' else 1.0
     return stack[:, *slices.central_crop(stack.shape[1:3], share)]
+
+
+def _volumes(labelled, split) -> dict:
+    """The volumes of the classes of a labelled scan, for its entry in the manifest."""
+    if labelled is None:
+        return {}
+    found = volume.volumes_ml(labelled.array, labelled.affine, split.classes)
+    return {'volumes_ml': {name: round(ml, 3) for name, ml in found.items()}}
 
 
 def _description(case, stored, upright, stack, normalisation, kept, settings) -> dict:

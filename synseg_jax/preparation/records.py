@@ -147,6 +147,7 @@ class Scan(TypedDict):
     high: float
     kept: list[int]
     records: Annotated[int, between(0, 2**40)]
+    volumes_ml: NotRequired[dict[str, float]]
 
 
 class RecordFile(TypedDict):

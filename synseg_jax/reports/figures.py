@@ -11,6 +11,7 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -145,8 +146,8 @@ def overlays(path: str | Path, scans: Sequence[Panel], classes: Sequence[str], *
             axes.imshow(scan.image, cmap='gray', vmin=0, vmax=1, aspect=aspect)
             axes.set_title(scan.title)
             if scan.reference is not None:
-                shown |= _outline(axes, scan.reference, linewidths=3.2, alpha=0.5)
-            shown |= _outline(axes, scan.prediction, linewidths=0.9)
+                shown |= outline(axes, scan.reference, linewidths=3.2, alpha=0.5)
+            shown |= outline(axes, scan.prediction, linewidths=0.9)
         strokes = [
             Line2D([], [], color='0.4', linewidth=3.2, alpha=0.5, label='reference'),
             Line2D([], [], color='0.2', linewidth=0.9, label='prediction'),
@@ -188,7 +189,8 @@ def _draw(axes, image, labels) -> set[int]:
     return present
 
 
-def _outline(axes, labels, **style) -> set[int]:
+def outline(axes: Axes, labels: Integer[np.ndarray, 'h w'], **style: object) -> set[int]:
+    """Draw the contour of each class on a slice; returns the classes that occur."""
     present, counts = np.unique(np.asarray(labels)[np.asarray(labels) > 0], return_counts=True)
     for label in present[np.argsort(-counts)].tolist():  # smallest last: the body's contour would hide others
         # padding closes the contours of organs at the border of the slice

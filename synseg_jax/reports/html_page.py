@@ -1,14 +1,12 @@
 """A report as one self-contained HTML page without scripts: the data of `page.html.jinja` and `page.css`."""
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
-
-from synseg_jax.reports import wording
+from synseg_jax.reports import templates, wording
 from synseg_jax.reports.comparison import MEAN, Entry, Report, Row
+from synseg_jax.reports.templates import Picture
 
 COLUMNS = ('paper', 'mean ± std', 'median', 'over seeds', '95 % interval', 'n', 'pairs', 'p', 'Holm p')
 TEMPLATE = 'page.html.jinja'
@@ -32,33 +30,10 @@ class Line(NamedTuple):
     badges: Sequence[str] = ()
 
 
-class Picture(NamedTuple):
-    """A PNG in base64, shown with half its pixels, sharp on dense screens and in print."""
-
-    caption: str
-    width: int
-    data: str
-
-    @classmethod
-    def read(cls, caption: str, path: Path) -> 'Picture':
-        """ValueError for other files than PNG."""
-        data = path.read_bytes()
-        if not data.startswith(b'\x89PNG'):
-            raise ValueError(f'{path} is no PNG')
-        return cls(caption, int.from_bytes(data[16:20]) // 2, base64.b64encode(data).decode())
-
-
 def render(report: Report, entries: Sequence[Entry], plots: Mapping[str, Path]) -> str:
     """The whole page; `plots` is `{caption: picture}` of all rows together."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    page = environment.get_template(TEMPLATE).render(
+    return templates.render(
+        TEMPLATE,
         report=report,
         duration=wording.duration(report.seconds) if report.seconds is not None else '',
         versions=', '.join(f'{name} {version}' for name, version in report.versions.items()),
@@ -71,7 +46,6 @@ def render(report: Report, entries: Sequence[Entry], plots: Mapping[str, Path]) 
         statistics=list(_statistics(report, entries)),
         systems=[_system(report, row) for row in report.rows],
     )
-    return page.lstrip()
 
 
 def _overview(report: Report, entries: Sequence[Entry]) -> Iterator[Line]:

@@ -1,11 +1,11 @@
 """Scores of a checkpoint on scans that nobody labelled, and on labelled source scans whose intensities are changed.
 
 `randomised_dice`: Dice on held-out source scans under fixed random intensity changes.  `agreement`: Dice between the
-labels of a target scan and of views of it.  `plausible`: share of organs in target scans whose volume and place are as
-in the source.  `volume/ORGAN`: mean volume on target scans over that in the source.  No target label is read.
+labels of a target scan and of changes of it.  `plausible`: share of organs in target scans whose volume and place are
+as in the source.  `volume/ORGAN`: mean volume on target scans over that in the source.  No target label is read.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer, Key
-from scipy import ndimage
 
 from synseg_jax.batches.samples import Sample, samples, spread
 from synseg_jax.batches.views import view
@@ -22,8 +21,9 @@ from synseg_jax.evaluation import plausibility
 from synseg_jax.evaluation.metrics import dice
 from synseg_jax.evaluation.plausibility import Expected, Organ
 from synseg_jax.evaluation.summary import NOT_ORGANS
+from synseg_jax.inference import agreement
+from synseg_jax.inference.agreement import mean, segmented
 from synseg_jax.inference.run_networks import Networks
-from synseg_jax.objective import names
 from synseg_jax.runs.stages import Stage
 from synseg_jax.specification.views import Views
 from synseg_jax.training.selection import VOLUME
@@ -31,7 +31,6 @@ from synseg_jax.training.selection import VOLUME
 SCANS, SLICES = 6, 16  # of each domain that are looked at, and of each target scan for volumes
 COMPARED = 8  # slices of a scan in the other scores
 DESCRIBED, DESCRIBED_SLICES = 32, 32  # labelled source scans and slices that say where organs are
-ROTATION, GAMMA, NOISE = 8.0, 1.25, 0.03  # of views of target scans: degrees, exponent, standard deviation
 SEED = 0
 STRONG = Views(class_maps=0.5, gin=0.8, blend=0.5, brightness=0.1, contrast=0.25, gamma=1.65)
 
@@ -79,10 +78,11 @@ class LabelFree:
         for i, sample in processes.share([*enumerate(self.target)]):
             if not stop():
                 images = sample.images(size)
-                labels = _segment(networks, images)
+                labels = segmented(networks, images, 'b')
                 some = spread(len(images), COMPARED)
-                views = [self._dice(labels[some], view) for view in _views(networks, images[some])]
-                share['agreement'][i] = _mean(views)
+                organs, ways = self.organs.values(), agreement.changes(networks.system)
+                agrees = agreement.agreement(networks, images[some], labels[some], organs, ways)
+                share['agreement'][i] = mean([mean(one.values()) for one in agrees.values()])
                 expected = {name: self.organs[name] for name in self.expected}
                 share['organs'][i] = _organs(sample, labels, expected, size)
         return share
@@ -93,16 +93,16 @@ class LabelFree:
         key = jax.random.fold_in(jax.random.key(SEED), i)
         change = jax.jit(partial(self.changed, classes=self.classes))
         changed = change(key, jnp.asarray(images), jnp.asarray(labels, jnp.int32))
-        return self._dice(_segment(networks, np.asarray(changed)), labels)
+        return self._dice(segmented(networks, np.asarray(changed), 'b'), labels)
 
     def _dice(self, labels, reference) -> float:
-        return _mean([dice(labels == i, reference == i) for i in self.organs.values()])
+        return mean([dice(labels == i, reference == i) for i in self.organs.values()])
 
     def combine(self, shares: Sequence[Share]) -> dict[str, float]:
         """The scores of a checkpoint from the shares of all processes; those without scans are left out."""
         merged = {name: dict(sorted(pair for share in shares for pair in share[name].items())) for name in shares[0]}
         compared = {name: merged[name].values() for name in ('randomised_dice', 'agreement') if merged[name]}
-        scores = {name: float(np.nan_to_num(_mean(values))) for name, values in compared.items()}  # 0 if none is found
+        scores = {name: float(np.nan_to_num(mean(values))) for name, values in compared.items()}  # 0 if none is found
         found = [{name: Organ(*own) for name, own in scan.items()} for scan in merged['organs'].values()]
         if not (found and self.expected):
             return scores
@@ -115,38 +115,3 @@ def _organs(sample: Sample, labels, organs, size) -> dict[str, Organ]:
     middle = sample.images(size)
     middle = middle[..., (middle.shape[-1] - 1) // 2]
     return plausibility.organs(labels, middle, organs, sample.pixel_ml(labels.shape[1:]))
-
-
-def _segment(networks, images, domain='b') -> np.ndarray:
-    return networks.probabilities(images, domain).argmax(-1)
-
-
-def _views(networks, images) -> Iterator[np.ndarray]:
-    """Labels of the same scan seen otherwise: rotated (mapped back), of other intensities, and translated."""
-    turned = networks.probabilities(_rotate(images, ROTATION), 'b')
-    yield _rotate(turned, -ROTATION).argmax(-1)
-    noise = np.random.default_rng(SEED).normal(0, NOISE, images.shape)
-    yield _segment(networks, np.clip(images**GAMMA + noise, 0, 1).astype(images.dtype))
-    if translated := _translated(networks):
-        yield translated(images)
-
-
-def _rotate(stack: np.ndarray, degrees: float) -> np.ndarray:
-    """Slices or volumes rotated within the slice; 0 from outside."""
-    return ndimage.rotate(stack, degrees, (-3, -2), reshape=False, order=1)
-
-
-def _translated(networks) -> Callable | None:
-    """Segmentation through g_ba: by s_a if it is trained, else of the scan translated back by g_ab, if there is one."""
-    there, back, own = names.generator('b'), names.generator('a'), names.segmentor('a')
-    if there not in networks.system.networks or networks.system.config.label_channel:
-        return None
-    if own in networks.system.networks or back not in networks.system.networks:
-        return lambda images: _segment(networks, networks.translate(images, 'b'), 'a')
-    return lambda images: _segment(networks, networks.translate(networks.translate(images, 'b'), 'a'))
-
-
-def _mean(values) -> float:
-    """Mean of the values that are numbers; NaN without any."""
-    numbers = [value for value in values if not np.isnan(value)]
-    return float(np.mean(numbers)) if numbers else float('nan')

@@ -12,13 +12,14 @@ from jaxtyping import UInt8
 
 from synseg_jax.devices import processes
 from synseg_jax.evaluation import lesions, metric, metrics, patches, roc, summary
-from synseg_jax.files import write_csv
+from synseg_jax.files import write_csv, write_json
 from synseg_jax.formats import label_maps, scan_file
 from synseg_jax.imaging import slices, volume
 from synseg_jax.imaging.intensity import Normalisation
 from synseg_jax.imaging.volume import Volume
+from synseg_jax.inference.label_folder import DATASET
 from synseg_jax.inference.model_folder import Run
-from synseg_jax.inference.predict_scans import describe, predict
+from synseg_jax.inference.predict_scans import described, predict
 from synseg_jax.inference.trained_model import Segmenter, Trained
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.reports import figures
@@ -115,7 +116,7 @@ def measure(tested: TestSet, folder: Path) -> dict:
     results = {case['id']: CaseResult.from_tuples(*gathered[case['id']]) for case in tested.cases}
     measured = {name: result.measures for name, result in results.items()}
     if processes.is_first():
-        describe(predictions, tested.segmenter, entry['domain'], len(results))
+        write_json(predictions / DATASET, described(tested.segmenter, entry['domain'], len(results)))
         write_csv(folder / f'{tested.name}.csv', summary.rows(measured), summary.COLUMNS)
         _draw(folder, tested, measured, [result.shown for result in results.values()])
     ranked = [result.ranked for result in results.values() if result.ranked]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from skimage import measure
 
-from synseg_jax.inference.postprocess import axial_axis, filled, largest_components, processed, volumes_ml
+from synseg_jax.imaging.volume import volumes_ml
+from synseg_jax.inference.postprocess import axial_axis, filled, largest_components, processed
 
 CLASSES = ('background', 'liver', 'spleen', 'tumour')
 

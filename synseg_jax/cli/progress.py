@@ -1,0 +1,67 @@
+"""Progress over scans: a bar with the time left on a terminal, elsewhere a line now and then."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)  # fmt: skip
+
+LINE_S = 30.0  # least time between two lines
+
+
+class Scans:
+    """How many of `total` scans are done; a scan may have several steps."""
+
+    def __init__(self, doing: str, total: int, steps: int = 1, console: Console | None = None):
+        self.doing, self.total, self.steps = doing, total, steps
+        self.console = console or Console()
+        self.bar = Progress(
+            TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('scans'),
+            TaskProgressColumn(), TimeElapsedColumn(), TextColumn('elapsed,'), TimeRemainingColumn(),
+            TextColumn('left'), console=self.console, disable=total * steps < 2 or not self.console.is_terminal,
+        )  # fmt: skip
+        self.task = self.bar.add_task(doing, total=total)
+        self.done, self.began = 0, time.monotonic()
+        self.told = self.began
+
+    def step(self) -> None:
+        """A step of a scan is done."""
+        self.bar.advance(self.task, 1 / self.steps)
+
+    def advance(self) -> None:
+        """A scan is done."""
+        self.done += 1
+        self.bar.update(self.task, completed=self.done)
+        now = time.monotonic()
+        if not self.console.is_terminal and self.done < self.total and now - self.told >= LINE_S:
+            left = (now - self.began) * (self.total / self.done - 1)
+            self.console.print(
+                f'{self.doing}: {self.done} of {self.total} scans ({self.done / self.total:.0%}) '
+                f'in {_clock(now - self.began)}, about {_clock(left)} left',
+                soft_wrap=True,
+                highlight=False,
+            )
+            self.told = now
+
+
+@contextmanager
+def over_scans(doing: str, total: int, steps: int = 1, console: Console | None = None) -> Iterator[Scans]:
+    """The progress over `total` scans of `steps` each, shown meanwhile; nothing is shown of a single step."""
+    progress = Scans(doing, total, steps, console)
+    with progress.bar:
+        yield progress
+
+
+def _clock(seconds) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else f'{minutes}:{seconds:02d}'
