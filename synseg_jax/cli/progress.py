@@ -16,6 +16,7 @@ from rich.progress import (
 )  # fmt: skip
 
 LINE_S = 30.0  # least time between two lines
+BAR = 16  # columns: with all times a line fits into 80
 
 
 class Scans:
@@ -25,7 +26,7 @@ class Scans:
         self.doing, self.total, self.steps = doing, total, steps
         self.console = console or Console()
         self.bar = Progress(
-            TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('scans'),
+            TextColumn('{task.description}'), BarColumn(BAR), MofNCompleteColumn(), TextColumn('scans'),
             TaskProgressColumn(), TimeElapsedColumn(), TextColumn('elapsed,'), TimeRemainingColumn(),
             TextColumn('left'), console=self.console, disable=total * steps < 2 or not self.console.is_terminal,
         )  # fmt: skip

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from synseg_jax.imaging import slices
 from synseg_jax.reports import figures
 
-MARGIN_MM = 40.0  # of the scan shown above and below the organs
+MARGIN_MM = (10.0, 10.0, 40.0)  # of the scan shown beside, before and behind the body, above and below the organs
+VISIBLE, EDGE = 0.1, 0.02  # intensity of what is no air, and the share of a slice that shows it where the body begins
 SIDES = {'axial': 'RL', 'coronal': 'RL', 'sagittal': 'AP'}  # what the left and the right edge of a picture show
 WIDTH_IN, GAP_IN, TITLE_IN, TALLEST_IN = 12.6, 0.12, 0.28, 7.0
 DPI = 150
@@ -35,7 +36,8 @@ def draw(
     spacing_mm: tuple[float, float, float],
 ) -> None:
     """Draw contours of all classes on the slices with the most classes, all planes at one scale; axes are LPS."""
-    planes = list(_planes(image, labels, spacing_mm))
+    seen = _seen(image, labels, spacing_mm)
+    planes = list(_planes(image[seen], labels[seen], spacing_mm, seen, labels.shape))
     width_mm, height_mm = sum(p.size_mm[1] for p in planes), max(p.size_mm[0] for p in planes)
     inches = min((WIDTH_IN - GAP_IN * (len(planes) - 1)) / width_mm, TALLEST_IN / height_mm)
     height_in, left = height_mm * inches + TITLE_IN, 0.0
@@ -50,24 +52,30 @@ def draw(
         figures.save(figure, path, DPI, fit=False)
 
 
-def _planes(image, labels, spacing_mm) -> Iterator[Plane]:
-    seen = _about_organs(labels, spacing_mm[2])
+def _planes(image, labels, spacing_mm, seen, shape) -> Iterator[Plane]:
+    """The slices of the part `seen` of a scan of `shape`, and their numbers in the whole scan."""
     for name in SIDES:
         stack, marked = slices.to_stack(image, name), slices.to_stack(labels, name)
-        at = figures.telling_slice(marked, 0)
-        rows = slice(None) if name == 'axial' else slice(len(image[0, 0]) - seen.stop, len(image[0, 0]) - seen.start)
+        at, axis = figures.telling_slice(marked, 0), slices.VIEWS[name][0][0]
         mm = slices.stack_spacing(spacing_mm, name)[1:]
-        shown = stack[at, rows]
-        size = tuple(float(n * step) for n, step in zip(shown.shape, mm, strict=True))
-        yield Plane(name, f'{name}, slice {at + 1} of {len(stack)}', shown, marked[at, rows], size)
+        size = tuple(float(n * step) for n, step in zip(stack.shape[1:], mm, strict=True))
+        title = f'{name}, slice {seen[axis].start + at + 1} of {shape[axis]}'
+        yield Plane(name, title, stack[at], marked[at], size)
 
 
-def _about_organs(labels, slice_mm) -> slice:
-    """The axial slices near organs; all where there are none."""
-    marked, margin = np.flatnonzero(labels.any((0, 1))), round(MARGIN_MM / slice_mm)
+def _seen(image, labels, spacing_mm) -> tuple[slice, slice, slice]:
+    """The part that is shown: the body, and the axial slices near organs; whole axes where there are none."""
+    visible = image > VISIBLE
+    profiles = visible.mean((1, 2)) > EDGE, visible.mean((0, 2)) > EDGE, labels.any((0, 1))
+    axes = zip(profiles, MARGIN_MM, spacing_mm, strict=True)
+    return tuple(_between(profile, round(margin / mm)) for profile, margin, mm in axes)
+
+
+def _between(profile, margin) -> slice:
+    marked = np.flatnonzero(profile)
     if not marked.size:
-        return slice(0, labels.shape[2])
-    return slice(max(0, int(marked[0]) - margin), min(labels.shape[2], int(marked[-1]) + 1 + margin))
+        return slice(0, len(profile))
+    return slice(max(0, int(marked[0]) - margin), min(len(profile), int(marked[-1]) + 1 + margin))
 
 
 def _show(axes, plane: Plane) -> None:
@@ -75,6 +83,8 @@ def _show(axes, plane: Plane) -> None:
     axes.imshow(plane.image, cmap='gray', vmin=0, vmax=1, aspect='auto', interpolation='bilinear')
     figures.outline(axes, plane.labels, linewidths=1.4)
     axes.set(xlim=(-0.5, plane.image.shape[1] - 0.5), ylim=(plane.image.shape[0] - 0.5, -0.5))
-    axes.text(0.5, 1.0, plane.title, color='0.75', ha='center', va='bottom', transform=axes.transAxes)
-    for x, side in zip((0.02, 0.98), SIDES[plane.name], strict=True):
-        axes.text(x, 0.5, side, color='w', fontsize=11, fontweight='bold', ha='center', transform=axes.transAxes)
+    above = {'color': '0.8', 'fontsize': 9, 'ha': 'center', 'va': 'bottom'}
+    axes.text(0.5, 1.0, plane.title, **above, transform=axes.transAxes)
+    corner = {'color': 'w', 'fontsize': 11, 'fontweight': 'bold', 'va': 'top'}
+    for x, align, side in zip((0.01, 0.99), ('left', 'right'), SIDES[plane.name], strict=True):
+        axes.text(x, 0.98, side, ha=align, **corner, transform=axes.transAxes)

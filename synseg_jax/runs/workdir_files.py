@@ -40,10 +40,14 @@ OTHERS = {
         'CASE.nii.gz': 'label map on the grid of the scan',
         'dataset.json': "channel, label values by name, file ending and number of scans, in nnU-Net's format; as "
         '`prediction` the `members` (stage and step of the checkpoint) that the probabilities are the mean of, the '
-        '`fields` of `predict`, and under `cases` the members of cases that some folds held out',
+        '`fields` of `predict`, under `cases` the members of cases that some folds held out, and the `scans` that are '
+        'done with a digest of each, by which `--continue` knows them; rewritten after every scan',
         'volumes.csv': '`--volumes`: columns case, organ, mL',
         'overlays/CASE.png': '`--overlays`',
         'probabilities/CLASS/CASE.nii.gz': '`--probabilities`: float32',
+        'report.html': '`--report`: a page of all scans, which needs no other file',
+        'report.csv': 'columns case, flag, agreement, one for each kind of remark, and of each organ mL and agreement',
+        'report/CASE.png': 'the scan in three planes',
         'dicom_seg/CASE.dcm': '`--dicom_seg`',
         'rtstruct/CASE.dcm': '`--rtstruct`',
     },
@@ -94,6 +98,10 @@ MORE = {  # descriptions of fields, including fields that no command reads again
         'reads_pseudo_labels': 'whether any stage trained on labels predicted by an earlier one',
         'transductive': 'whether any stage trained on images of test scans',
         'test_all': 'whether all labelled target scans were tested, whatever their split',
+    },
+    'stage.json': {
+        'volumes_ml': 'least and largest volume in mL of each class in the training labels; absent where records of an '
+        'earlier version were trained on',
     },
     'manifest.json': {
         'classes': 'in the order of the labels in records, background first',

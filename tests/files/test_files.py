@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from synseg_jax.errors import InputError
-from synseg_jax.files import atomic_file, atomic_folder, exclusive_lock, read_json, write_csv, write_json
+from synseg_jax.files import atomic_file, atomic_folder, exclusive_lock, read_csv, read_json, write_csv, write_json
 
 
 def names(folder):
@@ -42,6 +42,18 @@ def test_csv_cells_are_no_formulas(tmp_path):
     write_csv(path, rows)
     assert [row['case'] for row in csv.DictReader(path.open())] == ["'=1+1", "'+a", "'-b", "'@c", 'd=e']
     assert {row['dice'] for row in csv.DictReader(path.open())} == {'-0.5'}
+
+
+def test_csv_is_read_and_written_again_without_a_change(tmp_path):
+    path, again = tmp_path / 'cases.csv', tmp_path / 'again.csv'
+    write_csv(
+        path, [{'case': text, 'mL': 12.5, 'dice': None} for text in ('=1+1', "'quoted'", "'", 'a, "b"', '\udcff')]
+    )
+    rows = read_csv(path)
+    assert [row['case'] for row in rows] == ['=1+1', "'quoted'", "'", 'a, "b"', '\udcff']
+    assert rows[0] == {'case': '=1+1', 'mL': '12.5', 'dice': ''}
+    write_csv(again, rows)
+    assert again.read_bytes() == path.read_bytes()
 
 
 def test_csv_leaves_out_what_is_no_number_and_has_columns_without_rows(tmp_path):

@@ -475,6 +475,39 @@ def test_target_margin_needs_target_labels(sets, tmp_path):
         assert _slices(manifest, 'source', 'train') == list(range(9))
 
 
+@pytest.mark.parametrize('labels', [False, True])
+def test_volumes_of_labels_are_kept_for_the_report_of_predict(sets, tmp_path, labels):
+    """Of whole scans, whatever the records show; those of the target only where its labels are read at all."""
+    mr = sorted((sets[0].folder / 'labelsTr').iterdir())
+    smaller = np.asarray(nib.load(mr[0]).dataobj).copy()
+    smaller[4:6], smaller[smaller == 7] = 0, 0
+    nib.save(nib.Nifti1Image(smaller, AFFINE), mr[0])
+    manifest = prepare(sets, tmp_path / 'out', replace(SETTINGS, target_labels=labels, seed=1), progress=False)
+    cases = {name: [case for of in entry['roles'].values() for case in of['cases']]
+             for name, entry in manifest.sets.items()}  # fmt: skip
+    voxel_ml = 1.5 * 1.5 * 4 / 1000
+    found = {case['id']: case['volumes_ml'] for case in cases['source']}
+    assert found['m1'] == {'liver': round(120 * voxel_ml, 3), 'spleen': round(84 * voxel_ml, 3)}
+    assert found['m0'] == {'liver': round(60 * voxel_ml, 3), 'spleen': 0.0}
+    assert all(('volumes_ml' in case) == (labels and role == 'train')
+               for role, of in manifest.sets['target']['roles'].items() for case in of['cases'])  # fmt: skip
+    (tmp_path / 'stage').mkdir()
+    Run.of(tmp_path / 'stage', tiny.stage(), manifest.classes, [manifest]).save()
+    seen = [found[case['id']] for role in ('train', 'val') for case in manifest.role('source', role)['cases']]
+    ranges = Run.load(tmp_path / 'stage').volumes_ml
+    livers = [one['liver'] for one in seen]
+    assert ranges['liver'] == (min(livers), max(livers)) and ranges['spleen'] == (found['m1']['spleen'],) * 2
+    assert Run.of(tmp_path, tiny.stage(), manifest.classes, [_without_volumes(manifest)]).volumes_ml == {}
+
+
+def _without_volumes(manifest):
+    """As an earlier version wrote it."""
+    for entry in manifest.sets.values():
+        for case in (case for of in entry['roles'].values() for case in of['cases']):
+            case.pop('volumes_ml', None)
+    return manifest
+
+
 def _described(folder, **fields):
     """Changes fields of a folder's dataset.json."""
     path = folder / 'dataset.json'
