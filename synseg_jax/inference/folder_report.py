@@ -41,7 +41,9 @@ def row(case: str, judged: trust.Trust, volumes: Sequence[Mapping], agreed: Mapp
 
 
 def write(output: Path, trained: Segmenter) -> None:
-    """Write report.html of the scans in report.csv."""
+    """Write report.html of the scans in report.csv, if there are any."""
+    if not (output / TABLE).is_file():
+        return
     run, rows = trained.run, read_csv(output / TABLE)
     members = ', '.join(f'{member.run.folder.name} (step {member.step})' for member in trained.members)
     scans = [

@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -96,9 +97,11 @@ def _check(trained, domain) -> None:
 
 def _record(trained, files, output, domain, extras, write) -> Record:
     """The record of the output folder; of folds, `trained.for_scan` tells which of them segment a scan."""
+    everyone = _members(trained)
+    members_of = cache(lambda case: _members(trained.for_scan(files[case])))
 
     def describe(done):
-        parts = {case: part for case in done if (part := trained.for_scan(files[case])) is not trained}
+        parts = {case: members_of(case) for case in done if members_of(case) != everyone}
         straightened = {'straightened': True} if write is not scan_file.write else {}
         return described(trained, domain, len(done), parts, {**straightened, 'scans': dict(done)})
 
@@ -125,16 +128,16 @@ def described(
     trained: trained_model.Segmenter,
     domain: str,
     count: int,
-    parts: Mapping[str, trained_model.Segmenter] = types.MappingProxyType({}),
+    parts: Mapping[str, list[dict]] = types.MappingProxyType({}),
     more: Mapping[str, object] = types.MappingProxyType({}),
 ) -> dict:
-    """The dataset.json of `count` label maps of scans of a domain; `parts` made those of the cases named.
+    """The dataset.json of `count` label maps of scans of a domain; `parts`: members that made those of single cases.
 
     `more` is what else is to be known of the prediction.
     """
     run, fields = trained.run, vars(trained.config.predict)
     prediction = {'members': _members(trained), 'fields': {n: v for n, v in fields.items() if n != 'batch'}}
-    prediction |= {'cases': {case: _members(part) for case, part in parts.items()}} if parts else {}
+    prediction |= {'cases': dict(parts)} if parts else {}
     return label_folder.described(run.classes, run.channels[domain], count, {**prediction, **more})
 
 
