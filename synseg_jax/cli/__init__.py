@@ -1,1 +1,1 @@
-"""Flags, error messages and exit codes of the commands."""
+"""Flags, error messages, exit codes and progress of the commands."""

@@ -1,8 +1,9 @@
 """Progress over scans: a bar with the time left on a terminal, elsewhere a line now and then."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -13,8 +14,9 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
-)  # fmt: skip
+)
 
+Item = TypeVar('Item')
 LINE_S = 30.0  # least time between two lines
 BAR = 16  # columns: with all times a line fits into 80
 
@@ -25,10 +27,11 @@ class Scans:
     def __init__(self, doing: str, total: int, steps: int = 1, console: Console | None = None):
         self.doing, self.total, self.steps = doing, total, steps
         self.console = console or Console()
+        self.animated = self.console.is_terminal and not self.console.is_dumb_terminal
         self.bar = Progress(
             TextColumn('{task.description}'), BarColumn(BAR), MofNCompleteColumn(), TextColumn('scans'),
             TaskProgressColumn(), TimeElapsedColumn(), TextColumn('elapsed,'), TimeRemainingColumn(),
-            TextColumn('left'), console=self.console, disable=total * steps < 2 or not self.console.is_terminal,
+            TextColumn('left'), console=self.console, disable=total * steps < 2 or not self.animated,
         )  # fmt: skip
         self.task = self.bar.add_task(doing, total=total)
         self.done, self.began = 0, time.monotonic()
@@ -43,7 +46,7 @@ class Scans:
         self.done += 1
         self.bar.update(self.task, completed=self.done)
         now = time.monotonic()
-        if not self.console.is_terminal and self.done < self.total and now - self.told >= LINE_S:
+        if not self.animated and self.done < self.total and now - self.told >= LINE_S:
             left = (now - self.began) * (self.total / self.done - 1)
             self.console.print(
                 f'{self.doing}: {self.done} of {self.total} scans ({self.done / self.total:.0%}) '
@@ -60,6 +63,14 @@ def over_scans(doing: str, total: int, steps: int = 1, console: Console | None =
     progress = Scans(doing, total, steps, console)
     with progress.bar:
         yield progress
+
+
+def each(items: Collection[Item], doing: str) -> Iterator[Item]:
+    """The items, one a scan, with their progress."""
+    with over_scans(doing, len(items)) as progress:
+        for item in items:
+            yield item
+            progress.advance()
 
 
 def _clock(seconds) -> str:

@@ -109,5 +109,5 @@ def _told(value) -> str:
     if isinstance(value, list):
         return ', '.join(f'{member["stage"]} (step {member["step"]})' for member in value)
     if isinstance(value, dict):
-        return ', '.join(map(str, value))
+        return ', '.join(f'{name} {one}' for name, one in value.items())
     return repr(value)

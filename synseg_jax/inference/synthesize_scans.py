@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
-from rich.progress import track
 
+from synseg_jax.cli.progress import each
 from synseg_jax.datasets import class_names, input_scans, nnunet_writer
 from synseg_jax.datasets.cases import Dataset
 from synseg_jax.errors import InputError, known
@@ -53,7 +53,7 @@ def synthesize(
     cases, added = source.cases, real.cases if real else ()
     errors = ScanErrors(len(cases) + len(added))
     with nnunet_writer.writing(output, channel, classes, write) as raw:
-        for case in track(cases, 'synthesizing', disable=len(cases) < 2):
+        for case in each(cases, 'synthesizing'):
             with errors.collect(case.image):
                 with reading_scan(case.image):
                     scan, labels = nnunet_writer.read(source, case, classes)
@@ -91,7 +91,7 @@ def translate(
     written, errors = 0, ScanErrors(len(files))
     channel, stage = trained.run.channels[OTHER[domain]], trained.run.folder.resolve().name
     with atomic_folder(output.absolute()) as folder:
-        for case, file in track(files.items(), 'synthesizing', disable=len(files) < 2):
+        for case, file in each(files.items(), 'synthesizing'):
             with errors.collect(file):
                 with reading_scan(file):
                     scan, mask = _with_mask(case, file, labels, trained.run.classes)

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from synseg_jax.cli import progress
+from synseg_jax.cli.progress import over_scans
 
 
 @pytest.fixture
@@ -44,6 +45,13 @@ def test_little_work_says_nothing(clock, total, seconds):
 def test_a_terminal_shows_a_bar(clock):
     last = _said(clock, 4, 5, steps=3, terminal=True).split('segmenting')[-1]
     assert '4/4' in last and '100%' in last and 'elapsed' in last and 'left' in last
+
+
+def test_items_one_after_another(monkeypatch):
+    made = []
+    monkeypatch.setattr(progress, 'over_scans', lambda *arguments: made.append(arguments) or over_scans(*arguments))
+    assert list(progress.each({'a': 1, 'b': 2}.items(), 'translating')) == [('a', 1), ('b', 2)]
+    assert made == [('translating', 2)]
 
 
 def test_steps_count_as_parts_of_a_scan():

@@ -112,7 +112,7 @@ def test_what_was_made_otherwise_is_refused_and_left(trained, files, whole, tmp_
         (other, {}, r'was made with members .* \(step None\), not .* \(step 7\)'),
         (views, {}, r'was made with predict.rotate 0.0, not 5.0'),
         (trained, {'write': straight.write}, 'was made with straightened None, not True'),
-        (trained, {'domain': 'a'}, 'was made with channel_names CT, not MR'),
+        (trained, {'domain': 'a'}, 'was made with channel_names 0 CT, not 0 MR'),
     ):
         with pytest.raises(InputError, match=f'^--continue: .*labels {told}; leave --continue out, or choose another'):
             predict(segmenter, files, output, extras=['volumes'], go_on=True, **options)

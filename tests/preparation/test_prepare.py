@@ -489,8 +489,9 @@ def test_volumes_of_labels_are_kept_for_the_report_of_predict(sets, tmp_path, la
     found = {case['id']: case['volumes_ml'] for case in cases['source']}
     assert found['m1'] == {'liver': round(120 * voxel_ml, 3), 'spleen': round(84 * voxel_ml, 3)}
     assert found['m0'] == {'liver': round(60 * voxel_ml, 3), 'spleen': 0.0}
-    assert all(('volumes_ml' in case) == (labels and role == 'train')
-               for role, of in manifest.sets['target']['roles'].items() for case in of['cases'])  # fmt: skip
+    roles = manifest.sets['target']['roles'].values()
+    assert any(of['labelled'] for of in roles) == labels
+    assert all(('volumes_ml' in case) == of['labelled'] for of in roles for case in of['cases'])
     (tmp_path / 'stage').mkdir()
     Run.of(tmp_path / 'stage', tiny.stage(), manifest.classes, [manifest]).save()
     seen = [found[case['id']] for role in ('train', 'val') for case in manifest.role('source', role)['cases']]

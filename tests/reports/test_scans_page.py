@@ -80,7 +80,7 @@ def test_the_worst_scan_comes_first_and_needs_nothing_else(page):
 def test_volumes_ranges_remarks_and_colours(page):
     told = page()
     words = ' '.join(Text(told).words)
-    assert 'torn: liver <60%>' in words and 'liver 150 0.90 100 to 200' in words and 'spleen & co 7.2 – –' in words
+    assert 'torn: liver <60%>' in words and 'liver 150 0.900 100 to 200' in words and 'spleen & co 7.2 – –' in words
     assert told.count('class="unusual"') == told.count('class="at out"') == 1  # 250 mL
     assert all(told.count(f'background:{colour(label)}') == 8 for label in (1, 2))  # legends and tables
     assert told.count('class="flag poor"') == 4  # counted, listed, explained, and at the scan
