@@ -1,5 +1,6 @@
 """How far a segmentation can be trusted, without labels: its agreement with itself, and remarks on its organs."""
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ GOOD, POOR = 0.95, 0.85  # agreement from which a scan may be trusted, and below
 STEADY = 0.85  # agreement of a single organ, below which it is named
 WHOLE = 0.9  # share of an organ that its largest connected component holds, unless it is torn
 BEYOND = 1.25  # factor by which a volume may exceed those of the training labels, or fall short of them
+ABOUT_MIDDLE = {'ventricle', 'ventricular', 'atrium', 'atrial', 'lobe'}  # whose left and right ones may lie there
 MISPLACED = 0.5  # share of the organs that are missing or on the wrong side, from which nothing is trusted
 TRUST, LOOK, LEAVE = 'trust', 'look at', 'do not use'
 
@@ -86,13 +88,18 @@ def on_wrong_side(found: Found) -> Iterator[str]:
     box = body.bounds(stack, slices.stack_spacing(upright.spacing_mm, 'axial'), found.channel)
     middle = np.mean(box[2] if box else (0, 1)) * upright.array.shape[0]
     for name, i in found.organs.items():
-        side = laterality.expected(name, laterality.BODY, 0)  # 1: right
-        columns = np.flatnonzero((labels.array == i).any((1, 2)))
-        if side and columns.size:
-            counts = np.count_nonzero(labels.array == i, (1, 2))
+        counts = np.count_nonzero(labels.array == i, (1, 2))
+        if (expected := side(name)) and counts.any():
             leftwards_mm = (np.average(np.arange(len(counts)) + 0.5, weights=counts) - middle) * upright.spacing_mm[0]
-            if side * leftwards_mm > laterality.BESIDE_MM:
-                yield f'{name} ({abs(leftwards_mm):.0f} mm {"left" if side > 0 else "right"} of the middle)'
+            if expected * leftwards_mm > laterality.BESIDE_MM:
+                yield f'{name} ({abs(leftwards_mm):.0f} mm {"left" if expected > 0 else "right"} of the middle)'
+
+
+def side(name: str) -> int:
+    """1 of organs right of the middle of the body, -1 of those left of it, by their names; 0 if the names do not tell."""
+    words = set(re.findall('[a-z]+', name.lower()))
+    named = [sign for word, sign in laterality.SIDES.items() if word in words]
+    return 0 if words & ABOUT_MIDDLE else next(iter(named), laterality.expected(name, laterality.BODY, 0))
 
 
 def unlike_training(found: Found) -> Iterator[str]:

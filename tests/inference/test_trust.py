@@ -56,6 +56,15 @@ def test_organs_on_the_wrong_side_whatever_the_axes(flips):
         assert _kinds(turned).get('wrong side', []) == told
 
 
+@pytest.mark.parametrize(
+    'name, side',
+    [('Kidney_L', 0), ('left lung', -1), ('right kidneys', 1), ('liver', 1), ('spleen', -1), ('left ventricle', 0),
+     ('right lobe of the liver', 0), ('bladder', 0), ('kidneys', 0)],
+)  # fmt: skip
+def test_sides_by_names(name, side):
+    assert trust.side(name) == side
+
+
 def test_torn_organs():
     labels = _found().labels.copy()
     labels[30, 12, 0] = 1
