@@ -96,7 +96,7 @@ def on_wrong_side(found: Found) -> Iterator[str]:
 
 
 def side(name: str) -> int:
-    """1 of organs right of the middle of the body, -1 of those left of it, by their names; 0 if the names do not tell."""
+    """1 of organs right of the middle of the body, -1 of those left of it, by their names; 0 if these do not tell."""
     words = set(re.findall('[a-z]+', name.lower()))
     named = [sign for word, sign in laterality.SIDES.items() if word in words]
     return 0 if words & ABOUT_MIDDLE else next(iter(named), laterality.expected(name, laterality.BODY, 0))
