@@ -97,8 +97,8 @@ def _check_alike(output, found, wanted) -> None:
         raise InputError(f'--continue: {output / DATASET} does not say which scans are done; {REMEDY}')
     pairs = [(name, found.get(name), wanted[name]) for name in ('channel_names', 'labels')]
     pairs += [(name, made.get(name), wanted['prediction'].get(name)) for name in ('members', 'straightened')]
-    names = dict.fromkeys((*made.get('fields', ()), *wanted['prediction']['fields']))
-    pairs += [(f'predict.{n}', made['fields'].get(n), wanted['prediction']['fields'].get(n)) for n in names]
+    before, now = made.get('fields', {}), wanted['prediction']['fields']
+    pairs += [(f'predict.{name}', before.get(name), now.get(name)) for name in dict.fromkeys((*before, *now))]
     for name, before, now in pairs:
         if before != now:
             raise InputError(f'--continue: {output} was made with {name} {_told(before)}, not {_told(now)}; {REMEDY}')
