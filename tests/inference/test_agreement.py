@@ -6,7 +6,7 @@ import tiny
 import untrained
 
 from synseg_jax.imaging.volume import Volume
-from synseg_jax.inference import agreement
+from synseg_jax.inference import agreement, trained_model
 from synseg_jax.inference.ensemble import Ensemble
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.training.system import System
