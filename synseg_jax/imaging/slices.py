@@ -17,6 +17,7 @@ VIEWS = {
     'coronal': ((1, 2, 0), True),
     'sagittal': ((0, 2, 1), True),
 }
+SIDES = {'axial': ('R', 'L'), 'coronal': ('R', 'L'), 'sagittal': ('A', 'P')}  # of the patient, left and right in slices
 
 
 def to_stack(array: Shaped[np.ndarray, 'x y z *k'], slice_axis: str) -> Shaped[np.ndarray, 'n r c *k']:

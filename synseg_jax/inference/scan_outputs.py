@@ -77,11 +77,12 @@ def overlays(one: Segmented, output: Path) -> None:
     upright = volume.canonical(replace(one.scan, array=one.labels))
     labels = slices.to_stack(upright.array, frame.axis)[:, *frame.seen]
     spacing = slices.stack_spacing(upright.spacing_mm, frame.axis)[1:]
+    sides = slices.SIDES[frame.axis]
     shown = [
-        figures.Panel(f'slice {i + 1} of {len(labels)}', frame.stack[i], None, labels[i], spacing)
+        figures.Panel(f'slice {i + 1} of {len(labels)}', frame.stack[i], None, labels[i], spacing, sides=sides)
         for i in spread(labels.any((1, 2)), SHOWN)
     ]
-    figures.overlays(output / 'overlays' / f'{one.case}.png', shown, one.classes)
+    figures.overlays(output / 'overlays' / f'{one.case}.png', shown, one.classes, title=one.case)
 
 
 def dicom_seg(one: Segmented, output: Path) -> None:

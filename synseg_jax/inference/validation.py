@@ -19,6 +19,7 @@ from synseg_jax.imaging.slices import resize, with_mask
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.objective.losses import ONE_LOGIT
 from synseg_jax.reports import figures
+from synseg_jax.reports.modality_names import LETTERS
 from synseg_jax.training.system import System
 
 UNCHANGED = 0.01  # mean |fake_b - a| below which the translation is considered the identity
@@ -169,10 +170,13 @@ def _loss(probabilities, labels, system) -> float:
     return float(system.view({}).segmentation(logits, jnp.asarray(labels, jnp.int32)))
 
 
-def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) -> list[dict]:
+def both_paths(
+    networks: Networks, examples: Mapping[str, Sequence[Mapping]], modality: Mapping[str, str] = LETTERS
+) -> list[dict]:
     """Rows of a picture with real, synthetic, reconstructed and segmented images of both directions, as available.
 
-    `examples[domain]` are records; row i shows the i-th record of each domain; a volume has one row per plane.
+    `examples[domain]` are records; row i shows the i-th record of each domain; a volume has one row per plane.  Titles
+    call a domain by its modality.
     """
     nets, size, rows = networks.system.networks, networks.system.shown, []
     count = min(len(records) for records in examples.values())
@@ -187,19 +191,19 @@ def both_paths(networks: Networks, examples: Mapping[str, Sequence[Mapping]]) ->
     for source, other in (('a', 'b'), ('b', 'a')):
         if source not in images:
             continue
-        real = images[source]
-        add(f'real {source}', real)
+        real, called = images[source], modality[source]
+        add(f'real {called}', real)
         if 'label' in examples[source][0]:
             labels = resize(np.stack([r['label'] for r in examples[source][:count]]), size)
-            add(f'label of {source}', real, labels)
-        shown, title, through = real, f'segmentation of real {source}', source
+            add(f'{called} labels', real, labels)
+        shown, title, through = real, f'segmented real {called}', source
         if f'g_{source}{other}' in nets:
             fake = networks.translate(with_mask(real, labels) if networks.system.config.label_channel else real, source)
-            add(f'synthetic {other}', fake)
+            add(f'synthetic {modality[other]}', fake)
             if f'g_{other}{source}' in nets:
-                add(f'reconstructed {source}', networks.translate(fake, other))
+                add(f'{called} again', networks.translate(fake, other))
             if source == 'a':
-                shown, title, through = fake, 'segmentation of synthetic b', 'b'
+                shown, title, through = fake, f'segmented synthetic {modality["b"]}', 'b'
         if networks.system.segmentor(through):
             add(title, shown, networks.probabilities(shown, through).argmax(-1))
     for i in range(count):

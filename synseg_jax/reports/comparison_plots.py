@@ -12,11 +12,11 @@ from matplotlib.ticker import MaxNLocator
 
 from synseg_jax.evaluation.roc import area
 from synseg_jax.evaluation.summary import is_number, statistics
-from synseg_jax.imaging.colours import COLOURS
-from synseg_jax.reports.figures import STYLE, save
+from synseg_jax.imaging.colours import LINES
+from synseg_jax.reports.figures import LETTER, LETTERS_PT, SLIDE_IN, letters_pt, save, style
 
-_LINES = tuple(c for c in COLOURS if c not in ('#F0E442', '#DDCC77'))  # yellow has too little contrast on white
-_STYLE = STYLE | {'text.parse_math': False}  # names may hold dollar signs
+_PLAIN_TEXT = {'text.parse_math': False}  # names may hold dollar signs
+BOX_IN = 2.7  # width of a panel of boxes
 _DASHES = ('-', '--', '-.', ':')
 _MARKED, _PLAIN = '#0072B2', '0.62'  # boxes of the reference and of the others
 
@@ -42,10 +42,13 @@ def boxplots(
         raise ValueError('the panels of a boxplot have different systems')
     per_row = min(per_row, len(panels))
     n_rows = -(-len(panels) // per_row)
-    labels = [textwrap.fill(name, 32) for name in names]
-    pitch_in = max((0.1 + 0.14 * (1 + label.count('\n')) for label in labels), default=0)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(1.8 + 2.7 * per_row, n_rows * (0.7 + pitch_in * len(labels))), layout='constrained')
+    labels = [textwrap.fill(name, 24) for name in names]
+    longest = max((len(line) for label in labels for line in label.split('\n')), default=0)
+    width = BOX_IN * per_row / (1 - longest * LETTER * LETTERS_PT / (72 * SLIDE_IN))  # names grow with the figure
+    line_in = letters_pt(width) / 58
+    pitch_in = max(((0.7 + label.count('\n') + 1) * line_in for label in labels), default=0)
+    with matplotlib.rc_context(style(width) | _PLAIN_TEXT):
+        figure = Figure(figsize=(width, n_rows * (4.5 * line_in + pitch_in * len(labels))), layout='constrained')
         grid = figure.subplots(n_rows, per_row, sharex=True, sharey=True, squeeze=False)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
@@ -77,13 +80,13 @@ def roc_curves(
 
     The AUC is that of the whole curve; longer curves are drawn by `points` points, evenly spaced along them.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(style(3.4) | _PLAIN_TEXT):
         figure = Figure(figsize=(3.4, 3.6 + 0.16 * len(systems)), layout='constrained')
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color='0.8', linewidth=0.8, linestyle=':')
         for at, (name, rates) in enumerate(systems.items()):
             fpr, tpr = (np.asarray(rate, np.float64) for rate in rates)
-            style = {'color': _LINES[at % len(_LINES)], 'linestyle': _DASHES[at % len(_DASHES)], 'linewidth': 1.3}
+            style = {'color': LINES[at % len(LINES)], 'linestyle': _DASHES[at % len(_DASHES)], 'linewidth': 1.3}
             value = area(fpr, tpr)
             label = textwrap.fill(f'{name}: AUC {"-" if np.isnan(value) else f"{value:.3f}"}', 56)
             kept = np.searchsorted(fpr + tpr, np.linspace(0, 2, points)).clip(max=len(fpr) - 1)
@@ -107,11 +110,11 @@ def against(
     `systems` is `{system: {count: values over cases}}`.  The band shows `intervals`, `{system: {count: (low, high)}}`,
     or else one standard deviation on either side; a single case has none.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(style(3.8) | _PLAIN_TEXT):
         figure = Figure(figsize=(3.8, 2.6 + 0.16 * (len(systems) > 1) * len(systems)), layout='constrained')
         axes = figure.subplots()
         for at, (name, of) in enumerate(systems.items()):
-            colour, dash = _LINES[(at + 3) % len(_LINES)], _DASHES[at % len(_DASHES)]
+            colour, dash = LINES[(at + 3) % len(LINES)], _DASHES[at % len(_DASHES)]
             described = {x: statistics(of[x]) for x in sorted(of)}
             places = [x for x, part in described.items() if part['n']]
             means = np.array([described[x]['mean'] for x in places])
@@ -151,6 +154,8 @@ def _lying_box(axes, values, at: int, colour: str) -> None:
 def _margin(axes, at: int, n: int, mark: str) -> None:
     """The number of cases and the significance mark, right of the axes at the height of a box."""
     place = {'xycoords': axes.get_yaxis_transform(), 'textcoords': 'offset points', 'va': 'center_baseline'}
-    axes.annotate(f'n {n}' if n else 'no values', (1, at), (4, 0), fontsize=6, color='0.45', **place)
+    points = matplotlib.rcParams['font.size']
+    count = axes.annotate(f'n {n}' if n else 'no values', (1, at), (4, 0), fontsize='small', color='0.45', **place)
     if mark:
-        axes.annotate(mark, (1, at), (26, -2), fontsize=9, fontweight='bold', **place)
+        offset = 4 + 0.55 * points * len(count.get_text()) + 2
+        axes.annotate(mark, (1, at), (offset, -0.25 * points), fontweight='bold', **place)

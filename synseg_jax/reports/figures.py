@@ -1,9 +1,9 @@
 """Figures of scans: panels of images and contours on slices; and the style of all figures.
 
-A class has the same colour in all figures: Okabe and Ito's seven, safe for colour-blind readers, then some of Paul
-Tol's muted palette for long lists of organs.
+A class has the same colour in all figures (imaging/colours.py).  Letters are legible on half a slide.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,25 +16,30 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from scipy import ndimage
 
 from synseg_jax.evaluation import registry
 from synseg_jax.evaluation.metric import Metric
-from synseg_jax.evaluation.summary import Case, organ_means
+from synseg_jax.evaluation.summary import NOT_ORGANS, Case, organ_means
 from synseg_jax.files import atomic_file
 from synseg_jax.imaging.colours import colour
 
 STYLE = {
-    'font.size': 8,
-    'axes.titlesize': 8,
+    'axes.titlesize': 'medium',
     'axes.spines.top': False,
     'axes.spines.right': False,
     'axes.linewidth': 0.6,
     'legend.frameon': False,
 }
+SLIDE_IN, LETTERS_PT = 6.67, 10.0  # half the width of a 16:9 slide, and how large letters are there at least
+SMALLEST_PT = 8.0  # letters of a figure that is narrower than that
 DPI = 200
 LARGEST = 4096  # pixels of a figure of scans along either side
 SLENDER = 8.0  # largest aspect ratio of a slice; beyond it the aspect is not kept
 COLUMN_IN = 1.3  # width of a column of a panel
+SCAN_IN = 2.4  # width of a slice with contours
+LETTER = 0.62  # width of a letter by its size
 PNG_LEVEL = 3  # files are a tenth larger than at Pillow's default of 6, and written in a third of the time
 
 
@@ -49,6 +54,18 @@ class Panel(NamedTuple):
     reference: Integer[np.ndarray, 'h w'] | None
     prediction: Integer[np.ndarray, 'h w']
     spacing_mm: tuple[float, float] = (1.0, 1.0)
+    note: str = ''  # below the title
+    sides: tuple[str, str] = ('', '')  # of the patient, on the left and on the right, as in imaging.slices.SIDES
+
+
+def letters_pt(width_in: float) -> float:
+    """Size of the letters of a figure that are legible where it fills half a slide."""
+    return max(SMALLEST_PT, LETTERS_PT * width_in / SLIDE_IN)
+
+
+def style(width_in: float) -> dict:
+    """Matplotlib's settings for a figure of this width."""
+    return STYLE | {'font.size': letters_pt(width_in)}
 
 
 def save(figure: Figure, path: str | Path, dpi: float = DPI, fit: bool = True) -> None:
@@ -72,14 +89,14 @@ def telling_slice(labels: Integer[np.ndarray, '*space'], axis: int = -1) -> int:
 
 
 def telling_cases(cases: Mapping[str, Case], measure: str = 'dice') -> dict[str, str]:
-    """`{'best': case, 'median': case, 'worst': case}` by a metric's mean over organs.
+    """`{'worst': case, 'median': case, 'best': case}` by a metric's mean over organs.
 
     For an even number of cases the median is the better of the middle two.  A single case is the best, two are best
     and worst; cases without a value are ignored.
     """
     means = organ_means(cases, measure)
     ranked = sorted(means, key=means.__getitem__, reverse=not registry.metric(measure).lower_is_better)
-    places = {'best': 0, 'median': (len(ranked) - 1) // 2, 'worst': len(ranked) - 1}
+    places = {'worst': len(ranked) - 1, 'median': (len(ranked) - 1) // 2, 'best': 0}
     told = ('best', 'worst', 'median')[: len(ranked)]
     return {name: ranked[at] for name, at in places.items() if name in told}
 
@@ -113,48 +130,84 @@ def panel(
     titles = list(rows[0])
     if any(list(row) != titles for row in rows):
         raise ValueError('the rows of a panel have different titles')
-    canvas, middles, width = _mosaic(rows, titles, gap_before)
+    canvas, middles, width = _mosaic([_outlined(row, classes) for row in rows], titles, gap_before)
     height, wide = (length / width for length in canvas.shape[:2])
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN_IN * wide, COLUMN_IN * height + 0.5), layout='constrained')
+    points = letters_pt(COLUMN_IN * wide)
+    heads = [title.replace(' ', '\n') for title in titles]
+    lines = 2 + max(head.count('\n') for head in heads)
+    with matplotlib.rc_context(style(COLUMN_IN * wide)):
+        figure = Figure(figsize=(COLUMN_IN * wide, COLUMN_IN * height + lines * points / 50), layout='constrained')
         axes = figure.add_subplot()
         axes.set_axis_off()
         shown = _draw(axes, canvas[..., 0], canvas[..., 1].astype(int))
-        for title, x in zip(titles, middles, strict=True):
-            axes.text(x, -0.03 * width, title.replace(' of ', '\nof '), ha='center', va='bottom')
+        size = min(points, 72 * COLUMN_IN / (LETTER * max(map(len, ' '.join(titles).split()))))
+        for head, x in zip(heads, middles, strict=True):
+            axes.text(x, -0.03 * width, head, ha='center', va='bottom', linespacing=1.0, fontsize=size)
         _class_legend(figure, sorted(shown), classes)
         save(figure, path, min(_dots_an_inch(figure), 4 * width / COLUMN_IN))  # 4 dots per pixel are enough
 
 
-def overlays(path: str | Path, scans: Sequence[Panel], classes: Sequence[str], *, per_row: int = 4) -> None:
+def overlays(
+    path: str | Path, scans: Sequence[Panel], classes: Sequence[str], *, per_row: int = 4, title: str = ''
+) -> None:
     """Draws contours of the organs on slices: the reference as a wide pale line, the prediction as a thin line on top.
 
     Without any reference there is no legend of line styles.
     """
     per_row = min(per_row, len(scans))
-    n_rows = -(-len(scans) // per_row)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(
-            figsize=(2.4 * per_row, 2.4 * n_rows * max(map(_height_to_width, scans)) + 0.6), layout='constrained'
-        )
+    n_rows, width = -(-len(scans) // per_row), SCAN_IN * per_row
+    points = letters_pt(width)
+    heads = [_wrapped([scan.title, scan.note], SCAN_IN, points) for scan in scans]
+    lines = 1 + max(head.count('\n') for head in heads)
+    tallest = SCAN_IN * max(map(_height_to_width, scans)) + lines * points / 55
+    with matplotlib.rc_context(style(width)):
+        figure = Figure(figsize=(width, tallest * n_rows + (2 + bool(title)) * points / 45), layout='constrained')
+        if title:
+            figure.suptitle(_wrapped([title], width, points), fontsize=points)
         grid = figure.subplots(n_rows, per_row, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
         shown = set()
-        for axes, scan in zip(grid.flat, scans, strict=False):
+        for axes, scan, head in zip(grid.flat, scans, heads, strict=False):
             aspect = _height_to_width(scan) * scan.image.shape[1] / scan.image.shape[0]
             axes.imshow(scan.image, cmap='gray', vmin=0, vmax=1, aspect=aspect)
-            axes.set_title(scan.title)
+            axes.set_title(head)
+            _write_sides(axes, scan.sides)
             if scan.reference is not None:
-                shown |= outline(axes, scan.reference, linewidths=3.2, alpha=0.5)
-            shown |= outline(axes, scan.prediction, linewidths=0.9)
+                shown |= outline(axes, scan.reference, linewidths=3.6, alpha=0.5)
+            shown |= outline(axes, scan.prediction, linewidths=1.1)
         strokes = [
-            Line2D([], [], color='0.4', linewidth=3.2, alpha=0.5, label='reference'),
-            Line2D([], [], color='0.2', linewidth=0.9, label='prediction'),
+            Line2D([], [], color='0.4', linewidth=3.6, alpha=0.5, label='reference'),
+            Line2D([], [], color='0.2', linewidth=1.1, label='prediction'),
         ]
         compared = any(scan.reference is not None for scan in scans)
         _class_legend(figure, sorted(shown), classes, strokes if compared else ())
         save(figure, path, _dots_an_inch(figure))
+
+
+def _wrapped(parts: Sequence[str], width_in: float, points: float) -> str:
+    """Lines of letters of that size that are no longer than the width."""
+    letters = max(8, int(width_in * 72 / (LETTER * points)))
+    return '\n'.join(line for part in parts for line in textwrap.wrap(part, letters))
+
+
+def _write_sides(axes, sides: tuple[str, str]) -> None:
+    """The patient's sides, white with a black edge, in the upper corners of a slice, where there is mostly air."""
+    edge = [withStroke(linewidth=2, foreground='black')]
+    for side, x, align in zip(sides, (0.02, 0.98), ('left', 'right'), strict=True):
+        look = {'color': 'white', 'fontweight': 'bold', 'path_effects': edge}
+        axes.text(x, 0.97, side, transform=axes.transAxes, ha=align, va='top', **look)
+
+
+def _outlined(row: Mapping[str, Picture], classes: Sequence[str]) -> dict[str, Picture]:
+    """A row in which classes that are no organs, such as the body, are borders, which hide nothing."""
+    around = [i for i, name in enumerate(classes) if name in NOT_ORGANS]
+
+    def outlined(image, labels):
+        inside = ndimage.binary_erosion(labels > 0)
+        return image, np.where(np.isin(labels, around) & inside, 0, labels)
+
+    return {title: outlined(*p) if isinstance(p, tuple) and around else p for title, p in row.items()}
 
 
 def _mosaic(rows, titles, gap_before) -> tuple[np.ndarray, list[float], int]:
@@ -220,5 +273,7 @@ def _less_slender(tile: Shaped[np.ndarray, 'h w *k']) -> Shaped[np.ndarray, 'h2 
 def _class_legend(figure: Figure, labels: list[int], classes: Sequence[str], more: Sequence = ()) -> None:
     handles = [*more, *(Patch(color=colour(label), label=classes[label]) for label in labels)]
     if handles:
-        wide = max(2, int(figure.get_figwidth() // 1.05))
+        points = letters_pt(figure.get_figwidth())
+        entry_in = (LETTER * max(len(handle.get_label()) for handle in handles) + 3) * points / 72
+        wide = max(2, int(figure.get_figwidth() // entry_in))
         figure.legend(handles=handles, loc='outside lower center', ncols=min(len(handles), wide), handlelength=1.2)

@@ -8,103 +8,191 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from synseg_jax.evaluation import registry
-from synseg_jax.imaging.colours import COLOURS, colour
-from synseg_jax.reports.figures import STYLE, axis_limits, save
+from synseg_jax.imaging.colours import LINES, colour
+from synseg_jax.reports.figures import axis_limits, save, style
+from synseg_jax.reports.modality_names import LETTERS, column
 
-_LINES = tuple(c for c in COLOURS if c not in ('#F0E442', '#DDCC77'))  # yellow has too little contrast on white
-_GROUPS = {
-    'adv': 'adversarial (generators)',
-    'dis': 'adversarial (discriminators)',
-    'cyc': 'cycle consistency',
-    'seg': 'segmentation',
-    'feat': 'features',
-    'idt': 'identity',
-    'lr': 'learning rate',
-    'grad_norm': 'gradient norm',
-    'scores': 'validation',
-    'volume': 'volume on target / in source scans',
+_DASHES = ('-', (0, (4, 1.2)), (0, (1.2, 1)), (0, (5, 1, 1.2, 1)), (0, (2.5, 1)))  # lines differ by more than colour
+_GROUPS = {  # in the order in which they are drawn; {a} and {b} are the modalities
+    'scores': 'validation, Dice',
+    'volume': 'organ volume, {b} / {a}',
     'change': 'change by translation',
+    'seg': 'segmentation',
+    'pseudo': 'pseudo labels',
+    'agree': 'agreement of views',
+    'judge': 'judge',
+    'cyc': 'cycle consistency',
+    'idt': 'identity',
+    'feat': 'features',
+    'mind': 'structure (MIND)',
+    'nce': 'patches (NCE)',
+    'adv': 'adversarial, generators',
+    'dis': 'adversarial, discriminators',
+    'grad_norm': 'gradient norm',
+    'lr': 'learning rate',
 }
+PLOT_IN = (3.0, 2.45)  # width and height of the axes and what belongs to them
+INSIDE = 6  # labels that find room above the lines; longer legends take the place of a plot
+
+
+_LEGEND = {
+    'fontsize': 'small', 'handlelength': 1.7, 'labelspacing': 0.15, 'columnspacing': 0.8, 'handletextpad': 0.4,
+    'borderpad': 0, 'borderaxespad': 0,
+}  # fmt: skip
 
 
 class Panel(NamedTuple):
     """Columns that share axes, {label: values}, against the step."""
 
     group: str
+    title: str
     step: np.ndarray
     lines: Mapping[str, np.ndarray]
     window: int = 1  # length in rows of the rolling mean
     marker: str = ''
 
+    @property
+    def labels(self) -> list[str]:
+        """The labels that say more than the title."""
+        return [label for label in self.lines if label]
+
+    @property
+    def cells(self) -> int:
+        """Cells of the figure: a second one where the legend is long."""
+        return 1 + (len(self.labels) > INSIDE)
+
     def draw(self, axes) -> None:
-        """Draws raw values faint, their rolling mean on top."""
-        axes.set_title(_GROUPS.get(self.group, self.group), loc='left')
+        """Draws raw values faint, their rolling mean on top, and the legend above all lines or beside them."""
+        axes.set_title(self.title, loc='left')
         for i, (label, values) in enumerate(self.lines.items()):
-            _curve(axes, self.step, values, self.window, _LINES[i % len(_LINES)], label, self.marker)
+            look = {'color': LINES[i % len(LINES)], 'linestyle': _DASHES[i % len(_DASHES)], 'marker': self.marker}
+            _curve(axes, self.step, values, self.window, label, look)
+        beside, columns = self.cells > 1, 1 + (len(self.labels) > 1 and max(map(len, self.labels)) < 14)
         if self.group == 'grad_norm':
             axes.set_yscale('log')
-        elif min(np.nanmin(values) for values in self.lines.values()) >= 0:
+        elif self.group == 'scores':
+            axes.set_ylim(0, 1)
+        elif min(map(np.nanmin, self.lines.values())) >= 0:
             axes.set_ylim(bottom=0)
-            axes.ticklabel_format(axis='y', scilimits=(-3, 4))
-        axes.legend(fontsize=6, handlelength=1, ncols=2 if len(self.lines) > 3 else 1, frameon=True, edgecolor='none')
+        _leave_room(axes, 0 if beside else -(-len(self.labels) // columns))
+        if self.labels:
+            place = {'loc': 'upper left', 'bbox_to_anchor': (1.05, 1)} if beside else {'loc': 'upper right'}
+            axes.legend(**place, ncols=1 if beside else columns, **_LEGEND)
 
 
 def curves(
     path: str | Path, csv_path: str | Path, validation_path: str | Path | None = None, *, window: int | None = None,
-    per_row: int = 3,
+    per_row: int = 3, modality: Mapping[str, str] = LETTERS,
 ) -> None:  # fmt: skip
     """Plots every column of a CSV of logged scalars against the step: raw values faint, their rolling mean on top.
 
     Columns with the same prefix (`cyc_a`, `cyc_b`; `lr/...`) share axes; `epoch` is ignored.  `window` is the length
     of the rolling mean in rows, by default a fiftieth of all.  Left out are empty and non-finite cells, an incomplete
-    last row, and counts of skipped steps if all are 0.  Below them the columns of `validation_path`, if it exists.
+    last row, and counts of skipped steps if all are 0.  First come the columns of `validation_path`, if it exists.
+    Legends call the domains by their `modality`.
     """
-    panels = _logged_panels(csv_path, window)
+    panels = _logged_panels(csv_path, window, modality)
     if not panels:
         raise ValueError(f'{csv_path} holds no values to draw')
-    panels += _validation_panels(validation_path) if validation_path and Path(validation_path).is_file() else []
-    per_row = min(per_row, len(panels))
-    n_rows = -(-len(panels) // per_row)
-    with matplotlib.rc_context(STYLE):
-        width, height = 2.7 * per_row, 2.0 * n_rows + 0.3
+    validated = validation_path and Path(validation_path).is_file()
+    panels += _validation_panels(validation_path, modality) if validated else []
+    order = [*_GROUPS]
+    panels.sort(key=lambda panel: order.index(panel.group) if panel.group in order else len(order))
+    per_row = min(per_row, sum(panel.cells for panel in panels))
+    placed = _placed(panels, per_row)
+    n_rows = -(-(max(placed) + 1) // per_row)
+    width, height = PLOT_IN[0] * per_row, PLOT_IN[1] * n_rows + 0.35
+    with matplotlib.rc_context(style(width)):
         figure = Figure(figsize=(width, height))
         grid = figure.subplots(n_rows, per_row, sharex=True, squeeze=False)
         # Fixed margins for tick labels: layout engines take twice as long as drawing.
-        edges = {'left': 0.6 / width, 'right': 1 - 0.2 / width, 'bottom': 0.4 / height, 'top': 1 - 0.4 / height}
-        figure.subplots_adjust(**edges, wspace=0.28, hspace=0.3)
-        for axes, panel in zip(grid.flat, panels, strict=False):
-            panel.draw(axes)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_axis_off()
-        for axes in grid.flat[max(0, len(panels) - per_row) : len(panels)]:
-            axes.set_xlabel('step')
-            axes.tick_params(labelbottom=True)
+        edges = {'left': 0.75 / width, 'right': 1 - 0.15 / width, 'bottom': 0.6 / height, 'top': 1 - 0.35 / height}
+        figure.subplots_adjust(**edges, wspace=0.34, hspace=0.36)
+        for cell, axes in enumerate(grid.flat):
+            if cell not in placed:
+                axes.set_axis_off()
+                continue
+            placed[cell].draw(axes)
+            if cell + per_row not in placed:
+                axes.set_xlabel('step')
+                axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+                axes.tick_params(labelbottom=True)
         save(figure, path, fit=False)
 
 
-def _logged_panels(csv_path, window: int | None) -> list[Panel]:
+def _logged_panels(csv_path, window: int | None, modality) -> list[Panel]:
     table = _read_columns(csv_path)
     step = table.pop('step')
     table.pop('epoch', None)
     quiet = {name for name in ('skipped', 'streak') if name in table and not np.nansum(table[name])}
     window = window or max(1, len(step) // 50)
     return [
-        Panel(group, step, _distinct(table, names), 1 if group == 'lr' else window)
+        Panel(group, _title(group, modality), step, _distinct(table, names, modality), 1 if group == 'lr' else window)
         for group, names in _grouped(n for n in _finite(table) if n not in quiet).items()
     ]
 
 
-def _validation_panels(csv_path) -> list[Panel]:
+def _validation_panels(csv_path, modality) -> list[Panel]:
     """Scores in [0, 1], volumes of organs, and the change by translation."""
     table = _read_columns(csv_path)
     step = table.pop('step', np.array([]))
     groups: dict[str, list[str]] = {}
     for name in _finite(table):
         groups.setdefault(name.split('/')[0] if name.split('/')[0] in _GROUPS else 'scores', []).append(name)
-    return [Panel(group, step, _distinct(table, names), marker='o') for group, names in groups.items()]
+    return [
+        Panel(group, _title(group, modality), step, _distinct(table, names, modality), marker='o')
+        for group, names in groups.items()
+    ]
+
+
+def _title(group: str, modality: Mapping[str, str]) -> str:
+    return _GROUPS.get(group, group).format(**modality)
+
+
+def _leave_room(axes, rows: int) -> None:
+    """Raises the upper limit until so many rows of a legend fit above the lines; the axis ends where it did."""
+    low, high = axes.get_ylim()
+    row_in = 1.25 * FontProperties(size=_LEGEND['fontsize']).get_size_in_points() / 72
+    share = min(0.7, rows * row_in / (axes.bbox.height / axes.figure.dpi))
+    if axes.get_yscale() == 'log':
+        ticks, top = _log_ticks(low, high), low * (high / low) ** (1 / (1 - share))
+    else:
+        ticks, top = MaxNLocator(4).tick_values(low, high), low + (high - low) / (1 - share)
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    axes.set_yticks(ticks, map(_short, ticks))
+    axes.set_yticks([], minor=True)
+    axes.set_ylim(low, top)
+    axes.spines['left'].set_bounds(low, high)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten between the limits, with their multiples where there is hardly one."""
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    few = np.log10(high / low) < 1.5
+    return [factor * 10.0**decade for decade in decades for factor in ((1, 2, 5) if few else (1,))]
+
+
+def _short(number: float) -> str:
+    if not number or abs(number) >= 1e-3:
+        return f'{number:g}'
+    mantissa, exponent = f'{number:.1e}'.split('e')
+    return f'{float(mantissa):g}e{int(exponent)}'
+
+
+def _placed(panels: Sequence[Panel], per_row: int) -> dict[int, Panel]:
+    """Panels by their cell, none of them parted from its legend by the end of a row."""
+    placed, cell = {}, 0
+    for panel in panels:
+        if cell % per_row + panel.cells > per_row:
+            cell += 1
+        placed[cell] = panel
+        cell += panel.cells
+    return placed
 
 
 def _finite(table: Mapping[str, np.ndarray]) -> list[str]:
@@ -124,8 +212,8 @@ def boxplots(
     width = 0.8 / len(systems)
     width_in = min(10.0, max(3.0, 0.8 + len(names) * (0.35 + 0.28 * len(systems))))
     jitter = np.random.default_rng(0)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width_in, 2.8), layout='constrained')
+    with matplotlib.rc_context(style(width_in)):
+        figure = Figure(figsize=(width_in, max(2.8, 0.5 * width_in)), layout='constrained')
         axes = figure.subplots()
         for i, of in enumerate(systems.values()):
             for j, name in enumerate(names):
@@ -169,22 +257,26 @@ def _grouped(names) -> dict[str, list[str]]:
     return groups
 
 
-def _distinct(table: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Columns by their names without `group/`; identical columns are merged, with all their names."""
+def _distinct(
+    table: Mapping[str, np.ndarray], names: Sequence[str], modality: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """Columns by what they are called; identical columns are merged, with all their names, or 'all' if all are."""
     same: dict[bytes, list[str]] = {}
     for name in names:
         same.setdefault(table[name].tobytes(), []).append(name)
-    return {', '.join(name.split('/')[-1] for name in equal): table[equal[0]] for equal in same.values()}
+    if len(same) == 1 and len(names) > 2:
+        return {'all': table[names[0]]}
+    return {', '.join(column(name, modality) for name in equal): table[equal[0]] for equal in same.values()}
 
 
-def _curve(axes, step, values, window: int, line_colour: str, label: str, marker: str = '') -> None:
+def _curve(axes, step, values, window: int, label: str, look: Mapping) -> None:
     kept = np.isfinite(values)
     step, values = step[kept], values[kept]
     if window > 1:
-        axes.plot(step, values, color=line_colour, alpha=0.25, linewidth=0.5)
-    axes.plot(
-        step, _rolling_mean(values, window), color=line_colour, linewidth=1.2, label=label, marker=marker, markersize=2
-    )
+        axes.plot(step, values, color=look['color'], alpha=0.25, linewidth=0.5)
+    look = {**look, 'marker': look['marker'] or ('o' if len(step) == 1 else '')}
+    style = {'linewidth': 1.6, 'markersize': 3.5, 'clip_on': False}
+    axes.plot(step, _rolling_mean(values, window), label=label, **style, **look)
 
 
 def _rolling_mean(values: np.ndarray, window: int) -> np.ndarray:

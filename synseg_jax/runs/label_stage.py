@@ -17,6 +17,7 @@ from synseg_jax.inference.postprocess import largest_components
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.inference.views import mean_over, views
 from synseg_jax.preparation.records import Manifest
+from synseg_jax.reports.modality_names import modalities
 from synseg_jax.runs import made_set
 from synseg_jax.runs.stages import Job, Outcome
 from synseg_jax.specification.data import IMAGE_FIELDS
@@ -85,7 +86,8 @@ class Labeller(made_set.Maker):
         labels = self.labels(seen)
         middle = len(records) // 2
         shown = images[middle, ..., 0]
-        return images, labels, {'real b': shown, 'pseudo label': (shown, labels[middle])}
+        real = f'real {modalities(self.trained.run.channels)[self.domain]}'
+        return images, labels, {real: shown, 'pseudo labels': (shown, labels[middle])}
 
     def labels(self, images: Float[np.ndarray, 'n *space c']) -> Int16[np.ndarray, 'n *space']:
         """The most probable class of every pixel of a scan, or -1 where it is not certain enough."""

@@ -10,6 +10,7 @@ from synseg_jax.imaging.slices import resize, with_mask
 from synseg_jax.inference.model_folder import Run
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.preparation.records import Manifest
+from synseg_jax.reports.modality_names import modalities
 from synseg_jax.runs import made_set
 from synseg_jax.runs.stages import Job, Outcome
 
@@ -74,8 +75,9 @@ class Maker(made_set.Maker):
         if self.back:
             made = self.trained.networks.translate(made, self.other)
         made = np.clip(made[..., :1], 0, 1)
-        middle, name = len(records) // 2, f'reconstructed {self.domain}' if self.back else f'synthetic {self.other}'
-        row = {f'real {self.domain}': images[middle, ..., 0], name: made[middle, ..., 0]}
+        own, other = (modalities(self.trained.run.channels)[domain] for domain in (self.domain, self.other))
+        middle, name = len(records) // 2, f'{own} again' if self.back else f'synthetic {other}'
+        row = {f'real {own}': images[middle, ..., 0], name: made[middle, ..., 0]}
         if labels is not None:
-            row[f'label of {self.domain}'] = (made[middle, ..., 0], labels[middle])
+            row[f'{own} labels'] = (made[middle, ..., 0], labels[middle])
         return made, labels, row

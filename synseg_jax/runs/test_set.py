@@ -204,15 +204,19 @@ def _panel(tested, case, upright, measures) -> tuple[float | None, figures.Panel
     index = figures.telling_slice(upright.true, 0)
     image = Normalisation(case['low'], case['high']).apply(upright.image[index])
     dice = summary.organ_means({'': measures}, 'dice').get('')
-    title = f'{case["id"]}, Dice {dice:.2f}' if dice is not None else case['id']
-    return dice, figures.Panel(title, image, upright.true[index], upright.predicted[index], upright.spacing_mm[1:])
+    note = f'Dice {dice:.2f}' if dice is not None else ''
+    labels, sides = (
+        (upright.true[index], upright.predicted[index]),
+        slices.SIDES[tested.segmenter.config.data.slice_axis],
+    )
+    return dice, figures.Panel(case['id'], image, *labels, upright.spacing_mm[1:], note, sides)
 
 
 def _draw(folder, tested, measured, shown) -> None:
-    """Draw all scans in order of their Dice, and the best, median and worst ones."""
-    panels = [panel for _, panel in sorted((pair for pair in shown if pair[0] is not None), key=lambda pair: -pair[0])]
+    """Draw all scans in order of their Dice, the worst first, and the worst, median and best ones."""
+    panels = [panel for _, panel in sorted((pair for pair in shown if pair[0] is not None), key=lambda pair: pair[0])]
     figures.overlays(folder / f'{tested.name}.png', panels, tested.classes)
-    selected = [panel._replace(title=f'{words}: {panel.title}')
+    selected = [panel._replace(note=f'{words}, {panel.note}')
                 for words, case in figures.telling_cases(measured).items()
-                for panel in panels if panel.title.startswith(f'{case}, ')]  # fmt: skip
+                for panel in panels if panel.title == case]  # fmt: skip
     figures.overlays(folder / f'{tested.name}_cases.png', selected, tested.classes)

@@ -22,7 +22,8 @@ from synseg_jax.inference import validation
 from synseg_jax.inference.model_folder import Run
 from synseg_jax.inference.run_networks import Networks
 from synseg_jax.inference.trained_model import Trained
-from synseg_jax.reports import figures, training_curves
+from synseg_jax.reports import figures
+from synseg_jax.reports.modality_names import modalities
 from synseg_jax.runs import first_weights
 from synseg_jax.runs.label_free import LabelFree
 from synseg_jax.runs.stages import Job, Outcome, Stage
@@ -32,7 +33,6 @@ from synseg_jax.training.metrics_log import Journal, NullLog
 from synseg_jax.training.system import system_of, trained_params
 
 SHOWN = 4  # examples in a picture
-VALIDATION = 'validation.csv'
 COST = 'cost.json'  # what a stage took, over all the times it was resumed
 
 
@@ -72,6 +72,11 @@ class StageTraining:
         cost = self._cost_so_far()
         return cost['finished'] and cost['steps'] == self.plan.steps
 
+    @cached_property
+    def modalities(self) -> dict[str, str]:
+        """What pictures call the domains."""
+        return modalities(self.stage.described(self.folder).channels)
+
     def run(self, console: Console, signals: Signals) -> tuple[Trained, dict]:
         """The best weights of the stage, trained to its last step, and what that took."""
         began, train = time.monotonic(), self.config.train
@@ -81,7 +86,8 @@ class StageTraining:
             return Trained(described), self._cost_so_far()
         over = parallel.mesh(train.devices)
         unit = 'pairs' if len(self.pools) > 1 else 'images'
-        journal = (Journal if processes.is_first() else NullLog)(self.folder, self.title, unit, console)
+        kind = Journal if processes.is_first() else NullLog
+        journal = kind(self.folder, self.title, unit, console, self.modalities)
         journal.say(
             f'{self.system.method.name}: {", ".join(self.system.networks)}; batch {train.batch} = '
             f'{over.size} x {parallel.rows_per_device(train.batch, over)}'
@@ -107,8 +113,7 @@ class StageTraining:
         journal.end()
         with checkpoints:
             best, validations = checkpoints.best(state), checkpoints.validations(int(state.step))
-        if journal.logged():
-            training_curves.curves(self.folder / 'curves.png', self.folder / 'metrics.csv', self.folder / VALIDATION)
+        journal.curves()
         left = validations[-1].left if validations else ''
         cost = self._cost(began, int(state.step), finished=True, stopped=left)  # last: what is finished is not repeated
         journal.say(f'uses the weights of step {int(best.step)}')
@@ -225,8 +230,9 @@ class Validation:
         """The scores of the held-out subjects."""
         self.networks.params = parallel.local_copy(trained_params(state))
         if processes.is_first() and not self.signals.asked:
-            rows = validation.both_paths(self.networks, self.pictured)
-            second = 'real b' if self.fit.system.domains == ('a', 'b') else None
+            modality = self.fit.modalities
+            rows = validation.both_paths(self.networks, self.pictured, modality)
+            second = f'real {modality["b"]}' if self.fit.system.domains == ('a', 'b') else None
             path = self.fit.folder / 'panel.png'
             figures.panel(path, rows, self.fit.system.classes, gap_before=second)
             self.journal.picture(int(state.step), 'both paths', path)

@@ -154,6 +154,7 @@ class BetweenSteps:
         self._leave_if_asked(state)
         self.journal.score(done, scores)
         self.journal.sync()
+        self.journal.curves()
         if skipped := int(state.streak):
             self.journal.say(f'step {done}: no checkpoint, gradients were non-finite in the last {skipped} steps')
             return

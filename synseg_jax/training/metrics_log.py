@@ -1,4 +1,4 @@
-"""Logs of a training run: progress on the terminal, metrics.csv, validation.csv and TensorBoard."""
+"""Logs of a training run: progress on the terminal, metrics.csv, validation.csv, their curves, and TensorBoard."""
 
 import csv
 import math
@@ -15,6 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from synseg_jax.cli.terminal import say
 from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_file, disk
+from synseg_jax.reports import training_curves
+from synseg_jax.reports.modality_names import LETTERS
 from synseg_jax.training.board import Board
 from synseg_jax.training.early_stop import EarlyStop
 
@@ -89,10 +91,16 @@ def _is_number(text):
 
 
 class Journal:
-    """Logs of a stage's training in `folder`; `unit` names the rows of a batch in the reported speed."""
+    """Logs of a stage's training in `folder`; `unit` names the rows of a batch in the reported speed.
 
-    def __init__(self, folder: Path, title: str, unit: str = 'images', console: Console | None = None):
-        self.folder, self.title, self.unit = folder, title, unit
+    `modality` is what curves call the domains.
+    """
+
+    def __init__(
+        self, folder: Path, title: str, unit: str = 'images', console: Console | None = None,
+        modality: Mapping[str, str] = LETTERS,
+    ):  # fmt: skip
+        self.folder, self.title, self.unit, self.modality = folder, title, unit, modality
         self.console = console or Console()
         self.live = self.console.is_terminal
         self.bar = self.board = None
@@ -103,7 +111,7 @@ class Journal:
 
     def begin(self, first: int, plan) -> None:
         """Open the files and the progress bar, starting after step `first`."""
-        self.plan, self.first = plan, first
+        self.plan, self.first, self.drawn = plan, first, (0, 0)
         self.metrics = Table(self.folder / 'metrics.csv', first)
         self.validation = Table(self.folder / 'validation.csv', first)
         self.board = Board(self.folder / 'tensorboard', first)
@@ -187,9 +195,14 @@ class Journal:
         self.validation.sync()
         self.board.flush()
 
-    def logged(self) -> bool:
-        """Whether any metrics were logged."""
-        return bool(self.metrics.rows)
+    def curves(self) -> None:
+        """Draw curves.png of both tables, unless it shows all that they hold."""
+        rows = self.metrics.rows, self.validation.rows
+        if self.metrics.rows and rows != self.drawn:
+            training_curves.curves(
+                self.folder / 'curves.png', self.metrics.path, self.validation.path, modality=self.modality
+            )
+            self.drawn = rows
 
     def end(self) -> None:
         """Close progress bar and files, if open."""
@@ -222,8 +235,8 @@ class NullLog(Journal):
     def sync(self) -> None:
         pass
 
-    def logged(self) -> bool:
-        return False
+    def curves(self) -> None:
+        pass
 
 
 def _duration(seconds):

@@ -1,6 +1,7 @@
 """Pictures hold what they were given: colours, columns, boxes; and they are whole or absent."""
 
 import csv
+import itertools
 
 import matplotlib
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 from synseg_jax.imaging import colours as colours_
 from synseg_jax.reports import comparison_plots, figures, training_curves
@@ -46,11 +48,11 @@ def test_class_colours_are_distinct_and_repeat():
 
 def test_panel(tmp_path, drawn):
     image, labels = scan()
-    row = {'real a': image, 'label a': (image, labels), 'real b': image}
-    figures.panel(tmp_path / 'panel.png', [row, row], CLASSES, gap_before='real b')
+    row = {'real MR': image, 'MR labels': (image, labels), 'real CT': image}
+    figures.panel(tmp_path / 'panel.png', [row, row], CLASSES, gap_before='real CT')
     (figure,) = drawn
     (axes,) = figure.axes
-    assert [text.get_text() for text in axes.texts] == ['real a', 'label a', 'real b']
+    assert [text.get_text() for text in axes.texts] == ['real\nMR', 'MR\nlabels', 'real\nCT']
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ['spleen', 'liver']
     places = [text.get_position()[0] for text in axes.texts]
     assert places[2] - places[1] > places[1] - places[0] > 24
@@ -94,11 +96,11 @@ def test_overlays(tmp_path, drawn):
     scans = [
         figures.Panel('both', image, labels, np.roll(labels, 2, 0)),
         figures.Panel('nothing predicted', image, labels, empty, (2.0, 1.0)),
-        figures.Panel('to the border', image, full, full),
+        figures.Panel('to the border', image, full, full, note='worst, Dice 1.00'),
     ]
     figures.overlays(tmp_path / 'overlays.png', scans, CLASSES)
     axes = drawn[0].axes
-    assert [a.get_title() for a in axes] == [s.title for s in scans]
+    assert [a.get_title() for a in axes] == ['both', 'nothing predicted', 'to the border\nworst, Dice 1.00']
     assert [len(a.collections) for a in axes] == [4, 2, 2]
     assert axes[1].get_aspect() == 2
     assert [t.get_text() for t in drawn[0].legends[0].get_texts()] == ['reference', 'prediction', 'spleen', 'liver']
@@ -159,20 +161,21 @@ def write_metrics(path, n=200, torn=''):
 
 def test_curves(tmp_path, drawn):
     write_metrics(tmp_path / 'metrics.csv', torn='2000,4,9')
-    training_curves.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv', window=4)
+    modality = {'a': 'MR', 'b': 'CT'}
+    training_curves.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv', window=4, modality=modality)
     shown = {axes.get_title(loc='left'): axes for axes in drawn[0].axes if axes.axison}
     assert list(shown) == [
-        'adversarial (generators)',
-        'cycle consistency',
         'segmentation',
-        'learning rate',
+        'cycle consistency',
+        'adversarial, generators',
         'gradient norm',
+        'learning rate',
     ]
-    raw, smooth = shown['adversarial (generators)'].lines[:2]
+    raw, smooth = shown['adversarial, generators'].lines[:2]
     assert raw.get_xdata().size == 199 and raw.get_xdata().max() == 1990  # without the NaN and the torn row
     assert smooth.get_ydata()[0] == 1 and smooth.get_ydata()[-1] == 1.5
     labels = [text.get_text() for text in shown['learning rate'].get_legend().get_texts()]
-    assert labels == ['g_ab, s_b', 'd_a']
+    assert labels == ['MR to CT, CT segm.', 'MR discr.']
     assert shown['gradient norm'].get_yscale() == 'log'
     assert (tmp_path / 'curves.png').stat().st_size > 10_000
 
@@ -184,10 +187,114 @@ def test_curves_of_validation(tmp_path, drawn):
     (tmp_path / 'validation.csv').write_text('\n'.join(rows) + '\n')
     training_curves.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv', tmp_path / 'validation.csv')
     shown = {axes.get_title(loc='left'): axes for axes in drawn[0].axes if axes.axison}
-    assert [*shown][-3:] == ['validation', 'change by translation', 'volume on target / in source scans']
-    labels = {title: [text.get_text() for text in axes.get_legend().get_texts()] for title, axes in shown.items()}
-    assert labels['validation'] == ['score', 'agreement'] and labels[[*shown][-1]] == ['liver', 'spleen']
-    assert [*map(list, shown['validation'].lines[1].get_xydata())] == [[1000, 0.75], [1990, 0.7]]
+    assert [*shown][:3] == ['validation, Dice', 'organ volume, b / a', 'change by translation']
+    score, volume, change = [*shown.values()][:3]
+    assert _labels(score) == ['score', 'agreement'] and _labels(volume) == ['liver', 'spleen']
+    assert not change.get_legend() and score.get_ylim()[1] > 1
+    assert [*map(list, score.lines[1].get_xydata())] == [[1000, 0.75], [1990, 0.7]]
+
+
+def _labels(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize('organs', [2, 5, 13])
+def test_legends_hide_no_line(tmp_path, drawn, organs):
+    write_metrics(tmp_path / 'metrics.csv')
+    names = [f'organ number {i}' for i in range(organs)]
+    rows = ['step,' + ','.join(f'volume/{name}' for name in names)]
+    rows += [f'{step},' + ','.join(str(1 + i + step / 1000) for i in range(organs)) for step in (500, 1000, 1990)]
+    (tmp_path / 'validation.csv').write_text('\n'.join(rows) + '\n')
+    training_curves.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv', tmp_path / 'validation.csv')
+    figure = drawn[0]
+    figure.draw_without_rendering()
+    for axes in (axes for axes in figure.axes if axes.axison and axes.get_legend()):
+        legend = axes.get_legend().get_window_extent()
+        points = np.concatenate([axes.transData.transform(line.get_xydata()) for line in axes.lines])
+        assert not legend.padded(-1).count_contains(points), axes.get_title(loc='left')
+        others = [other.bbox for other in figure.axes if other.axison and other is not axes]
+        assert legend.count_overlaps(others) == 0 and legend.x1 < figure.bbox.x1 and legend.y0 > 0
+
+
+def test_lines_differ_by_more_than_colour(tmp_path, drawn):
+    write_metrics(tmp_path / 'metrics.csv')
+    training_curves.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv', window=1)
+    dashes = [line.get_linestyle() for line in drawn[0].axes[2].lines]
+    assert len(dashes) == len({*dashes}) == 2
+
+
+@pytest.mark.parametrize('columns', [1, 9])
+def test_letters_are_legible_on_half_a_slide(tmp_path, drawn, columns):
+    image, labels = scan()
+    figures.panel(tmp_path / 'panel.png', [dict.fromkeys(map(str, range(columns)), (image, labels))], CLASSES)
+    figures.overlays(tmp_path / 'o.png', [figures.Panel('case', image, labels, labels)] * columns, CLASSES)
+    write_metrics(tmp_path / 'metrics.csv')
+    training_curves.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv')
+    comparison_plots.boxplots(tmp_path / 'b.png', {f'o{i}': {'x': [0.5]} for i in range(columns)}, measure='Dice')
+    for figure in drawn:
+        words = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+        smallest = min(text.get_fontsize() for text in words)
+        assert smallest * 6.67 / figure.get_figwidth() > 8.3
+
+
+def test_colours_differ_for_the_colour_blind():
+    for sees in MACHADO.values():
+        seen = _lab([np.clip(sees @ _linear(np.array(to_rgb(one))), 0, 1) for one in colours_.COLOURS])
+        apart = [_ciede2000(one, other) for one, other in itertools.combinations(seen, 2)]
+        assert min(apart) > 10.8
+
+
+MACHADO = {  # https://doi.org/10.1109/TVCG.2009.113, severity 1, of linear RGB
+    'normal': np.eye(3),
+    'protanopia': np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    'deuteranopia': np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    'tritanopia': np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
+}
+
+
+def _linear(srgb):
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def _lab(linear):
+    to_xyz = np.array([[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07217], [0.01933, 0.11919, 0.95030]])
+    x, y, z = (np.asarray(linear) @ to_xyz.T / to_xyz.sum(1)).T
+    x, y, z = (np.where(t > 0.008856, np.cbrt(t), 7.787 * t + 16 / 116) for t in (x, y, z))
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
+
+
+def _ciede2000(first, second):
+    """Sharma, Wu and Dalal, Color Research and Application 30, 2005."""
+    (l1, a1, b1), (l2, a2, b2) = first, second
+
+    def bent(c):
+        return np.sqrt(c**7 / (c**7 + 25**7))
+
+    stretch = 1 + 0.5 * (1 - bent((np.hypot(a1, b1) + np.hypot(a2, b2)) / 2))
+    c1, c2 = np.hypot(stretch * a1, b1), np.hypot(stretch * a2, b2)
+    h1, h2 = (np.degrees(np.arctan2(b, stretch * a)) % 360 for a, b in ((a1, b1), (a2, b2)))
+    turn = (h2 - h1 + 180) % 360 - 180
+    light, chroma, hue = (l1 + l2) / 2, (c1 + c2) / 2, h1 + turn / 2
+    dh = 2 * np.sqrt(c1 * c2) * np.sin(np.radians(turn / 2))
+    waves = ((-0.17, 1, -30), (0.24, 2, 0), (0.32, 3, 6), (-0.20, 4, -63))
+    t = 1 + sum(size * np.cos(np.radians(times * hue + shift)) for size, times, shift in waves)
+    by_light = (l2 - l1) / (1 + 0.015 * (light - 50) ** 2 / np.sqrt(20 + (light - 50) ** 2))
+    by_chroma, by_hue = (c2 - c1) / (1 + 0.045 * chroma), dh / (1 + 0.015 * chroma * t)
+    rotation = -np.sin(np.radians(60 * np.exp(-(((hue % 360 - 275) / 25) ** 2)))) * 2 * bent(chroma)
+    return np.sqrt(by_light**2 + by_chroma**2 + by_hue**2 + rotation * by_chroma * by_hue)
+
+
+def test_ciede2000_of_the_published_pairs():
+    pairs = [((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425), ((50, 2.5, 0), (73, 25, -18), 27.1492),
+             ((2.0776, 0.0795, -1.1350), (0.9033, -0.0636, -0.5514), 0.9082)]  # fmt: skip
+    for first, second, apart in pairs:
+        assert _ciede2000(first, second) == pytest.approx(apart, abs=1e-4)
 
 
 def test_curves_of_one_row_and_of_none(tmp_path):

@@ -133,7 +133,7 @@ def test_a_run_that_is_killed_before_its_curves_are_drawn_draws_them(tiny_record
     for name in ('cost.json', 'curves.png'):
         (_stage(workdir) / name).unlink()
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -161,12 +161,12 @@ def test_scans_without_labels_have_no_score():
 def test_the_picture_shows_each_domain_by_its_own_segmentor(knows):
     (row,) = validation.both_paths(_both(knows), _records(a=[0], b=[0]))
     for domain in 'ab':
-        _, shown = row[f'segmentation of real {domain}']
+        _, shown = row[f'segmented real {domain}']
         assert np.array_equal(shown, LABEL) == (domain == knows)
 
 
 def test_the_picture_shows_the_synthetic_scan_by_the_segmentor_of_the_target():
     (row,) = validation.both_paths(Known('b'), _records(a=[0], b=[0]))
-    image, shown = row['segmentation of synthetic b']
+    image, shown = row['segmented synthetic b']
     assert image.min() == 0.25 + SHIFT and np.array_equal(shown, LABEL)
-    assert np.array_equal(row['segmentation of real b'][1], LABEL) and 'segmentation of real a' not in row
+    assert np.array_equal(row['segmented real b'][1], LABEL) and 'segmented real a' not in row
