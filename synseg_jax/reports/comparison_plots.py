@@ -86,12 +86,12 @@ def roc_curves(
         axes.plot([0, 1], [0, 1], color='0.8', linewidth=0.8, linestyle=':')
         for at, (name, rates) in enumerate(systems.items()):
             fpr, tpr = (np.asarray(rate, np.float64) for rate in rates)
-            style = {'color': LINES[at % len(LINES)], 'linestyle': _DASHES[at % len(_DASHES)], 'linewidth': 1.3}
+            look = {'color': LINES[at % len(LINES)], 'linestyle': _DASHES[at % len(_DASHES)], 'linewidth': 1.3}
             value = area(fpr, tpr)
             label = textwrap.fill(f'{name}: AUC {"-" if np.isnan(value) else f"{value:.3f}"}', 56)
             kept = np.searchsorted(fpr + tpr, np.linspace(0, 2, points)).clip(max=len(fpr) - 1)
             shown = np.unique(kept) if len(fpr) > points else np.arange(len(fpr))
-            axes.plot(fpr[shown], tpr[shown], label=label, clip_on=False, **style)
+            axes.plot(fpr[shown], tpr[shown], label=label, clip_on=False, **look)
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect='equal', xlabel='false positive rate', ylabel='true positive rate')
         figure.legend(loc='outside lower center', ncols=1, handlelength=2.4)
         save(figure, path)
@@ -148,7 +148,7 @@ def _lying_box(axes, values, at: int, colour: str) -> None:
         axes.plot([box[end]] * 2, [at - 0.14, at + 0.14], color='0.2', linewidth=0.6)
     axes.plot([box['med']] * 2, [at - 0.28, at + 0.28], color='black', linewidth=1.4)
     heights = at + np.random.default_rng(at).uniform(-0.18, 0.18, values.size)
-    axes.scatter(values, heights, s=4, color='0.15', alpha=0.6, linewidths=0, zorder=3)
+    axes.scatter(values, heights, s=10, color='0.15', alpha=0.6, linewidths=0, zorder=3)
 
 
 def _margin(axes, at: int, n: int, mark: str) -> None:

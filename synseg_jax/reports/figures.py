@@ -26,6 +26,7 @@ from synseg_jax.files import atomic_file
 from synseg_jax.imaging.colours import colour
 
 STYLE = {
+    'font.size': 8,
     'axes.titlesize': 'medium',
     'axes.spines.top': False,
     'axes.spines.right': False,

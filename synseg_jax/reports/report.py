@@ -24,9 +24,9 @@ def write(report: Report, folder: str | Path) -> None:
     found = entries(report)
     write_csv(folder / 'table.csv', [_record(report, entry) for entry in found])
     write_csv(folder / 'cases.csv', list(_case_records(report)))
-    plots = _boxplots(report, found, folder) | dict(report.pictures)
-    _write_text(folder / 'report.md', markdown(report, found, link=(folder / 'boxplots.png') in plots.values()))
-    _write_text(folder / 'report.html', html_page.render(report, found, plots))
+    plots = boxplots(report, found, folder) | dict(report.pictures)
+    write_text(folder / 'report.md', markdown(report, found, link=(folder / 'boxplots.png') in plots.values()))
+    write_text(folder / 'report.html', html_page.render(report, found, plots))
 
 
 def markdown(report: Report, found: Sequence[Entry], *, link: bool = False) -> str:
@@ -66,8 +66,8 @@ def _columns(report: Report, first: Sequence[Entry]) -> Iterator[tuple[str, str,
             yield measure, 'paper', lambda entry: entry.reported
 
 
-def _boxplots(report: Report, found: Sequence[Entry], folder: Path) -> dict[str, Path]:
-    """`{caption: path}` of the boxplots of all metrics with values."""
+def boxplots(report: Report, found: Sequence[Entry], folder: Path) -> dict[str, Path]:
+    """Draws the boxplots of all metrics with values, as in `write`; returns `{caption: path}`."""
     drawn = {}
     for measure in report.measures:
         own = [entry for entry in found if entry.measure == measure]
@@ -137,6 +137,7 @@ def _file_name(measure: str) -> str:
     return re.sub(r'\W', '_', measure)
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Writes a page or a table of text, atomically."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding='utf-8')

@@ -15,7 +15,7 @@ from synseg_jax.evaluation.protocols import NATIVE
 from synseg_jax.files import schema
 from synseg_jax.reports import comparison_plots, wording
 from synseg_jax.reports.comparison import Row, values
-from synseg_jax.runs import oracle_selection, stages
+from synseg_jax.runs import oracle_selection, stages, system_pictures
 from synseg_jax.runs.protocol_results import by_protocol
 from synseg_jax.runs.repeats import Repeat, repeats
 from synseg_jax.runs.result_files import MEASURES, RESULTS, Measures, Results
@@ -116,13 +116,9 @@ def _row(config, wanted, folder, by_seed, seeds) -> Row:
         return Row(**named)
     first_seed = next(iter(by_seed.values()))
     cases = {seed: results['cases'][wanted.set] for seed, results in by_seed.items()}
-    first = folder / 'fold1' if (folder / 'fold1').is_dir() else folder
+    first = system_pictures.first_fold(folder)
     trained = {name: first / name for name in config.stages(wanted.system)}
-    pictures = {'Best, median and worst case': first / f'{wanted.set}_cases.png'}
-    curves = {}
-    for name, stage_folder in trained.items():
-        pictures[f'Stage {name}'] = stage_folder / 'panel.png'
-        curves[f'Stage {name}'] = stage_folder / 'curves.png'
+    pictures, curves = system_pictures.pictures(folder, wanted.set, trained)
     return Row(
         **named,
         cases=mean_of([*cases.values()]),
@@ -135,14 +131,10 @@ def _row(config, wanted, folder, by_seed, seeds) -> Row:
         seed=first_seed['seed'],
         steps=first_seed['steps'],
         note=_note(first_seed, wanted.set, f'{len(cases)} of {seeds} seeds have run' if len(cases) < seeds else ''),
-        pictures=_existing(pictures),
-        curves=_existing(curves),
+        pictures=pictures,
+        curves=curves,
         config='\n\n'.join(_fields(name, path / 'stage.json') for name, path in trained.items()).strip(),
     )
-
-
-def _existing(pictures) -> dict[str, Path]:
-    return {caption: path for caption, path in pictures.items() if path.is_file()}
 
 
 def _note(results, set_name, missing_seeds) -> str:
@@ -189,7 +181,7 @@ def pictures(config: Experiment, made: Sequence[Row], workdir: Path, folder: Pat
         comparison_plots.against(folder / 'counts.png', lines, count=table.counted, measure=measure)
     curves = {}
     for wanted, row in pairs:
-        first = workdir / wanted.system / ('fold1' if (workdir / wanted.system / 'fold1').is_dir() else '')
+        first = system_pictures.first_fold(workdir / wanted.system)
         roc = stored(first / MEASURES, Measures).get('sets', {}).get(wanted.set, {}).get('roc')
         if roc and 'auc' in table.measures:
             curves[row.title] = (roc['fpr'], roc['tpr'])

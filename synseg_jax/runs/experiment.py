@@ -23,7 +23,7 @@ from synseg_jax.phantom import dataset
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare, prepare_again
-from synseg_jax.runs import results, run_file, stage_kinds, stages, train_stage, unseen
+from synseg_jax.runs import results, run_file, run_report, stage_kinds, stages, train_stage, unseen
 from synseg_jax.runs.agreement import settled
 from synseg_jax.runs.check_systems import check
 from synseg_jax.runs.stages import Done, Job, Stage
@@ -47,6 +47,7 @@ def run(config: Experiment, workdir: Path, console: Console | None = None, named
     disk.check_path(workdir)
     wanted = check(config)
     workdir.mkdir(parents=True, exist_ok=True)
+    workspace = None
     with Signals(partial(say, console), processes.stop_notice()) as signals:
         try:
             signals.idle = True  # whatever is made before and after training is made anew, or is whole
@@ -56,6 +57,8 @@ def run(config: Experiment, workdir: Path, console: Console | None = None, named
             signals.idle = False
         except Interrupted as interrupted:
             say(console, f'stopped by {interrupted}')
+            if workspace:
+                workspace.report()
             return {}
     told = {
         'systems': {name: of['sets'] for name, of in found.items()},
@@ -71,7 +74,7 @@ def run(config: Experiment, workdir: Path, console: Console | None = None, named
     print_tables(console, told['systems'], 'test scans')
     for protocol, systems in further.items():
         print_tables(console, systems, f'test scans, protocol {protocol}')
-    say(console, f'results: {workdir / "results.json"}')
+    say(console, f'results: {workdir / "results.json"}, {workdir / run_report.PAGE}')
     return told
 
 
@@ -109,7 +112,13 @@ class Workspace:
         pooled['fields'] = stages.fields(self.given, name)
         if processes.is_first():
             write_json(self.workdir / name / 'results.json', pooled)
+        self.report()
         return pooled
+
+    def report(self) -> None:
+        """Writes report.html of the systems that have begun."""
+        if processes.is_first():
+            run_report.write(self.config, self.workdir, self.manifest)
 
     def _fold(self, name, fold) -> dict:
         """Every stage of one fold of a system, then what the last of them achieves."""

@@ -4,6 +4,10 @@ from synseg_jax.evaluation import metrics
 
 WORKDIR = {  # pattern: content
     'results.json': 'results of all systems that `main` ran, by test set',
+    'report.html': 'one page without other files: the systems beside each other, organs, pictures, worst cases first, '
+    'training curves, what the configuration changes, time, memory and versions; also when a run is interrupted',
+    'boxplots.png': 'Dice of every test scan, by organ and system',
+    'boxplots_asd_mm.png': 'likewise the average surface distance',
     'run.json': 'the configuration, and the stage folders of each system',
     'records/*': 'records of the phantom, if no data was given; see below',
     'records-*/*': 'records of the same scans with other `data` fields, for systems that change them',
@@ -11,8 +15,9 @@ WORKDIR = {  # pattern: content
     'SYSTEM/results.json': 'results of one system: metrics of every case, over all folds',
     'SYSTEM/measures.json': 'metrics of a system, or of a fold in `SYSTEM/foldN`; not computed again on resuming',
     'SYSTEM/SET.csv': 'metrics of the test scans of a set, one row per case and class; with folds in `foldN`',
-    'SYSTEM/SET.png': 'contours of prediction and reference on test scans',
-    'SYSTEM/SET_cases.png': 'the best, the median and the worst case',
+    'SYSTEM/SET.png': 'contours of prediction and reference on test scans, the worst first; R and L, or A '
+    "and P, are the patient's sides",
+    'SYSTEM/SET_cases.png': 'the worst, the median and the best case',
     'SYSTEM/predictions/SET/*': 'label maps of the test scans, with `dataset.json`',
     'SYSTEM/STAGE': 'link to the folder of the stage',
     'stages/STAGE-DIGEST/stage.json': 'configuration, classes and modalities of the stage',
@@ -24,7 +29,8 @@ WORKDIR = {  # pattern: content
     'translation, and scores that need no target label: `randomised_dice`, `agreement`, `plausible`, `volume/ORGAN`',
     'stages/STAGE-DIGEST/panel.png': 'translated and segmented slices at the last validation; for a synthesis stage '
     'pairs of real and synthetic slices',
-    'stages/STAGE-DIGEST/curves.png': 'plots of the columns of `metrics.csv` and `validation.csv`',
+    'stages/STAGE-DIGEST/curves.png': 'plots of the columns of `metrics.csv` and `validation.csv`, drawn at every '
+    'validation; legends name the modality of a domain',
     'stages/STAGE-DIGEST/tensorboard/*': 'the same for TensorBoard',
     'stages/STAGE-DIGEST/records/*': 'records of a stage that makes a set',
     'stages/STAGE-DIGEST/atlases.json': 'labelled scans of an `atlases` stage',
@@ -43,7 +49,7 @@ OTHERS = {
         '`fields` of `predict`, under `cases` the members of cases that some folds held out, and the `scans` that are '
         'done with a digest of each, by which `--continue` knows them; rewritten after every scan',
         'volumes.csv': '`--volumes`: columns case, organ, mL',
-        'overlays/CASE.png': '`--overlays`',
+        'overlays/CASE.png': "`--overlays`: contours on slices, with the patient's sides",
         'probabilities/CLASS/CASE.nii.gz': '`--probabilities`: float32',
         'report.html': '`--report`: a page of all scans, which needs no other file',
         'report.csv': 'columns case, flag, agreement, one for each kind of remark, and of each organ mL and agreement',

@@ -527,7 +527,7 @@ def test_overlays(trained, tmp_path):
 def test_contours_lie_where_the_organs_are(tmp_path, monkeypatch):
     """Whatever the axes of the file: upright, the centre alone, in millimetres."""
     trained = untrained.trained(tmp_path, **ALONE, data__target_center=0.5)
-    monkeypatch.setattr(figures, 'overlays', lambda path, shown, classes: drawn.extend(shown))
+    monkeypatch.setattr(figures, 'overlays', lambda path, shown, classes, title: drawn.extend(shown))
     array = _scan()
     labels = trained.segment(volume.Volume(array, _affine()), 'b')
     for orientation in ORIENTATIONS[::11]:
@@ -543,7 +543,7 @@ def test_contours_lie_where_the_organs_are(tmp_path, monkeypatch):
             np.testing.assert_array_equal(scan.prediction, labels[::-1, ::-1, at].T[seen])
             window = np.clip((array[::-1, ::-1, at].T[seen] + 200) / 500, 0, 1)
             np.testing.assert_allclose(scan.image, window, atol=1e-5)
-            assert scan.spacing_mm == pytest.approx((1.5, 2.0)) and scan.reference is None
+            assert scan.spacing_mm == pytest.approx((1.5, 2.0)) and scan.reference is None and scan.sides == ('R', 'L')
 
 
 def _has_colour(picture, colour):

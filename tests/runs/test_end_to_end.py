@@ -108,6 +108,21 @@ def test_what_a_system_leaves(finished, system):
     assert not list(finished[0].rglob('.synseg-*'))
 
 
+def test_the_page_of_a_workdir(finished):
+    """Numbers as in results.json, a picture of the cases, panels and curves of both, fields unlike the defaults."""
+    workdir, results, said = finished
+    page = (workdir / 'report.html').read_text(encoding='utf-8')
+    assert f'{workdir / "report.html"}' in said.replace('\n', '')
+    for name, sets in results['systems'].items():
+        assert f'<h2>{name}</h2>' in page
+        for of in (sets['target']['mean'], sets['target']['classes']['liver']):
+            assert f'{of["dice"]["mean"]:.3f}' in page
+    assert '2 MR scans (source) to 2 CT scans (target)' in page and 'body</th>' not in page
+    assert [page.count(f'alt="{what}') for what in ('Worst, median', 'Stage train')] == [2, 4]
+    assert re.search(rf'train.steps</th><td[^>]*>{STEPS}</td>', page) and 'systems.source_only.method' in page
+    assert 'data_dir' not in page and (workdir / 'boxplots.png').is_file()
+
+
 def test_again_without_training(finished, monkeypatch):
     workdir, results, _ = finished
 

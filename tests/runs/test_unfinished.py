@@ -54,6 +54,14 @@ def _best(workdir):
     return max(SAVED, key=lambda step: checkpoints.score(step) or 0.0)
 
 
+def test_pictures_and_the_page_are_there(stopped):
+    """The curves of the last validation; the page shows what has begun, with the pictures of its stages."""
+    (folder,) = (stopped / 'stages').iterdir()
+    assert (folder / 'curves.png').is_file() and (folder / 'panel.png').is_file()
+    page = (stopped / 'report.html').read_text(encoding='utf-8')
+    assert 'not run' in page and 'alt="Stage train"' in page and page.count('<img') == 2
+
+
 def test_the_flag_is_named_without_it(stopped):
     with pytest.raises(InputError) as refused:
         open_run.find(stopped)

@@ -155,3 +155,20 @@ def test_how_long_it_will_take_is_told_at_once(tmp_path, monkeypatch, first, ste
         journal.tick(done, 0.0)
     lines = [line for line in console.file.getvalue().splitlines() if 'about' in line]
     assert len(lines) == bool(told) and all(f'about {told} of training' in line for line in lines)
+
+
+def test_curves_are_drawn_when_there_is_something_new(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(metrics_log.training_curves, 'curves', lambda *paths, modality: drawn.append((paths, modality)))
+    journal = metrics_log.Journal(tmp_path, 'one', 'images', Console(quiet=True), {'a': 'MR', 'b': 'CT'})
+    journal.begin(0, SimpleNamespace(steps=9, steps_per_epoch=3, batch=2))
+    journal.curves()
+    assert not drawn  # nothing is logged yet
+    for done in (3, 6):
+        journal.log(done, {'seg_a': 1.0})
+        journal.score(done, {'score': 0.5})
+        journal.curves()
+        journal.curves()
+    names = ('curves.png', 'metrics.csv', 'validation.csv')
+    assert drawn == [(tuple(tmp_path / name for name in names), {'a': 'MR', 'b': 'CT'})] * 2
+    journal.end()
