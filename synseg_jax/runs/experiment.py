@@ -118,7 +118,7 @@ class Workspace:
     def report(self) -> None:
         """Writes report.html of the systems that have begun."""
         if processes.is_first():
-            run_report.write(self.config, self.workdir, self.manifest)
+            run_report.write(self.given, self.workdir, self.manifest)
 
     def _fold(self, name, fold) -> dict:
         """Every stage of one fold of a system, then what the last of them achieves."""

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from synseg_jax.devices.environment import versions
+from synseg_jax.errors import InputError
 from synseg_jax.evaluation.summary import NOT_ORGANS
 from synseg_jax.imaging.modality import of_channel
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.reports import report, run_page
 from synseg_jax.reports.comparison import MEAN, Row, entries
 from synseg_jax.reports.report import Report
-from synseg_jax.runs import run_file, system_pictures
+from synseg_jax.runs import run_file, stages, system_pictures
 from synseg_jax.runs.comparison import stored
 from synseg_jax.runs.result_files import RESULTS, Results
 from synseg_jax.specification.check import declaration, own_name
@@ -28,9 +29,11 @@ NOTES = (
 )
 
 
-def write(config: Experiment, workdir: Path, manifest: Manifest) -> Path:
-    """Writes report.html and its boxplots."""
+def write(config: Experiment, workdir: Path, manifest: Manifest) -> None:
+    """Writes report.html and its boxplots, once any system has begun."""
     rows = list(_rows(config, workdir))
+    if not rows:
+        return
     organs = dict.fromkeys(o for row in rows for of in (row.cases or {}).values() for o in of if o not in NOT_ORGANS)
     told = Report(
         workdir.resolve().name, _source(manifest), (MEAN, *organs), MEASURES, '', rows, NOTES, versions(),
@@ -38,7 +41,6 @@ def write(config: Experiment, workdir: Path, manifest: Manifest) -> Path:
     found = entries(told)
     plots = report.boxplots(told, found, workdir)
     report.write_text(workdir / PAGE, run_page.render(told, found, plots, list(_changes(config))))
-    return workdir / PAGE
 
 
 def _source(manifest: Manifest) -> str:
@@ -56,12 +58,21 @@ def _rows(config: Experiment, workdir: Path) -> Iterator[Row]:
     described = run_file.read(workdir)
     begun = {**described.get('systems', {}), **described.get('begun', {})}
     for name in config.systems:
-        results = stored(workdir / name / RESULTS, Results)
+        results = _results(config, workdir, name)
         if results or name in begun:
-            stages = _stages(config, workdir, name, begun.get(name, ()))
-            new = {one: folder for one, folder in stages.items() if folder.resolve() not in shown}
-            shown.update(folder.resolve() for folder in stages.values())
+            own = _stages(config, workdir, name, begun.get(name, ()))
+            new = {one: folder for one, folder in own.items() if folder.resolve() not in shown}
+            shown.update(folder.resolve() for folder in own.values())
             yield from _of_system(name, results, new, workdir / name)
+
+
+def _results(config, workdir, system) -> Mapping:
+    """The results of a system with these very fields; {} if it has none, or none that can be read."""
+    try:
+        results = stored(workdir / system / RESULTS, Results)
+    except InputError:
+        return {}
+    return results if results.get('fields') == stages.fields(config, system) else {}
 
 
 def _stages(config, workdir, system, begun) -> dict[str, Path]:
@@ -72,13 +83,13 @@ def _stages(config, workdir, system, begun) -> dict[str, Path]:
             for name in config.stages(system)}  # fmt: skip
 
 
-def _of_system(name, results: Mapping, stages, folder) -> Iterator[Row]:
+def _of_system(name, results: Mapping, stage_folders, folder) -> Iterator[Row]:
     costs = {'seconds': 'seconds', 'memory_gib': 'peak_memory_gib', 'seed': 'seed', 'steps': 'steps'}
     told = {field: results.get(key) for field, key in costs.items()}
     told |= {field: results.get(field, False) for field in ('reads_target_labels', 'transductive')}
     measured = results.get('cases') or {'': None}
     for number, (set_name, cases) in enumerate(measured.items()):
-        pictures, curves = system_pictures.pictures(folder, set_name, {} if number else stages)
+        pictures, curves = system_pictures.pictures(folder, set_name, {} if number else stage_folders)
         yield Row(name, set_name if len(measured) > 1 else '', cases, pictures=pictures, curves=curves, **told)
 
 

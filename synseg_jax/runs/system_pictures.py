@@ -18,4 +18,10 @@ def pictures(folder: Path, set_name: str, stages: Mapping[str, Path]) -> tuple[d
 
 
 def _existing(paths: Mapping[str, Path]) -> dict[str, Path]:
-    return {caption: path for caption, path in paths.items() if path.is_file()}
+    return {caption: path for caption, path in paths.items() if path.is_file() and _is_png(path)}
+
+
+def _is_png(path) -> bool:
+    """False for what a power cut may leave, an empty file or one of zeros."""
+    with path.open('rb') as file:
+        return file.read(4) == b'\x89PNG'
