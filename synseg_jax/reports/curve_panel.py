@@ -12,6 +12,7 @@ from synseg_jax.imaging.colours import LINES
 
 _DASHES = ('-', (0, (4, 1.2)), (0, (1.2, 1)), (0, (5, 1, 1.2, 1)), (0, (2.5, 1)))  # lines differ by more than colour
 INSIDE = 6  # labels that find room above the lines; longer legends take the place of a plot
+BESIDE = 12  # labels in that place at the usual size
 _LEGEND = {
     'fontsize': 'small', 'handlelength': 1.7, 'labelspacing': 0.15, 'columnspacing': 0.8, 'handletextpad': 0.4,
     'borderpad': 0, 'borderaxespad': 0,
@@ -42,7 +43,8 @@ class Panel(NamedTuple):
         """Draws raw values faint, their rolling mean on top, and the legend above all lines or beside them."""
         axes.set_title(self.title, loc='left')
         for i, (label, values) in enumerate(self.lines.items()):
-            look = {'color': LINES[i % len(LINES)], 'linestyle': _DASHES[i % len(_DASHES)], 'marker': self.marker}
+            dash = _DASHES[(i + i // len(LINES)) % len(_DASHES)]  # another one where a colour comes again
+            look = {'color': LINES[i % len(LINES)], 'linestyle': dash, 'marker': self.marker}
             _curve(axes, self.step, values, self.window, label, look)
         beside, columns = self.cells > 1, 1 + (len(self.labels) > 1 and max(map(len, self.labels)) < 14)
         if self.group == 'grad_norm' and max(map(np.nanmax, self.lines.values())) > 0:
@@ -53,8 +55,9 @@ class Panel(NamedTuple):
             axes.set_ylim(bottom=0)
         _leave_room(axes, 0 if beside else -(-len(self.labels) // columns))
         if self.labels:
-            place = {'loc': 'upper left', 'bbox_to_anchor': (1.05, 1)} if beside else {'loc': 'upper right'}
-            axes.legend(**place, ncols=1 if beside else columns, **_LEGEND)
+            place = {'loc': 'upper left', 'bbox_to_anchor': (1.05, 1.14)} if beside else {'loc': 'upper right'}
+            size = 'x-small' if len(self.labels) > BESIDE else _LEGEND['fontsize']
+            axes.legend(**place, ncols=1 if beside else columns, **{**_LEGEND, 'fontsize': size})
 
 
 def _leave_room(axes, rows: int) -> None:

@@ -135,7 +135,7 @@ def panel(
     height, wide = (length / width for length in canvas.shape[:2])
     points = letters_pt(COLUMN_IN * wide)
     heads = [title.replace(' ', '\n') for title in titles]
-    lines = 2 + max(head.count('\n') for head in heads)
+    lines = 1 + max(head.count('\n') for head in heads)
     with matplotlib.rc_context(style(COLUMN_IN * wide)):
         figure = Figure(figsize=(COLUMN_IN * wide, COLUMN_IN * height + lines * points / 50), layout='constrained')
         axes = figure.add_subplot()
@@ -162,7 +162,7 @@ def overlays(
     lines = 1 + max(head.count('\n') for head in heads)
     tallest = SCAN_IN * max(map(_height_to_width, scans)) + lines * points / 55
     with matplotlib.rc_context(style(width)):
-        figure = Figure(figsize=(width, tallest * n_rows + (2 + bool(title)) * points / 45), layout='constrained')
+        figure = Figure(figsize=(width, tallest * n_rows + bool(title) * points / 45), layout='constrained')
         if title:
             figure.suptitle(_wrapped([title], width, points), fontsize=points)
         grid = figure.subplots(n_rows, per_row, squeeze=False)
@@ -272,9 +272,11 @@ def _less_slender(tile: Shaped[np.ndarray, 'h w *k']) -> Shaped[np.ndarray, 'h2 
 
 
 def _class_legend(figure: Figure, labels: list[int], classes: Sequence[str], more: Sequence = ()) -> None:
+    """Writes the legend below all axes, and makes the figure higher by as much."""
     handles = [*more, *(Patch(color=colour(label), label=classes[label]) for label in labels)]
     if handles:
         points = letters_pt(figure.get_figwidth())
         entry_in = (LETTER * max(len(handle.get_label()) for handle in handles) + 3) * points / 72
-        wide = max(2, int(figure.get_figwidth() // entry_in))
-        figure.legend(handles=handles, loc='outside lower center', ncols=min(len(handles), wide), handlelength=1.2)
+        columns = min(len(handles), max(2, int(figure.get_figwidth() // entry_in)))
+        figure.set_figheight(figure.get_figheight() + (-(-len(handles) // columns) + 0.5) * points / 45)
+        figure.legend(handles=handles, loc='outside lower center', ncols=columns, handlelength=1.2)

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from synseg_jax.imaging import colours as colours_
-from synseg_jax.reports import comparison_plots, figures, training_curves
+from synseg_jax.reports import comparison_plots, curve_panel, figures, training_curves
 
 CLASSES = ['background', 'spleen', 'liver']
 
@@ -198,7 +198,7 @@ def _labels(axes):
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
-@pytest.mark.parametrize('organs', [2, 5, 13])
+@pytest.mark.parametrize('organs', [2, 5, 12, 15])
 def test_legends_hide_no_line(tmp_path, drawn, organs):
     write_metrics(tmp_path / 'metrics.csv')
     names = [f'organ number {i}' for i in range(organs)]
@@ -212,8 +212,13 @@ def test_legends_hide_no_line(tmp_path, drawn, organs):
         legend = axes.get_legend().get_window_extent()
         points = np.concatenate([axes.transData.transform(line.get_xydata()) for line in axes.lines])
         assert not legend.padded(-1).count_contains(points), axes.get_title(loc='left')
-        others = [other.bbox for other in figure.axes if other.axison and other is not axes]
-        assert legend.count_overlaps(others) == 0 and legend.x1 < figure.bbox.x1 and legend.y0 > 0
+        others = [other.get_tightbbox() for other in figure.axes if other.axison and other is not axes]
+        assert (
+            legend.count_overlaps(others) == 0
+            and legend.x1 < figure.bbox.x1
+            and 0 < legend.y0
+            and legend.y1 < figure.bbox.y1
+        )
 
 
 def test_lines_differ_by_more_than_colour(tmp_path, drawn):
@@ -221,6 +226,12 @@ def test_lines_differ_by_more_than_colour(tmp_path, drawn):
     training_curves.curves(tmp_path / 'curves.png', tmp_path / 'metrics.csv', window=1)
     dashes = [line.get_linestyle() for line in drawn[0].axes[2].lines]
     assert len(dashes) == len({*dashes}) == 2
+
+
+def test_no_two_of_thirteen_lines_look_alike():
+    step, axes = np.arange(3), Figure().subplots()
+    curve_panel.Panel('volume', '', step, {str(i): step + i for i in range(13)}).draw(axes)
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in axes.lines}) == 13
 
 
 @pytest.mark.parametrize('columns', [1, 9])
