@@ -278,5 +278,6 @@ def _class_legend(figure: Figure, labels: list[int], classes: Sequence[str], mor
         points = letters_pt(figure.get_figwidth())
         entry_in = (LETTER * max(len(handle.get_label()) for handle in handles) + 3) * points / 72
         columns = min(len(handles), max(2, int(figure.get_figwidth() // entry_in)))
-        figure.set_figheight(figure.get_figheight() + (-(-len(handles) // columns) + 0.5) * points / 45)
+        rows = -(-len(handles) // columns)
+        figure.set_figheight(figure.get_figheight() + rows * points / 48)
         figure.legend(handles=handles, loc='outside lower center', ncols=columns, handlelength=1.2)
