@@ -8,7 +8,7 @@ The folder contains all networks of the stage's best checkpoint, one file each w
 code, e.g. latest_net_G_A.safetensors, and card.json with their architectures and the preprocessing of scans.  Writing
 .pth files needs PyTorch.  --functions adds self-contained functions that segment and translate images:
 segment_b.stablehlo for JAX, segment_b.onnx for ONNX runtimes.  synseg_jax.exchange.torch_evaluator applies the export
-in PyTorch, synseg_jax.import_weights imports it again.
+in PyTorch, synseg_jax.import_weights imports it again.  --format=monai writes a bundle that MONAI runs in its place.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ FLAGS = (
     Flag('output', 'Folder to write.', required=True),
     Flag('system', 'System of the workdir; default: config.default_system.'),
     Flag('stage', 'Stage of the system; default: the last that trains networks.'),
-    Flag('format', 'safetensors, pth or both.', 'safetensors'),
+    Flag('format', 'safetensors, pth, both, or monai: a MONAI bundle.', 'safetensors'),
     Flag('functions', 'Also self-contained functions: stablehlo, onnx.', [], flags.DEFINE_list),
     Flag('unfinished', open_run.UNFINISHED, False, flags.DEFINE_bool),
 )

@@ -41,7 +41,7 @@ SHARED = ROOT.parent / 'shared'
 SLOW = (
     'processes step import_weights stages export end_to_end whole_volumes parity resume loop predict miniatures launch'
     ' launch_slurm unet networks masked sharding oracle compare benchmark synthesize unfinished phantom pipeline kills'
-    ' corruptions wheel'
+    ' corruptions wheel monai_bundle'
 ).split()
 
 

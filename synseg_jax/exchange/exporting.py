@@ -4,10 +4,11 @@ from collections.abc import Collection
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import synseg_jax
 from synseg_jax.errors import InputError, known, warn
-from synseg_jax.exchange import onnx, stablehlo
+from synseg_jax.exchange import monai_bundle, onnx, stablehlo
 from synseg_jax.exchange.card import PUBLISHED, Card, sha256
 from synseg_jax.exchange.tensors import write_tensors
 from synseg_jax.exchange.torch_evaluator import Evaluator
@@ -19,7 +20,9 @@ from synseg_jax.networks import ARCHITECTURES
 from synseg_jax.networks.unet import Head, Shared
 from synseg_jax.objective import names
 
+BUNDLE = 'monai'
 FORMATS = {'safetensors': ('.safetensors',), 'pth': ('.pth',), 'both': ('.safetensors', '.pth')}
+FORMATS |= {BUNDLE: ('.safetensors',)}
 NOT_EXPORTED = {'parent', 'name', 'dtype', 'param_dtype', 'remat'}  # fields of modules that an evaluator ignores
 ADDED = {'max_width': None, 'deep_supervision': 0}  # fields that earlier versions do not know, left out at these values
 PACKAGES = ('jax', 'flax', 'numpy', 'safetensors')
@@ -30,25 +33,38 @@ def export(
 ) -> Card:
     """Export to the folder `output`, atomically, and return its card; InputError if the folder is not empty.
 
-    `form` is the file format of the weights; `functions` are the formats of functions to add: 'stablehlo', 'onnx'.
+    `form` is the file format of the weights, or 'monai' for a bundle of the target's segmentor; `functions` are the
+    formats of functions to add: 'stablehlo', 'onnx'.
     """
     suffixes = FORMATS[known('format', form, FORMATS)]
     writers = [FUNCTION_WRITERS[known('function format', name, FUNCTION_WRITERS)] for name in functions]
+    if form == BUNDLE and functions:
+        raise InputError('--functions: a MONAI bundle holds none; export them to a folder of their own')
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise InputError(f'{output}: exists and is not empty; choose another --output')
     with atomic_folder(output) as folder:
-        networks = {}
-        for name in filter(PUBLISHED.get, trained.networks.system.networks):  # h_ab serves training alone
-            tensors = to_torch(trained.networks.system.networks[name], trained.networks.params[name])
-            files = [folder / f'latest_net_{PUBLISHED[name]}{suffix}' for suffix in suffixes]
-            for file in files:
-                write_tensors(file, tensors)
-            networks[name] = {**network(trained, name), 'files': {file.name: sha256(file) for file in files}}
-        card = Card(folder=folder, networks=networks, **stage_fields(trained))
-        card.save()
-        entries = {name: entry for write in writers for name, entry in write(trained, card).items()}
-        replace(card, functions=entries).save()
-    return Card.load(output)
+        if form == BUNDLE:
+            with TemporaryDirectory() as weights:
+                monai_bundle.write(folder, _networks(trained, Path(weights), suffixes))
+        else:
+            card = _networks(trained, folder, suffixes)
+            entries = {name: entry for write in writers for name, entry in write(trained, card).items()}
+            replace(card, functions=entries).save()
+    return Card.load(output / 'configs' if form == BUNDLE else output)
+
+
+def _networks(trained, folder, suffixes) -> Card:
+    """Write a file of each suffix for each network, and the card; returns it."""
+    networks = {}
+    for name in filter(PUBLISHED.get, trained.networks.system.networks):  # h_ab serves training alone
+        tensors = to_torch(trained.networks.system.networks[name], trained.networks.params[name])
+        files = [folder / f'latest_net_{PUBLISHED[name]}{suffix}' for suffix in suffixes]
+        for file in files:
+            write_tensors(file, tensors)
+        networks[name] = {**network(trained, name), 'files': {file.name: sha256(file) for file in files}}
+    card = Card(folder=folder, networks=networks, **stage_fields(trained))
+    card.save()
+    return card
 
 
 def stage_fields(trained: trained_model.Trained) -> dict:

@@ -4,7 +4,7 @@ A ResNet is a list of layers as in the published code; a U-Net has an attribute 
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -240,3 +240,8 @@ def build(rank: int, inputs: int, fields: Mapping[str, Any]) -> nn.Module:
     if missing := [name for name, p in parameters.items() if p.default is p.empty and name not in fields]:
         raise InputError(f'{architecture}: field {missing[0]} is missing')
     return NETWORKS[architecture](rank, inputs, **fields)
+
+
+def segmentor(rank: int, networks: Sequence[Mapping[str, Any]]) -> Segment:
+    """The module that segments images by networks in sequence, each with its `channels` and `fields` of a card."""
+    return Segment(*(build(rank, network['channels'], network['fields']) for network in networks))

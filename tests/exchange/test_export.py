@@ -246,7 +246,7 @@ def test_what_is_there_is_not_lost(tmp_path, monkeypatch):
     for output in (tmp_path / 'run', tmp_path / 'run' / 'run.json'):
         with pytest.raises(InputError, match='exists and is not empty; choose another --output'):
             export(made, output)
-    with pytest.raises(InputError, match="unknown format 'onnx'; known: both, pth, safetensors"):
+    with pytest.raises(InputError, match="unknown format 'onnx'; known: both, monai, pth, safetensors"):
         export(made, tmp_path / 'out', 'onnx')
     with pytest.raises(InputError, match="unknown function format 'tf'; known: onnx, stablehlo"):
         export(made, tmp_path / 'out', functions=('tf',))

@@ -51,7 +51,7 @@ def console(site, tmp_path_factory):
 
 
 def test_it_holds_every_module_configuration_and_template(site):
-    for package, suffixes in {'synseg_jax': ('.py', '.jinja', '.css', '.typed'), 'configs': ('.py',)}.items():
+    for package, suffixes in {'synseg_jax': ('.py', '.jinja', '.json', '.css', '.typed'), 'configs': ('.py',)}.items():
         files = {path.relative_to(tiny.ROOT) for path in (tiny.ROOT / package).rglob('*') if path.suffix in suffixes}
         assert {path.relative_to(site) for path in (site / package).rglob('*') if path.suffix in suffixes} == files
         assert {path.suffix for path in files} == {*suffixes}
