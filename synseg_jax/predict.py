@@ -3,9 +3,10 @@
 Usage:
     python -m synseg_jax.predict --workdir=runs/abdomen --input=scans/imagesTs --output=labels --volumes --overlays
 
---input is a scan, a folder of scans, a DICOM series, or an nnU-Net dataset.  Label maps are on the grid of their scan;
-dataset.json names the classes, and what made them.  --domain=a segments scans of the labelled modality.  Scans that
-cannot be segmented are listed at the end, with exit code 2; all others are segmented.
+--input is a scan, a folder of scans, a DICOM series, or a dataset of nnU-Net or BIDS.  Label maps are on the grid of
+their scan; dataset.json names the classes, and what made them.  --names=bids writes a BIDS derivative instead.
+--domain=a segments scans of the labelled modality.  Scans that cannot be segmented are listed at the end, with exit
+code 2; all others are segmented.
 
 --report shows how far each scan can be trusted; --continue goes on where an earlier run was interrupted.
 
@@ -34,7 +35,7 @@ from synseg_jax.runs import open_ensemble, open_run
 FIELDS = 'flips rotate zoom gamma checkpoints components holes darkest brightest'.split()  # of predict
 FLAGS = (
     Flag('workdir', 'Workdir of synseg_jax.main; several form an ensemble.', [], flags.DEFINE_multi_string, True),
-    Flag('input', 'A scan, a folder of scans, a DICOM series, or an nnU-Net dataset.', required=True),
+    Flag('input', 'A scan, a folder of scans, a DICOM series, or a dataset of nnU-Net or BIDS.', required=True),
     Flag('output', 'Folder to write label maps to.', required=True),
     Flag('system', 'System of the workdir; default: config.default_system.'),
     Flag('folds', 'Folds of a cross-validated system, e.g. 1,3; default: all.', [], flags.DEFINE_list),
@@ -42,6 +43,7 @@ FLAGS = (
     Flag('domain', 'Modality of the scans: b, the target, or a, the source.', 'b'),
     *field_flags('predict', FIELDS),
     *(Flag(name, output.help, False, flags.DEFINE_bool) for name, output in OUTPUTS.items()),
+    Flag('names', 'Names of label maps: case, or bids for those of a BIDS derivative.', 'case'),
     Flag('straighten', 'Write on orthogonal grids where a gantry was tilted.', False, flags.DEFINE_bool),
     Flag('unfinished', open_run.UNFINISHED, False, flags.DEFINE_bool),
     Flag('continue', 'Leave out scans that --output holds complete, made alike.', False, flags.DEFINE_bool),
@@ -65,7 +67,7 @@ def segment(options: Options) -> None:
     files, output = input_scans.find(options.input, channel), Path(options.output)
     extras = [name for name in OUTPUTS if getattr(options, name)]
     check_output(output, (options.input, *options.workdir), files.values(), extras)
-    how = straight.writer(options.straighten), getattr(options, 'continue')
+    how = straight.writer(options.straighten), options.names, getattr(options, 'continue')
     written = predict(trained, files, output, options.domain, input_scans.reader(channel), extras, *how)
     print(f'{len(written)} label maps in {output}')
 

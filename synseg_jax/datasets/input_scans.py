@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from synseg_jax.datasets import dataset_json
+from synseg_jax.datasets import bids, dataset_json
 from synseg_jax.errors import InputError, warn
 from synseg_jax.formats import scan_file
 from synseg_jax.formats.names import normalised
@@ -14,11 +14,13 @@ from synseg_jax.imaging.volume import Volume
 def find(path: str | Path, channel: str) -> dict[str, Path]:
     """{case: file} of --input (see `scan_file.inputs`), of the channel that the network was trained on.
 
+    Of a BIDS dataset with scans of several suffixes, `path` names one: FOLDER#T2w.
+
     Warns if dataset.json or DICOM headers name another modality.
     """
     channels = _channels(Path(path))
     number = _number(channels, channel)
-    files = scan_file.inputs(path, number)
+    files = bids.scans(Path(path)) or scan_file.inputs(path, number)
     if channels and modality.differ(modality.of_channel(channels[number]), modality.of_channel(channel)):
         warn('--input=%s: %s by its dataset.json, given to a network for %s', path, channels[number], channel)
     warn_of_headers(files.values(), channel)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from synseg_jax.datasets import class_names
+from synseg_jax.datasets import bids, class_names
 from synseg_jax.datasets.cases import Dataset
 from synseg_jax.datasets.challenges import DOWNLOADS
 from synseg_jax.datasets.dataset_json import JSON
@@ -79,7 +79,7 @@ def _check_channel(dataset, channel) -> None:
 
 def _layout(folder, name) -> Layout:
     """The layout that fits, and has the name if one is given."""
-    fitting = [layout for layout in LAYOUTS if layout.fits(folder)]
+    fitting = _fitting(folder)
     selected = [layout for layout in fitting if name in ('', layout.name)]
     if len(selected) == 1:
         return selected[0]
@@ -88,13 +88,17 @@ def _layout(folder, name) -> Layout:
             f'{folder}{"#" if name else ""}{name}: could be {" or ".join(layout.name for layout in fitting)}; '
             f'name one: {", ".join(_flag_value(folder, layout, folder.parent) for layout in fitting)}'
         )
-    if folder.name in PARTS and any(layout.fits(folder.parent) for layout in LAYOUTS):
+    if folder.name in PARTS and _fitting(folder.parent):
         raise InputError(f'{folder}: a subfolder of a dataset; give {folder.parent}')
     if below := _datasets_below(folder):
         raise InputError(f'{folder}: not a dataset itself; give one of those in it: {", ".join(below)}')
     if FALLBACK.fits(folder):
         return FALLBACK
     raise InputError(f'{_first_unknown(folder)}; {_expected()}')
+
+
+def _fitting(folder) -> list[Layout]:
+    return [layout for layout in (*LAYOUTS, *bids.layouts(folder)) if layout.fits(folder)]
 
 
 def _similar(folder) -> str:
@@ -109,7 +113,7 @@ def _datasets_below(folder) -> list[str]:
     for _ in range(DEPTH):
         level = list(islice((path for above in level for path in sorted(above.iterdir()) if path.is_dir()), BREADTH))
         for path in level:
-            fitting = [layout for layout in LAYOUTS if layout.fits(path)]
+            fitting = _fitting(path)
             datasets += [_flag_value(path, layout, folder, unique=len(fitting) == 1) for layout in fitting]
         if datasets:
             break
@@ -132,5 +136,5 @@ def _first_unknown(folder) -> str:
 
 def _expected() -> str:
     """The structures of all layouts in one line."""
-    structures = (f'{layout.structure} ({layout.name})' for layout in (*LAYOUTS, FALLBACK))
+    structures = (f'{layout.structure} ({layout.name})' for layout in (*LAYOUTS, bids.Bids('<suffix>'), FALLBACK))
     return f'expected: {"; ".join(structures)}'

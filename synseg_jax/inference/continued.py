@@ -20,10 +20,10 @@ Rows = list[dict]
 
 @dataclass
 class Record:
-    """What of a folder is done: the digest of each scan and its rows of each table; written in the order of `order`."""
+    """What of a folder is done: the digest of each scan and its rows of each table; written in the order of `places`."""
 
     output: Path
-    order: Sequence[str]
+    places: Mapping[str, str]  # {case: its label map below `output`}
     outputs: Sequence[str]  # names in `OUTPUTS`
     classes: Sequence[str]
     describe: Callable[[Mapping[str, str]], Mapping]  # the content of dataset.json for {case: digest of its scan}
@@ -46,7 +46,7 @@ class Record:
 
     def save(self) -> None:
         """Write the tables, then dataset.json."""
-        done = {case: self.scans[case] for case in self.order if case in self.scans}
+        done = {case: self.scans[case] for case in self.places if case in self.scans}
         for name in self.outputs:
             if rows := [row for case in done for row in self.rows.get(name, {}).get(case, ())]:
                 write_csv(self.output / f'{name}.csv', rows)
@@ -77,7 +77,8 @@ class Record:
 
     def _complete(self, case, rows) -> bool:
         """Whether all files and rows of a case are there."""
-        files = [f'{case}.nii.gz', *(file for name in self.outputs for file in OUTPUTS[name].files(case, self.classes))]
+        extras = (file for name in self.outputs for file in OUTPUTS[name].files(case, self.classes))
+        files = [self.places[case], *extras]
         tabled = [name for name in self.outputs if OUTPUTS[name].tabled]
         there = all((self.output / file).is_file() and (self.output / file).stat().st_size for file in files)
         return there and all(case in rows[name] for name in tabled)
@@ -96,7 +97,7 @@ def _check_alike(output, found, wanted) -> None:
     if not isinstance(made, dict) or 'scans' not in made:
         raise InputError(f'--continue: {output / DATASET} does not say which scans are done; {REMEDY}')
     pairs = [(name, found.get(name), wanted[name]) for name in ('channel_names', 'labels')]
-    pairs += [(name, made.get(name), wanted['prediction'].get(name)) for name in ('members', 'straightened')]
+    pairs += [(name, made.get(name), wanted['prediction'].get(name)) for name in ('members', 'straightened', 'names')]
     before, now = made.get('fields', {}), wanted['prediction']['fields']
     pairs += [(f'predict.{name}', before.get(name), now.get(name)) for name in dict.fromkeys((*before, *now))]
     for name, before, now in pairs:

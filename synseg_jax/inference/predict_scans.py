@@ -15,6 +15,7 @@ from synseg_jax.formats import outputs, scan_file
 from synseg_jax.imaging import volume
 from synseg_jax.inference import label_folder, postprocess, trained_model
 from synseg_jax.inference.continued import Record
+from synseg_jax.inference.label_names import LABEL_NAMES
 from synseg_jax.inference.scan_outputs import OUTPUTS, Segmented
 from synseg_jax.specification.prediction import Predict
 
@@ -53,22 +54,28 @@ def predict(
     read: Callable[[Path], volume.Volume] = scan_file.read,
     extras: Collection[str] = (),
     write: Callable = scan_file.write,
+    names: str = 'case',
     go_on: bool = False,
 ) -> dict[str, Path]:
     """Segment {case: scan}, write label maps and dataset.json to `output`, and return {case: label map}.
 
-    `extras` names the `OUTPUTS` to write beside them.  A scan that fails does not stop the others; InputError at the
-    end lists those that failed.  `go_on`: leaves out scans that an earlier run has segmented in the same way.
+    `extras` names the `OUTPUTS` to write beside them, `names` the `LABEL_NAMES` of the label maps.  A scan that fails
+    does not stop the others; InputError at the end lists those that failed.  `go_on`: leaves out scans that an earlier
+    run has segmented in the same way.
     """
     known('domain', domain, ('a', 'b'))
     _check(trained, domain)
+    kind = LABEL_NAMES[known('names', names, LABEL_NAMES)]
+    places = kind.places(files)
     for name in extras:
         OUTPUTS[known('output', name, OUTPUTS)].check(files)
-    record = _record(trained, files, output, domain, extras, write)
+    more = {'straightened': True} if write is not scan_file.write else {}
+    more |= {'names': names} if names != 'case' else {}
+    record = _record(trained, files, output, domain, extras, places, more)
     if go_on:
         record.go_on(files)
     waiting = {case: file for case, file in files.items() if case not in record.scans}
-    written, errors = {case: output / f'{case}.nii.gz' for case in record.scans}, ScanErrors(len(files))
+    written, errors = {case: output / places[case] for case in record.scans}, ScanErrors(len(files))
     with over_scans('segmenting', len(waiting), len(trained.members)) as progress:
         trained.progress = progress.step
         for case, file in waiting.items():
@@ -78,13 +85,14 @@ def predict(
                 segmenter = trained.for_scan(file)
                 one = Segmented(case, file, scan, _labels(segmenter, scan, domain), segmenter, domain, write)
                 record.begin()  # only now: no folder is left behind if every scan fails
-                write(output / f'{case}.nii.gz', one.labels, one.scan, intent='label')
-                written[case] = output / f'{case}.nii.gz'
+                written[case] = output / places[case]
+                write(written[case], one.labels, one.scan, intent='label')
                 record.add(case, digest, _extras(one, output, extras, errors))
             progress.advance()
     if written:
         for name in extras:
             OUTPUTS[name].finish(output, trained)
+        kind.describe(output, trained.run.classes, trained.run.channels[domain])
     errors.finish('segmented')
     return {case: written[case] for case in files if case in written}
 
@@ -95,17 +103,16 @@ def _check(trained, domain) -> None:
         raise InputError(f'{trained.run.folder.name} does not segment domain {domain}; choose another --domain')
 
 
-def _record(trained, files, output, domain, extras, write) -> Record:
+def _record(trained, files, output, domain, extras, places, more) -> Record:
     """The record of the output folder; of folds, `trained.for_scan` tells which of them segment a scan."""
     everyone = _members(trained)
     members_of = cache(lambda case: _members(trained.for_scan(files[case])))
 
     def describe(done):
         parts = {case: members_of(case) for case in done if members_of(case) != everyone}
-        straightened = {'straightened': True} if write is not scan_file.write else {}
-        return described(trained, domain, len(done), parts, {**straightened, 'scans': dict(done)})
+        return described(trained, domain, len(done), parts, {**more, 'scans': dict(done)})
 
-    return Record(output, [*files], [*extras], trained.run.classes, describe)
+    return Record(output, places, [*extras], trained.run.classes, describe)
 
 
 def _extras(one: Segmented, output, extras, errors) -> dict[str, list[dict]]:

@@ -48,6 +48,7 @@ OTHERS = {
         '`prediction` the `members` (stage and step of the checkpoint) that the probabilities are the mean of, the '
         '`fields` of `predict`, under `cases` the members of cases that some folds held out, and the `scans` that are '
         'done with a digest of each, by which `--continue` knows them; rewritten after every scan',
+        'sub-*/anat/*_dseg.nii.gz, dseg.tsv, dataset_description.json': '`--names=bids`: label maps and their classes',
         'volumes.csv': '`--volumes`: columns case, organ, mL',
         'overlays/CASE.png': "`--overlays`: contours on slices, with the patient's sides",
         'probabilities/CLASS/CASE.nii.gz': '`--probabilities`: float32',
@@ -76,6 +77,7 @@ OTHERS = {
     '`export --output`': {
         'card.json': 'everything needed to run the networks elsewhere',
         'latest_net_NAME.safetensors, .pth': 'the tensors of each network',
+        'configs, models, docs, LICENSE, synseg_jax': 'a MONAI bundle, with `--format=monai`',
         'segment_b.stablehlo, .onnx': '`--functions`; likewise `segment_a`, `translate_a` and `translate_b`',
     },
     '`benchmark --output`': {'FILE': '{stage: {measurement: value}}, as printed'},
