@@ -23,6 +23,7 @@ from synseg_jax.formats.label_maps import Values
 
 DESCRIPTION = 'dataset_description.json'
 TABLE = f'{LABELS}.tsv'
+STRUCTURE = f'{DESCRIPTION}, sub-<id>/anat/sub-<id>_<suffix>.nii.gz'
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Bids:
 
     @property
     def structure(self) -> str:
-        return f'{DESCRIPTION}, sub-<id>/anat/sub-<id>_{self.name}.nii.gz'
+        return STRUCTURE.replace('<suffix>', self.name)
 
     def fits(self, folder: Path) -> bool:
         return self.name in _suffixes(folder)

@@ -88,7 +88,7 @@ def _layout(folder, name) -> Layout:
             f'{folder}{"#" if name else ""}{name}: could be {" or ".join(layout.name for layout in fitting)}; '
             f'name one: {", ".join(_flag_value(folder, layout, folder.parent) for layout in fitting)}'
         )
-    if folder.name in PARTS and _fitting(folder.parent):
+    if (folder.name in PARTS or folder.name.startswith('sub-')) and _fitting(folder.parent):
         raise InputError(f'{folder}: a subfolder of a dataset; give {folder.parent}')
     if below := _datasets_below(folder):
         raise InputError(f'{folder}: not a dataset itself; give one of those in it: {", ".join(below)}')
@@ -130,11 +130,11 @@ def _first_unknown(folder) -> str:
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith('.'))
     if not entries:
         return f'{folder}: empty'
-    similar = hint(entries[0].name, set(re.findall(r'\w+', _expected())))
+    similar = hint(entries[0].name, set(re.findall(r'\w+', _expected())) - {entries[0].name})
     return f'{entries[0]}: part of no known layout{similar}'
 
 
 def _expected() -> str:
     """The structures of all layouts in one line."""
-    structures = (f'{layout.structure} ({layout.name})' for layout in (*LAYOUTS, bids.Bids('<suffix>'), FALLBACK))
-    return f'expected: {"; ".join(structures)}'
+    structures = [f'{layout.structure} ({layout.name})' for layout in (*LAYOUTS, FALLBACK)]
+    return f'expected: {"; ".join([*structures, f"{bids.STRUCTURE} (BIDS)"])}'

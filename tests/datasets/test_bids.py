@@ -98,6 +98,11 @@ def test_what_is_refused(dataset, spoil, said):
         read_dataset(f'{dataset}{name}')
 
 
+def test_a_person_is_no_dataset(dataset):
+    with pytest.raises(InputError, match=f'sub-01: a subfolder of a dataset; give {re.escape(str(dataset))}$'):
+        read_dataset(dataset / 'sub-01')
+
+
 def test_input_names_a_suffix(dataset):
     assert len(input_scans.find(f'{dataset}#T2w', 'MR')) == 4
     for path in (dataset, f'{dataset}#FLAIR'):
