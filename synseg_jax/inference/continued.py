@@ -20,7 +20,7 @@ Rows = list[dict]
 
 @dataclass
 class Record:
-    """What of a folder is done: the digest of each scan and its rows of each table; written in the order of `places`."""
+    """What of a folder is done: the digest of each scan and its rows of each table, in the order of `places`."""
 
     output: Path
     places: Mapping[str, str]  # {case: its label map below `output`}
