@@ -20,7 +20,6 @@ series that it was made of, on the slices of that series.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from absl import flags
@@ -29,13 +28,12 @@ from synseg_jax.cli import command
 from synseg_jax.cli.options import Flag, Options
 from synseg_jax.datasets import input_scans
 from synseg_jax.devices import choice
-from synseg_jax.errors import InputError, known
+from synseg_jax.errors import known
 from synseg_jax.formats import outputs, straight
 from synseg_jax.inference import synthetic_files
 from synseg_jax.inference.synthesize_scans import OTHER, labelled_set, synthesize, translate
 from synseg_jax.runs import open_run
 
-FORMATS = ('nnunet', 'scans', 'dicom')
 FLAGS = (
     Flag('workdir', 'Workdir of synseg_jax.main.', required=True),
     Flag('input', 'A labelled dataset, or scans in one; without labels, any scans.', required=True),
@@ -60,8 +58,8 @@ def main(argv: Sequence[str]) -> int:
 @choice.on_device
 def write_scans(options: Options) -> None:
     """Translate the scans given by --input, and print their number."""
-    raw, domain = known('format', options.format, FORMATS) == 'nnunet', options.domain
-    _check_flags(options)
+    synthetic_files.check_flags(options.format, options.real, options.straighten)
+    raw, domain = options.format == 'nnunet', options.domain
     known('domain', domain, OTHER)
     write = straight.writer(options.straighten)
     output = Path(options.output)
@@ -75,19 +73,8 @@ def write_scans(options: Options) -> None:
     else:
         channel = trained.run.channels[domain]
         files = {case.id: case.image for case in labels.cases} if labels else input_scans.find(options.input, channel)
-        save = partial(synthetic_files.nifti, write=write)
-        if options.format == 'dicom':
-            synthetic_files.check_dicom(files, trained.run.channels[OTHER[domain]])
-            save = synthetic_files.dicom
+        save = synthetic_files.writer(options.format, write, files, trained.run.channels[OTHER[domain]])
         print(f'{translate(trained, files, output, domain, labels, save)} synthetic scans in {output}')
-
-
-def _check_flags(options) -> None:
-    """InputError for flags that their format does not have."""
-    if options.real and options.format != 'nnunet':
-        raise InputError(f'--real needs --format=nnunet; leave --format={options.format} out')
-    if options.straighten and options.format == 'dicom':
-        raise InputError('--straighten resamples, --format=dicom keeps the slices of the series; leave one of them out')
 
 
 if __name__ == '__main__':

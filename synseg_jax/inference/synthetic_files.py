@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
 
 from synseg_jax.dicom import series_writer
+from synseg_jax.errors import InputError, known
 from synseg_jax.formats import scan_file
 from synseg_jax.imaging import modality
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference import studies
 
+FORMATS = ('nnunet', 'scans', 'dicom')  # of --format
 FLAG = 'format=dicom'
 
 
@@ -39,7 +42,22 @@ def dicom(one: Synthetic, folder: Path) -> None:
     series_writer.write(folder / one.case, one.array, frames, modality.of_channel(one.channel), one.stage)
 
 
-def check_dicom(files: Mapping[str, Path], channel: str) -> None:
-    """InputError where no scan is a DICOM series, or `channel`, that of the synthetic scans, is neither CT nor MR."""
+def writer(form: str, write: Callable, files: Mapping[str, Path], channel: str) -> Callable[[Synthetic, Path], None]:
+    """`nifti` by `write`, or `dicom` if `form` is that; of synthetic scans of `channel`, made of `files`.
+
+    InputError where none of them is a DICOM series, or the channel is neither CT nor MR.
+    """
+    if form != 'dicom':
+        return partial(nifti, write=write)
     series_writer.check(modality.of_channel(channel), channel)
     studies.require_any(files, FLAG)
+    return dicom
+
+
+def check_flags(form: str, real: str | None, straightened: bool) -> None:
+    """InputError for an unknown --format, and for flags that it does not have."""
+    known('format', form, FORMATS)
+    if real and form != 'nnunet':
+        raise InputError(f'--real needs --format=nnunet; leave --format={form} out')
+    if straightened and form == 'dicom':
+        raise InputError('--straighten resamples, --format=dicom keeps the slices of the series; leave one of them out')
