@@ -58,9 +58,8 @@ def _content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob('*')) if path.is_file()}
 
 
-@pytest.mark.parametrize('writes', range(WRITES))
-def test_killed_between_any_two_writes(trained, files, whole, tmp_path, monkeypatch, segmented, writes):
-    """Only the scan that was being written is segmented again."""
+def _killed(monkeypatch, writes, *arguments):
+    """A prediction that is killed after so many writes."""
     replace, left = os.replace, iter(range(writes))
 
     def replacing(source, target):
@@ -68,14 +67,29 @@ def test_killed_between_any_two_writes(trained, files, whole, tmp_path, monkeypa
             raise Killed
         replace(source, target)
 
-    output = tmp_path / 'labels'
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(os, 'replace', replacing)
-        predict(trained, files, output, extras=['volumes'])
+        predict(*arguments, extras=['volumes'])
+
+
+@pytest.mark.parametrize('writes', range(WRITES))
+def test_killed_between_any_two_writes(trained, files, whole, tmp_path, monkeypatch, segmented, writes):
+    """Only the scan that was being written is segmented again."""
+    output = tmp_path / 'labels'
+    _killed(monkeypatch, writes, trained, files, output)
     before = len(segmented)
     written = predict(trained, files, output, extras=['volumes'], go_on=True)
     assert _content(output) == whole and list(written) == list(files)
     assert len(segmented) - before == 3 - max(0, writes - 1) // 3
+
+
+def test_labels_that_were_being_replaced_are_not_taken_for_the_old_ones(trained, files, tmp_path, monkeypatch):
+    output = tmp_path / 'labels'
+    predict(trained, files, output)
+    other = trained_model.Trained(trained.run, trained.networks.params, 7)
+    _killed(monkeypatch, 2, other, files, output)
+    with pytest.raises(InputError, match='was made with members .*step 7'):
+        predict(trained, files, output, go_on=True)
 
 
 def test_what_is_there_stays_and_what_is_gone_is_made(trained, files, whole, tmp_path, segmented):
