@@ -27,10 +27,13 @@ from synseg_jax.reports.modality_names import modalities
 from synseg_jax.runs import first_weights
 from synseg_jax.runs.label_free import LabelFree
 from synseg_jax.runs.stages import Job, Outcome, Stage
+from synseg_jax.specification.parse import mapping
+from synseg_jax.specification.resolve import flat
 from synseg_jax.training import loop
 from synseg_jax.training.checkpoint import Checkpoints
 from synseg_jax.training.metrics_log import Journal, NullLog
 from synseg_jax.training.system import system_of, trained_params
+from synseg_jax.training.tracker import Tracker
 
 SHOWN = 4  # examples in a picture
 COST = 'cost.json'  # what a stage took, over all the times it was resumed
@@ -86,8 +89,9 @@ class StageTraining:
             return Trained(described), self._cost_so_far()
         over = parallel.mesh(train.devices)
         unit = 'pairs' if len(self.pools) > 1 else 'images'
+        tracker = partial(Tracker, train.mlflow, self.folder, flat(mapping(self.config))) if train.mlflow else None
         kind = Journal if processes.is_first() else NullLog
-        journal = kind(self.folder, self.title, unit, console, self.modalities)
+        journal = kind(self.folder, self.title, unit, console, self.modalities, tracker)
         journal.say(
             f'{self.system.method.name}: {", ".join(self.system.networks)}; batch {train.batch} = '
             f'{over.size} x {parallel.rows_per_device(train.batch, over)}'
@@ -110,7 +114,7 @@ class StageTraining:
                     'out of memory: lower train.batch, train.resident_gib, data.size, or the width of the networks'
                 ) from error
             raise
-        journal.end()
+        journal.end(finished=True)
         with checkpoints:
             best, validations = checkpoints.best(state), checkpoints.validations(int(state.step))
         journal.curves()

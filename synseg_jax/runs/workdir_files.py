@@ -32,6 +32,7 @@ WORKDIR = {  # pattern: content
     'stages/STAGE-DIGEST/curves.png': 'plots of the columns of `metrics.csv` and `validation.csv`, drawn at every '
     'validation; legends name the modality of a domain',
     'stages/STAGE-DIGEST/tensorboard/*': 'the same for TensorBoard',
+    'stages/STAGE-DIGEST/mlflow.json': 'with `train.mlflow`: its address, and the id of the run',
     'stages/STAGE-DIGEST/records/*': 'records of a stage that makes a set',
     'stages/STAGE-DIGEST/atlases.json': 'labelled scans of an `atlases` stage',
 }

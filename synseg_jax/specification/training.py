@@ -125,6 +125,13 @@ class Train:
         'speed',
     )
     devices: int = field(0, 'number of devices; 0: all visible ones', COUNT, 'speed')
+    mlflow: str = field(
+        '',
+        'tracking server or database of MLflow that metrics go to as well, e.g. sqlite:///mlflow.db; empty: none '
+        '(needs the extra mlflow)',
+        affects='display',
+        added=True,
+    )
     log_every: int = field(50, 'steps between logged metrics', POSITIVE_COUNT, 'display')
     save_every: int = field(
         1000,

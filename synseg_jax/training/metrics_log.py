@@ -1,11 +1,11 @@
-"""Logs of a training run: progress on the terminal, metrics.csv, validation.csv, their curves, and TensorBoard."""
+"""Logs of a training run: progress on the terminal, metrics.csv, validation.csv, their curves, TensorBoard, MLflow."""
 
 import csv
 import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from matplotlib.image import imread
@@ -19,6 +19,7 @@ from synseg_jax.reports import training_curves
 from synseg_jax.reports.modality_names import LETTERS
 from synseg_jax.training.board import Board
 from synseg_jax.training.early_stop import EarlyStop
+from synseg_jax.training.tracker import Tracker
 
 TIMED, LONG = 5, 100  # steps after which the time of a training of at least so many more is told
 EVERY_SECONDS = 20.0  # between log lines if the output is no terminal, which has a progress bar
@@ -93,14 +94,15 @@ def _is_number(text):
 class Journal:
     """Logs of a stage's training in `folder`; `unit` names the rows of a batch in the reported speed.
 
-    `modality` is what curves call the domains.
+    `modality` is what curves call the domains; `tracker` opens that of MLflow, if there is one.
     """
 
     def __init__(
         self, folder: Path, title: str, unit: str = 'images', console: Console | None = None,
-        modality: Mapping[str, str] = LETTERS,
+        modality: Mapping[str, str] = LETTERS, tracker: Callable[[], Tracker] | None = None,
     ):  # fmt: skip
         self.folder, self.title, self.unit, self.modality = folder, title, unit, modality
+        self.open_tracker, self.tracker = tracker, None
         self.console = console or Console()
         self.live = self.console.is_terminal
         self.bar = self.board = None
@@ -115,6 +117,7 @@ class Journal:
         self.metrics = Table(self.folder / 'metrics.csv', first)
         self.validation = Table(self.folder / 'validation.csv', first)
         self.board = Board(self.folder / 'tensorboard', first)
+        self.tracker = self.open_tracker and self.open_tracker()
         self.clock, self.since = time.perf_counter(), -math.inf
         self.waited, self.counted, self.rate = 0.0, 0, math.nan
         epochs = plan.steps / plan.steps_per_epoch
@@ -145,7 +148,7 @@ class Journal:
         """Write metrics of step `done` to the files, and the speed since the last call to the terminal."""
         row = {'step': done, 'epoch': done / self.plan.steps_per_epoch, **values}
         self.metrics.add(row)
-        self.board.scalars(done, values)
+        self._scalars(done, values)
         note = self._note(done)
         self.bar.update(self.task, note=note)
         if not self.live and (time.perf_counter() - self.since > EVERY_SECONDS or done == self.plan.steps):
@@ -173,17 +176,22 @@ class Journal:
         """Write validation metrics of step `done`."""
         if scores:
             self.validation.add({'step': done, **scores})
-            self.board.scalars(done, {f'validation/{name}': value for name, value in scores.items()})
+            self._scalars(done, {f'validation/{name}': value for name, value in scores.items()})
             told = (f'{name} {value:.3f}' for name, value in scores.items() if '/' not in name)
             self.say(f'step {done}: validation ' + ', '.join(told))
         self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
 
     def epoch(self, done: int, epoch: int, loss: float, early_stop: EarlyStop) -> None:
         """Write the held-out segmentation loss of an epoch, and print the lowest so far."""
-        self.board.scalars(done, {'validation/loss': loss})
+        self._scalars(done, {'validation/loss': loss})
         lowest = f'lowest {early_stop.lowest:.4f}, epoch {early_stop.epoch}'
         self.say(f'epoch {epoch}: held-out segmentation loss {loss:.4f}; {lowest}')
         self.clock, self.waited, self.counted = time.perf_counter(), 0.0, 0
+
+    def _scalars(self, done, values):
+        self.board.scalars(done, values)
+        if self.tracker:
+            self.tracker.scalars(done, values)
 
     def picture(self, done: int, name: str, path: Path) -> None:
         """Add a PNG file to TensorBoard."""
@@ -194,6 +202,8 @@ class Journal:
         self.metrics.sync()
         self.validation.sync()
         self.board.flush()
+        if self.tracker:
+            self.tracker.flush()
 
     def curves(self) -> None:
         """Draw curves.png of both tables, unless it shows all that they hold."""
@@ -204,11 +214,13 @@ class Journal:
             )
             self.drawn = rows
 
-    def end(self) -> None:
+    def end(self, finished: bool = False) -> None:
         """Close progress bar and files, if open."""
         if self.bar:
             self.bar.stop()
             self.board.close()
+        if self.tracker:
+            self.tracker.close(finished)
 
 
 class NullLog(Journal):
