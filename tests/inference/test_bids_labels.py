@@ -72,6 +72,7 @@ def test_they_are_read_as_labels_of_their_scans(dataset):
     assert tuple(found.labels) == tiny.CLASSES
 
 
+@pytest.mark.filterwarnings('ignore')  # of pybids about what it uses
 def test_pybids_lists_them(dataset):
     bids = pytest.importorskip('bids', reason='pybids is not installed')
     folder, written, _ = dataset
