@@ -86,7 +86,8 @@ class Labeller(made_set.Maker):
         labels = self.labels(seen)
         middle = len(records) // 2
         shown = images[middle, ..., 0]
-        real = f'real {modalities(self.trained.run.channels)[self.domain]}'
+        channels = {entry['domain']: entry['channel'] for entry in self.source.sets.values()}
+        real = f'real {modalities(channels)[self.domain]}'
         return images, labels, {real: shown, 'pseudo labels': (shown, labels[middle])}
 
     def labels(self, images: Float[np.ndarray, 'n *space c']) -> Int16[np.ndarray, 'n *space']:
