@@ -105,6 +105,7 @@ def test_labels(both, kind, dataset, tmp_path):
         described = [json.loads((tmp_path / made / domain / names[1]).read_text()) for made in ('jax', 'torch')]
         made_by = [content.pop('prediction') for content in described]
         assert described[0] == described[1]
+        assert list(made_by[0].pop('scans')) == [case]  # by which --continue knows it
         assert made_by[0].pop('fields') == made_by[1].pop('fields') | {'checkpoints': 1}
         stage = {'stage': trained.run.folder.name, 'step': 0}
         assert made_by == [{'members': [stage]}, {'members': [{'export': folder.name}]}]
