@@ -4,7 +4,7 @@ Usage:
     python -m synseg_jax.predict --workdir=runs/abdomen --input=scans/imagesTs --output=labels --volumes --overlays
 
 --input is a scan, a folder of scans, a DICOM series, or a dataset of nnU-Net or BIDS.  Label maps are on the grid of
-their scan; dataset.json names the classes, and what made them.  --names=bids writes a BIDS derivative instead.
+their scan; dataset.json names the classes, and what made them.  --names=bids names them as a BIDS derivative.
 --domain=a segments scans of the labelled modality.  Scans that cannot be segmented are listed at the end, with exit
 code 2; all others are segmented.
 

@@ -59,8 +59,7 @@ def main(argv: Sequence[str]) -> int:
 def write_scans(options: Options) -> None:
     """Translate the scans given by --input, and print their number."""
     synthetic_files.check_flags(options.format, options.real, options.straighten)
-    raw, domain = options.format == 'nnunet', options.domain
-    known('domain', domain, OTHER)
+    raw, domain = options.format == 'nnunet', known('domain', options.domain, OTHER)
     write = straight.writer(options.straighten)
     output = Path(options.output)
     outputs.check(output, [path for path in (options.input, options.real, options.workdir) if path])

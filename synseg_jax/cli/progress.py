@@ -48,12 +48,9 @@ class Scans:
         now = time.monotonic()
         if not self.animated and self.done < self.total and now - self.told >= LINE_S:
             left = (now - self.began) * (self.total / self.done - 1)
-            self.console.print(
-                f'{self.doing}: {self.done} of {self.total} scans ({self.done / self.total:.0%}) '
-                f'in {_clock(now - self.began)}, about {_clock(left)} left',
-                soft_wrap=True,
-                highlight=False,
-            )
+            share, spent = self.done / self.total, _clock(now - self.began)
+            told = f'{self.done} of {self.total} scans ({share:.0%}) in {spent}, about {_clock(left)} left'
+            say(self.console, f'{self.doing}: {told}')
             self.told = now
 
 

@@ -33,9 +33,9 @@ class Record:
 
     def begin(self) -> None:
         """Before the first scan of a run: what is about to be replaced is not listed any more."""
-        if not self._begun:
-            self._begun = True
+        if not self._begun and (self.output / DATASET).exists():
             self.save()
+        self._begun = True
 
     def add(self, case: str, scan: str, rows: Mapping[str, Rows]) -> None:
         """A scan is done."""

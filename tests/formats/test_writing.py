@@ -122,7 +122,7 @@ def test_the_command_says_which_file_and_why(given, tmp_path):
     done = tiny.command('predict', f'--workdir={workdir}', f'--input={given.ct}', f'--output={tmp_path / "out"}')
     assert done.returncode == 2 and 'Traceback' not in done.stderr
     assert done.stderr.splitlines()[-1] == f'error: {tmp_path}/out/ct_1.nii.gz: Is a directory'
-    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['ct_0.nii.gz', 'ct_1.nii.gz']
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['ct_0.nii.gz', 'ct_1.nii.gz', 'dataset.json']
 
 
 def test_links_are_replaced_and_not_followed(given, tmp_path):
