@@ -14,7 +14,6 @@ from synseg_jax.reports import figures
 
 MARGIN_MM = (10.0, 10.0, 40.0)  # of the scan shown beside, before and behind the body, above and below the organs
 VISIBLE, EDGE = 0.1, 0.02  # intensity of what is no air, and the share of a slice that shows it where the body begins
-SIDES = {'axial': 'RL', 'coronal': 'RL', 'sagittal': 'AP'}  # what the left and the right edge of a picture show
 WIDTH_IN, GAP_IN, TITLE_IN, TALLEST_IN = 12.6, 0.12, 0.28, 7.0
 DPI = 150
 
@@ -54,7 +53,7 @@ def draw(
 
 def _planes(image, labels, spacing_mm, seen, shape) -> Iterator[Plane]:
     """The slices of the part `seen` of a scan of `shape`, and their numbers in the whole scan."""
-    for name in SIDES:
+    for name in slices.SIDES:
         stack, marked = slices.to_stack(image, name), slices.to_stack(labels, name)
         at, axis = figures.telling_slice(marked, 0), slices.VIEWS[name][0][0]
         mm = slices.stack_spacing(spacing_mm, name)[1:]
@@ -86,5 +85,5 @@ def _show(axes, plane: Plane) -> None:
     above = {'color': '0.8', 'fontsize': 9, 'ha': 'center', 'va': 'bottom'}
     axes.text(0.5, 1.0, plane.title, **above, transform=axes.transAxes)
     corner = {'color': 'w', 'fontsize': 11, 'fontweight': 'bold', 'va': 'top'}
-    for x, align, side in zip((0.01, 0.99), ('left', 'right'), SIDES[plane.name], strict=True):
+    for x, align, side in zip((0.01, 0.99), ('left', 'right'), slices.SIDES[plane.name], strict=True):
         axes.text(x, 0.98, side, ha=align, **corner, transform=axes.transAxes)
