@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from synseg_jax.cli.terminal import say
+
 Item = TypeVar('Item')
 LINE_S = 30.0  # least time between two lines
 BAR = 16  # columns: with all times a line fits into 80
