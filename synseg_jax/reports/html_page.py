@@ -41,10 +41,10 @@ def render(report: Report, entries: Sequence[Entry], plots: Mapping[str, Path]) 
         headings=[wording.heading(measure) for measure in report.measures],
         overview=list(_overview(report, entries)),
         legend=list(wording.legend(report, list(entries))),
-        plots=_pictures(plots),
+        plots=read_pictures(plots),
         columns=COLUMNS,
         statistics=list(_statistics(report, entries)),
-        systems=[_system(report, row) for row in report.rows],
+        systems=[system(report, row) for row in report.rows],
     )
 
 
@@ -95,17 +95,19 @@ def _line(report: Report, row: Row, cells: Sequence[Cell], badges: Sequence[str]
     return Line(row.title, ' '.join(name for name, true in kinds.items() if true), cells, badges)
 
 
-def _system(report: Report, row: Row) -> dict:
+def system(report: Report, row: Row) -> dict:
+    """What a page shows of a system beside its measures: badges, facts, pictures and curves."""
     return {
         'row': row,
         'badges': wording.badges(report, row),
         'facts': wording.facts(row),
-        'pictures': _pictures(row.pictures),
-        'curves': _pictures(row.curves),
+        'pictures': read_pictures(row.pictures),
+        'curves': read_pictures(row.curves),
     }
 
 
-def _pictures(paths: Mapping[str, Path]) -> list[Picture]:
+def read_pictures(paths: Mapping[str, Path]) -> list[Picture]:
+    """The pictures of {caption: file}."""
     return [Picture.read(caption, path) for caption, path in paths.items()]
 
 

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from synseg_jax.evaluation.summary import organ_means
-from synseg_jax.reports import templates, wording
+from synseg_jax.reports import html_page, templates, wording
 from synseg_jax.reports.comparison import MEAN, Entry, Report, Row, values
 from synseg_jax.reports.html_page import Cell, Line
-from synseg_jax.reports.templates import Picture
 
 TEMPLATE = 'run_page.html.jinja'
 COSTS = ('cases', 'steps', 'time', 'memory')
@@ -24,7 +23,7 @@ def render(report: Report, entries: Sequence[Entry], plots: Mapping[str, Path], 
         headings=[*map(wording.heading, report.measures), *COSTS],
         overview=[_overview(report, row, entries) for row in report.rows],
         organs=organs,
-        plots=_pictures(plots),
+        plots=html_page.read_pictures(plots),
         systems=[_system(report, row) for row in report.rows],
         changes=changes,
         versions=', '.join(f'{name} {version}' for name, version in report.versions.items()),
@@ -58,12 +57,7 @@ def _organs(report: Report, entries: Sequence[Entry]) -> Iterator[dict]:
 
 
 def _system(report: Report, row: Row) -> dict:
-    return {
-        'row': row,
-        'badges': wording.badges(report, row),
-        'facts': wording.facts(row),
-        'pictures': _pictures(row.pictures),
-        'curves': _pictures(row.curves),
+    return html_page.system(report, row) | {
         'heads': [*map(wording.heading, report.measures), *(o for o in report.organs if o != MEAN)],
         'cases': list(_cases(report, row)),
     }
@@ -79,7 +73,3 @@ def _cases(report: Report, row: Row) -> Iterator[Line]:
         texts = [wording.number(found[column].get(case), column[1]) for column in columns]
         heads = [wording.heading(measure) if organ == MEAN else organ for organ, measure in columns]
         yield Line(case, '', [Cell(head, text) for head, text in zip(heads, texts, strict=True)])
-
-
-def _pictures(paths: Mapping[str, Path]) -> list[Picture]:
-    return [Picture.read(caption, path) for caption, path in paths.items()]
