@@ -26,7 +26,6 @@ from synseg_jax.cli.field_flags import field_flags, given
 from synseg_jax.cli.options import Flag, Options
 from synseg_jax.datasets import input_scans
 from synseg_jax.devices import choice
-from synseg_jax.errors import known
 from synseg_jax.formats import scan_file, straight
 from synseg_jax.inference.predict_scans import check_output, check_views, predict
 from synseg_jax.inference.scan_outputs import OUTPUTS
@@ -63,12 +62,12 @@ def segment(options: Options) -> None:
     chosen = options.workdir, options.system or '', options.folds, options.seeds, options.unfinished
     trained = open_ensemble.find(*chosen, given(options, 'predict', FIELDS))
     check_views(trained)
-    channel = trained.run.channels[known('domain', options.domain, trained.run.channels)]
-    files, output = input_scans.find(options.input, channel), Path(options.output)
+    channels = trained.run.named(options.domain)
+    files, output = input_scans.find(options.input, channels), Path(options.output)
     extras = [name for name in OUTPUTS if getattr(options, name)]
     check_output(output, (options.input, *options.workdir), files.values(), extras)
     how = straight.writer(options.straighten), options.names, getattr(options, 'continue')
-    written = predict(trained, files, output, options.domain, input_scans.reader(channel), extras, *how)
+    written = predict(trained, files, output, options.domain, input_scans.reader(channels), extras, *how)
     print(f'{len(written)} label maps in {output}')
 
 

@@ -70,9 +70,9 @@ def write_scans(options: Options) -> None:
         added = options.real and labelled_set(trained, 'real', options.real, options.real_labels, OTHER[domain])
         print(f'{synthesize(trained, labels, output, domain, added or None, write)} labelled scans in {output}')
     else:
-        channel = trained.run.channels[domain]
-        files = {case.id: case.image for case in labels.cases} if labels else input_scans.find(options.input, channel)
-        save = synthetic_files.writer(options.format, write, files, trained.run.channels[OTHER[domain]])
+        found = {case.id: case.image for case in labels.cases} if labels else None
+        files = found or input_scans.find(options.input, trained.run.named(domain))
+        save = synthetic_files.writer(options.format, write, files, trained.run.named(OTHER[domain]))
         print(f'{translate(trained, files, output, domain, labels, save)} synthetic scans in {output}')
 
 

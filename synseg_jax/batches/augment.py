@@ -14,7 +14,7 @@ from synseg_jax.objective import names
 from synseg_jax.specification.training import Augment
 
 Image, Label = Float[Array, '*space c'], Int[Array, '*space'] | None
-Other = Float[Array, '*other c'] | None  # may have been cut to a window already
+Other = Float[Array, '*other c2'] | None  # may have been cut to a window already
 FOLDS = 0.4  # of the spacing of control points: larger displacements can fold (Choi & Lee, 2000)
 Changed = tuple[Float[Array, '*space2 c'], Int[Array, '*space2'] | None]
 

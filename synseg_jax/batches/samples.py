@@ -8,6 +8,7 @@ from jaxtyping import Float, Integer
 
 from synseg_jax.batches.selection import Chosen
 from synseg_jax.imaging.slices import resize
+from synseg_jax.specification.data import channels_in
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Sample:
     records: Sequence
     rows: tuple[int, ...]
     record_ml: float  # volume of the body region that one of these records stands for
+    own: int = 0  # which channel is the first of the slice itself, not of its neighbours
 
     def images(self, size: tuple[int, ...]) -> Float[np.ndarray, 'n *space c']:
         """The images in [0, 1], resized to `size` unless that is empty."""
@@ -39,10 +41,11 @@ def samples(read: Sequence[Chosen], scans: int, slices: int) -> list[Sample]:
 
 def _of(chosen, slices) -> list[Sample]:
     records, first, found = chosen.open(), 0, []
+    own = chosen.context * channels_in(chosen.manifest, chosen.manifest.sets[chosen.set]['domain'])
     for case, count in zip(chosen.described, records.scans, strict=True):
         rows = tuple(first + i for i in spread(count, slices))
         if rows:
-            found.append(Sample(records, rows, _scan_ml(chosen.manifest, case) / len(rows)))
+            found.append(Sample(records, rows, _scan_ml(chosen.manifest, case) / len(rows), own))
         first += count
     return found
 

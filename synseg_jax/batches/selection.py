@@ -15,6 +15,7 @@ from synseg_jax.datasets.cases import subject_of
 from synseg_jax.errors import InputError, known
 from synseg_jax.imaging import slices
 from synseg_jax.preparation.records import Manifest, Records
+from synseg_jax.specification.data import channels_in
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,8 @@ def select(
         entry = manifest.sets[name]
         if entry['domain'] != domain and not (domain == 'a' and _translated(entry)):
             raise InputError(f'sets.{domain}: {name} is of domain {entry["domain"]}')
+        if channels_in(manifest, entry['domain']) != channels_in(manifest, domain):
+            raise InputError(f'sets.{domain}: {name} has other channels (data.channels); read as many in both domains')
         folded = fold.of and entry.get('of', name) == fold.set
         roles = [role]
         if role == 'train' and folded:

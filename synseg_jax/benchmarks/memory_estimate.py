@@ -68,11 +68,13 @@ def _residuals(system, player, trained, params, batch):
 
 def _batch(system, dtype) -> dict[str, jax.ShapeDtypeStruct]:
     rows = parallel.rows_per_device(system.config.train.batch, parallel.mesh(1))
-    image = jax.ShapeDtypeStruct((rows, *system.size, system.channels), dtype)
+    shape = {domain: (*system.size, count) for domain, count in system.channels.items()}
+    image = {domain: jax.ShapeDtypeStruct((rows, *own), dtype) for domain, own in shape.items()}
     label = jax.ShapeDtypeStruct((rows, *system.size), jnp.int32)
-    read = {name: label if names.is_label(name) else image for name in system.arrays}
+    read = {name: label if names.is_label(name) else image[names.domain(name)] for name in system.arrays}
     views = {name: system.config.views.of(names.domain(name)).count for name in system.views}
-    return read | {name: jax.ShapeDtypeStruct((rows, count, *image.shape[1:]), dtype) for name, count in views.items()}
+    of_views = {name: (rows, count, *shape[names.domain(name)]) for name, count in views.items()}
+    return read | {name: jax.ShapeDtypeStruct(own, dtype) for name, own in of_views.items()}
 
 
 def _bytes(tree) -> int:

@@ -21,10 +21,11 @@ def pools(folder: Path, data: Mapping[str, np.ndarray], domains: Sequence[str], 
     for domain in domains:
         path = folder / f'{domain}.array_record'
         images, labels = data[domain], data.get(f'label_{domain}')
+        channels = images.shape[-1] // (1 + 2 * context)
         with RecordWriter(path) as writer:
             for i in range(RECORDS):
                 label = None if labels is None else labels[i % len(labels)].astype(np.uint8)
-                writer.write(encode(images[i % len(images)][..., :1], label, 0, i))
+                writer.write(encode(images[i % len(images)][..., :channels], label, 0, i))
         pool = pool_of[domain] = Pool([_WithNeighbours(Records(path), context)], [RECORDS])
         pool.order = np.tile(pool.order, REPEATS)
     return pool_of

@@ -120,7 +120,7 @@ class Timing:
         """
         if self.system.segmentor('b'):
             from_host = partial(Networks.probabilities, domain='b')
-            yield from self._time_network('inference', self.classes, from_host, rows, steps)
+            yield from self._time_network('inference', 'b', self.classes, from_host, rows, steps)
 
     @cached_property
     def classes(self) -> Callable[..., Int[Array, 'b *space']]:
@@ -135,12 +135,13 @@ class Timing:
     def time_generator(self, rows: int, steps: int) -> Iterator[dict[str, float]]:
         """The same for the generator from domain a to b; empty if none is trained."""
         if generator := self.system.translations.get('g_ab'):
-            yield from self._time_network('synthesis', generator, partial(Networks.translate, source='a'), rows, steps)
+            translate = partial(Networks.translate, source='a')
+            yield from self._time_network('synthesis', 'a', generator, translate, rows, steps)
 
-    def _time_network(self, name, function, from_host, rows, steps):
+    def _time_network(self, name, domain, function, from_host, rows, steps):
         """Seconds of `function(params, images)` on the device, and of `from_host(networks, images)` with transfers."""
         networks = Networks(self.system, self._initial_state().params, rows)
-        images = np.resize(self.data[sorted(self.data)[0]], (rows, *self.system.size, self.system.channels))
+        images = np.resize(self.data[sorted(self.data)[0]], (rows, *self.system.size, self.system.channels[domain]))
         on_device = parallel.place(images, self.over, parallel.REPLICATED)
         for _ in range(WARM_UP):
             jax.block_until_ready(function(networks.params, on_device))

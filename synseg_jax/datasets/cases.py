@@ -38,8 +38,12 @@ class Dataset:
 
     @property
     def channel(self) -> str:
-        """The name of the first channel, the one that is read."""
+        """The name of the first channel."""
         return self.channel_names[0]
+
+    def channels(self, count: int) -> tuple[str, ...]:
+        """The names of the first `count` channels; those that the folder does not name are called as the first."""
+        return (*self.channel_names, *[self.channel] * count)[:count]
 
 
 def subject_of(case_id: str, expression: str, field: str = 'data.subject', noun: str = 'subject') -> str:

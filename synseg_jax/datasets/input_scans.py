@@ -1,28 +1,30 @@
 """Scans given by --input: files and case names, with warnings if they are not of the network's modality."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from synseg_jax.datasets import bids, dataset_json
 from synseg_jax.errors import InputError, warn
-from synseg_jax.formats import scan_file
+from synseg_jax.formats import scan_channels, scan_file
 from synseg_jax.formats.names import normalised
 from synseg_jax.imaging import modality
 from synseg_jax.imaging.volume import Volume
 
 
-def find(path: str | Path, channel: str) -> dict[str, Path]:
-    """{case: file} of --input (see `scan_file.inputs`), of the channel that the network was trained on.
+def find(path: str | Path, channels: Sequence[str]) -> dict[str, Path]:
+    """{case: file} of --input (see `scan_file.inputs`), of the channel, or the first, that the network was trained on.
 
     Of a BIDS dataset with scans of several suffixes, `path` names one: FOLDER#T2w.
 
     Warns if dataset.json or DICOM headers name another modality.
     """
-    channels = _channels(Path(path))
-    number = _number(channels, channel)
-    files = bids.scans(Path(path)) or scan_file.inputs(path, number)
-    if channels and modality.differ(modality.of_channel(channels[number]), modality.of_channel(channel)):
-        warn('--input=%s: %s by its dataset.json, given to a network for %s', path, channels[number], channel)
+    named, channel = _channels(Path(path)), channels[0]
+    number = _number(named, channel) if len(channels) == 1 else 0
+    files = bids.scans(Path(path)) or scan_file.inputs(path, number, len(channels))
+    for one, wanted in zip(named[number:], channels, strict=False):
+        other = modality.differ(modality.of_channel(one), modality.of_channel(wanted))
+        if other or len(channels) > 1 and normalised(one) != normalised(wanted):
+            warn('--input=%s: %s by its dataset.json, given to a network for %s', path, one, wanted)
     warn_of_headers(files.values(), channel)
     return files
 
@@ -38,13 +40,13 @@ def warn_of_headers(files: Iterable[Path], channel: str) -> None:
             warn('%s%s: %s by DICOM header, given to a network for %s', first, more, name, channel)
 
 
-def reader(channel: str) -> Callable[[Path], Volume]:
-    """`scan_file.read` that warns once of a scan with values implausible for `channel`."""
+def reader(channels: Sequence[str]) -> Callable[[Path], Volume]:
+    """`scan_channels.read` that warns once of a scan with values implausible for the first of the channels."""
     warned = []
 
     def read(path):
-        scan = scan_file.read(path)
-        if not warned and (warning := modality.hu_warning(channel, scan.array)):
+        scan = scan_channels.read(path, len(channels))
+        if not warned and (warning := modality.hu_warning(channels[0], scan.array)):
             warn('%s: %s (only the first such scan is named)', path, warning)
             warned.append(path)
         return scan

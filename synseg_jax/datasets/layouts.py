@@ -45,7 +45,8 @@ def read_dataset(
         _check_names(cases)
     if channel:
         _check_channel(dataset, channel)
-        dataset = replace(dataset, channel_names=(channel,), own_channels=dataset.channel_names)
+        named = (channel, *dataset.channel_names[1:])
+        dataset = replace(dataset, channel_names=named, own_channels=dataset.channel_names)
     if labels is not None:
         dataset = replace(dataset, labels=dict(labels), named_in='--labels')
     if unsaid and not dataset.channel_names:
@@ -69,10 +70,10 @@ def _check_names(cases) -> None:
 
 
 def _check_channel(dataset, channel) -> None:
-    """Raise InputError if `channel` is one of the dataset's channels but the first, which is the one read."""
+    """Raise InputError if `channel` is one of the dataset's channels but the first, which it would replace."""
     if class_names.normalised(channel) in map(class_names.normalised, dataset.channel_names[1:]):
         raise InputError(
-            f'{dataset.named_in}: of its channels, {", ".join(dataset.channel_names)}, only the first is read; '
+            f'{dataset.named_in}: of its channels, {", ".join(dataset.channel_names)}, the first is renamed; '
             f'copy the files of {channel} into a dataset of their own'
         )
 

@@ -6,7 +6,7 @@ from synseg_jax.datasets import dataset_json
 from synseg_jax.datasets.cases import Case, Dataset, subject_of
 from synseg_jax.datasets.dataset_json import JSON
 from synseg_jax.datasets.layout import hint, paired
-from synseg_jax.errors import InputError, warn
+from synseg_jax.errors import InputError
 from synseg_jax.formats import names, scan_file
 
 
@@ -32,8 +32,6 @@ class NnUNet:
             phantom = dataset_json.phantom(path)
             channels, labels = dataset_json.channel_names(path), dataset_json.class_values(path)
             entries = dataset_json.entries(path, 'dataset')  # files elsewhere (nnU-Net 2)
-        if len(channels) > 1:
-            warn('%s: of %d channels only the first, %r, is read', folder, len(channels), channels[0])
         cases, test_cases = (_cases(folder, part, len(channels), subject) for part in ('Tr', 'Ts'))
         cases = tuple(_listed_case(path, *pair, subject) for pair in entries) or cases
         if not cases and not test_cases:

@@ -16,7 +16,7 @@ from synseg_jax.datasets.dataset_json import JSON
 from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError, warn
 from synseg_jax.files import atomic_folder, write_json
-from synseg_jax.formats import label_maps, scan_file
+from synseg_jax.formats import label_maps, scan_channels, scan_file
 from synseg_jax.formats.label_maps import Values
 from synseg_jax.imaging.volume import Volume
 
@@ -29,35 +29,42 @@ class RawDataset:
     """A raw dataset being written; labels are indices into `classes`, the background first."""
 
     folder: Path
-    channel: str  # nnU-Net normalises 'CT' as CT, every other name by the scan's own mean and standard deviation
+    channels: Sequence[str]  # nnU-Net normalises 'CT' as CT, every other by the scan's own mean and standard deviation
     classes: Sequence[str]
     write: Callable = scan_file.write
     kinds: dict[str, str] = field(default_factory=dict)  # {case: 'synthetic' or 'real'}
 
     def add(
-        self, case: str, image: Shaped[np.ndarray, 'x y z'], labels: Integer[np.ndarray, 'x y z'], like: Volume
+        self,
+        case: str,
+        images: Sequence[Shaped[np.ndarray, 'x y z']],
+        labels: Integer[np.ndarray, 'x y z'],
+        like: Volume,
     ) -> None:
-        """Write a synthetic scan and its labels on the grid of `like`."""
-        self.write(self._image(case), image, like)
+        """Write the channels of a synthetic scan and its labels on the grid of `like`."""
+        for number, image in enumerate(images):
+            self.write(self._image(case, number), image, like)
         self._label(case, labels, like, 'synthetic')
 
     def add_real(self, case: Case, scan: Volume, labels: Integer[np.ndarray, 'x y z']) -> None:
         """Write a real scan with unchanged values and its labels, without the free text of its header."""
-        integers = np.rint(scan.array)
-        fits = np.array_equal(integers, scan.array) and np.abs(integers).max(initial=0) < 2**15
-        self.write(self._image(case.id), integers.astype(np.int16) if fits else scan.array, scan)
+        for number, one in enumerate(scan.channels):
+            integers = np.rint(one.array)
+            fits = np.array_equal(integers, one.array) and np.abs(integers).max(initial=0) < 2**15
+            self.write(self._image(case.id, number), integers.astype(np.int16) if fits else one.array, one)
         self._label(case.id, labels, scan, 'real')
 
     def describe(self, text: str) -> None:
         """Write dataset.json."""
         labels = {name if index else 'background': index for index, name in enumerate(self.classes)}
-        content = {'channel_names': {'0': self.channel}, 'labels': labels, 'numTraining': len(self.kinds)}
+        names = {str(number): name for number, name in enumerate(self.channels)}
+        content = {'channel_names': names, 'labels': labels, 'numTraining': len(self.kinds)}
         origin = {kind: sorted(c for c, own in self.kinds.items() if own == kind) for kind in ('synthetic', 'real')}
         about = {'description': text, 'generator': f'synseg_jax {synseg_jax.__version__}', **origin}
         write_json(self.folder / JSON, {**content, 'file_ending': ENDING, **about})
 
-    def _image(self, case) -> Path:
-        return self.folder / 'imagesTr' / f'{case}_0000{ENDING}'
+    def _image(self, case, channel) -> Path:
+        return self.folder / 'imagesTr' / f'{case}_{channel:04d}{ENDING}'
 
     def _label(self, case, labels, like, kind) -> None:
         self.write(self.folder / 'labelsTr' / f'{case}{ENDING}', labels, like, intent='label')
@@ -66,7 +73,7 @@ class RawDataset:
 
 @contextmanager
 def writing(
-    output: Path, channel: str, classes: Sequence[str], write: Callable = scan_file.write
+    output: Path, channels: Sequence[str], classes: Sequence[str], write: Callable = scan_file.write
 ) -> Iterator[RawDataset]:
     """Yields a dataset to add cases to and to describe; `output` appears atomically at the end of the block.
 
@@ -78,7 +85,7 @@ def writing(
     with atomic_folder(output.absolute()) as folder:
         for part in ('imagesTr', 'labelsTr'):
             (folder / part).mkdir()
-        yield RawDataset(folder, channel, classes, write)
+        yield RawDataset(folder, channels, classes, write)
 
 
 def labelled(path: str | Path, classes: Sequence[str], channel: str = '', labels: Values | None = None) -> Dataset:
@@ -107,9 +114,11 @@ def labelled(path: str | Path, classes: Sequence[str], channel: str = '', labels
     return replace(dataset, cases=cases, test_cases=())
 
 
-def read(dataset: Dataset, case: Case, classes: Sequence[str]) -> tuple[Volume, UInt8[np.ndarray, 'x y z']]:
+def read(
+    dataset: Dataset, case: Case, classes: Sequence[str], channels: int = 1
+) -> tuple[Volume, UInt8[np.ndarray, 'x y z']]:
     """Read the scan of a labelled case, and its labels as indices into `classes`."""
-    scan = scan_file.read(case.image)
+    scan = scan_channels.read(case.image, channels)
     return scan, label_maps.read(case.label, case.image, dataset.labels, classes, scan).array
 
 

@@ -23,7 +23,8 @@
     dtype         compute type in training
     domains       a, b -> channel (the modality), window_hu or percentiles (intensities that become 0 and 1; clipped
                   outside), typical (intensities of 0 and 1 in synthetic scans), center (central share of rows and
-                  columns given to the networks)
+                  columns given to the networks), others (the same of further channels on the same grid; all channels
+                  of one slice come before those of the next)
     networks      name -> published (its name in PyTorch), sees and makes (input and output), channels (of the input),
                   fields (architecture and its options), files {name: sha256}
     segments      domain -> the networks that segment its scans, applied in sequence; a single logit is that of class 1
@@ -91,14 +92,20 @@ class Prediction(TypedDict):
     lesions: list[str]
 
 
-class Domain(TypedDict):
-    """A modality: its intensity normalisation, and the central share given to the networks."""
+class Channel(TypedDict):
+    """A channel of a modality, and its intensity normalisation."""
 
     channel: str
-    center: Share
     window_hu: NotRequired[Range]
     percentiles: NotRequired[Percentiles]
     typical: NotRequired[Range]
+
+
+class Domain(Channel):
+    """A modality: its (first) channel, the central share given to the networks, and its other channels."""
+
+    center: Share
+    others: NotRequired[list[Channel]]
 
 
 class Network(TypedDict):
@@ -170,15 +177,23 @@ class Card:
         for name, domain in self.domains.items():
             if name not in ('a', 'b'):
                 yield f'domains.{name}: unknown domain, known: a, b'
-            window = 'window_hu' if intensity.is_ct(domain['channel']) else 'percentiles'
-            if window not in domain:
-                yield f'domains.{name}.{window} is missing'
-        images = 1 + 2 * self.context['slices'] + self.label_channel
+            for channel in (domain, *domain.get('others', ())):
+                window = 'window_hu' if intensity.is_ct(channel['channel']) else 'percentiles'
+                if window not in channel:
+                    yield f'domains.{name}.{window} is missing'
+        slices, mask = 1 + 2 * self.context['slices'], self.label_channel
+        images = {domain: len(self.channels(domain)) * slices + mask for domain in self.domains}
         logits = {2: (1, 2)}.get(len(self.classes), (len(self.classes),))  # one logit is enough for two classes
         for domain, names in self.segments.items():
-            yield from self._mismatches(f'segments.{domain}', names, images, logits)
+            yield from self._mismatches(f'segments.{domain}', names, images.get(domain, 0), logits)
         for domain, name in self.translates.items():
-            yield from self._mismatches(f'translates.{domain}', [name], images, (images,))
+            made = images.get({'a': 'b', 'b': 'a'}.get(domain), 0)
+            yield from self._mismatches(f'translates.{domain}', [name], images.get(domain, 0), (made,))
+
+    def channels(self, domain: str) -> list[Channel]:
+        """The channels of a domain's scans."""
+        first = self.domains[domain]
+        return [first, *first.get('others', ())]
 
     def _mismatches(self, field, names, channels, outputs) -> Iterator[str]:
         """Errors of a sequence of networks that should map `channels` to one of the numbers `outputs`."""

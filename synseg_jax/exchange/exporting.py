@@ -111,16 +111,16 @@ def network(trained: trained_model.Trained, name: str) -> dict:
         'published': PUBLISHED[name],
         'sees': 'features' if takes_features else names.source(name),
         'makes': _output(name, system.method.shared_layer),
-        'channels': trained.config.segmentor.width if takes_features else system.channels,
+        'channels': trained.config.segmentor.width if takes_features else system.channels[names.source(name)],
         'fields': {'architecture': next(a for a in architectures if architectures[a] is type(module)), **fields},
     }
 
 
 def _stablehlo(trained, card) -> dict:
     """Write the stage's functions as StableHLO; returns their entries in the card."""
-    entries, channels = {}, trained.networks.system.channels
+    entries = {}
     for name, function in stablehlo.functions(trained.networks).items():
-        file = card.folder / f'{name}.stablehlo'
+        file, channels = card.folder / f'{name}.stablehlo', trained.networks.system.channels[names.domain(name)]
         file.write_bytes(stablehlo.serialized(function, card.size, channels))
         entries[file.name] = {'takes': ['any', *card.size, channels], 'sha256': sha256(file)}
     return entries
@@ -128,10 +128,10 @@ def _stablehlo(trained, card) -> dict:
 
 def _onnx(trained, card) -> dict:
     """The same as ONNX, from the weights in the card's folder."""
-    entries, channels, evaluator = {}, trained.networks.system.channels, Evaluator(card.folder)
+    entries, evaluator = {}, Evaluator(card.folder)
     for task, domains in (('segment', card.segments), ('translate', card.translates)):
         for domain in domains:
-            file = card.folder / f'{task}_{domain}.onnx'
+            file, channels = card.folder / f'{task}_{domain}.onnx', trained.networks.system.channels[domain]
             onnx.write(file, evaluator.function(task, domain), channels, card.size)
             entries[file.name] = {'takes': ['any', channels, *card.size], 'sha256': sha256(file)}
     return entries
@@ -141,15 +141,20 @@ FUNCTION_WRITERS = {'stablehlo': _stablehlo, 'onnx': _onnx}
 
 
 def _domain(run, domain) -> dict:
-    data, channel = run.config.data, run.channels[domain]
-    field = 'window_hu' if intensity.is_ct(channel) else 'percentiles'
-    typical = {'typical': run.typical[domain]} if domain in run.typical else {}
+    data, typical = run.config.data, {'typical': run.typical[domain]} if domain in run.typical else {}
+    others = [{**_intensities(data, other['channel']), 'typical': other['typical']}
+              for other in run.others.get(domain, ())]  # fmt: skip
     return {
-        'channel': channel,
-        field: getattr(data, field),
+        **_intensities(data, run.channels[domain]),
         **typical,
         'center': data.target_center if domain == 'b' else 1.0,
+        **({'others': others} if others else {}),
     }
+
+
+def _intensities(data, channel) -> dict:
+    field = 'window_hu' if intensity.is_ct(channel) else 'percentiles'
+    return {'channel': channel, field: getattr(data, field)}
 
 
 def _output(name, shared_layer) -> str:

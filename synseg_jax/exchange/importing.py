@@ -55,6 +55,7 @@ def with_card(config: Stage, card: Card) -> Run:
     center = float(card.domains.get('b', {'center': 1.0})['center'])
     data = {'target_center': center}
     data |= {name: getattr(card, name) for name in IMAGES}
+    data['channels'] = tuple(len(card.channels(domain)) if domain in card.domains else 1 for domain in names.DOMAINS)
     for entry in card.domains.values():
         data |= {field: tuple(entry[field]) for field in ('window_hu', 'percentiles') if field in entry}
     predict = {name: value for name, value in card.predict.items() if name in vars(config.predict)}
@@ -78,7 +79,8 @@ def with_card(config: Stage, card: Card) -> Run:
     stage = set_weights(stage, set(card.networks))
     channels = {domain: entry['channel'] for domain, entry in card.domains.items()}
     typical = {domain: tuple(entry['typical']) for domain, entry in card.domains.items() if 'typical' in entry}
-    return Run(Path(), stage, card.classes, channels, typical)
+    others = {domain: entry['others'] for domain, entry in card.domains.items() if 'others' in entry}
+    return Run(Path(), stage, card.classes, channels, typical, others=others)
 
 
 def _weights(config, card) -> dict[str, dict[str, object]]:

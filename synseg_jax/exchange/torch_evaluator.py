@@ -12,8 +12,8 @@ copied:
     __init__ errors dicom/__init__ dicom/series_names
     exchange/__init__ exchange/card exchange/pth exchange/tensors exchange/torch_evaluator
     exchange/torch_networks files/__init__ files/scan_errors files/schema files/stage_schema
-    formats/__init__ formats/header_fields formats/lazy formats/metaimage formats/names formats/nifti formats/nrrd
-    formats/outputs formats/scan_file formats/text_header
+    formats/__init__ formats/grid formats/header_fields formats/lazy formats/metaimage formats/names formats/nifti
+    formats/nrrd formats/outputs formats/scan_channels formats/scan_file formats/text_header
     imaging/__init__ imaging/arrays imaging/bias_field imaging/body imaging/intensity imaging/memory_limit
     imaging/modality imaging/network_grid imaging/slices imaging/sliding_window imaging/tissue imaging/volume
     imaging/voxel_bytes imaging/warp
@@ -37,7 +37,7 @@ from synseg_jax.exchange.card import CARD, Card
 from synseg_jax.exchange.pth import pytorch
 from synseg_jax.exchange.tensors import check_weights, read_tensors
 from synseg_jax.files.scan_errors import ScanErrors
-from synseg_jax.formats import outputs, scan_file
+from synseg_jax.formats import outputs, scan_channels, scan_file
 from synseg_jax.formats.lazy import Lazy, require
 from synseg_jax.imaging import bias_field, intensity
 from synseg_jax.imaging.arrays import Float, Integer
@@ -90,7 +90,7 @@ class Evaluator(ScanSegmenter):
         """Class probabilities of slices or volumes of `domain`, in [0, 1]."""
         return self._map(self.function('segment', domain), stack)
 
-    def translate(self, stack: Float[np.ndarray, 'n *space c'], source: str) -> Float[np.ndarray, 'n *space c']:
+    def translate(self, stack: Float[np.ndarray, 'n *space c'], source: str) -> Float[np.ndarray, 'n *space c2']:
         """Slices or volumes of domain `source` translated to the other domain, both in [0, 1]."""
         return self._map(self.function('translate', source), stack)
 
@@ -129,12 +129,17 @@ class Evaluator(ScanSegmenter):
 
     def _frame(self, scan, domain) -> NetworkGrid:
         card, entry = self.card, self.card.domains[known('domain', domain, self.card.domains)]
-        window_hu, percentiles = entry.get('window_hu', ()), entry.get('percentiles', ())
-        scan = bias_field.corrected(scan, entry['channel']) if card.bias_correction else scan
-        normalisation = intensity.for_channel(entry['channel'], scan.array, window_hu, percentiles)
+        channels = card.channels(domain)
+        if len(scan.channels) != len(channels):
+            raise InputError(f'the networks see {len(channels)} channels, not {len(scan.channels)}; give all of them')
+        scan = bias_field.corrected(scan, [one['channel'] for one in channels]) if card.bias_correction else scan
+        windows = [
+            intensity.for_channel(of['channel'], one.array, of.get('window_hu', ()), of.get('percentiles', ()))
+            for of, one in zip(channels, scan.channels, strict=True)
+        ]
         body_of = entry['channel'] if card.cut_about == 'body' else ''
         return NetworkGrid.from_scan(
-            scan, normalisation, card.slice_axis, card.size, entry['center'], card.spacing_mm, body_of, card.antialias
+            scan, windows, card.slice_axis, card.size, entry['center'], card.spacing_mm, body_of, card.antialias
         )
 
     def _map(self, function, stack) -> np.ndarray:
@@ -168,7 +173,7 @@ def predict(
     errors, count = ScanErrors(len(files)), 0
     for case, file in files.items():
         with errors.collect(file):
-            scan = scan_file.read(file)
+            scan = scan_channels.read(file, len(evaluator.card.channels(domain)))
             labels = evaluator.segment(scan, domain)
             write(output / f'{case}.nii.gz', labels, scan, intent='label')
             count += 1
@@ -209,10 +214,13 @@ def main(argv: Sequence[str]) -> int:
     """Segment the scans of --input; return the exit code, 2 after a user error."""
     try:
         options = flags(argv)
-        files = scan_file.inputs(options.input)
+        scan_file.require_input(options.input)
+        evaluator = Evaluator(Path(options.export), options.device)
+        domain = known('domain', options.domain, evaluator.card.domains)
+        files = scan_file.inputs(options.input, channels=len(evaluator.card.channels(domain)))
         output, write = Path(options.output), straight.write if options.straighten else scan_file.write
         outputs.check(output, [options.input, options.export], files.values())
-        predict(Evaluator(Path(options.export), options.device), files, output, options.domain, write)
+        predict(evaluator, files, output, domain, write)
         print(f'{len(files)} label maps in {options.output}')
         return 0
     except (InputError, OSError) as error:

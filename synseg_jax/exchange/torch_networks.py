@@ -208,7 +208,7 @@ class Segment(nn.Sequential):
 class Translate(nn.Sequential):
     """A generator with input and output in [0, 1]."""
 
-    def forward(self, x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b c *space']:
+    def forward(self, x: Float[Tensor, 'b c *space']) -> Float[Tensor, 'b c2 *space']:
         return (super().forward(2 * x - 1) + 1) / 2
 
 

@@ -61,6 +61,20 @@ class Typical(TypedDict):
     b: NotRequired[Range]
 
 
+class Other(TypedDict):
+    """A further channel of a domain: its name, and what 0 and 1 stand for in synthetic scans."""
+
+    channel: str
+    typical: Range
+
+
+class Others(TypedDict):
+    """The further channels of each domain."""
+
+    a: NotRequired[list[Other]]
+    b: NotRequired[list[Other]]
+
+
 class StageFile(TypedDict):
     """stage.json."""
 
@@ -70,6 +84,7 @@ class StageFile(TypedDict):
     channels: Channels
     typical: Typical
     volumes_ml: NotRequired[dict[str, tuple[float, float]]]
+    others: NotRequired[Others]
 
 
 class Systems(TypedDict):

@@ -11,11 +11,11 @@ from synseg_jax.imaging.volume import Volume
 TOLERANCE_MM = 1e-2  # of a voxel's position: more than rounding in headers, less than any registration
 
 
-def check_grid(image: Volume, label: Volume, name: str = 'the label map') -> None:
-    """Raise InputError unless the label map lies on the image's grid, to within TOLERANCE_MM."""
+def check_grid(image: Volume, label: Volume, name: str = 'the label map', what: str = 'label map') -> None:
+    """Raise InputError unless the label map, or other channel, lies on the image's grid, to within TOLERANCE_MM."""
     if image.array.shape != label.array.shape:
         raise InputError(
-            f'{name}: label map has shape {label.array.shape}, its image {image.array.shape}; resample it to the image'
+            f'{name}: {what} has shape {label.array.shape}, its image {image.array.shape}; resample it to the image'
         )
     distance = _distance_mm(image, label)
     if distance > TOLERANCE_MM:

@@ -51,10 +51,10 @@ def by_case(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     return dict(sorted(paths.items()))
 
 
-def select_channel(files: Mapping[str, Path], number: int = 0) -> dict[str, Path]:
-    """{case: scan} of one channel, see `split_channels`; warns of the files of other channels."""
+def select_channel(files: Mapping[str, Path], number: int = 0, count: int = 1) -> dict[str, Path]:
+    """{case: scan} of one channel, see `split_channels`; warns of files of others, if only `count` = 1 is read."""
     kept, others = split_channels(files, number)
-    if others:
+    if others and count == 1:
         warn(
             '%s: another channel; of the channels of a case only %04d is read (%d files are left out)',
             *(others[0], number, len(others)),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -9,22 +10,29 @@ import numpy as np
 import SimpleITK as sitk
 
 from synseg_jax.errors import InputError
-from synseg_jax.formats import scan_file
+from synseg_jax.formats import scan_channels, scan_file
 from synseg_jax.imaging.arrays import Shaped
 from synseg_jax.imaging.volume import Volume
 
-KINDS = 'a path, a nibabel image, a SimpleITK image, or (array, affine) with the affine from voxels to RAS mm'
+KINDS = (
+    'a path, a nibabel image, a SimpleITK image, or (array, affine) with the affine from voxels to RAS mm; of several '
+    'channels a list of these'
+)
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # between ITK's axes of the patient and NIfTI's
 Back = Callable[[Shaped[np.ndarray, 'x y z']], Any]  # an array on the scan's grid, as the kind of image that was given
 
 
-def opened(image: object) -> tuple[Volume, Back]:
+def opened(image: object, channels: int = 1) -> tuple[Volume, Back]:
     """The scan as a volume, and what makes an image of the same kind, on the same grid, of an array.
 
-    A path gives a nibabel image, an array gives an array.  InputError for other kinds and for what is no 3-D scan.
+    A path gives a nibabel image, an array gives an array.  Of several `channels` the path is that of the first, and
+    images come as a list.  InputError for other kinds, for what is no 3-D scan, and for channels on other grids.
     """
+    if isinstance(image, list) and image:
+        volumes, backs = zip(*map(opened, image), strict=True)
+        return scan_channels.together(volumes, [f'channel {number:04d}' for number in range(len(image))]), backs[0]
     if isinstance(image, str | PathLike):
-        return _nibabel(scan_file.read(image))
+        return _nibabel(scan_channels.read(Path(image), channels))
     if isinstance(image, nib.spatialimages.SpatialImage):
         array = np.asarray(image.dataobj)
         return _nibabel(_checked('nibabel image', array, image.affine, getattr(image, 'header', None)))

@@ -174,10 +174,10 @@ def require_input(path: str | Path) -> None:
         raise InputError(f'--input={path}: no such file or folder')
 
 
-def inputs(path: str | Path, channel: int = 0) -> dict[str, Path]:
+def inputs(path: str | Path, channel: int = 0, channels: int = 1) -> dict[str, Path]:
     """{case: scan} of a file, a series, or a folder (of an nnU-Net dataset: its imagesTs, else imagesTr).
 
-    Of cases with several channels, the one with this number.
+    Of cases with several channels, the one with this number; `channels` from it on are read, see `scan_channels`.
     """
     path = Path(path)
     require_input(path)
@@ -189,7 +189,7 @@ def inputs(path: str | Path, channel: int = 0) -> dict[str, Path]:
         deeper = next((file.parent for file in path.rglob('*') if file.is_file() and is_dicom(file)), None)
         remedy = f'DICOM lies deeper, in {deeper}; name the folder above' if deeper else f'known formats: {FORMATS}'
         raise InputError(f'--input={path}: no scans in it; {remedy}')
-    return {names.checked_id(case): file for case, file in names.select_channel(cases, channel).items()}
+    return {names.checked_id(case): file for case, file in names.select_channel(cases, channel, channels).items()}
 
 
 def dicom_modality(path: Path) -> str:

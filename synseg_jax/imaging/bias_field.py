@@ -1,5 +1,6 @@
 """N4 correction of the smooth bias field of MR (Tustison et al., IEEE TMI 2010), by SimpleITK."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,11 +15,16 @@ LEAST = 4  # voxels along an axis that the fit needs
 THREADS = 1  # the sums of several threads differ in their last bits
 
 
-def corrected(scan: Volume, channel: str) -> Volume:
-    """The scan divided by its bias field, which is 1 in the geometric mean over the body; CT stays as it is.
+def corrected(scan: Volume, channels: Sequence[str]) -> Volume:
+    """Each channel divided by its bias field, which is 1 in the geometric mean over the body; CT stays as it is.
 
     float32.  A scan without anything brighter than air stays as it is, too.
     """
+    first, *others = (_corrected(one, name) for one, name in zip(scan.channels, channels, strict=True))
+    return replace(first, others=tuple(others)) if others else first
+
+
+def _corrected(scan, channel) -> Volume:
     if intensity.is_ct(channel):
         return scan
     field = _field(np.asarray(scan.array, np.float32), scan.spacing_mm)

@@ -1,5 +1,6 @@
 """Resampling between a scan's own grid and the grid of the networks: slices, or one volume."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,10 +20,10 @@ class NetworkGrid:
     """A normalised scan with the grid of the networks: slices of `size` (rows, columns), or a volume of three axes."""
 
     scan: Volume
-    stack: Float[np.ndarray, 'n r c']  # upright slices in [0, 1], cropped to `seen`
+    stacks: tuple[Float[np.ndarray, 'n r c'], ...]  # of each channel upright slices in [0, 1], cropped to `seen`
     seen: tuple[slice, slice]  # rows and columns of the scan's slices that the networks see
     axis: str
-    size: tuple[int, ...]  # of all that is in `stack`
+    size: tuple[int, ...]  # of all that is in `stacks`
     window: body.Window | None = None  # part of the grid that the networks see, about the body; None: all of it
     antialias: bool = False  # whether images are smoothed before they are made smaller
 
@@ -30,7 +31,7 @@ class NetworkGrid:
     def from_scan(
         cls,
         scan: Volume,
-        normalisation: Normalisation,
+        normalisations: Sequence[Normalisation],
         axis: str,
         size: tuple[int, ...],
         share: float = 1.0,
@@ -40,21 +41,26 @@ class NetworkGrid:
     ) -> 'NetworkGrid':
         """The central `share` of rows and columns, resampled to `spacing_mm`, or to `size` if that is 0.
 
-        A volume if `size` has three numbers.  At a spacing, `body_of`, the modality, crops to the window of `size`
-        about the body, enlarged as far as the body reaches.
+        A volume if `size` has three numbers.  Each channel has its own normalisation.  At a spacing, `body_of`, the
+        modality, crops to the window of `size` about the body, enlarged as far as the body reaches.
         """
-        upright = volume.canonical(scan)
-        whole = slices.to_stack(upright.array, axis)
-        seen = slices.central_crop(whole.shape[1:3], share)
-        stack = normalisation.apply(whole[:, *seen])
+        upright = [volume.canonical(one) for one in scan.channels]
+        whole = [slices.to_stack(one.array, axis) for one in upright]
+        seen = slices.central_crop(whole[0].shape[1:3], share)
+        stacks = tuple(window.apply(one[:, *seen]) for window, one in zip(normalisations, whole, strict=True))
         if not spacing_mm:
-            return cls(scan, stack, seen, axis, tuple(size), None, antialias)
-        axes, stack_mm = slice(-len(size), None), slices.stack_spacing(upright.spacing_mm, axis)
-        shape = shape_at(stack.shape[axes], stack_mm[axes], spacing_mm)
+            return cls(scan, stacks, seen, axis, tuple(size), None, antialias)
+        axes, stack_mm = slice(-len(size), None), slices.stack_spacing(upright[0].spacing_mm, axis)
+        shape = shape_at(stacks[0].shape[axes], stack_mm[axes], spacing_mm)
         if not body_of:
-            return cls(scan, stack, seen, axis, shape, None, antialias)
-        found = body.bounds(whole[:, *seen], stack_mm, body_of)
-        return cls(scan, stack, seen, axis, shape, body.window(found and found[axes], size, shape), antialias)
+            return cls(scan, stacks, seen, axis, shape, None, antialias)
+        found = body.bounds(whole[0][:, *seen], stack_mm, body_of)
+        return cls(scan, stacks, seen, axis, shape, body.window(found and found[axes], size, shape), antialias)
+
+    @property
+    def stack(self) -> Float[np.ndarray, 'n r c']:
+        """The first channel."""
+        return self.stacks[0]
 
     @property
     def whole(self) -> bool:
@@ -62,16 +68,20 @@ class NetworkGrid:
         return len(self.size) == 3
 
     def images(self, context: int = 0, context_mm: float = 0.0) -> Float[np.ndarray, 'n *space k']:
-        """Network input; slices have `context` neighbours per side as channels, `context_mm` apart (0: adjacent)."""
-        stack = self.stack[None] if self.whole else self.stack
-        images = self._cropped(slices.resize_linear(stack, self.size, self.antialias))
-        if not context:
-            return images[..., None]
-        return slices.with_neighbours(images, context, context_mm / self._stack_mm[0] if context_mm else 1.0)
+        """Network input; slices have `context` neighbours per side as channels, `context_mm` apart (0: adjacent).
+
+        With several channels, all those of one slice come before those of the next.
+        """
+        channels = []
+        for stack in (one[None] if self.whole else one for one in self.stacks):
+            images = self._cropped(slices.resize_linear(stack, self.size, self.antialias))
+            step = context_mm / self._stack_mm[0] if context_mm else 1.0
+            channels.append(slices.with_neighbours(images, context, step) if context else images[..., None])
+        return np.stack(channels, -1).reshape(*channels[0].shape[:-1], -1) if len(channels) > 1 else channels[0]
 
     def nearest(self, array: Shaped[np.ndarray, 'x y z']) -> Shaped[np.ndarray, 'n *space']:
         """Another array on the scan's grid, e.g. a mask, resampled to the networks' grid by nearest neighbour."""
-        upright = volume.canonical(replace(self.scan, array=array)).array
+        upright = volume.canonical(replace(self.scan, array=array, others=())).array
         stack = slices.to_stack(upright, self.axis)[:, *self.seen]
         return self._cropped(slices.resize_nearest(stack[None] if self.whole else stack, self.size))
 

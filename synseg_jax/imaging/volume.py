@@ -14,11 +14,20 @@ LPS = axcodes2ornt(('L', 'P', 'S'))
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A scan: voxels, affine (voxel index -> RAS mm, 4x4 float64) and the NIfTI header if read from NIfTI."""
+    """A scan: voxels, affine (voxel index -> RAS mm, 4x4 float64) and the NIfTI header if read from NIfTI.
+
+    `others` are its further channels, on the same grid.
+    """
 
     array: Shaped[np.ndarray, 'x y z']
     affine: Float[np.ndarray, '4 4']
     header: nib.Nifti1Header | None = None
+    others: tuple['Volume', ...] = ()
+
+    @property
+    def channels(self) -> tuple['Volume', ...]:
+        """All channels, itself first."""
+        return (self, *self.others)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -27,7 +36,7 @@ class Volume:
 
 
 def canonical(volume: Volume) -> Volume:
-    """Reorient to axes right->left, anterior->posterior, inferior->superior, without resampling."""
+    """Reorient to axes right->left, anterior->posterior, inferior->superior, without resampling; one channel."""
     order = ornt_transform(io_orientation(volume.affine), LPS)
     affine = volume.affine @ inv_ornt_aff(order, volume.array.shape)
     return Volume(apply_orientation(volume.array, order), affine)

@@ -42,7 +42,8 @@ def agreement(
 
 def changes(system: System, domain: str = 'b', mirrored: bool = False) -> list[str]:
     """The changes that a system's scans can undergo: masked generators need labels; `mirrored` if trained so."""
-    translated = names.generator(domain) in system.networks and not system.config.label_channel
+    back = names.generator(names.other(domain)) in system.networks or system.segmentor(names.other(domain))
+    translated = names.generator(domain) in system.networks and back and not system.config.label_channel
     return [*ALWAYS, *(['translation'] if translated else []), *(['mirror'] if mirrored else [])]
 
 

@@ -137,4 +137,5 @@ def _traits(member) -> dict[str, object]:
     run, data, system = member.run, member.config.data, member.networks.system
     fields = {f'data.{name}': getattr(data, name) for name in IMAGE_FIELDS if name != 'size'}
     grid = {'input size': system.shown or f'{len(system.size)}-D'}
-    return {'classes': ', '.join(run.classes), 'modalities': dict(run.channels), **fields, **grid}
+    modalities = {domain: ' + '.join(run.named(domain)) for domain in run.channels}
+    return {'classes': ', '.join(run.classes), 'modalities': modalities, **fields, **grid}

@@ -10,7 +10,7 @@ import numpy as np
 import synseg_jax
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import read_json, schema, write_json
-from synseg_jax.files.stage_schema import StageFile
+from synseg_jax.files.stage_schema import Other, StageFile
 from synseg_jax.imaging import bias_field, intensity
 from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.volume import Volume
@@ -37,6 +37,7 @@ class Run:
     channels: Mapping[str, str]  # by domain, e.g. {'a': 'MR', 'b': 'CT'}
     typical: Mapping[str, tuple[float, float]]  # by domain: median intensities of 0 and 1 over the scans
     volumes_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # by class: least and largest label
+    others: Mapping[str, list[Other]] = field(default_factory=dict)  # by domain: its further channels
 
     def save(self) -> None:
         """Write stage.json atomically."""
@@ -48,6 +49,7 @@ class Run:
             'typical': dict(self.typical),
         }
         content |= {'volumes_ml': dict(self.volumes_ml)} if self.volumes_ml else {}
+        content |= {'others': dict(self.others)} if self.others else {}
         write_json(self.folder / STAGE, content)
 
     @classmethod
@@ -59,12 +61,13 @@ class Run:
         content = schema.conform(parsed, StageFile, str(path), DAMAGED)
         config = stage_of(content['config'], str(path), DAMAGED)
         domains = content['channels'], content['typical']
-        return cls(Path(folder), config, content['classes'], *domains, content.get('volumes_ml', {}))
+        more = content.get('volumes_ml', {}), content.get('others', {})
+        return cls(Path(folder), config, content['classes'], *domains, *more)
 
     @classmethod
     def of(cls, folder: Path, config: Stage, classes: tuple[str, ...], manifests: Iterable[Manifest]) -> 'Run':
         """A stage trained on these records; a domain's channel and intensities are those of its first set."""
-        channels, typical, manifests = {}, {}, list(manifests)
+        channels, typical, others, manifests = {}, {}, {}, list(manifests)
         sets = ChainMap(*(manifest.sets for manifest in manifests))
         check_channels((name, entry['domain'], entry['channel']) for name, entry in sets.items())
         for manifest in manifests:
@@ -73,19 +76,40 @@ class Run:
                 channels.setdefault(entry['domain'], entry['channel'])
                 medians = tuple(float(np.median([case[bound] for case in cases])) for bound in ('low', 'high'))
                 typical.setdefault(entry['domain'], medians)
-        return cls(folder, config, classes, channels, typical, _label_volumes(sets, classes))
+                others.setdefault(entry['domain'], _others(entry, cases))
+        others = {domain: more for domain, more in others.items() if more}
+        return cls(folder, config, classes, channels, typical, _label_volumes(sets, classes), others)
+
+    def named(self, domain: str) -> tuple[str, ...]:
+        """The names of the channels of a domain's scans."""
+        first = self.channels[known('domain', domain, self.channels)]
+        return first, *(other['channel'] for other in self.others.get(domain, ()))
+
+    def ranges(self, domain: str) -> list[intensity.Normalisation]:
+        """The intensities that 0 and 1 stand for in synthetic scans of a domain, of each channel."""
+        first = self.typical[known('domain', domain, self.typical)]
+        more = (other['typical'] for other in self.others.get(domain, ()))
+        return [intensity.Normalisation(*bounds) for bounds in (first, *more)]
 
     def frame(
         self, scan: Volume, domain: str, size: tuple[int, ...], spacing_mm: float, body: bool = False
     ) -> NetworkGrid:
         """The scan in [0, 1] on the networks' grid, cropped to data.target_center in domain b, and about the body."""
         data = self.config.data
-        channel = self.channels[known('domain', domain, self.channels)]
+        named = self.named(domain)
+        if len(scan.channels) != len(named):
+            raise InputError(
+                f'the networks see {len(named)} channels ({", ".join(named)}), the scan has {len(scan.channels)}; '
+                'give all of them'
+            )
         share = data.target_center if domain == 'b' else 1.0
-        scan = bias_field.corrected(scan, channel) if data.bias_correction else scan
-        window = intensity.for_channel(channel, scan.array, data.window_hu, data.percentiles)
-        body_of = channel if body else ''
-        return NetworkGrid.from_scan(scan, window, data.slice_axis, size, share, spacing_mm, body_of, data.antialias)
+        scan = bias_field.corrected(scan, named) if data.bias_correction else scan
+        windows = [
+            intensity.for_channel(name, one.array, data.window_hu, data.percentiles)
+            for name, one in zip(named, scan.channels, strict=True)
+        ]
+        body_of = named[0] if body else ''
+        return NetworkGrid.from_scan(scan, windows, data.slice_axis, size, share, spacing_mm, body_of, data.antialias)
 
     @property
     def system(self) -> System:
@@ -96,6 +120,13 @@ class Run:
         except InputError as error:
             raise InputError(f'{self.folder / STAGE}: {error}; {DAMAGED}') from error
         return system
+
+
+def _others(entry, cases) -> list[Other]:
+    """The further channels of a set: their names, and median intensities of 0 and 1."""
+    bounds = np.array([case['others'] for case in cases]) if entry.get('channels') else np.zeros((1, 0, 2))
+    medians = np.median(bounds, axis=0).tolist()
+    return [{'channel': name, 'typical': own} for name, own in zip(entry.get('channels', [])[1:], medians, strict=True)]
 
 
 def _label_volumes(sets, classes) -> dict[str, tuple[float, float]]:

@@ -11,7 +11,7 @@ from jaxtyping import Integer
 from synseg_jax.cli.progress import over_scans
 from synseg_jax.errors import InputError, known, warn
 from synseg_jax.files.scan_errors import ScanErrors, reading_scan
-from synseg_jax.formats import outputs, scan_file
+from synseg_jax.formats import outputs, scan_channels, scan_file
 from synseg_jax.imaging import volume
 from synseg_jax.inference import label_folder, postprocess, trained_model
 from synseg_jax.inference.continued import Record
@@ -81,7 +81,8 @@ def predict(
         for case, file in waiting.items():
             with errors.collect(file):
                 with reading_scan(file):
-                    scan, digest = read(file), scan_file.digest(file)
+                    scan = read(file)
+                    digest = '-'.join(map(scan_file.digest, scan_channels.present(file, len(scan.channels))))
                 segmenter = trained.for_scan(file)
                 one = Segmented(case, file, scan, _labels(segmenter, scan, domain), segmenter, domain, write)
                 record.begin()  # only now: no folder is left behind if every scan fails

@@ -27,7 +27,7 @@ class Networks:
             raise InputError(f'method {self.system.method.name} trains no segmentor; choose another --system')
         return self._map(self.system.probabilities[names.domain(name)], stack)
 
-    def translate(self, stack: Float[np.ndarray, 'n *space c'], source: str) -> Float[np.ndarray, 'n *space c']:
+    def translate(self, stack: Float[np.ndarray, 'n *space c'], source: str) -> Float[np.ndarray, 'n *space c2']:
         """Slices or volumes of domain `source` translated to the other domain; InputError without such a generator."""
         name = names.generator(source)
         if name not in self.system.networks:

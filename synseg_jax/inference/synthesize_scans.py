@@ -12,7 +12,7 @@ from synseg_jax.datasets.cases import Dataset
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import atomic_folder
 from synseg_jax.files.scan_errors import ScanErrors, reading_scan
-from synseg_jax.formats import scan_file
+from synseg_jax.formats import scan_channels, scan_file
 from synseg_jax.imaging import intensity, modality
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference import synthetic_files, trained_model
@@ -47,26 +47,27 @@ def synthesize(
     the others; InputError at the end lists those that failed.
     """
     _check(trained, domain)
-    channel, classes = trained.run.channels[OTHER[domain]], trained.run.classes
+    channels, classes = trained.run.named(OTHER[domain]), trained.run.classes
     if real:
-        check_real(real, source, channel)
+        check_real(real, source, channels[0])
     cases, added = source.cases, real.cases if real else ()
     errors = ScanErrors(len(cases) + len(added))
-    with nnunet_writer.writing(output, channel, classes, write) as raw:
+    counts = len(trained.run.named(domain)), len(channels)
+    with nnunet_writer.writing(output, channels, classes, write) as raw:
         for case in each(cases, 'synthesizing'):
             with errors.collect(case.image):
                 with reading_scan(case.image):
-                    scan, labels = nnunet_writer.read(source, case, classes)
-                raw.add(case.id, trained.synthesize(scan, domain, labels > 0), labels, scan)
+                    scan, labels = nnunet_writer.read(source, case, classes, counts[0])
+                raw.add(case.id, trained.synthesize_channels(scan, domain, labels > 0), labels, scan)
         for case in added:
             with errors.collect(case.image):
                 with reading_scan(case.image):
-                    scan, labels = nnunet_writer.read(real, case, classes)
+                    scan, labels = nnunet_writer.read(real, case, classes, counts[1])
                 raw.add_real(case, scan, labels)
         added_from = f' and real scans of {real.folder.name}' if real else ''
         if not raw.kinds:
             errors.finish('written')
-        raw.describe(f'synthetic {channel} scans from {source.folder.name}{added_from}')
+        raw.describe(f'synthetic {channels[0]} scans from {source.folder.name}{added_from}')
     errors.finish('written')
     return len(raw.kinds)
 
@@ -89,14 +90,15 @@ def translate(
         raise InputError('masked generators need labels beside the image; give a labelled dataset')
     nnunet_writer.check_free(output)
     written, errors = 0, ScanErrors(len(files))
-    channel, stage = trained.run.channels[OTHER[domain]], trained.run.folder.resolve().name
+    channels, stage = trained.run.named(OTHER[domain]), trained.run.folder.resolve().name
+    count = len(trained.run.named(domain))
     with atomic_folder(output.absolute()) as folder:
         for case, file in each(files.items(), 'synthesizing'):
             with errors.collect(file):
                 with reading_scan(file):
-                    scan, mask = _with_mask(case, file, labels, trained.run.classes)
-                fake = trained.synthesize(scan, domain, mask)
-                save(Synthetic(case, file, scan, fake, channel, stage), folder)
+                    scan, mask = _with_mask(case, file, labels, trained.run.classes, count)
+                fakes = trained.synthesize_channels(scan, domain, mask)
+                save(Synthetic(case, file, scan, fakes, channels, stage), folder)
                 written += 1
         if not written:
             errors.finish('written')
@@ -104,12 +106,12 @@ def translate(
     return written
 
 
-def _with_mask(case, file, labels, classes) -> tuple[Volume, Bool[np.ndarray, 'x y z'] | None]:
+def _with_mask(case, file, labels, classes, channels) -> tuple[Volume, Bool[np.ndarray, 'x y z'] | None]:
     """A scan, and the mask of its labelled voxels if a dataset with its labels is given."""
     if labels is None:
-        return scan_file.read(file), None
+        return scan_channels.read(file, channels), None
     entry = next(entry for entry in labels.cases if entry.id == case)
-    scan, array = nnunet_writer.read(labels, entry, classes)
+    scan, array = nnunet_writer.read(labels, entry, classes, channels)
     return scan, array > 0
 
 

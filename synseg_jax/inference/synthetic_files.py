@@ -1,6 +1,6 @@
 """Files of synthetic scans: NIfTI on the grid of their source, or a DICOM series in its study."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,35 +21,41 @@ FLAG = 'format=dicom'
 
 @dataclass(frozen=True, eq=False)
 class Synthetic:
-    """A synthetic scan of a channel, the file and scan that it was made of, and the name of the stage that made it."""
+    """A synthetic scan, the file and scan that it was made of, its channels, and the name of the stage that made it."""
 
     case: str
     file: Path
     scan: Volume
-    array: Shaped[np.ndarray, 'x y z']
-    channel: str
+    arrays: Sequence[Shaped[np.ndarray, 'x y z']]  # one of each channel
+    channels: Sequence[str]
     stage: str
 
 
 def nifti(one: Synthetic, folder: Path, write: Callable = scan_file.write) -> None:
-    """`CASE.nii.gz`."""
-    write(folder / f'{one.case}.nii.gz', one.array, one.scan)
+    """`CASE.nii.gz`, or `CASE_0000.nii.gz` and so on of several channels."""
+    for number, array in enumerate(one.arrays):
+        channel = f'_{number:04d}' if len(one.arrays) > 1 else ''
+        write(folder / f'{one.case}{channel}.nii.gz', array, one.scan)
 
 
 def dicom(one: Synthetic, folder: Path) -> None:
     """`CASE/0001.dcm` and so on, in the study of the series that it was made of."""
     frames = studies.slices(one.file, FLAG)
-    series_writer.write(folder / one.case, one.array, frames, modality.of_channel(one.channel), one.stage)
+    series_writer.write(folder / one.case, one.arrays[0], frames, modality.of_channel(one.channels[0]), one.stage)
 
 
-def writer(form: str, write: Callable, files: Mapping[str, Path], channel: str) -> Callable[[Synthetic, Path], None]:
-    """`nifti` by `write`, or `dicom` if `form` is that; of synthetic scans of `channel`, made of `files`.
+def writer(
+    form: str, write: Callable, files: Mapping[str, Path], channels: Sequence[str]
+) -> Callable[[Synthetic, Path], None]:
+    """`nifti` by `write`, or `dicom` if `form` is that; of synthetic scans of `channels`, made of `files`.
 
-    InputError where none of them is a DICOM series, or the channel is neither CT nor MR.
+    InputError where none of them is a DICOM series, or the channel is neither CT nor MR, or one of several.
     """
     if form != 'dicom':
         return partial(nifti, write=write)
-    series_writer.check(modality.of_channel(channel), channel)
+    if len(channels) > 1:
+        raise InputError(f'--{FLAG}: a synthetic scan has {len(channels)} channels here; use --format=scans')
+    series_writer.check(modality.of_channel(channels[0]), channels[0])
     studies.require_any(files, FLAG)
     return dicom
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from synseg_jax.devices import parallel
-from synseg_jax.errors import InputError, known
+from synseg_jax.errors import InputError
 from synseg_jax.imaging import intensity, slices
 from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.volume import Volume
@@ -147,24 +147,34 @@ class Trained(ScanSegmenter):
     def synthesize(
         self, scan: Volume, domain: str, mask: Bool[np.ndarray, 'x y z'] | None = None
     ) -> Shaped[np.ndarray, 'x y z']:
+        """The first channel of `synthesize_channels`."""
+        return self.synthesize_channels(scan, domain, mask)[0]
+
+    def synthesize_channels(
+        self, scan: Volume, domain: str, mask: Bool[np.ndarray, 'x y z'] | None = None
+    ) -> list[Shaped[np.ndarray, 'x y z']]:
         """The scan in the other modality's intensities (HU for CT), as `intensity.stored`, on its own grid and axes.
 
-        `mask`, True in labelled voxels, is the second channel of masked generators; InputError without it.
+        One array for each channel of the other modality.  `mask`, True in labelled voxels, is the last channel of
+        masked generators; InputError without it.
         """
-        other = {'a': 'b', 'b': 'a'}[domain]
-        frame, window = self._frame(scan, domain), self.normalisation(other)
-        images = frame.images()
+        other = names.other(domain)
+        frame, context = self._frame(scan, domain), self.config.context
+        images = frame.images(context.slices, context.spacing_mm)
         if self.config.label_channel:
             if mask is None:
                 raise InputError('masked generators need labels beside the image; give a labelled dataset')
             images = slices.with_mask(images, frame.nearest(mask))
-        fakes = _finite(self.networks.translate(images, domain)[..., 0], 'intensities')
-        synthetic = intensity.stored(window.invert(frame.values(fakes)), window, self.run.channels[other])
-        return frame.place(synthetic, window.low if synthetic.dtype.kind == 'f' else round(window.low))
+        fakes, found = _finite(self.networks.translate(images, domain), 'intensities'), []
+        first = self.networks.system.own_channels(other).start
+        for number, (name, window) in enumerate(zip(self.run.named(other), self.run.ranges(other), strict=True), first):
+            synthetic = intensity.stored(window.invert(frame.values(fakes[..., number])), window, name)
+            found.append(frame.place(synthetic, window.low if synthetic.dtype.kind == 'f' else round(window.low)))
+        return found
 
     def normalisation(self, domain: str) -> intensity.Normalisation:
-        """The intensities that 0 and 1 stand for in synthetic scans of a domain."""
-        return intensity.Normalisation(*self.run.typical[known('domain', domain, self.run.typical)])
+        """The intensities that 0 and 1 stand for in synthetic scans of a domain, of their first channel."""
+        return self.run.ranges(domain)[0]
 
     def _options(self) -> ScanOptions:
         predict, context = self.config.predict, self.config.context

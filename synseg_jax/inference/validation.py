@@ -118,7 +118,7 @@ def _segmented(networks, records, wanted, stop) -> Iterator[tuple[tuple[str, int
         images, change = resize(np.stack([r['image'] for r in records_of]), size), np.nan
         if check.domain != check.through:
             real, images = images, networks.translate(images, check.domain)
-            change = float(np.abs(images - real).mean())
+            change = float(np.abs(images - real).mean()) if images.shape == real.shape else np.nan
         reference = resize(np.stack([r['label'] for r in records_of]), size)
         yield (check.name, case), networks.probabilities(images, check.through), reference, change
 
@@ -183,34 +183,29 @@ def both_paths(
     images = {d: resize(np.stack([r['image'] for r in rs[:count]]), size) for d, rs in examples.items()}
     columns: dict[str, list] = {}
 
-    def add(title, pictures, labels=None):
-        columns[title] = [
-            _middle(picture) if labels is None else (_middle(picture), labels[i]) for i, picture in enumerate(pictures)
-        ]
+    def add(title, domain, pictures, labels=None):
+        first = networks.system.own_channels(domain).start
+        shown = pictures[..., first]
+        columns[title] = [*shown] if labels is None else [*zip(shown, labels, strict=True)]
 
     for source, other in (('a', 'b'), ('b', 'a')):
         if source not in images:
             continue
         real, called = images[source], modality[source]
-        add(f'real {called}', real)
+        add(f'real {called}', source, real)
         if 'label' in examples[source][0]:
             labels = resize(np.stack([r['label'] for r in examples[source][:count]]), size)
-            add(f'{called} labels', real, labels)
+            add(f'{called} labels', source, real, labels)
         shown, title, through = real, f'segmented real {called}', source
         if f'g_{source}{other}' in nets:
             fake = networks.translate(with_mask(real, labels) if networks.system.config.label_channel else real, source)
-            add(f'synthetic {modality[other]}', fake)
+            add(f'synthetic {modality[other]}', other, fake)
             if f'g_{other}{source}' in nets:
-                add(f'{called} again', networks.translate(fake, other))
+                add(f'{called} again', source, networks.translate(fake, other))
             if source == 'a':
                 shown, title, through = fake, f'segmented synthetic {modality["b"]}', 'b'
         if networks.system.segmentor(through):
-            add(title, shown, networks.probabilities(shown, through).argmax(-1))
+            add(title, through, shown, networks.probabilities(shown, through).argmax(-1))
     for i in range(count):
         rows += figures.in_planes({title: pictures[i] for title, pictures in columns.items()})
     return rows
-
-
-def _middle(picture):
-    """The middle channel: the slice or volume itself, without neighbouring slices and label mask."""
-    return picture[..., (picture.shape[-1] - 1) // 2]

@@ -14,21 +14,25 @@ from synseg_jax.objective.view import View
 
 
 class Term(NamedTuple):
-    """A term of a loss, with the networks it uses and the arrays of the batch it reads."""
+    """A term of a loss, with the networks it uses and the arrays of the batch it reads.
+
+    `crosses`: it compares images of both domains, or shows those of one to a network of the other.
+    """
 
     value: Callable[[View], Scalar]
     networks: tuple[str, ...]
     arrays: tuple[str, ...]
+    crosses: bool = False
 
 
 TERMS: dict[str, Term] = {}
 
 
-def term(networks: str, arrays: str):
+def term(networks: str, arrays: str, crosses: bool = False):
     """Registers a function of the view as the term of its name; `networks` it uses and `arrays` it reads, by name."""
 
     def register(value):
-        TERMS[value.__name__] = Term(value, tuple(networks.split()), tuple(arrays.split()))
+        TERMS[value.__name__] = Term(value, tuple(networks.split()), tuple(arrays.split()), crosses)
         return value
 
     return register
@@ -58,13 +62,13 @@ def cyc_b(v):
     return v.cycle(v.rec_b, v.b)
 
 
-@term('g_ba', 'a')
+@term('g_ba', 'a', crosses=True)
 def idt_a(v):
     """mean |g_ba(a) - a|: identity loss, an image that is in the domain already stays (Zhu et al., 2017)."""
     return losses.l1(v.g_ba(v.a), v.a, v.total)
 
 
-@term('g_ab', 'b')
+@term('g_ab', 'b', crosses=True)
 def idt_b(v):
     """mean |g_ab(b) - b|: identity loss, an image that is in the domain already stays (Zhu et al., 2017)."""
     return losses.l1(v.g_ab(v.b), v.b, v.total)
@@ -126,25 +130,25 @@ def feat(v):
     return losses.l2(v.features('a', v.a), v.features('b', v.fake_b), v.total)
 
 
-@term('g_ab', 'a')
+@term('g_ab', 'a', crosses=True)
 def mind_a(v):
     """mean |MIND(g_ab(a)) - MIND(a)|: structure stays (Heinrich et al., 2012; Yang et al., 2018)."""
     return losses.l1(mind(v.fake_b), mind(v.a), v.total)
 
 
-@term('g_ba', 'b')
+@term('g_ba', 'b', crosses=True)
 def mind_b(v):
     """mean |MIND(g_ba(b)) - MIND(b)|: the same of translated target images."""
     return losses.l1(mind(v.fake_a), mind(v.b), v.total)
 
 
-@term('g_ab judge', 'a label_a')
+@term('g_ab judge', 'a label_a', crosses=True)
 def judge_a(v):
     """segmentation(judge(g_ab(a)), label_a): semantic consistency, organs stay in place (Hoffman et al., ICML 2018)."""
     return v.segmentation(v.judge(v.fake_b), v.label_a)
 
 
-@term('g_ba judge', 'b')
+@term('g_ba judge', 'b', crosses=True)
 def judge_b(v):
     """segmentation(judge(g_ba(b)), what the judge finds in b): the same of target images, without their labels."""
     return v.segmentation(v.judge(v.fake_a), losses.most_probable(v.judge(v.b)))
@@ -162,25 +166,25 @@ def agree_a(v):
     return losses.disagreement([v.segment('a', view) for view in v.views('a')], v.total)
 
 
-@term('s_a', 'b views_b')
+@term('s_a', 'b views_b', crosses=True)
 def pseudo_b(v):
     """segmentation(s_a(view of b), what the teacher is certain of in b): mean teacher (Tarvainen & Valpola, 2017)."""
     return v.segmentation_of_views('b', losses.certain_labels(v.teacher.segment('a', v.b), v.choices.pseudo_share))
 
 
-@term('s_a', 'views_b label_b')
+@term('s_a', 'views_b label_b', crosses=True)
 def seg_views_b(v):
     """segmentation(s_a(view of b), label_b), mean over the views: on pseudo labels of an earlier stage."""
     return v.segmentation_of_views('b', v.label_b)
 
 
-@term('g_ab h_ab', 'a')
+@term('g_ab h_ab', 'a', crosses=True)
 def nce_a(v):
     """PatchNCE(g_ab(a), a): a patch of the translation is like that patch of the image (Park et al., 2020)."""
     return v.contrast(v.fake_b, v.a)
 
 
-@term('g_ab h_ab', 'b')
+@term('g_ab h_ab', 'b', crosses=True)
 def nce_b(v):
     """PatchNCE(g_ab(b), b): the same of target images, in place of an identity loss (Park et al., 2020)."""
     return v.contrast(v.g_ab(v.b), v.b)

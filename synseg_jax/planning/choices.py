@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from synseg_jax.datasets import class_names
 from synseg_jax.errors import InputError
+from synseg_jax.formats.names import normalised
 from synseg_jax.planning.facts import Facts
 from synseg_jax.planning.machine import Machine
 
@@ -47,6 +48,7 @@ def of_data(source: Facts, target: Facts, machine: Machine) -> list[Choice]:
         Choice('data.spacing_mm', spacing, f'one scale in both sets: {what}, in {side} pixels; the finest scan has '
                                            f'{finest:g} mm'),
     ]  # fmt: skip
+    chosen += _channels(source, target)
     if 'CT' in (source.modality, target.modality):
         chosen.append(_window(source, target))
     if {source.modality, target.modality} != {'CT'}:
@@ -150,6 +152,18 @@ def _shared(source, target) -> str:
         return 'the source names them; the target names none'
     both = [name for name in _classes(source)[1:] if name in target.dataset.labels]
     return f'the source names them; the target names {", ".join(both) or "none of them"} as well'
+
+
+def _channels(source, target) -> list[Choice]:
+    """How many channels are read; nothing to choose where no scan has several."""
+    named = [facts.dataset.channel_names for facts in (source, target)]
+    if max(map(len, named)) == 1:
+        return []
+    words = ' and '.join(', '.join(own) for own in named)
+    if [*map(normalised, named[0])] == [*map(normalised, named[1])]:
+        return [Choice('data.channels', (len(named[0]),) * 2, f'both sets have {", ".join(named[0])}')]
+    why = f'one network is to see the scans of both sets, whose channels differ ({words}): the first of each'
+    return [Choice('data.channels', (1, 1), why)]
 
 
 def _window(source, target) -> Choice:

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Integer, Shaped
+from jaxtyping import Float, Integer, Shaped
 from scipy import ndimage
 
 from synseg_jax.datasets.cases import Case
 from synseg_jax.errors import InputError
-from synseg_jax.formats import label_maps, scan_file
+from synseg_jax.formats import label_maps, scan_channels
 from synseg_jax.imaging import bias_field, body, intensity, modality, slices, sliding_window, volume
 from synseg_jax.preparation.checks.case import NO_BODY, Checked, keep_label, keep_scan
 from synseg_jax.preparation.records import encode
@@ -41,12 +41,24 @@ class _Scan:
     """A scan as slices on its own grid, before they are resampled."""
 
     index: int  # among the cases of its split
-    stack: Shaped[np.ndarray, 'n r c']  # intensities as stored
+    stacks: tuple[Shaped[np.ndarray, 'n r c'], ...]  # intensities of each channel as stored
     labels: Integer[np.ndarray, 'n r c'] | None
-    normalisation: intensity.Normalisation
+    normalisations: tuple[intensity.Normalisation, ...]
     spacing_mm: tuple[float, float, float]
     split: Split
     settings: Data
+
+    @property
+    def stack(self) -> Shaped[np.ndarray, 'n r c']:
+        """The first channel, by which the body and what is empty are found."""
+        return self.stacks[0]
+
+    def images(self, first: int, shape: tuple[int, ...]) -> list[Float[np.ndarray, 'n *space']]:
+        """PIECE slices from `first` on, or the volume, of each channel in [0, 1], resized to `shape`."""
+        rows = slice(first, first + PIECE) if len(shape) == 2 else None  # None: one volume
+        channels = zip(self.normalisations, self.stacks, strict=True)
+        seen = (normalisation.apply(stack[rows]) for normalisation, stack in channels)
+        return [slices.resize_linear(stack, shape, self.settings.antialias) for stack in seen]
 
     @property
     def about_body(self) -> bool:
@@ -69,38 +81,41 @@ class _Scan:
 
 def _sliced(index, seen, settings) -> tuple[list[bytes], dict]:
     case, split = seen.case, seen.split
-    stored = scan_file.read(case.image)
-    even = bias_field.corrected(stored, split.dataset.channel) if settings.bias_correction else stored
+    stored, named = scan_channels.read(case.image, split.channels), split.dataset.channels(split.channels)
+    even = bias_field.corrected(stored, named) if settings.bias_correction else stored
     upright = volume.canonical(even)
-    normalisation = intensity.for_channel(
-        split.dataset.channel, even.array, settings.window_hu, settings.percentiles, str(case.image)
+    windows = tuple(
+        intensity.for_channel(channel, one.array, settings.window_hu, settings.percentiles, str(path))
+        for channel, one, path in zip(
+            named, even.channels, scan_channels.files(case.image, split.channels), strict=True
+        )
     )
-    stack = _central(slices.to_stack(upright.array, settings.slice_axis), split, settings)
+    stacks = tuple(_stack(one, split, settings) for one in even.channels)
     keep_scan(seen, volume.canonical(stored))
     labelled = None if split.classes is None else _labels(seen, stored)
-    labels = None if labelled is None else _label_stack(labelled, split, settings)
+    labels = None if labelled is None else _stack(labelled, split, settings)
     spacing_mm = slices.stack_spacing(upright.spacing_mm, settings.slice_axis)
-    scan = _Scan(index, stack, labels, normalisation, spacing_mm, split, settings)
+    scan = _Scan(index, stacks, labels, windows, spacing_mm, split, settings)
     records, kept, odd = _boxed(scan) if len(settings.size) == 3 else _pictures(scan)
     seen.unlike = modality.hu_warning(split.dataset.channel, stored.array)
-    seen.unused = intensity.window_warning(normalisation, even.array) or ''
+    seen.unused = intensity.window_warning(windows[0], even.array) or ''
     seen.cut = '; '.join(filter(None, [NO_BODY if scan.about_body and scan.body is None else '', odd]))
-    described = _description(case, stored, upright, stack, normalisation, kept, settings)
+    described = _description(case, stored, upright, stacks[0], windows, kept, settings)
     return records, described | _volumes(labelled, split)
 
 
 def _boxed(scan: _Scan) -> tuple[list[bytes], list[int], str]:
     """The record of a volume: a box centred on the labels or the body or, without, on the scan."""
     settings, shape = scan.settings, scan.resampled(3)
-    image = slices.resize_linear(scan.normalisation.apply(scan.stack)[None], shape, settings.antialias)[0]
+    images = [channel[0] for channel in scan.images(0, shape)]
     whole = None if scan.labels is None else slices.resize_nearest(scan.labels[None], shape)[0]
     if scan.about_body:
         centre = scan.body_centre(shape)
     else:
         centre = sliding_window.box_centre(np.zeros(shape, bool) if whole is None else whole)
     labels = None if whole is None else sliding_window.crop(whole, centre, settings.size)
-    record = encode(sliding_window.crop(image, centre, settings.size)[..., None], labels, scan.index, 0)
-    return [record], [0], _beyond(whole, labels, settings)
+    boxes = [sliding_window.crop(image, centre, settings.size) for image in images]
+    return [encode(np.stack(boxes, -1), labels, scan.index, 0)], [0], _beyond(whole, labels, settings)
 
 
 def _pictures(scan: _Scan) -> tuple[list[bytes], list[int], str]:
@@ -114,12 +129,11 @@ def _pictures(scan: _Scan) -> tuple[list[bytes], list[int], str]:
     near = None if labels is None else _near_labels(labels, margin)
     records, kept = [], []
     for first in range(0, len(scan.stack), PIECE):
-        piece = scan.normalisation.apply(scan.stack[first : first + PIECE])
-        for number, image in enumerate(cut(slices.resize_linear(piece, shape, settings.antialias)), first):
-            if (near is None or near[number]) and np.mean(image > VISIBLE) >= settings.foreground_share:
+        for number, image in enumerate(np.stack([cut(piece) for piece in scan.images(first, shape)], -1), first):
+            if (near is None or near[number]) and np.mean(image[..., 0] > VISIBLE) >= settings.foreground_share:
                 kept.append(number)
                 label = None if labels is None else labels[number]
-                records.append(encode(image[..., None], label, scan.index, number))
+                records.append(encode(image, label, scan.index, number))
     return records, kept, _beyond(whole, labels, settings) if records else _all_dropped(near, settings)
 
 
@@ -140,7 +154,7 @@ def _middle(scan: _Scan, labels, shape) -> tuple[int, ...]:
         return sliding_window.box_centre((_largest(labels) if about == 'lesion' else labels).any(0))
     if about == 'labels':
         return tuple(length // 2 for length in shape)
-    stack, apply = scan.stack, scan.normalisation.apply
+    stack, apply = scan.stack, scan.normalisations[0].apply
     seen = sum((apply(stack[first : first + PIECE]) > VISIBLE).sum(0) for first in range(0, len(stack), PIECE))
     middle = _half_body(seen > len(stack) / 2, right=scan.index % 2 == 0)
     return tuple(int(at * new / old) for at, new, old in zip(middle, shape, seen.shape, strict=True))
@@ -201,12 +215,9 @@ def _labels(seen, image) -> volume.Volume:
     return upright
 
 
-def _label_stack(labelled, split, settings) -> np.ndarray:
-    return _central(slices.to_stack(labelled.array, settings.slice_axis), split, settings)
-
-
-def _central(stack, split, settings) -> np.ndarray:
-    """The central part of the slices, by data.target_center."""
+def _stack(scan, split, settings) -> np.ndarray:
+    """The central part of the slices of a scan or label map, by data.target_center."""
+    stack = slices.to_stack(volume.canonical(scan).array, settings.slice_axis)
     share = settings.target_center if split.domain == 'b' else 1.0
     return stack[:, *slices.central_crop(stack.shape[1:3], share)]
 
@@ -219,7 +230,8 @@ def _volumes(labelled, split) -> dict:
     return {'volumes_ml': {name: round(ml, 3) for name, ml in found.items()}}
 
 
-def _description(case, stored, upright, stack, normalisation, kept, settings) -> dict:
+def _description(case, stored, upright, stack, windows, kept, settings) -> dict:
+    first, *others = windows
     return {
         'id': case.id,
         'subject': case.subject,
@@ -229,8 +241,9 @@ def _description(case, stored, upright, stack, normalisation, kept, settings) ->
         'affine': stored.affine.tolist(),
         'spacing_mm': list(stored.spacing_mm),
         'slice_mm': slices.stack_spacing(upright.spacing_mm, settings.slice_axis)[0],
-        'low': normalisation.low,
-        'high': normalisation.high,
+        'low': first.low,
+        'high': first.high,
+        **({'others': [[window.low, window.high] for window in others]} if others else {}),
         'scan_size': list(stack.shape[1:3]),
         'slices': len(stack),
         'kept': kept,

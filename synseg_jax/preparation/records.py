@@ -2,13 +2,13 @@
 
 A record is the safetensors bytes of one slice,
 
-    image   uint16 [rows, columns, 1]   [0, 1] times 65535
+    image   uint16 [rows, columns, c]   [0, 1] times 65535; c channels, 1 unless data.channels says more
     label   uint8  [rows, columns]      index into the manifest's classes; only where labelled
             int16                       of pseudo labels, -1 where there is none
     case    int32                       index into the cases of the set and role
     slice   int32                       index along the slice axis of the canonical volume
 
-or of one whole volume, [slices, rows, columns, 1] and [slices, rows, columns], its slice 0.
+or of one whole volume, [slices, rows, columns, c] and [slices, rows, columns], its slice 0.
 """
 
 import errno
@@ -40,7 +40,7 @@ AGAIN = 'prepare the records again'
 
 
 def encode(
-    image: Float[np.ndarray, '*space 1'], label: Integer[np.ndarray, '*space'] | None, case: int, slice_index: int
+    image: Float[np.ndarray, '*space c'], label: Integer[np.ndarray, '*space'] | None, case: int, slice_index: int
 ) -> bytes:
     """The bytes of one record; `image` in [0, 1]; labels are stored as int16 if they are, else as uint8."""
     stored = {'image': np.rint(image * WHITE).astype(np.uint16)}
@@ -134,7 +134,7 @@ Named = Annotated[str, Check('of some length', bool)]
 
 
 class Scan(TypedDict):
-    """Manifest entry of a scan."""
+    """Manifest entry of a scan; `others`: what `low` and `high` are in its further channels."""
 
     id: str
     subject: str
@@ -148,6 +148,7 @@ class Scan(TypedDict):
     kept: list[int]
     records: Annotated[int, between(0, 2**40)]
     volumes_ml: NotRequired[dict[str, float]]
+    others: NotRequired[list[Range]]
 
 
 class RecordFile(TypedDict):
@@ -163,10 +164,11 @@ class RecordFile(TypedDict):
 
 class Set(TypedDict):
     """Manifest entry of a set; `of` and `by`: made of that set by that stage; `pseudo`: that stage found its labels;
-    `phantom`: its parameters."""
+    `phantom`: its parameters; `channels`: the names of all channels where there are several."""
 
     domain: Literal['a', 'b']
     channel: str
+    channels: NotRequired[list[str]]
     labels: dict[str, int | str | Annotated[tuple[int | str, ...], Check('of values', bool)]]
     roles: dict[str, RecordFile]
     of: NotRequired[str]
@@ -199,8 +201,9 @@ class Manifest:
     request: str
     version: str
     format: int = FORMAT
-    antialias: bool = False  # as in manifests of earlier versions, which lack it and the next
+    antialias: bool = False  # as in manifests of earlier versions, which lack it and the two below
     bias_correction: bool = False
+    channels: tuple[int, int] = (1, 1)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)  # all of them; empty in older manifests
 
     def role(self, name: str, role: str) -> dict:

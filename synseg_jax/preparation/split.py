@@ -12,7 +12,7 @@ from synseg_jax.errors import InputError, known, warn
 from synseg_jax.formats.label_maps import Values, as_tuple
 from synseg_jax.imaging import intensity, modality, slices
 from synseg_jax.preparation.records import MANIFEST, Manifest
-from synseg_jax.specification.data import Data
+from synseg_jax.specification.data import Data, channels_in
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,10 @@ class Scans:
 
 @dataclass(frozen=True)
 class Split:
-    """The cases of one set in one role (train, val, test); `classes` of their labels, None if labels are not read."""
+    """The cases of one set in one role (train, val, test); `classes` of their labels, None if labels are not read.
+
+    `channels`: their number that is read of every scan.
+    """
 
     name: str
     role: str
@@ -40,6 +43,7 @@ class Split:
     dataset: Dataset
     cases: Sequence[Case]
     classes: tuple[str, ...] | None
+    channels: int = 1
 
     @property
     def file(self) -> str:
@@ -67,7 +71,12 @@ def assign(sets: Sequence[Scans], settings: Data) -> tuple[list[Split], tuple[st
         )
     intensity.window(*settings.window_hu)
     datasets = {s.name: read_dataset(s.folder, settings.subject, s.channel, s.labels) for s in sets}
+    domains = {scans.name: scans.domain for scans in sets}
     for name, dataset in datasets.items():
+        named, count = dataset.channel_names, channels_in(settings, domains[name])
+        if len(named) > count:
+            kept = f'only the first, {named[0]}, is' if count == 1 else f'only the first {count} are'
+            warn('%s: of %d channels %s read; see data.channels', dataset.folder, len(named), kept)
         if not modality.of_channel(dataset.channel):
             warn(
                 '%s: channel %s of set %s names no modality that is known (CT, MR, PET, US), so intensities are scaled '
@@ -83,7 +92,8 @@ def assign(sets: Sequence[Scans], settings: Data) -> tuple[list[Split], tuple[st
         dataset = _with_class_names(datasets[scans.name], classes)
         for role, cases in _split_cases(scans, dataset, settings).items():
             read = _classes_of_labels(scans, role, cases, dataset, classes, settings)
-            splits.append(Split(scans.name, role, scans.domain, dataset, cases, read))
+            count = channels_in(settings, scans.domain)
+            splits.append(Split(scans.name, role, scans.domain, dataset, cases, read, count))
     return splits, classes
 
 
@@ -115,17 +125,18 @@ def reassign(manifest: Manifest, settings: Data) -> list[Split]:
             dataset = _with_class_names(_dataset_of(manifest, entry, cases), manifest.classes)
             scans, own = Scans(name, dataset.folder, entry['domain']), replace(settings, classes=manifest.classes)
             read = _classes_of_labels(scans, role, cases, dataset, manifest.classes, own)
-            splits.append(Split(name, role, entry['domain'], dataset, cases, read))
+            count = channels_in(settings, entry['domain'])
+            splits.append(Split(name, role, entry['domain'], dataset, cases, read, count))
     return splits
 
 
 def _dataset_of(manifest, entry, cases) -> Dataset:
     """The dataset of a set, as far as the manifest of its records describes it."""
+    channels = tuple(entry.get('channels', [entry['channel']]))
     named_in = str(manifest.folder / MANIFEST)
     return Dataset(
-        cases[0].image.parent, (entry['channel'],), entry['labels'], tuple(cases), named_in=named_in,
-        phantom=entry.get('phantom'),
-    )  # fmt: skip
+        cases[0].image.parent, channels, entry['labels'], tuple(cases), named_in=named_in, phantom=entry.get('phantom')
+    )
 
 
 def _with_class_names(dataset, classes) -> Dataset:

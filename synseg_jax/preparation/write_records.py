@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import synseg_jax
 from synseg_jax.errors import InputError, warn
 from synseg_jax.files import atomic_folder, exclusive_lock
-from synseg_jax.formats import outputs, scan_file
+from synseg_jax.formats import outputs, scan_channels, scan_file
 from synseg_jax.preparation.checks import across
 from synseg_jax.preparation.checks.case import by_headers, refuse
 from synseg_jax.preparation.extraction import records_of
@@ -96,7 +96,7 @@ def _request(splits, settings) -> str:
     """Digest of everything that the records depend on: settings, and paths, sizes and times of the files read."""
     entries = []
     for split in splits:
-        read = [case.image for case in split.cases]
+        read = [path for case in split.cases for path in scan_channels.present(case.image, split.channels)]
         read += [case.label for case in split.cases] if split.classes is not None else []
         stats = [(str(path), *scan_file.stamp(path)) for path in read]
         named = [(case.id, case.subject, str(case.label)) for case in split.cases]
@@ -163,6 +163,7 @@ def _entry(split) -> dict:
     """Manifest entry of a set, without its record files."""
     dataset = split.dataset
     entry = {'domain': split.domain, 'channel': dataset.channel, 'labels': dataset.labels, 'roles': {}}
+    entry |= {'channels': list(dataset.channels(split.channels))} if split.channels > 1 else {}
     return entry | ({'phantom': dict(dataset.phantom)} if dataset.phantom else {})
 
 

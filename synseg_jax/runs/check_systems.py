@@ -41,6 +41,8 @@ def _check_needs(stage, others) -> None:
 def _check_stage(stage) -> None:
     """InputError for networks, losses or batches that cannot be."""
     system = System(stage, ('background', 'organ'))
+    if stage.kind == 'atlases' and max(stage.data.channels) > 1:
+        raise InputError(f'atlases compare one channel, and data.channels is {stage.data.channels}; set it to (1, 1)')
     parallel.rows_per_device(stage.train.batch, parallel.mesh(stage.train.devices))
     _ = system.networks, system.optimizers, system.losses
     if stage.train.decay_steps > stage.train.steps > 0:

@@ -60,13 +60,15 @@ class LabelFree:
         """Of a stage whose networks see images of `size`."""
         classes = stage.manifest.classes
         organs = {name: i for i, name in enumerate(classes) if i and name not in NOT_ORGANS}
-        source = [scans for scans in stage.scans('a', 'val') if scans.labelled]
+        alike = len({*stage.config.data.channels}) == 1  # else the target's segmentor cannot see source scans
+        held_out = [scans for scans in stage.scans('a', 'val') if scans.labelled]
+        source = samples(held_out, SCANS, COMPARED) if alike else ()
         labelled = [scans for scans in stage.scans('a') if scans.labelled]
-        described = samples([*labelled, *source], DESCRIBED, DESCRIBED_SLICES)
+        described = samples([*labelled, *held_out], DESCRIBED, DESCRIBED_SLICES)
         steady = {name: i for name, i in organs.items() if name not in stage.config.lesions}
         expected = plausibility.expected([_organs(s, s.labels(size), steady, size) for s in described])
         target = samples(stage.target_scans(), SCANS, SLICES)
-        return cls(organs, samples(source, SCANS, COMPARED), target, expected, classes=len(classes))
+        return cls(organs, source, target, expected, classes=len(classes))
 
     def measure(self, networks: Networks, stop: Callable[[], bool] = lambda: False) -> Share:
         """This process's share of the scores of single scans; ends early once `stop()` is true."""
@@ -112,6 +114,5 @@ class LabelFree:
 
 
 def _organs(sample: Sample, labels, organs, size) -> dict[str, Organ]:
-    middle = sample.images(size)
-    middle = middle[..., (middle.shape[-1] - 1) // 2]
-    return plausibility.organs(labels, middle, organs, sample.pixel_ml(labels.shape[1:]))
+    own = sample.images(size)[..., sample.own]
+    return plausibility.organs(labels, own, organs, sample.pixel_ml(labels.shape[1:]))

@@ -67,10 +67,17 @@ class Labeller(made_set.Maker):
     def context(self) -> tuple[int, float]:
         return self.trained.config.context.slices, self.trained.config.context.spacing_mm
 
+    @property
+    def own(self) -> slice:
+        """The channels of the slice itself."""
+        return self.trained.networks.system.own_channels(self.domain)
+
     def entry(self, name: str) -> dict:
         """Manifest entry of the set `name` with pseudo labels."""
         labels = {organ: value for value, organ in enumerate(self.source.classes)}
-        made = {'domain': self.domain, 'channel': self.source.sets[name]['channel'], 'labels': labels}
+        source = self.source.sets[name]
+        made = {field: source[field] for field in ('domain', 'channel', 'channels') if field in source}
+        made['labels'] = labels
         return made | {'of': name, 'by': self.trained.run.folder.name, 'pseudo': True, 'roles': {}}
 
     def case(self, case: Mapping) -> dict:
@@ -79,10 +86,10 @@ class Labeller(made_set.Maker):
 
     def make(
         self, records: Sequence[Mapping]
-    ) -> tuple[Float[np.ndarray, 'n *space 1'], Int16[np.ndarray, 'n *space'], dict]:
+    ) -> tuple[Float[np.ndarray, 'n *space c'], Int16[np.ndarray, 'n *space'], dict]:
         """(unchanged images, predicted labels, {title: picture of the middle slice or volume})."""
         seen = np.stack([record['image'] for record in records])
-        images = seen[..., seen.shape[-1] // 2, None]  # without neighbouring slices
+        images = seen[..., self.own]  # without neighbouring slices
         labels = self.labels(seen)
         middle = len(records) // 2
         shown = images[middle, ..., 0]
@@ -100,7 +107,7 @@ class Labeller(made_set.Maker):
         organs = self.filters.label_darkest, self.filters.label_brightest
         if organs != (0, 1):
             pixel_mm = (self.source.spacing_mm or PIXEL_MM,) * len(size)
-            labels[tissue.beyond(images[..., images.shape[-1] // 2], pixel_mm, *organs)] = 0
+            labels[tissue.beyond(images[..., self.own.start], pixel_mm, *organs)] = 0
         if self.filters.label_components:
             several = {i for i, name in enumerate(self.source.classes) if name in self.filters.lesions}
             labels = largest_components(labels, several)

@@ -42,7 +42,7 @@ class Maker(ABC):
     @abstractmethod
     def make(
         self, records: Sequence[Mapping]
-    ) -> tuple[Float[np.ndarray, 'n *space 1'], Integer[np.ndarray, 'n *space'] | None, dict]:
+    ) -> tuple[Float[np.ndarray, 'n *space c'], Integer[np.ndarray, 'n *space'] | None, dict]:
         """(images in [0, 1], labels, {title: picture of the middle slice or volume}) from the records of one scan."""
 
 

@@ -16,9 +16,9 @@ from synseg_jax.specification.parse import parse
 class Model:
     """The networks of a trained system, applied to scans of any kind that Python holds.
 
-    A scan is a path, a nibabel image, a SimpleITK image, or (array, affine); what comes back is an image of the same
-    kind on the same grid, of a path a nibabel image.  `domain` says what the scan is: 'a' of the labelled modality
-    that was trained on, 'b' of the other.
+    A scan is a path, a nibabel image, a SimpleITK image, or (array, affine), of several channels a list of these or the
+    path of the first; what comes back is an image of the same kind on the same grid, of a path a nibabel image.
+    `domain` says what the scan is: 'a' of the labelled modality that was trained on, 'b' of the other.
     """
 
     def __init__(self, workdir: str | Path, system: str = '', fields: Mapping[str, object] | None = None):
@@ -41,20 +41,27 @@ class Model:
 
     def segment(self, image: object, domain: str = 'b') -> Any:
         """The class of every voxel, as an image like the one given."""
-        scan, back = opened(image)
+        scan, back = self._opened(image, domain)
         return back(self._segmenter.segment(scan, domain))
 
     def probabilities(self, image: object, domain: str = 'b') -> dict[str, Any]:
         """{class: its probability in every voxel}, images like the one given."""
-        scan, back = opened(image)
+        scan, back = self._opened(image, domain)
         found = {name: back(self._segmenter.probability(scan, domain, k)) for k, name in enumerate(self.classes)}
         self._segmenter.forget()
         return found
 
     def translate(self, image: object, domain: str = 'a') -> Any:
-        """The scan in the other modality's intensities (HU for CT); InputError of systems without generators."""
-        scan, back = opened(image)
-        return back(open_run.find(self.workdir, self.system, network='g').synthesize(scan, domain))
+        """The scan in the other modality's intensities (HU for CT), of several channels a list.
+
+        InputError of systems without generators.
+        """
+        scan, back = self._opened(image, domain)
+        made = open_run.find(self.workdir, self.system, network='g').synthesize_channels(scan, domain)
+        return back(made[0]) if len(made) == 1 else [*map(back, made)]
+
+    def _opened(self, image, domain):
+        return opened(image, len(self._segmenter.run.named(domain)))
 
 
 def load(workdir: str | Path, system: str = '', **fields: object) -> Model:

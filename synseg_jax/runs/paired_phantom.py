@@ -11,7 +11,7 @@ import numpy as np
 
 from synseg_jax.datasets.dataset_json import Phantom
 from synseg_jax.evaluation import metric, similarity
-from synseg_jax.formats import scan_file
+from synseg_jax.formats import scan_channels
 from synseg_jax.inference.trained_model import Trained
 from synseg_jax.phantom import dataset
 
@@ -33,7 +33,7 @@ def measure(trained: Trained, cases: Sequence[dict], phantom: Phantom | None) ->
         truth = _truth(Path(case['image']), phantom, trained.run.channels['b'])
         if truth is None:
             return {}
-        scan = scan_file.read(case['image'])
+        scan = scan_channels.read(Path(case['image']), len(trained.run.named('a')))
         window = trained.normalisation('b')
         fake, real = (window.apply(values.astype(np.float32)) for values in (trained.synthesize(scan, 'a'), truth))
         measures[case['id']] = metric.measure(similarity.METRICS, fake, real, real > 0)

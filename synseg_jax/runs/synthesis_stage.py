@@ -47,11 +47,18 @@ class Maker(made_set.Maker):
         """Size of the records."""
         return self.trained.networks.system.shown or self.source.size
 
+    @property
+    def context(self) -> tuple[int, float]:
+        """Neighbouring slices that the generators see, and their distance."""
+        return self.trained.config.context.slices, self.trained.config.context.spacing_mm
+
     def entry(self, name: str) -> dict:
         """Manifest entry of the set made from set `name`."""
         domain = self.domain if self.back else self.other
         source = self.source.sets[name]
-        made = {'domain': domain, 'channel': self.trained.run.channels[domain], 'labels': source['labels']}
+        named = self.trained.run.named(domain)
+        made = {'domain': domain, 'channel': named[0], 'labels': source['labels']}
+        made |= {'channels': list(named)} if len(named) > 1 else {}
         made |= {'phantom': source['phantom']} if 'phantom' in source else {}
         return made | {'of': name, 'by': self.trained.run.folder.name, 'from': self.domain, 'roles': {}}
 
@@ -59,12 +66,13 @@ class Maker(made_set.Maker):
         """Manifest entry of a case, with the intensities that [0, 1] stands for if they change."""
         if self.back:
             return dict(case)
-        normalisation = self.trained.normalisation(self.other)
-        return {**case, 'low': normalisation.low, 'high': normalisation.high}
+        first, *others = ([window.low, window.high] for window in self.trained.run.ranges(self.other))
+        kept = {name: value for name, value in case.items() if name != 'others'}
+        return {**kept, 'low': first[0], 'high': first[1], **({'others': others} if others else {})}
 
     def make(
         self, records: Sequence[Mapping]
-    ) -> tuple[Float[np.ndarray, 'n *space 1'], Integer[np.ndarray, 'n *space'] | None, dict]:
+    ) -> tuple[Float[np.ndarray, 'n *space c'], Integer[np.ndarray, 'n *space'] | None, dict]:
         """Translated images, their labels, and images of the middle slice before and after."""
         images = resize(np.stack([record['image'] for record in records]), self.trained.networks.system.shown)
         labels = None
@@ -74,10 +82,12 @@ class Maker(made_set.Maker):
         made = self.trained.networks.translate(seen, self.domain)
         if self.back:
             made = self.trained.networks.translate(made, self.other)
-        made = np.clip(made[..., :1], 0, 1)
+        system = self.trained.networks.system
+        made = np.clip(made[..., system.own_channels(self.domain if self.back else self.other)], 0, 1)
         own, other = (modalities(self.trained.run.channels)[domain] for domain in (self.domain, self.other))
         middle, name = len(records) // 2, f'{own} again' if self.back else f'synthetic {other}'
-        row = {f'real {own}': images[middle, ..., 0], name: made[middle, ..., 0]}
+        seen = images[middle, ..., system.own_channels(self.domain).start]
+        row = {f'real {own}': seen, name: made[middle, ..., 0]}
         if labels is not None:
             row[f'{own} labels'] = (made[middle, ..., 0], labels[middle])
         return made, labels, row

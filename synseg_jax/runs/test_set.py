@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from synseg_jax.devices import processes
 from synseg_jax.evaluation import lesions, metric, metrics, patches, roc, summary
 from synseg_jax.files import write_csv, write_json
-from synseg_jax.formats import label_maps, scan_file
+from synseg_jax.formats import label_maps, scan_channels, scan_file
 from synseg_jax.imaging import slices, volume
 from synseg_jax.imaging.intensity import Normalisation
 from synseg_jax.imaging.volume import Volume
@@ -24,6 +24,7 @@ from synseg_jax.inference.trained_model import Segmenter, Trained
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.reports import figures
 from synseg_jax.runs import preserved
+from synseg_jax.specification.data import channels_in
 
 ROC_POINTS = 200  # points of the ROC curve over all scans of a set
 
@@ -66,7 +67,10 @@ class TestSet:
     def scan(self, path: Path) -> Volume:
         """A scan of the set: read from disk or, in a set written by a stage, synthesized from the scan on disk."""
         self.pause()
-        return scan_file.read(path) if 'by' not in self.entry else self._synthesized(path)
+        return self._read(path, self.entry['domain']) if 'by' not in self.entry else self._synthesized(path)
+
+    def _read(self, path, domain) -> Volume:
+        return scan_channels.read(path, channels_in(self.sets[self.name], domain))
 
     def reference(self, case: Mapping) -> Volume:
         """The reference label map, as indices into `classes`."""
@@ -93,8 +97,10 @@ class TestSet:
         @lru_cache(maxsize=4)
         def synthesized(path):
             mask = self.reference(case_of[path]).array > 0 if maker.config.label_channel else None
-            scan = scan_file.read(path)
-            return replace(scan, array=maker.synthesize(scan, self.entry['from'], mask).astype(np.float32))
+            scan = self._read(path, self.entry['from'])
+            made = maker.synthesize_channels(scan, self.entry['from'], mask)
+            first, *others = (replace(scan, array=array.astype(np.float32), others=()) for array in made)
+            return replace(first, others=tuple(others))
 
         return synthesized
 
@@ -170,7 +176,7 @@ class Upright(NamedTuple):
 
     @classmethod
     def of(cls, scan: Volume, true: np.ndarray, predicted: np.ndarray, axis: str) -> 'Upright':
-        volumes = [volume.canonical(replace(scan, array=array)) for array in (scan.array, true, predicted)]
+        volumes = [volume.canonical(replace(scan, array=array, others=())) for array in (scan.array, true, predicted)]
         stacks = (slices.to_stack(oriented.array, axis) for oriented in volumes)
         return cls(*stacks, slices.stack_spacing(volumes[0].spacing_mm, axis))
 

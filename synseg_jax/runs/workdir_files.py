@@ -111,6 +111,7 @@ MORE = {  # descriptions of fields, including fields that no command reads again
     'stage.json': {
         'volumes_ml': 'least and largest volume in mL of each class in the training labels; absent where records of an '
         'earlier version were trained on',
+        'others': 'further channels of a domain whose scans have several',
     },
     'manifest.json': {
         'classes': 'in the order of the labels in records, background first',
@@ -118,6 +119,7 @@ MORE = {  # descriptions of fields, including fields that no command reads again
         'spacing_mm': '0: slices are resized',
         'antialias': 'whether images are smoothed before they are made smaller',
         'bias_correction': 'whether scans, but CT, are divided by their bias field',
+        'channels': 'number of channels of every scan in the source and in the target domain',
         'seed': 'seed of the split',
         'packages': 'versions of dependencies',
         'request': 'digest of the sets and settings given to `prepare`',

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from synseg_jax.specification.field import COUNT, Range, Rule, field
 
@@ -17,6 +18,7 @@ SHARES = Rule(
     lambda shares: min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6, 'shares of train, val and test that sum to 1'
 )
 ANY_SHARE = Rule(lambda share: 0 <= share <= 1, 'a share between 0 and 1')
+CHANNELS = Rule(lambda counts: all(1 <= n <= 10 for n in counts), 'two whole numbers from 1 to 10')
 CENTRAL_SHARE = Rule(lambda share: 0.001 <= share <= 1, 'a share from 0.001 to 1')
 MARGIN = Rule(lambda slices: slices >= -1, 'a number of slices, or -1 for all')
 
@@ -92,6 +94,13 @@ class Data:
         'seconds a scan',
         added=True,
     )
+    channels: tuple[int, int] = image(
+        (1, 1),
+        'number of channels of every scan in the source and in the target domain: files CASE_0000, CASE_0001 and so '
+        'on, on one grid, which the networks see together',
+        CHANNELS,
+        added=True,
+    )
     slice_axis: str = image('axial', 'orientation of the slices', ('axial', 'coronal', 'sagittal'))
     cut_about: str = record(
         'labels',
@@ -146,6 +155,11 @@ class Data:
         'random seed of the split, the folds and the random parts of sets (`source:35%`)',
         Range(high=2**32 - 1, whole=True),
     )
+
+
+def channels_in(fields: Any, domain: str) -> int:
+    """The number of channels of scans of a domain, by `Data` or by the manifest of records."""
+    return fields.channels['ab'.index(domain)]
 
 
 # The fields that determine the images that networks are trained on; stored with the records.

@@ -17,20 +17,21 @@ from synseg_jax.specification.stage import Stage
 KIND = {'gen': 'generator', 'dis': 'discriminator', 'seg': 'segmentor'}  # configuration group of each player's networks
 
 
-def stage_networks(config: Stage, method: Method, channels: int, classes: int) -> dict[str, nn.Module]:
+def stage_networks(config: Stage, method: Method, channels: Mapping[str, int], classes: int) -> dict[str, nn.Module]:
     """The networks that a method's terms use, by name; those that are held fixed last.
 
-    Images have `channels`; InputError for networks that cannot be.
+    Images of each domain have `channels`; InputError for networks that cannot be.
     """
     types = {'dtype': dtype(config.dtype), 'param_dtype': dtype(config.param_dtype)}
     whole = types | ({'remat': True} if config.remat else {})
     count = _logits(config, classes)
     logits = 0 if method.shared_layer else count
-    outputs = {'gen': {'channels': channels, **whole}, 'dis': types, 'seg': {'channels': logits, **whole}}
+    outputs = {'gen': whole, 'dis': types, 'seg': {'channels': logits, **whole}}
+    made = {name: {'channels': channels[names.domain(name)]} for name in map(names.generator, names.DOMAINS)}
     ends = {names.SHARED: Shared(**types), **{names.head(d): Head(count, **types) for d in names.DOMAINS}}
     ends |= {names.PATCHES: PatchHead(**types)}
     trained = {
-        name: ends.get(name) or build(**getattr(config, KIND[player]).given(), **outputs[player])
+        name: ends.get(name) or build(**getattr(config, KIND[player]).given(), **outputs[player], **made.get(name, {}))
         for player, own in method.networks(TERMS).items()
         for name in own
     }

@@ -23,6 +23,7 @@ from synseg_jax.objective.losses import two_classes
 from synseg_jax.objective.methods import Method, method
 from synseg_jax.objective.terms import TERMS
 from synseg_jax.objective.view import View
+from synseg_jax.specification.data import channels_in
 from synseg_jax.specification.objective import Losses
 from synseg_jax.specification.parse import compiled
 from synseg_jax.specification.stage import Stage
@@ -62,9 +63,16 @@ class System:
     classes: tuple[str, ...]
 
     @property
-    def channels(self) -> int:
-        """Channels of an image: the slice, its neighbours, and the label mask with `label_channel`."""
-        return 1 + 2 * self.config.context.slices + self.config.label_channel
+    def channels(self) -> dict[str, int]:
+        """Channels of an image by domain: of the slice, its neighbours, and the label mask with `label_channel`."""
+        slices, mask = 1 + 2 * self.config.context.slices, self.config.label_channel
+        return {domain: slices * channels_in(self.config.data, domain) + mask for domain in names.DOMAINS}
+
+    def own_channels(self, domain: str) -> slice:
+        """Which channels of an image of a domain are those of the slice itself."""
+        count = channels_in(self.config.data, domain)
+        first = self.config.context.slices * count
+        return slice(first, first + count)
 
     @cached_property
     def method(self) -> Method:
@@ -73,6 +81,7 @@ class System:
     @cached_property
     def networks(self) -> dict[str, nn.Module]:
         """The networks used by the method's terms, by name; those that are held fixed last."""
+        self._check_channels()
         return stage_networks(self.config, self.method, self.channels, len(self.classes))
 
     @property
@@ -107,7 +116,7 @@ class System:
         return {d: self._jitted(lambda view, x, d=d: softmax(view.segment(d, x))) for d in names.DOMAINS}
 
     @cached_property
-    def translations(self) -> dict[str, Callable[..., Float[Array, 'b *space c']]]:
+    def translations(self) -> dict[str, Callable[..., Float[Array, 'b *space c2']]]:
         """`translations[generator](params, images)`: images in [0, 1], translated to the other domain."""
         generators = filter(names.is_generator, self.networks)
         return {name: self._jitted(lambda view, x, name=name: (getattr(view, name)(x) + 1) / 2) for name in generators}
@@ -155,8 +164,9 @@ class System:
         return {array for term in self.method.terms() for array in TERMS[term].arrays if names.is_views(array)}
 
     def segmentor(self, domain: str) -> str | None:
-        """The network for images of a domain: that domain's segmentor, else the other's; None without segmentors."""
-        return next((name for name in map(names.segmentor, (domain, 'a', 'b')) if name in self.networks), None)
+        """The network for images of a domain: that domain's segmentor, else the other's; None without one that fits."""
+        fits = (d for d in (domain, *names.DOMAINS) if self.channels[d] == self.channels[domain])
+        return next((name for name in map(names.segmentor, fits) if name in self.networks), None)
 
     def steps(self, steps_per_epoch: int) -> int:
         """Number of training steps."""
@@ -222,6 +232,17 @@ class System:
             self.config.update_order,
         )
 
+    def _check_channels(self):
+        """InputError for what mixes images of both domains, unless these have as many channels."""
+        mixing = {'augment.fourier': self.config.augment.fourier, 'views.b.paste': self.config.views.b.paste}
+        mixing |= {f'the term {term}': TERMS[term].crosses for term in self.method.terms()}
+        found = [name for name, mixes in mixing.items() if mixes]
+        if found and self.channels['a'] != self.channels['b']:
+            raise InputError(
+                f'data.channels={tuple(self.config.data.channels)}: {found[0]} needs as many channels in both domains; '
+                'read as many, or leave it out'
+            )
+
     def _check_patches(self):
         """InputError for images of which a discriminator makes no patch: the mean over none is NaN."""
         for network in (self.networks[name] for name in self.networks if names.is_discriminator(name)):
@@ -263,17 +284,16 @@ class System:
     def _make(self) -> State:
         batch = self.config.train.batch
         kind = jnp.promote_types(dtype(self.config.dtype), jnp.float32)
-        image = jnp.zeros((1, *self.size, self.channels), kind)
-        images = dict.fromkeys(self.networks, image)
+        blank = {domain: jnp.zeros((1, *self.size, count), kind) for domain, count in self.channels.items()}
+        images = {name: blank.get(names.source(name), blank['b']) for name in self.networks}
         if self.method.shared_layer:
-            inner = jnp.zeros((*image.shape[:-1], self.config.segmentor.width), kind)
+            inner = jnp.zeros((1, *self.size, self.config.segmentor.width), kind)
             images |= {name: inner for name in images if names.sees_features(name)}
         if names.PATCHES in self.networks:
-            images[names.PATCHES] = patch_input(self.networks[names.generator('a')], image)
+            images[names.PATCHES] = patch_input(self.networks[names.generator('a')], blank['a'])
         params = initial_params(self.networks, images, jax.random.key(self.config.seed))
-        rows = jnp.zeros((batch, *self.size, self.channels), kind)
         judged = map(names.domain, filter(names.is_discriminator, self.networks))
-        past = {domain: PerRow(self.config.image_pool, batch).empty(rows) for domain in judged}
+        past = {d: PerRow(self.config.image_pool, batch).empty(jnp.repeat(blank[d], batch, 0)) for d in judged}
         return create(params, self.optimizers, past, bool(self.config.average))
 
 

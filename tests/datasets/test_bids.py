@@ -63,7 +63,7 @@ def test_one_suffix_needs_no_name_and_a_table_may_lie_beside_a_label_map(dataset
     first = next(dataset.rglob('sub-01*_dseg.nii.gz'))
     first.with_name('sub-01_space-orig_dseg.tsv').write_text('index\tname\n0\tair\n1\ta\n2\tb\n')
     assert read_dataset(dataset).labels == {'air': 0, 'a': 1, 'b': 2}
-    assert [*input_scans.find(dataset, 'MR')] == [case.id for case in read_dataset(dataset).cases]
+    assert [*input_scans.find(dataset, ['MR'])] == [case.id for case in read_dataset(dataset).cases]
 
 
 def test_it_becomes_records(dataset):
@@ -104,10 +104,10 @@ def test_a_person_is_no_dataset(dataset):
 
 
 def test_input_names_a_suffix(dataset):
-    assert len(input_scans.find(f'{dataset}#T2w', 'MR')) == 4
+    assert len(input_scans.find(f'{dataset}#T2w', ['MR'])) == 4
     for path in (dataset, f'{dataset}#FLAIR'):
         with pytest.raises(InputError, match=f'scans are T1w, T2w; name one, e.g. {re.escape(str(dataset))}#T1w'):
-            input_scans.find(path, 'MR')
+            input_scans.find(path, ['MR'])
 
 
 def test_names():

@@ -158,6 +158,6 @@ def test_files_listed_in_another_form_of_characters(tmp_path):
 
 def test_another_channel_than_the_first_is_asked_for(tmp_path):
     path = folder(tmp_path, {**NNUNET, 'channel_names': {'0': 'CT', '1': 'PET'}})
-    with pytest.raises(InputError, match='of its channels, CT, PET, only the first is read; copy the files of pet'):
+    with pytest.raises(InputError, match='of its channels, CT, PET, the first is renamed; copy the files of pet'):
         read_dataset(path, channel='pet')
     assert read_dataset(path, channel='ct').channel == 'ct'

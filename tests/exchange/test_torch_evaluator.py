@@ -63,7 +63,7 @@ def dataset(tmp_path_factory):
 def test_logits(both, kind):
     trained, folder = both(kind)
     system, card = trained.networks.system, Card.load(folder)
-    stack = np.random.default_rng(0).uniform(-1, 1, (2, *system.size, system.channels)).astype(np.float32)
+    stack = np.random.default_rng(0).uniform(-1, 1, (2, *system.size, system.channels['b'])).astype(np.float32)
     for names in card.segments.values():
         expected, found = jnp.asarray(stack), torch.from_numpy(np.moveaxis(stack, -1, 1).copy())
         for name in names:

@@ -51,10 +51,10 @@ def check(folder: Path) -> dict:
 def write(output, cases=2, affine=tiny.AFFINE):
     """A dataset of synthetic scans, and what went in: {case: (image, labels)}."""
     given = {}
-    with nnunet_writer.writing(output, 'CT', tiny.CLASSES) as raw:
+    with nnunet_writer.writing(output, ['CT'], tiny.CLASSES) as raw:
         for number in range(cases):
             given[f'case {number}'] = image, labels = tiny.scan(number, 'CT')
-            raw.add(f'case {number}', image, labels, Volume(np.zeros(image.shape, np.float32), affine))
+            raw.add(f'case {number}', [image], labels, Volume(np.zeros(image.shape, np.float32), affine))
         raw.describe('made for a test')
     return given
 
@@ -77,9 +77,9 @@ def test_the_rules_are_kept(tmp_path, affine):
 
 def test_the_first_class_is_the_background(tmp_path):
     """Whatever a configuration calls it."""
-    with nnunet_writer.writing(tmp_path / 'Dataset201_Made', 'MR', ('nothing', 'liver')) as raw:
+    with nnunet_writer.writing(tmp_path / 'Dataset201_Made', ['MR'], ('nothing', 'liver')) as raw:
         image, labels = tiny.scan(0, 'MR')
-        raw.add('x', image, (labels == 1).astype(np.uint8), Volume(image.astype(np.float32), tiny.AFFINE))
+        raw.add('x', [image], (labels == 1).astype(np.uint8), Volume(image.astype(np.float32), tiny.AFFINE))
         raw.describe('')
     assert check(tmp_path / 'Dataset201_Made')['labels'] == {'background': 0, 'liver': 1}
 
@@ -101,9 +101,9 @@ def test_nothing_is_replaced(tmp_path):
 
 
 def test_whole_or_not_at_all(tmp_path):
-    with pytest.raises(RuntimeError), nnunet_writer.writing(tmp_path / 'Dataset201_Made', 'CT', tiny.CLASSES) as raw:
+    with pytest.raises(RuntimeError), nnunet_writer.writing(tmp_path / 'Dataset201_Made', ['CT'], tiny.CLASSES) as raw:
         image, labels = tiny.scan(0, 'CT')
-        raw.add('x', image, labels, Volume(image.astype(np.float32), tiny.AFFINE))
+        raw.add('x', [image], labels, Volume(image.astype(np.float32), tiny.AFFINE))
         raise RuntimeError('power cut')
     assert not list(tmp_path.iterdir())
 
@@ -127,7 +127,7 @@ def test_real_scans_are_added_as_they_are(tmp_path):
     nib.save(nib.Nifti1Image(scan, tiny.AFFINE), folder / 'imagesTr' / 'ct_1_0000.nii')
     dataset = nnunet_writer.labelled(folder, tiny.CLASSES)
     output = tmp_path / 'Dataset201_Real'
-    with nnunet_writer.writing(output, 'CT', tiny.CLASSES) as raw:
+    with nnunet_writer.writing(output, ['CT'], tiny.CLASSES) as raw:
         for case in dataset.cases:
             raw.add_real(case, *nnunet_writer.read(dataset, case, tiny.CLASSES))
         raw.describe('')

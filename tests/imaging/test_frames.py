@@ -38,10 +38,10 @@ def votes(frame):
 def test_labels_come_back_to_their_voxels(scan, size, spacing_mm, resample):
     """Rows run from front to back and columns from right to left, here 20 and 9 voxels; slices upwards, 12."""
     if len(size) == 3 and not spacing_mm:
-        frame = NetworkGrid(scan, NetworkGrid.from_scan(scan, Normalisation(0, 100), 'axial', (20, 9)).stack,
+        frame = NetworkGrid(scan, NetworkGrid.from_scan(scan, [Normalisation(0, 100)], 'axial', (20, 9)).stacks,
                       (slice(0, 20), slice(0, 9)), 'axial', size)  # fmt: skip
     else:
-        frame = NetworkGrid.from_scan(scan, Normalisation(0, 100), 'axial', size, spacing_mm=spacing_mm)
+        frame = NetworkGrid.from_scan(scan, [Normalisation(0, 100)], 'axial', size, spacing_mm=spacing_mm)
     assert frame.whole == (len(size) == 3)
     expected = (scan.array / 50).astype(np.uint8)
     found = frame.labels(votes(frame), resample)
@@ -55,7 +55,7 @@ def test_labels_come_back_to_their_voxels(scan, size, spacing_mm, resample):
 
 
 def test_values_and_what_nobody_looked_at(scan):
-    frame = NetworkGrid.from_scan(scan, Normalisation(0, 100), 'axial', (10, 4), share=0.5)
+    frame = NetworkGrid.from_scan(scan, [Normalisation(0, 100)], 'axial', (10, 4), share=0.5)
     assert frame.images().shape == (12, 10, 4, 1)
     found = frame.place(frame.values(np.full((12, 10, 4), 7.0, np.float32)), outside=-1)
     assert found.shape == SHAPE and set(np.unique(found)) == {-1, 7}
@@ -63,7 +63,7 @@ def test_values_and_what_nobody_looked_at(scan):
 
 
 def test_neighbours_are_channels_of_slices(scan):
-    frame = NetworkGrid.from_scan(scan, Normalisation(0, 100), 'axial', (20, 9))
+    frame = NetworkGrid.from_scan(scan, [Normalisation(0, 100)], 'axial', (20, 9))
     images = frame.images(1)
     assert images.shape == (12, 20, 9, 3)
     np.testing.assert_array_equal(images[3, ..., 0], frame.images()[2, ..., 0])
@@ -79,7 +79,7 @@ def test_labels_come_back_from_the_window_about_the_body(affine, size, resample)
     array = np.zeros((40, 34, 20), np.float32)
     array[4:30, 8:30, 4:20], array[12:20, 12:20, 6:12] = 50, 100
     scan = Volume(array, affine)
-    frame = NetworkGrid.from_scan(scan, Normalisation(0, 100), 'axial', size, spacing_mm=2.0, body_of='MR')
+    frame = NetworkGrid.from_scan(scan, [Normalisation(0, 100)], 'axial', size, spacing_mm=2.0, body_of='MR')
     centre, wide = frame.window
     assert frame.images().shape[1:-1] == wide and all(n >= least for n, least in zip(wide, size, strict=True))
     assert wide == size or max(size) == 16
@@ -95,7 +95,7 @@ def test_the_body_is_in_the_middle_of_the_window():
     array = np.zeros((70, 64, 20), np.float32)
     array[4:24, 44:64] = 1
     frame = NetworkGrid.from_scan(
-        Volume(array, np.diag([-3.0, -3, 3, 1])), Normalisation(0, 1), 'axial', (48, 48), spacing_mm=3.0, body_of='MR'
+        Volume(array, np.diag([-3.0, -3, 3, 1])), [Normalisation(0, 1)], 'axial', (48, 48), spacing_mm=3.0, body_of='MR'
     )
     assert frame.images().shape == (20, 48, 48, 1)
     for axis in (1, 2):
@@ -109,5 +109,5 @@ def test_the_body_is_in_the_middle_of_the_window():
 
 def test_without_a_body_all_of_the_scan_is_seen():
     scan = Volume(np.full((40, 34, 20), -1000.0, np.float32), np.diag([3.0, 3, 3, 1]))
-    frame = NetworkGrid.from_scan(scan, Normalisation(-1000, 0), 'axial', (16, 16), spacing_mm=3.0, body_of='CT')
+    frame = NetworkGrid.from_scan(scan, [Normalisation(-1000, 0)], 'axial', (16, 16), spacing_mm=3.0, body_of='CT')
     assert frame.images().shape == (20, 34, 40, 1)

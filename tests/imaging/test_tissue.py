@@ -40,7 +40,7 @@ def test_labels_leave_out_fat(axes, resample):
         nib.io_orientation(nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(axes), (24, 24, 6)))
     )
     scan = Volume(np.asarray(stored.dataobj, np.float32), stored.affine)
-    frame = NetworkGrid.from_scan(scan, window(-125, 275), 'axial', (12, 12))
+    frame = NetworkGrid.from_scan(scan, [window(-125, 275)], 'axial', (12, 12))
     probabilities = np.zeros((6, 12, 12, 2), np.float32)
     probabilities[..., 1] = 1
     np.testing.assert_array_equal(frame.labels(probabilities, resample), 1)

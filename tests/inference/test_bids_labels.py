@@ -30,7 +30,7 @@ def dataset(trained, tmp_path_factory):
         nib.save(nib.Nifti1Image(tiny.scan(number, 'CT')[0], tiny.AFFINE), path)
     description = {'Name': 'two', 'BIDSVersion': '1.10.0'}
     (folder / 'bids' / 'dataset_description.json').write_text(json.dumps(description))
-    files = input_scans.find(folder / 'bids', 'CT')
+    files = input_scans.find(folder / 'bids', ['CT'])
     derivative = folder / 'bids' / 'derivatives' / 'synseg_jax'
     return folder / 'bids', predict(trained, files, derivative, names='bids'), predict(trained, files, folder / 'cases')
 
@@ -57,12 +57,12 @@ def test_an_interrupted_derivative_goes_on_under_its_own_names(trained, dataset)
     whole = {path: path.read_bytes() for path in derivative.rglob('*') if path.is_file()}
     first = written['sub-01_ses-1_ct'].stat().st_mtime_ns
     lost.unlink()
-    assert predict(trained, input_scans.find(folder, 'CT'), derivative, names='bids', go_on=True) == written
+    assert predict(trained, input_scans.find(folder, ['CT']), derivative, names='bids', go_on=True) == written
     assert {path: path.read_bytes() for path in derivative.rglob('*') if path.is_file()} == whole
     assert written['sub-01_ses-1_ct'].stat().st_mtime_ns == first
     cases = by_case['sub-02_ct'].parent
     with pytest.raises(InputError, match='was made with names None, not .bids'):
-        predict(trained, input_scans.find(folder, 'CT'), cases, names='bids', go_on=True)
+        predict(trained, input_scans.find(folder, ['CT']), cases, names='bids', go_on=True)
 
 
 def test_they_are_read_as_labels_of_their_scans(dataset):

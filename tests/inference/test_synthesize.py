@@ -190,10 +190,10 @@ def test_the_range_and_resolution_of_the_target(source, tmp_path, kind):
     plain = untrained.trained(tmp_path / 'run', data__target_center=0.5)
     run = replace(plain.run, channels={'a': channel, 'b': 'MR'}, typical={'a': (low, high), 'b': (0.0, 700.0)})
     trained = trained_model.Trained(run, plain.networks.params)
-    with nnunet_writer.writing(tmp_path / 'Dataset202_Back', channel, tiny.CLASSES) as raw:
+    with nnunet_writer.writing(tmp_path / 'Dataset202_Back', [channel], tiny.CLASSES) as raw:
         image, labels = tiny.scan(0, 'CT')
         scan = volume.Volume(image.astype(np.float32), tiny.AFFINE)
-        raw.add('x', trained.synthesize(scan, 'b'), labels, scan)
+        raw.add('x', [trained.synthesize(scan, 'b')], labels, scan)
         raw.describe('')
     files = {'x': tmp_path / 'x.nii.gz'}
     scan_file.write(files['x'], scan.array, scan)

@@ -83,18 +83,18 @@ def test_scans_that_a_network_does_not_know(tmp_path, caplog):
     }
     for path, line in told.items():
         caplog.clear()
-        assert input_scans.find(path, 'CT_portal')
+        assert input_scans.find(path, ['CT_portal'])
         assert len(caplog.messages) == 1 and caplog.messages[0].endswith(line)
         caplog.clear()
-        assert input_scans.find(path, 'T1 MR') and input_scans.find(path, 'unheard of') and not caplog.messages
+        assert input_scans.find(path, ['T1 MR']) and input_scans.find(path, ['unheard of']) and not caplog.messages
 
 
 def test_values_that_a_network_does_not_know(tmp_path, caplog):
     mr = dataset(tmp_path / 'set', 'CT', ORGANS)
-    ((_, path), *_) = input_scans.find(mr, 'CT').items()
-    assert input_scans.reader('MR')(path).array.shape == tiny.SHAPE and not caplog.messages
+    ((_, path), *_) = input_scans.find(mr, ['CT']).items()
+    assert input_scans.reader(['MR'])(path).array.shape == tiny.SHAPE and not caplog.messages
     nib.save(nib.Nifti1Image(np.abs(tiny.scan(0, 'MR')[0]), tiny.AFFINE), path)
-    read = input_scans.reader('CT')
+    read = input_scans.reader(['CT'])
     read(path), read(path)
     assert len(caplog.messages) == 1 and caplog.messages[0].startswith(f'{path}: no value below 0, unlike a CT')
 
@@ -102,7 +102,7 @@ def test_values_that_a_network_does_not_know(tmp_path, caplog):
 def test_a_broken_description_hinders_no_prediction(tmp_path, caplog):
     mr = dataset(tmp_path / 'set', 'MR', ORGANS)
     (mr / 'dataset.json').write_text('{')
-    assert len(input_scans.find(mr, 'CT')) == 2 and 'invalid JSON' in caplog.text
+    assert len(input_scans.find(mr, ['CT'])) == 2 and 'invalid JSON' in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_the_channel_that_was_trained_on(tmp_path, caplog, channels, trained, nu
         path.with_name(path.name.replace('_0000', '_0001')).write_bytes(path.read_bytes())
     names = dict(enumerate(channels))
     (mr / 'dataset.json').write_text(json.dumps({'channel_names': names, 'labels': ORGANS}))
-    found = input_scans.find(mr, trained)
+    found = input_scans.find(mr, [trained])
     assert [path.name for path in found.values()] == [f'MR{n}_000{number}.nii.gz' for n in range(2)]
     assert list(found) == ['MR0', 'MR1'] and len(caplog.messages) == 1
     assert f'only 000{number} is read (2 files are left out)' in caplog.text

@@ -17,7 +17,7 @@ from synseg_jax.specification.data import IMAGE_FIELDS, Data
 OTHER = {  # than the defaults and than what tiny records are made with
     'size': (64, 48), 'spacing_mm': 2.0, 'slice_axis': 'coronal', 'window_hu': (-100.0, 100.0),
     'percentiles': (1.0, 99.0), 'foreground_share': 0.5, 'source_margin': 3, 'target_margin': 4, 'target_center': 0.5,
-    'cut_about': 'lesion', 'antialias': True, 'bias_correction': True,
+    'cut_about': 'lesion', 'antialias': True, 'bias_correction': True, 'channels': (2, 1),
     'classes': ('background', 'spleen', 'liver'), 'subject': '(..)',
     'source_split': (0.5, 0.25, 0.25), 'target_split': (0.5, 0.25, 0.25), 'target_labels': True,
     'same_patients': ('target',), 'reverse': True, 'seed': 3,

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from configs import base
 from synseg_jax.devices import parallel
 from synseg_jax.errors import InputError
+from synseg_jax.objective import names as network_names
 from synseg_jax.phantom.dataset import REGIONS
 from synseg_jax.specification.check import affects
 from synseg_jax.specification.parse import parse
@@ -236,11 +237,12 @@ def test_systems_can_be_built(name, data):
         system = System(own, classes)
         for network in system.networks:
             inner = system.method.shared_layer and network.startswith(('s_shared', 's_head'))
-            output = _output(system, network, (1, *system.size, own.segmentor.width if inner else system.channels))
+            seen = own.segmentor.width if inner else system.channels[network_names.source(network)]
+            output = _output(system, network, (1, *system.size, seen))
             one = own.loss.segmentation == 'binary_cross_entropy'
             features = system.method.shared_layer and not network.startswith('s_head')
             logits = own.segmentor.width if features else 1 if one else len(classes)
-            expected = {'g': system.channels, 's': logits, 'd': 1}[network[0]]
+            expected = {'g': system.channels[network_names.domain(network)], 's': logits, 'd': 1}[network[0]]
             assert output.shape[-1] == expected
             assert output.shape[1:-1] == system.size or network[0] == 'd'
         assert system.steps(100) > 0 and system.rates(100).keys() == system.networks.keys()

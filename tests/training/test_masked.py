@@ -55,7 +55,7 @@ def finished(tiny_records, tmp_path_factory):
 def test_networks_see_images_and_labels(finished):
     _, trained = finished
     system = trained.networks.system
-    assert system.channels == 2 and {'label_a', 'label_b'} <= system.arrays
+    assert system.channels == {'a': 2, 'b': 2} and {'label_a', 'label_b'} <= system.arrays
     over, batch = parallel.mesh(1), {k: np.zeros((2, 32, 32, 1) if len(k) == 1 else (2, 32, 32)) for k in system.arrays}
     batch = {k: v.astype(np.int32 if k.startswith('label') else np.float32) for k, v in batch.items()}
     state, metrics = jax.eval_shape(system.step(6, over), system.abstract_state(over), batch)

@@ -13,7 +13,7 @@ from synseg_jax.datasets import class_names
 from synseg_jax.datasets.cases import Case
 from synseg_jax.errors import InputError
 from synseg_jax.files.capture_warnings import capture_warnings
-from synseg_jax.formats import label_maps, scan_file
+from synseg_jax.formats import label_maps, scan_channels, scan_file
 from synseg_jax.formats.grid import check_grid
 from synseg_jax.formats.label_maps import as_tuple
 from synseg_jax.imaging import body, intensity, modality, slices, volume
@@ -107,7 +107,7 @@ def _check_opened(checked, check: Callable) -> None:
 def check_headers(checked: Checked, labels: bool) -> Volume | None:
     """Check the header of a scan and, if asked, that its label lies on the same grid; the grid of the label."""
     case, label = checked.case, None
-    image = checked.tried(scan_file.grid, case.image)
+    image = checked.tried(scan_channels.grid, case.image, checked.split.channels)
     if image is not None:
         checked.modality = scan_file.dicom_modality(case.image)
     if labels and case.label is not None:
@@ -120,7 +120,8 @@ def check_headers(checked: Checked, labels: bool) -> Volume | None:
 
 def check_voxels(checked: Checked, settings: Data) -> None:
     """Check the voxels of a scan and its label; keeps what is compared between scans."""
-    case, scan = checked.case, checked.tried(scan_file.read, checked.case.image)
+    case, split = checked.case, checked.split
+    scan = checked.tried(scan_channels.read, case.image, split.channels)
     if scan is not None:
         _check_contrast(checked, scan, settings)
         keep_scan(checked, scan)
@@ -149,11 +150,13 @@ def _snapped(image: Volume, label: Volume, name: str) -> bool:
 
 
 def _check_contrast(checked, scan, settings) -> None:
-    channel, name = checked.split.dataset.channel, str(checked.case.image)
-    found = checked.tried(intensity.for_channel, channel, scan.array, settings.window_hu, settings.percentiles, name)
-    if found is not None:
-        checked.unused = intensity.window_warning(found, scan.array) or ''
-        checked.unlike = modality.hu_warning(channel, scan.array)
+    named, window = checked.split.dataset.channels(len(scan.channels)), (settings.window_hu, settings.percentiles)
+    for number, (channel, one) in enumerate(zip(named, scan.channels, strict=True)):
+        name = str(scan_channels.files(checked.case.image, len(named))[number])
+        found = checked.tried(intensity.for_channel, channel, one.array, *window, name)
+        if found is not None and not number:
+            checked.unused = intensity.window_warning(found, one.array) or ''
+            checked.unlike = modality.hu_warning(channel, one.array)
 
 
 def _check_body(checked, scan, settings) -> None:

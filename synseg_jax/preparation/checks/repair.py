@@ -11,7 +11,7 @@ from scipy import ndimage
 from synseg_jax.dicom import series
 from synseg_jax.errors import InputError
 from synseg_jax.files import atomic_folder, write_json
-from synseg_jax.formats import label_maps, scan_file, slicer
+from synseg_jax.formats import label_maps, scan_channels, scan_file, slicer
 from synseg_jax.formats.grid import check_grid
 from synseg_jax.formats.label_maps import as_tuple
 from synseg_jax.imaging import volume
@@ -72,7 +72,8 @@ def _write(one, folder) -> list[str]:
     images, labels = folder / f'images{part}', folder / f'labels{part}'
     for path in (images, labels):
         path.mkdir(parents=True, exist_ok=True)
-    _place(case.image, images, f'{case.id}_0000')
+    for number, path in enumerate(scan_channels.present(case.image, one.split.channels)):
+        _place(path, images, f'{case.id}_{number:04d}')
     if case.label is None:
         return []
     try:
@@ -127,9 +128,9 @@ def _describe(split, folder) -> None:
     labels = split.dataset.labels
     contours = any(isinstance(one, str) for value in labels.values() for one in as_tuple(value))
     content = {
-        'channel_names': {'0': split.dataset.channel},
+        'channel_names': dict(zip('0123456789', split.dataset.channels(split.channels), strict=False)),
         'labels': _numbers(split) if contours else labels,
-        'numTraining': len(list((folder / 'imagesTr').glob('*'))),
+        'numTraining': len(list((folder / 'imagesTr').glob('*_0000*'))),
         'file_ending': '.nii.gz',
     }
     write_json(folder / 'dataset.json', content)

@@ -12,7 +12,7 @@ from synseg_jax.files.capture_warnings import capture_warnings
 from synseg_jax.preparation.checks import across
 from synseg_jax.preparation.checks.case import WORKERS, Checked, Problem, check_headers, check_voxels
 from synseg_jax.preparation.split import Scans, Split, assign, plan
-from synseg_jax.specification.data import Data
+from synseg_jax.specification.data import Data, channels_in
 
 
 def survey(
@@ -85,7 +85,7 @@ def _whole(scans, settings, classes) -> list[Split]:
         return []
     dataset = replace(dataset, labels=class_names.match_names(dataset.labels, classes))
     cases = [*dataset.cases, *dataset.test_cases]
-    return [Split(scans.name, '', scans.domain, dataset, cases, None)]
+    return [Split(scans.name, '', scans.domain, dataset, cases, None, channels_in(settings, scans.domain))]
 
 
 def _classes(sets, settings) -> tuple[str, ...]:
