@@ -41,42 +41,60 @@ def recipe(c: ConfigDict, steps: int, more: int, rounds: int = 3, organs: tuple 
     `organs`: the range of intensities in [0, 1] that all organs of the target lie in.  Of solid organs in CT with a
     window from -125 to 275 HU it is (.3, .95), which leaves out air, fat, bone and contrast medium; in MR (.07, 1).
     """
-    c.data.cut_about = 'body'
     c.generator.width, c.generator.blocks, c.discriminator.width = 32, 6, 32
-    c.segmentor = ConfigDict({**c.segmentor, 'architecture': 'unet', 'levels': 4, 'norm': True, 'extra': 0,
-                              'dropout': 0.0, 'blocks': None, 'resize': None})  # fmt: skip
-    c.loss.segmentation = 'dice_cross_entropy'
-    c.augment.shift, c.augment.rotate, c.augment.scale, c.augment.elastic = 0.1, 15.0, 0.3, 0.05
-    c.augment.noise, c.augment.noise_probability, c.augment.blur, c.augment.low_resolution = 0.1, 0.2, 1.0, 2.0
-    for domain in 'ab':
-        views = c.views[domain]
-        views.gin, views.blend, views.gamma, views.contrast, views.brightness = 0.8, 0.5, 1.65, 0.25, 0.1
-    c.views.a.class_maps, c.views.b.gin = 0.5, 0.5
-    c.rate.segmentor = 1e-3
-    c.average = 0.995
-    c.train.balanced = True
-    c.data.percentiles = (0.5, 99.5)
-    c.predict.resample, c.predict.components = 'linear', 'largest'
-    c.predict.darkest, c.predict.brightest = organs
-    c.selection = 'last'
-    c.systems = systems(steps, {'train': length(more), 'rate': {'segmentor': 5e-4}}, rounds, organs)
+    for name, value in fields(organs).items():
+        c[name] = ConfigDict(variants.merged(c[name].to_dict(), value)) if isinstance(value, dict) else value
+    c.systems = systems(steps, more, rounds, organs)
     c.run, c.default_system = ('adapt', 'generalise', 'source_only'), 'adapt'
 
 
-def systems(steps: int, later: dict, rounds: int, organs: tuple) -> ConfigDict:
-    """The recipe, its ingredients one by one, and the segmentor on labels of the target; `later` as self_training's."""
+def fields(organs: tuple = (0.0, 1.0)) -> dict:
+    """The fields of the recipe but sizes, lengths and stages."""
+    views = {'gin': 0.8, 'blend': 0.5, 'gamma': 1.65, 'contrast': 0.25, 'brightness': 0.1}
+    return {
+        'data': {'cut_about': 'body', 'percentiles': (0.5, 99.5)},
+        'segmentor': {'architecture': 'unet', 'levels': 4, 'norm': True, 'extra': 0, 'dropout': 0.0, 'blocks': None,
+                      'resize': None},
+        'loss': {'segmentation': 'dice_cross_entropy'},
+        'augment': {'shift': 0.1, 'rotate': 15.0, 'scale': 0.3, 'elastic': 0.05, 'noise': 0.1,
+                    'noise_probability': 0.2, 'blur': 1.0, 'low_resolution': 2.0},
+        'views': {'a': {**views, 'class_maps': 0.5}, 'b': {**views, 'gin': 0.5}},
+        'rate': {'segmentor': 1e-3},
+        'average': 0.995,
+        'train': {'balanced': True},
+        'predict': {'resample': 'linear', 'components': 'largest', 'darkest': organs[0], 'brightest': organs[1]},
+        'selection': 'last',
+    }  # fmt: skip
+
+
+def system(spacing_mm: float, organs: tuple = (0.0, 1.0), **own: dict) -> dict:
+    """The recipe as one system of another configuration, at demonstration scale, with fields of its `own`."""
+    first = {'method': 'generalise', 'loss': {'organ_weight': 2.0}, 'train': length(1200)}
+    small = {'data': {'size': (64, 64), 'spacing_mm': spacing_mm}, 'segmentor': {'width': 12},
+             'train': {'batch': 4, 'save_every': 300}}  # fmt: skip
+    stages = self_training(first, 300, 2, organs)
+    return variants.merged(variants.merged(fields(organs), small), {**own, 'stages': stages})
+
+
+def systems(steps: int, more: int, rounds: int, organs: tuple) -> ConfigDict:
+    """The recipe, its ingredients one by one, and the segmentor on labels of the target."""
     first = {'method': 'generalise', 'loss': {'organ_weight': 2.0}, 'train': length(steps)}
-    labels = {'label_darkest': organs[0], 'label_brightest': organs[1]}
-    stages = variants.self_training(first, rounds, later, labels)
+    stages = self_training(first, more, rounds, organs)
     plain = {'augment': {'gamma': 1.65, 'contrast': 0.25, 'brightness': 0.1}, 'train': length(steps // 3)}
     return variants.systems(
         source_only={'method': 'supervised', **plain},
         generalise={'stages': {'generalise': first}},
-        translated={'stages': {**translation(steps), **variants.self_training(on_both(first), rounds, later, labels)}},
+        translated={'stages': {**translation(steps), **self_training(on_both(first), more, rounds, organs)}},
         adapt={'stages': stages},
         views={'stages': stages, 'predict': {'rotate': 10.0, 'zoom': 1.1, 'gamma': 1.3, 'holes': 'fill'}},
         target_labels={**variants.target_labels(), **plain},
     )
+
+
+def self_training(first: dict, more: int, rounds: int, organs: tuple) -> dict:
+    """The stages: `first`, then rounds of `more` steps on pseudo labels, whose organs lie in a range of intensities."""
+    later = {'train': length(more), 'rate': {'segmentor': 5e-4}}
+    return variants.self_training(first, rounds, later, {'label_darkest': organs[0], 'label_brightest': organs[1]})
 
 
 def translation(steps: int) -> dict:

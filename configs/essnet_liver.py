@@ -10,12 +10,12 @@ sets, by their labels; EssNet is trained on 350 random CT slices and on the MR o
 the paper, 16 of the 20 patients here), and translates all CT slices.  Without data: phantom livers at demonstration
 scale with the same shares of synthetic slices, but EssNet is trained on all CT, as the paper's share would be six
 slices per scan.  --config.run="('essnet_1034',)" trains another row: real_only, essnet_354 ... essnet_2050,
-cyclegan_714, source_only.
+cyclegan_714, source_only; self_training is configs/adapt.py on the phantom.
 """
 
 from ml_collections import ConfigDict
 
-from configs import base, variants
+from configs import adapt, base, variants
 
 TRANSLATED = 350  # number of CT slices, of 2050, that EssNet is trained on
 COUNTS = (354, 714, 1034, 1487, 2050)  # numbers of synthetic slices added, of 2050
@@ -66,6 +66,7 @@ def get_config(data: str = '') -> ConfigDict:
         c.data.target_labels, c.data.target_margin = True, 0
         return c
     c.data.target_split = (0.4, 0.0, 0.6)
+    c.systems.self_training = ConfigDict(adapt.system(6.0, (0.07, 1.0), data={'source_margin': -1}))
     c.phantom.region = 'liver'
     c.phantom.sets = ConfigDict({'source': base.phantom_set('CT', 'a', 32), 'target': base.phantom_set('MR', 'b', 20)})
     c.train.steps, c.train.decay_steps, c.train.save_every = 1800, 900, 450

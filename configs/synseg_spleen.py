@@ -11,12 +11,12 @@ cohort), multi_atlas, synseg_log_likelihood (with the printed adversarial loss) 
 another cohort, in the paper 75 subjects with a normal spleen, given to `prepare` as --set=cohort=FOLDER:b:train.  Not
 in the paper: source_only, without adaptation; synseg_no_identity, without the identity loss that the demonstration
 adds; s_score_cyclegan and s_score_synseg, which evaluate the generators by the Dice, on synthetic CT, of a segmentor
-trained on real CT labels.
+trained on real CT labels.  self_training is configs/adapt.py on the phantom.
 """
 
 from ml_collections import ConfigDict
 
-from configs import base, variants
+from configs import adapt, base, variants
 
 
 def get_config(data: str = '') -> ConfigDict:
@@ -49,6 +49,7 @@ def get_config(data: str = '') -> ConfigDict:
         c.loss.class_weights = (1.0, 1.0, 10.0, 10.0, 1.0, 10.0, 1.0)
         return c
     c.atlases.spacing_mm = 5.0
+    c.systems.self_training = ConfigDict(adapt.system(spacing_mm=6.0))
     c.data.target_split = (0.75, 0.0, 0.25)
     c.train.steps, c.train.decay_steps, c.train.save_every = 1400, 700, 350
     for number, plane in enumerate(('axial', 'coronal', 'sagittal')):  # a second cohort, acquired in three planes

@@ -8,6 +8,12 @@ def systems(**fields) -> ConfigDict:
     return ConfigDict({name: ConfigDict(own) for name, own in fields.items()})
 
 
+def merged(fields: dict, others: dict) -> dict:
+    """Nested fields with `others` in their place."""
+    deeper = {name for name, value in others.items() if isinstance(value, dict) and isinstance(fields.get(name), dict)}
+    return {**fields, **others, **{name: merged(fields[name], others[name]) for name in deeper}}
+
+
 def source_only() -> ConfigDict:
     """No adaptation: the segmentor is trained on the source and tested on the target."""
     return ConfigDict({'method': 'supervised'})

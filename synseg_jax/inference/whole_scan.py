@@ -105,8 +105,11 @@ def scan_probabilities(
 def _mirrored(network, images, frame):
     """Probabilities of the left-right mirrored scan, mirrored back."""
     axis = slices.VIEWS[frame.axis][0].index(0) + frame.whole
-    # Mirroring sagittal slices (axis 0) reverses their order, and that of the neighbours in the channels.
-    return np.flip(network(np.flip(images, axis if axis else (0, -1))), axis)
+    if axis:
+        return np.flip(network(np.flip(images, axis)), axis)
+    # Mirroring sagittal slices reverses their order, and that of each with its neighbours in the channels.
+    slices_of = images.reshape(*images.shape[:-1], -1, len(frame.stacks))
+    return np.flip(network(np.flip(slices_of, (0, -2)).reshape(images.shape)), 0)
 
 
 def in_batches(

@@ -60,12 +60,12 @@ def test_names_without_channel_and_labels_with_one(tmp_path):
     assert both.cases[0].id == 'p' and both.cases[0].label.name == 'p_0000.nii.gz'
 
 
-def test_first_channel_of_several_is_said(tmp_path, caplog):
+def test_the_first_channel_of_several_is_the_image(tmp_path):
     two = DESCRIPTION | {'channel_names': {'0': 'T1', '1': 'T2'}}
     folder = _folder(tmp_path, 'imagesTr/p_0000.nii.gz', 'imagesTr/p_0001.nii.gz', description=two)
-    with caplog.at_level('WARNING', logger='absl'):
-        dataset = read_dataset(folder)
-    assert dataset.cases[0].image.name == 'p_0000.nii.gz' and "'T1'" in caplog.text
+    dataset = read_dataset(folder)
+    assert dataset.cases[0].image.name == 'p_0000.nii.gz' and dataset.channels(2) == ('T1', 'T2')
+    assert dataset.channels(3) == ('T1', 'T2', 'T1')
 
 
 def test_version_1_description(tmp_path):

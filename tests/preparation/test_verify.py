@@ -245,7 +245,7 @@ def test_a_warning_is_given_once(sets):
     (mr / 'dataset.json').write_text(json.dumps(content))
     (mr / 'labelsTr/m1.nii.gz').unlink()  # so that the source cannot be split
     lines = _lines(sets)
-    assert sum("of 2 channels only the first, 'T1 MR', is read" in line for line in lines) == 1
+    assert sum('of 2 channels only the first, T1 MR, is read' in line for line in lines) == 1
 
 
 def test_dicom_beside_other_scans_is_told_once(sets):

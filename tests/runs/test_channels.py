@@ -13,7 +13,11 @@ from synseg_jax.benchmarks.memory_estimate import estimate
 from synseg_jax.errors import InputError
 from synseg_jax.exchange.exporting import export
 from synseg_jax.formats import scan_channels, scan_file
+from synseg_jax.imaging.intensity import Normalisation
+from synseg_jax.imaging.network_grid import NetworkGrid
+from synseg_jax.imaging.volume import Volume
 from synseg_jax.inference.predict_scans import predict
+from synseg_jax.inference.whole_scan import ScanOptions, scan_probabilities
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
@@ -104,6 +108,16 @@ def test_channels_of_a_slice_come_before_those_of_the_next(workdir, folder):
     index = [case['id'] for case in manifest.role('source', 'train')['cases']].index('mr_0')
     excerpt = Chosen(manifest, 'source', 'train', (index,), context=1).open()
     np.testing.assert_allclose(images[2], excerpt[2]['image'], atol=2e-5)
+
+
+def test_mirrored_sagittal_slices_keep_the_order_of_channels():
+    """With flips a network that copies its input gives the mean of a channel and of itself."""
+    array = np.random.default_rng(0).uniform(0, 1, tiny.SHAPE).astype(np.float32)
+    scan = Volume(array, tiny.AFFINE, others=(Volume(1 - array, tiny.AFFINE),))
+    frame = NetworkGrid.from_scan(scan, [Normalisation(0, 1)] * 2, 'sagittal', (6, 22))
+    options = ScanOptions((6, 22), context=1, flips='lr')
+    np.testing.assert_allclose(scan_probabilities(lambda images: images, frame, options)[..., 2:4],
+                               frame.images(), atol=1e-6)  # fmt: skip
 
 
 def test_prediction_reads_all_channels(workdir, folder, tmp_path):
