@@ -67,13 +67,21 @@ def fields(organs: tuple = (0.0, 1.0)) -> dict:
     }  # fmt: skip
 
 
-def system(spacing_mm: float, organs: tuple = (0.0, 1.0), **own: dict) -> dict:
-    """The recipe as one system of another configuration, at demonstration scale, with fields of its `own`."""
-    first = {'method': 'generalise', 'loss': {'organ_weight': 2.0}, 'train': length(1200)}
-    small = {'data': {'size': (64, 64), 'spacing_mm': spacing_mm}, 'segmentor': {'width': 12},
-             'train': {'batch': 4, 'save_every': 300}}  # fmt: skip
-    stages = self_training(first, 300, 2, organs)
-    return variants.merged(variants.merged(fields(organs), small), {**own, 'stages': stages})
+def system(records: str, spacing_mm: float, organs: tuple = (0.0, 1.0), **own: dict) -> dict:
+    """The recipe as one system of another configuration, with fields of its `own`.
+
+    Without records at demonstration scale, with pixels of `spacing_mm`.
+    """
+    steps, more, rounds = (20000, 4000, 3) if records else (1200, 300, 2)
+    side, width, batch = (256, 32, 16) if records else (64, 12, 4)
+    first = {'method': 'generalise', 'loss': {'organ_weight': 2.0}, 'train': length(steps)}
+    scale = {
+        'data': {'size': (side, side), 'spacing_mm': 1.5 if records else spacing_mm},
+        'segmentor': {'width': width},
+        'train': {'batch': batch} if records else {'batch': batch, 'save_every': 300},
+        'stages': self_training(first, more, rounds, organs),
+    }
+    return variants.merged(variants.merged(fields(organs), scale), own)
 
 
 def systems(steps: int, more: int, rounds: int, organs: tuple) -> ConfigDict:

@@ -10,7 +10,7 @@ sets, by their labels; EssNet is trained on 350 random CT slices and on the MR o
 the paper, 16 of the 20 patients here), and translates all CT slices.  Without data: phantom livers at demonstration
 scale with the same shares of synthetic slices, but EssNet is trained on all CT, as the paper's share would be six
 slices per scan.  --config.run="('essnet_1034',)" trains another row: real_only, essnet_354 ... essnet_2050,
-cyclegan_714, source_only; self_training is configs/adapt.py on the phantom.
+cyclegan_714, source_only; self_training is the recipe of configs/adapt.py.
 """
 
 from ml_collections import ConfigDict
@@ -56,6 +56,7 @@ def get_config(data: str = '') -> ConfigDict:
         **{f'essnet_{count}': system('synseg', count) for count in COUNTS},
         'cyclegan_714': system('cyclegan', 714),
         'source_only': {**segment, 'data': {'source_margin': 0, 'target_margin': 0}},
+        'self_training': adapt.system(data, 6.0, (0.07, 1.0), data={'source_margin': -1}),
     })  # fmt: skip
     c.default_system, c.run = 'essnet_714', ('essnet_714', 'real_only', 'source_only')
     c.data.classes = ('background', 'liver')
@@ -66,7 +67,6 @@ def get_config(data: str = '') -> ConfigDict:
         c.data.target_labels, c.data.target_margin = True, 0
         return c
     c.data.target_split = (0.4, 0.0, 0.6)
-    c.systems.self_training = ConfigDict(adapt.system(6.0, (0.07, 1.0), data={'source_margin': -1}))
     c.phantom.region = 'liver'
     c.phantom.sets = ConfigDict({'source': base.phantom_set('CT', 'a', 32), 'target': base.phantom_set('MR', 'b', 20)})
     c.train.steps, c.train.decay_steps, c.train.save_every = 1800, 900, 450

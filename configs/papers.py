@@ -32,6 +32,8 @@ TITLES = {
     'tumor_lung': 'Tumour-aware adaptation, CT to MRI (Jiang et al., MICCAI 2018)',
 }
 
+OURS = ('self_training',)  # systems that no paper has
+
 GAN = {'weights of G': 'adv_a 1, adv_b 1, cyc_a 10, cyc_b 10', 'weights of D': 'dis_a 1, dis_b 1'}
 SYNSEG = {
     **GAN,
@@ -193,8 +195,9 @@ FIELDS = (
 
 
 def trained(config: Experiment) -> Iterator[tuple[str, str, Stage]]:
-    """(system, stage, configuration of the stage) of every training stage, the default system first."""
-    for system in sorted(config.systems, key=lambda name: name != config.default_system):
+    """(system, stage, configuration of the stage) of every training stage, the default system first; without OURS."""
+    systems = [name for name in config.systems if name not in OURS]
+    for system in sorted(systems, key=lambda name: name != config.default_system):
         for stage, own in config.stages(system).items():
             if own.kind == 'train':
                 yield system, stage, own
@@ -216,7 +219,7 @@ def facts(own: Stage, made: Sequence[str], region: str = '') -> dict[str, str]:
         'image': ' x '.join(map(str, system.size)),
         'spacing': f'{own.data.spacing_mm:g} mm' if own.data.spacing_mm else 'resized',
         'window': '{:g} to {:g} HU'.format(*own.data.window_hu),
-        'channels': str(system.channels),
+        'channels': str(max(system.channels.values())),
         'augmentation': _augmentation(own.augment),
         'segmentation loss': own.loss.segmentation,
         'weights of classes': ', '.join(f'{w:g}' for w in own.loss.class_weights) or 'all 1',
@@ -271,7 +274,7 @@ def _terms():
 
 def _channels(system, name) -> int:
     inner = system.method.shared_layer and names.sees_features(name)
-    return system.config.segmentor.width if inner else system.channels
+    return system.config.segmentor.width if inner else system.channels[names.source(name)]
 
 
 @cache

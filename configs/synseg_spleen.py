@@ -11,7 +11,7 @@ cohort), multi_atlas, synseg_log_likelihood (with the printed adversarial loss) 
 another cohort, in the paper 75 subjects with a normal spleen, given to `prepare` as --set=cohort=FOLDER:b:train.  Not
 in the paper: source_only, without adaptation; synseg_no_identity, without the identity loss that the demonstration
 adds; s_score_cyclegan and s_score_synseg, which evaluate the generators by the Dice, on synthetic CT, of a segmentor
-trained on real CT labels.  self_training is configs/adapt.py on the phantom.
+trained on real CT labels.  self_training is the recipe of configs/adapt.py.
 """
 
 from ml_collections import ConfigDict
@@ -41,6 +41,7 @@ def get_config(data: str = '') -> ConfigDict:
         's_score_cyclegan': variants.s_score({'method': 'cyclegan', **held}, long),
         's_score_synseg': variants.s_score(held, long),
         'source_only': {**variants.source_only(), **short},
+        'self_training': adapt.system(data, 6.0),
     })  # fmt: skip
     c.run = ('synseg', 'source_only')
     c.sets.a, c.sets.b, c.test_sets = ('source',), ('target',), ('target',)  # not the other cohort
@@ -49,7 +50,6 @@ def get_config(data: str = '') -> ConfigDict:
         c.loss.class_weights = (1.0, 1.0, 10.0, 10.0, 1.0, 10.0, 1.0)
         return c
     c.atlases.spacing_mm = 5.0
-    c.systems.self_training = ConfigDict(adapt.system(spacing_mm=6.0))
     c.data.target_split = (0.75, 0.0, 0.25)
     c.train.steps, c.train.decay_steps, c.train.save_every = 1400, 700, 350
     for number, plane in enumerate(('axial', 'coronal', 'sagittal')):  # a second cohort, acquired in three planes

@@ -40,6 +40,8 @@ def export(
     writers = [FUNCTION_WRITERS[known('function format', name, FUNCTION_WRITERS)] for name in functions]
     if form == BUNDLE and functions:
         raise InputError('--functions: a MONAI bundle holds none; export them to a folder of their own')
+    if form == BUNDLE and len(trained.run.named('b')) > 1:
+        raise InputError('--format=monai: a bundle reads scans of one channel; use --format=safetensors')
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise InputError(f'{output}: exists and is not empty; choose another --output')
     with atomic_folder(output) as folder:

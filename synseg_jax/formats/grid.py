@@ -3,9 +3,9 @@
 import itertools
 
 import numpy as np
-from jaxtyping import Shaped
 
 from synseg_jax.errors import InputError
+from synseg_jax.imaging.arrays import Shaped
 from synseg_jax.imaging.volume import Volume
 
 TOLERANCE_MM = 1e-2  # of a voxel's position: more than rounding in headers, less than any registration

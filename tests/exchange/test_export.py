@@ -213,7 +213,7 @@ def test_functions_need_no_code_of_ours(tmp_path, kind):
     names = [f'segment_{domain}' for domain in card.segments] + [f'translate_{domain}' for domain in card.translates]
     assert card.functions.keys() == {f'{name}.stablehlo' for name in names}
     takes = card.functions['segment_b.stablehlo']['takes']
-    assert takes == ['any', *card.size, networks.system.channels]
+    assert takes == ['any', *card.size, networks.system.channels['b']]
     images = np.random.default_rng(0).random((3, *takes[1:]), np.float32)
     np.save(tmp_path / 'images.npy', images)
     line = [sys.executable, '-c', ALONE, str(out), str(tmp_path / 'images.npy'), *names]

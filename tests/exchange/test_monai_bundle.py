@@ -105,7 +105,7 @@ def test_the_folder(bundle, kind):
     Draft202012Validator(SCHEMA).validate(metadata)
     image, pred = (metadata['network_data_format'][part] for part in ('inputs', 'outputs'))
     images, parts = image['image'], pred['pred']
-    assert images['num_channels'] == trained.networks.system.channels == len(images['channel_def'])
+    assert images['num_channels'] == trained.networks.system.channels['b'] == len(images['channel_def'])
     assert images['spatial_shape'] == parts['spatial_shape'] == list(trained.networks.system.size)
     assert parts['channel_def'] == {str(label): name for label, name in enumerate(classes)}
     page = (folder / 'docs' / 'README.md').read_text()

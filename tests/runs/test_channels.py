@@ -1,6 +1,7 @@
 """Scans of several channels, T1 and T2 MR beside CT: read, trained on, predicted, synthesized and exported together."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -190,9 +191,17 @@ def test_pytorch_sees_them_too(workdir, folder, tmp_path):
     assert card.networks['g_ab']['channels'] == 6 and card.networks['g_ba']['channels'] == 3
     scan = scan_channels.read(folder / 'Dataset_MR/imagesTr/mr_0_0000.nii.gz', 2)
     images = trained._frame(scan, 'a').images(1)
+    with pytest.raises(InputError, match='a bundle reads scans of one channel'):
+        export(with_two(trained), tmp_path / 'bundle', 'monai')
     evaluator = Evaluator(tmp_path / 'out')
     np.testing.assert_array_equal(images, evaluator._frame(scan, 'a').images(1))
     np.testing.assert_allclose(evaluator.translate(images, 'a'), trained.networks.translate(images, 'a'), atol=2e-5)
+
+
+def with_two(trained):
+    """The same, as if its target had two channels."""
+    others = {**trained.run.others, 'b': [{'channel': 'PET', 'typical': (0.0, 1.0)}]}
+    return type(trained)(replace(trained.run, others=others), trained.networks.params, trained.step)
 
 
 def test_a_missing_channel_and_another_grid_are_told(folder, tmp_path):

@@ -192,7 +192,8 @@ def test_folds_of_the_target_are_not_stratified_by_names_of_the_source():
     for name, data in itertools.product(NAMES, ('', 'records')):
         config = _load(name, data)
         parsed = parse(config)
-        strata = {s: parsed.stage(s).fold.strata for s, own in config.systems.items() if 'fold' in own}
+        own = [name for name, fields in config.systems.items() if 'fold' in fields]
+        strata = {(s, name): stage.fold.strata for s in own for name, stage in parsed.stages(s).items()}
         assert not any(strata.values()), name
 
 
@@ -237,8 +238,8 @@ def test_systems_can_be_built(name, data):
         system = System(own, classes)
         for network in system.networks:
             inner = system.method.shared_layer and network.startswith(('s_shared', 's_head'))
-            seen = own.segmentor.width if inner else system.channels[network_names.source(network)]
-            output = _output(system, network, (1, *system.size, seen))
+            depth = own.segmentor.width if inner else system.channels[network_names.source(network)]
+            output = _output(system, network, (1, *system.size, depth))
             one = own.loss.segmentation == 'binary_cross_entropy'
             features = system.method.shared_layer and not network.startswith('s_head')
             logits = own.segmentor.width if features else 1 if one else len(classes)
