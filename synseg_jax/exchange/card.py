@@ -101,11 +101,17 @@ class Channel(TypedDict):
     typical: NotRequired[Range]
 
 
+class OtherChannel(Channel):
+    """A further channel, with its intensities of 0 and 1 in synthetic scans."""
+
+    typical: Range
+
+
 class Domain(Channel):
     """A modality: its (first) channel, the central share given to the networks, and its other channels."""
 
     center: Share
-    others: NotRequired[list[Channel]]
+    others: NotRequired[list[OtherChannel]]
 
 
 class Network(TypedDict):

@@ -79,7 +79,8 @@ def with_card(config: Stage, card: Card) -> Run:
     stage = set_weights(stage, set(card.networks))
     channels = {domain: entry['channel'] for domain, entry in card.domains.items()}
     typical = {domain: tuple(entry['typical']) for domain, entry in card.domains.items() if 'typical' in entry}
-    others = {domain: entry['others'] for domain, entry in card.domains.items() if 'others' in entry}
+    others = {domain: [{field: one[field] for field in ('channel', 'typical')} for one in entry['others']]
+              for domain, entry in card.domains.items() if 'others' in entry}  # fmt: skip
     return Run(Path(), stage, card.classes, channels, typical, others=others)
 
 

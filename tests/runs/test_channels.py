@@ -13,6 +13,7 @@ from synseg_jax.batches.selection import Chosen
 from synseg_jax.benchmarks.memory_estimate import estimate
 from synseg_jax.errors import InputError
 from synseg_jax.exchange.exporting import export
+from synseg_jax.exchange.importing import with_card
 from synseg_jax.formats import scan_channels, scan_file
 from synseg_jax.imaging.intensity import Normalisation
 from synseg_jax.imaging.network_grid import NetworkGrid
@@ -188,6 +189,8 @@ def test_pytorch_sees_them_too(workdir, folder, tmp_path):
     trained = open_run.find(workdir, network='')
     card = export(trained, tmp_path / 'out')
     assert [one['channel'] for one in card.channels('a')] == ['T1 MR', 'T2 MR']
+    again = with_card(trained.config, card)
+    assert again.others == trained.run.others and again.config.data.channels == (2, 1)
     assert card.networks['g_ab']['channels'] == 6 and card.networks['g_ba']['channels'] == 3
     scan = scan_channels.read(folder / 'Dataset_MR/imagesTr/mr_0_0000.nii.gz', 2)
     images = trained._frame(scan, 'a').images(1)
