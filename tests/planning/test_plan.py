@@ -61,6 +61,16 @@ def test_the_window_is_that_of_organs_in_ct():
     assert 'data.percentiles' not in _chosen(CT, _facts('CT_portal'))
 
 
+def test_all_channels_are_read_where_both_sets_have_the_same():
+    def with_channels(facts, *names):
+        return replace(facts, dataset=replace(facts.dataset, channel_names=names))
+
+    dixon = with_channels(MR, 'in phase', 'opposed-phase')
+    assert 'data.channels' not in _chosen()
+    assert _chosen(dixon, with_channels(CT, 'In_phase', 'opposed phase'))['data.channels'] == (2, 2)
+    assert _chosen(dixon, CT)['data.channels'] == (1, 1)
+
+
 def test_solid_organs_hold_neither_air_nor_fat():
     def organs(source, target):
         return choices.organs(target, choices.of_data(source, target, LAPTOP))[0]
