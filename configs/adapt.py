@@ -80,6 +80,7 @@ def system(records: str, spacing_mm: float, organs: tuple = (0.0, 1.0), **own: d
         'segmentor': {'width': width},
         'train': {'batch': batch} if records else {'batch': batch, 'save_every': 300},
         'stages': self_training(first, more, rounds, organs),
+        'transductive': False,  # it labels training scans alone
     }
     return variants.merged(variants.merged(fields(organs), scale), own)
 

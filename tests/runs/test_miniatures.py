@@ -16,7 +16,7 @@ from synseg_jax.inference.run_networks import Networks
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import plan, reassign
 from synseg_jax.preparation.write_records import packages, prepare
-from synseg_jax.runs import experiment, oracle_selection, results, synthesis_stage, train_stage
+from synseg_jax.runs import experiment, label_stage, oracle_selection, results, synthesis_stage, train_stage
 from synseg_jax.specification.data import IMAGE_FIELDS
 
 # (configuration, system): scans that are tested of each set, over all folds; of others see OF_ALL.
@@ -79,7 +79,12 @@ class Untrained(trained_model.Trained):
 def _made(job, read, maker) -> Manifest:
     """What a stage makes, of which nothing but the names and the counts is there."""
     (source,) = {scans.set for scans in read}
-    manifest, to = read[0].manifest, maker.domain if maker.back else maker.other
+    manifest = read[0].manifest
+    if isinstance(maker, label_stage.Labeller):
+        roles = {name: role | {'labelled': True} for name, role in manifest.sets[source]['roles'].items()}
+        entry = manifest.sets[source] | {'of': source, 'by': job.folder.name, 'pseudo': True, 'roles': roles}
+        return Manifest(**{**vars(manifest), 'sets': {job.stage.name: entry}, 'request': job.folder.name})
+    to = maker.domain if maker.back else maker.other
     entry = {**manifest.sets[source], 'domain': to, 'channel': job.stage.described(job.folder).channels[to]}
     entry |= {'of': source, 'by': job.folder.name, 'from': maker.domain}
     return Manifest(**{**vars(manifest), 'sets': {job.stage.name: entry}, 'request': job.folder.name})
@@ -106,6 +111,7 @@ def untrained(monkeypatch):
     monkeypatch.setattr(synthesis_stage.made_set, 'write_set', _made)
     monkeypatch.setattr(synthesis_stage, 'Trained', lambda run: run)
     monkeypatch.setattr(synthesis_stage.Run, 'load', lambda folder: folder)
+    monkeypatch.setattr(label_stage, '_segmentor', lambda stage, run, source: run)
     monkeypatch.setattr(oracle_selection, 'select', lambda *_: None)
     monkeypatch.setattr(results, 'measure', lambda tested, _: {'cases': {case['id']: ORGAN for case in tested.cases}})
 
