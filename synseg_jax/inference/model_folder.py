@@ -16,6 +16,7 @@ from synseg_jax.imaging.network_grid import NetworkGrid
 from synseg_jax.imaging.volume import Volume
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import check_channels
+from synseg_jax.specification.data import channels_in
 from synseg_jax.specification.parse import mapping, stage_of
 from synseg_jax.specification.stage import Stage
 from synseg_jax.training.system import System, system_of
@@ -62,7 +63,11 @@ class Run:
         config = stage_of(content['config'], str(path), DAMAGED)
         domains = content['channels'], content['typical']
         more = content.get('volumes_ml', {}), content.get('others', {})
-        return cls(Path(folder), config, content['classes'], *domains, *more)
+        run = cls(Path(folder), config, content['classes'], *domains, *more)
+        for domain in run.channels:
+            if len(run.named(domain)) != (count := channels_in(config.data, domain)):
+                raise InputError(f'{path}: others.{domain} is not of data.channels, {count} of each scan; {DAMAGED}')
+        return run
 
     @classmethod
     def of(cls, folder: Path, config: Stage, classes: tuple[str, ...], manifests: Iterable[Manifest]) -> 'Run':
