@@ -23,6 +23,7 @@ from synseg_jax.preparation.write_records import prepare
 from synseg_jax.runs import experiment, label_stage, made_set, open_run, stages, train_stage
 from synseg_jax.specification.parse import parse, parse_data, replaced
 from synseg_jax.specification.stage import Stage
+from synseg_jax.training.system import System
 
 CONFIDENCE = 0.4
 
@@ -197,7 +198,7 @@ def test_labels_are_of_the_records_grid_whatever_the_segmentor_saw(finished):
 
     class Bright(trained_model.Trained):
         config, system, shown = tiny.stage(context__slices=1), property(lambda self: self), (16, 16)
-        networks = property(lambda self: self)
+        networks, own_channels = property(lambda self: self), System.own_channels
 
         def probabilities(self, images, domain):
             seen.append((images.shape, domain))

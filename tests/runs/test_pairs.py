@@ -9,12 +9,14 @@ import pytest
 
 from synseg_jax.datasets import dataset_json
 from synseg_jax.inference import trained_model
+from synseg_jax.inference.model_folder import Run
 from synseg_jax.phantom import dataset
 from synseg_jax.preparation.records import Manifest
 from synseg_jax.preparation.split import Scans
 from synseg_jax.preparation.write_records import prepare
 from synseg_jax.runs import paired_phantom
 from synseg_jax.specification.data import Data
+from synseg_jax.specification.stage import Stage
 
 
 class Known(trained_model.Trained):
@@ -24,7 +26,7 @@ class Known(trained_model.Trained):
         self.translate = translate
         self.networks = SimpleNamespace(system=SimpleNamespace(networks=dict.fromkeys(networks)))
         self.config = SimpleNamespace(label_channel=False)
-        self.run = SimpleNamespace(channels={'a': 'MR', 'b': 'CT'}, typical={'b': (-200.0, 300.0)})
+        self.run = Run(Path(), Stage(), (), {'a': 'MR', 'b': 'CT'}, {'b': (-200.0, 300.0)})
 
     def synthesize(self, scan, domain):
         return self.translate(scan.array)

@@ -80,6 +80,8 @@ def test_bare_is_demonstration_scale(name):
 def test_data_means_the_scale_of_the_paper(name):
     config = _load(name, 'records/somewhere')
     for system, stage, own in _stages(config):
+        if system == 'self_training':  # no paper's
+            continue
         simplified = 32 if own.method == 'tumor_aware' else 64  # the U-Nets that translation alone uses
         assert own.generator.width == own.discriminator.width == 64, (system, stage)
         assert own.segmentor.width == simplified, (system, stage)
@@ -136,7 +138,7 @@ def test_the_papers_values():
 
 def test_essnet_is_trained_on_a_part_of_what_it_translates():
     config = _load('essnet_liver', 'x')
-    for system in (name for name in config.systems if 'stages' in config.systems[name]):
+    for system in (name for name in config.systems if 'translate' in config.systems[name].get('stages', ())):
         read = {stage: tiny.configure(config, system, stage).sets.a for stage in ('translate', 'synthesis')}
         assert read == {'translate': ('source:350',), 'synthesis': ('source',)}, system
 
@@ -243,7 +245,7 @@ def test_systems_can_be_built(name, data):
             one = own.loss.segmentation == 'binary_cross_entropy'
             features = system.method.shared_layer and not network.startswith('s_head')
             logits = own.segmentor.width if features else 1 if one else len(classes)
-            expected = {'g': system.channels[network_names.domain(network)], 's': logits, 'd': 1}[network[0]]
+            expected = {'g': system.channels.get(network_names.domain(network)), 's': logits, 'd': 1}[network[0]]
             assert output.shape[-1] == expected
             assert output.shape[1:-1] == system.size or network[0] == 'd'
         assert system.steps(100) > 0 and system.rates(100).keys() == system.networks.keys()
