@@ -22,6 +22,7 @@ def stage_networks(config: Stage, method: Method, channels: Mapping[str, int], c
 
     Images of each domain have `channels`; InputError for networks that cannot be.
     """
+    _check_channels(config, method, channels)
     types = {'dtype': dtype(config.dtype), 'param_dtype': dtype(config.param_dtype)}
     whole = types | ({'remat': True} if config.remat else {})
     count = _logits(config, classes)
@@ -36,6 +37,18 @@ def stage_networks(config: Stage, method: Method, channels: Mapping[str, int], c
         for name in own
     }
     return trained | {name: build(**config.judge, channels=count, **whole) for name in _fixed(method, config.judge)}
+
+
+def _check_channels(config, method, channels) -> None:
+    """InputError for what mixes images of both domains, unless these have as many channels."""
+    mixing = {'augment.fourier': config.augment.fourier, 'views.b.paste': config.views.b.paste}
+    mixing |= {f'the term {term}': TERMS[term].crosses for term in method.terms()}
+    found = [name for name, mixes in mixing.items() if mixes]
+    if found and channels['a'] != channels['b']:
+        raise InputError(
+            f'data.channels={tuple(config.data.channels)}: {found[0]} needs as many channels in both domains; '
+            'read as many, or leave it out'
+        )
 
 
 def _logits(config, classes) -> int:

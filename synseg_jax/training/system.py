@@ -81,7 +81,6 @@ class System:
     @cached_property
     def networks(self) -> dict[str, nn.Module]:
         """The networks used by the method's terms, by name; those that are held fixed last."""
-        self._check_channels()
         return stage_networks(self.config, self.method, self.channels, len(self.classes))
 
     @property
@@ -231,17 +230,6 @@ class System:
             self.config.average,
             self.config.update_order,
         )
-
-    def _check_channels(self):
-        """InputError for what mixes images of both domains, unless these have as many channels."""
-        mixing = {'augment.fourier': self.config.augment.fourier, 'views.b.paste': self.config.views.b.paste}
-        mixing |= {f'the term {term}': TERMS[term].crosses for term in self.method.terms()}
-        found = [name for name, mixes in mixing.items() if mixes]
-        if found and self.channels['a'] != self.channels['b']:
-            raise InputError(
-                f'data.channels={tuple(self.config.data.channels)}: {found[0]} needs as many channels in both domains; '
-                'read as many, or leave it out'
-            )
 
     def _check_patches(self):
         """InputError for images of which a discriminator makes no patch: the mean over none is NaN."""
