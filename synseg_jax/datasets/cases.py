@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synseg_jax.errors import InputError
+from synseg_jax.errors import InputError, warn
 
 ROLES = ('train', 'val', 'test')
 
@@ -44,6 +44,14 @@ class Dataset:
     def channels(self, count: int) -> tuple[str, ...]:
         """The names of the first `count` channels; those that the folder does not name are called as the first."""
         return (*self.channel_names, *[self.channel] * count)[:count]
+
+
+def warn_of_unread_channels(dataset: Dataset, count: int) -> None:
+    """Warn where a dataset names more channels than the first `count`, which are read."""
+    named = dataset.channel_names
+    if len(named) > count:
+        kept = f'only the first, {named[0]}, is' if count == 1 else f'only the first {count} are'
+        warn('%s: of %d channels %s read; see data.channels', dataset.folder, len(named), kept)
 
 
 def subject_of(case_id: str, expression: str, field: str = 'data.subject', noun: str = 'subject') -> str:

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 
 from synseg_jax.cli.progress import each
 from synseg_jax.datasets import class_names, input_scans, nnunet_writer
-from synseg_jax.datasets.cases import Dataset
+from synseg_jax.datasets.cases import Dataset, warn_of_unread_channels
 from synseg_jax.errors import InputError, known
 from synseg_jax.files import atomic_folder
 from synseg_jax.files.scan_errors import ScanErrors, reading_scan
@@ -26,6 +26,7 @@ def labelled_set(trained, flag, folder, labels, domain) -> Dataset:
     """The labelled dataset given by --`flag`; `labels` is its flag of label values. InputError for another modality."""
     channel, values = trained.run.channels[domain], class_names.parse(labels) if labels else None
     dataset = nnunet_writer.labelled(folder, trained.run.classes, channel, values)
+    warn_of_unread_channels(dataset, len(trained.run.named(domain)))
     other = modality.differ(modality.of_channel(dataset.channel), modality.of_channel(channel))
     if other or intensity.is_ct(dataset.channel) != intensity.is_ct(channel):
         raise InputError(f'--{flag}={folder}: its channel is {dataset.channel}, not {channel}; see --domain')

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synseg_jax.datasets import class_names
-from synseg_jax.datasets.cases import ROLES, Case, Dataset
+from synseg_jax.datasets.cases import ROLES, Case, Dataset, warn_of_unread_channels
 from synseg_jax.datasets.cases import split as split_by_subject
 from synseg_jax.datasets.layouts import read_dataset
 from synseg_jax.errors import InputError, known, warn
@@ -73,10 +73,7 @@ def assign(sets: Sequence[Scans], settings: Data) -> tuple[list[Split], tuple[st
     datasets = {s.name: read_dataset(s.folder, settings.subject, s.channel, s.labels) for s in sets}
     domains = {scans.name: scans.domain for scans in sets}
     for name, dataset in datasets.items():
-        named, count = dataset.channel_names, channels_in(settings, domains[name])
-        if len(named) > count:
-            kept = f'only the first, {named[0]}, is' if count == 1 else f'only the first {count} are'
-            warn('%s: of %d channels %s read; see data.channels', dataset.folder, len(named), kept)
+        warn_of_unread_channels(dataset, channels_in(settings, domains[name]))
         if not modality.of_channel(dataset.channel):
             warn(
                 '%s: channel %s of set %s names no modality that is known (CT, MR, PET, US), so intensities are scaled '
